@@ -1,0 +1,1 @@
+"""Decisions as values, as pure as the protocol: time and chance arrive as arguments."""

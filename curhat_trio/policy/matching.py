@@ -1,0 +1,151 @@
+"""The pool of those who wait, and who is paired with whom.
+
+First come, first served among the compatible: the same named room, or both without one. In a named room anybody
+will do. Outside, people who gave topics want somebody who shares one, until they have waited `relax_after`
+seconds; then, as for people without topics, anybody who is as easy as themselves will do. Among several possible
+partners the last one met comes last, the most shared topics win, and the longest wait breaks ties.
+
+Two compatible tickets never both stay, so a topic (of a room) has at most one waiter and a room at most one who
+takes anybody. That makes the indexes below small dictionaries of single tickets, and `join` and `leave` cost
+the same however many wait.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import attrs
+
+from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.ids import RoomId
+
+
+@attrs.frozen
+class Pair:
+    """Two tickets that left the pool together, the longer waiting first."""
+
+    first: Ticket
+    second: Ticket
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What both want to talk about, in alphabetical order."""
+        return tuple(sorted(self.first.topics & self.second.topics))
+
+
+@attrs.frozen
+class _Wait:
+    ticket: Ticket
+    order: int
+    """Smaller waits longer."""
+    relaxes_at: float | None
+    """When anybody will do; None: now already."""
+
+
+_Topic = tuple[str | None, str]
+"""A topic inside a room."""
+
+
+class Pool:
+    """Those who wait. Owned by one task; times are seconds of one monotonic clock.
+
+    Args:
+        relax_after: Seconds after which somebody with topics takes anybody.
+    """
+
+    def __init__(self, relax_after: float) -> None:
+        self._relax_after = relax_after
+        self._joined = 0
+        self._waits: dict[RoomId, _Wait] = {}
+        self._by_topic: dict[_Topic, _Wait] = {}
+        self._easy: dict[str | None, _Wait] = {}
+        """The one of each room who takes anybody."""
+        self._choosy: OrderedDict[RoomId, float] = OrderedDict()
+        """When each choosy wait relaxes, soonest first: the delay is the same for all."""
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def __contains__(self, ticket: RoomId) -> bool:
+        return ticket in self._waits
+
+    def join(self, ticket: Ticket, now: float) -> Pair | None:
+        """Pair the newcomer at once if somebody fits; else keep it."""
+        self._joined += 1
+        choosy = bool(ticket.topics) and ticket.room is None and self._relax_after > 0
+        wait = _Wait(ticket, self._joined, now + self._relax_after if choosy else None)
+        return self._pair_or_keep(wait)
+
+    def leave(self, ticket: RoomId) -> bool:
+        """Take a ticket out; False if it was not there (any more)."""
+        wait = self._waits.get(ticket)
+        if wait is None:
+            return False
+        self._remove(wait)
+        return True
+
+    def next_relaxation(self) -> float | None:
+        """When `relax` has something to do next; None: nobody is choosy."""
+        return next(iter(self._choosy.values()), None)
+
+    def relax(self, now: float) -> list[Pair]:
+        """Let those who were choosy long enough take anybody."""
+        pairs = []
+        while (soonest := self.next_relaxation()) is not None and soonest <= now:
+            wait = self._waits[next(iter(self._choosy))]
+            self._remove(wait)
+            pair = self._pair_or_keep(attrs.evolve(wait, relaxes_at=None))
+            if pair is not None:
+                pairs.append(pair)
+        return pairs
+
+    def _pair_or_keep(self, wait: _Wait) -> Pair | None:
+        partner = self._best(wait, self._candidates(wait))
+        if partner is None:
+            self._keep(wait)
+            return None
+        self._remove(partner)
+        first, second = sorted((wait, partner), key=lambda each: each.order)
+        return Pair(first.ticket, second.ticket)
+
+    def _candidates(self, wait: _Wait) -> Iterable[_Wait]:
+        """Those who are compatible: one for each shared topic, and the one who takes anybody."""
+        for topic in _topics(wait.ticket):
+            if topic in self._by_topic:
+                yield self._by_topic[topic]
+        if wait.relaxes_at is None and wait.ticket.room in self._easy:
+            yield self._easy[wait.ticket.room]
+
+    def _best(self, wait: _Wait, candidates: Iterable[_Wait]) -> _Wait | None:
+        def preference(other: _Wait) -> tuple[bool, int, int]:
+            shared = len(wait.ticket.topics & other.ticket.topics)
+            return _met_last(wait.ticket, other.ticket), -shared, other.order
+
+        return min(candidates, key=preference, default=None)
+
+    def _keep(self, wait: _Wait) -> None:
+        ticket = wait.ticket
+        self._waits[ticket.id] = wait
+        for topic in _topics(ticket):
+            self._by_topic[topic] = wait
+        if wait.relaxes_at is None:
+            self._easy[ticket.room] = wait
+        else:
+            self._choosy[ticket.id] = wait.relaxes_at
+
+    def _remove(self, wait: _Wait) -> None:
+        ticket = wait.ticket
+        del self._waits[ticket.id]
+        for topic in _topics(ticket):
+            del self._by_topic[topic]
+        if wait.relaxes_at is None:
+            del self._easy[ticket.room]
+        else:
+            del self._choosy[ticket.id]
+
+
+def _topics(ticket: Ticket) -> Iterable[_Topic]:
+    return ((ticket.room, topic) for topic in ticket.topics)
+
+
+def _met_last(one: Ticket, other: Ticket) -> bool:
+    return one.avoid == other.client or other.avoid == one.client

@@ -1,0 +1,265 @@
+"""Text to message and message to text: the only place that knows JSON.
+
+Reading is strict: nothing is coerced, a wrong type is a fault with its path. Unknown fields are ignored, so that
+clients of a later version can be understood.
+"""
+
+from collections.abc import Callable, Mapping
+from types import GenericAlias
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+import cattrs
+import orjson
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from curhat_trio.protocol.errors import ErrorCode, Fault
+from curhat_trio.protocol.events import Profile
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    FROM_CLIENT,
+    LEGACY_FROM_CLIENT,
+    NOT_YET,
+    ClientMessage,
+    ErrorMessage,
+    GoAway,
+    Joined,
+    Left,
+    Limits,
+    Pong,
+    Ready,
+    Relayable,
+    Relayed,
+    ServerMessage,
+    Welcome,
+)
+
+VOCABULARY: Mapping[Profile, Mapping[str, type[ClientMessage]]] = {
+    "v1": FROM_CLIENT,
+    "legacy": LEGACY_FROM_CLIENT,
+}
+"""What a client of each profile may say."""
+
+_FROM_SERVER: Mapping[str, type[Any]] = {
+    kind.type: kind for kind in (Welcome, Ready, Joined, Left, ErrorMessage, Pong, GoAway)
+}
+_RELAYED: Mapping[str, type[Any]] = {kind.type: kind for kind in get_args(Relayable)}
+
+
+class _WrongType(ValueError):
+    """A JSON value of another type than the field's."""
+
+
+_JSON_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _expect(value: object, wanted: type) -> None:
+    if type(value) is not wanted:
+        raise _WrongType(f"must be {_JSON_NAMES[wanted]}, not {_JSON_NAMES[type(value)]}")
+
+
+def _strict(wanted: type) -> Callable[[Any, type], Any]:
+    def structure(value: Any, _type: type) -> Any:
+        _expect(value, wanted)
+        return value
+
+    return structure
+
+
+def _number(value: Any, _type: type) -> float:
+    if type(value) is not int:
+        _expect(value, float)
+    return float(value)
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _strict_tuple(kind: Any) -> Callable[[Any, type], Any]:
+    list_kind: Any = GenericAlias(list, get_args(kind)[:1])
+    structure_list = _CONVERTER.get_structure_hook(list_kind)
+
+    def structure(value: Any, _type: type) -> Any:
+        _expect(value, list)
+        return tuple(structure_list(value, list_kind))
+
+    return structure
+
+
+def _wire_name(field_name: str) -> str:
+    """`room_id` is `roomId` on the wire, `from_` is `from`."""
+    head, *rest = field_name.rstrip("_").split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def _strict_class(kind: Any) -> Callable[[Any, type], Any]:
+    renamed: Any = {field.name: override(rename=_wire_name(field.name)) for field in attrs.fields(kind)}
+    structure_dict = make_dict_structure_fn(kind, _CONVERTER, **renamed)
+
+    def structure(value: Any, wanted: type) -> Any:
+        _expect(value, dict)
+        return structure_dict(value, wanted)
+
+    return structure
+
+
+def _absent_when_none(kind: Any) -> Callable[[Any], Any]:
+    fields: Any = {
+        field.name: override(rename=_wire_name(field.name), omit_if_default=field.default is None)
+        for field in attrs.fields(kind)
+    }
+    return make_dict_unstructure_fn(kind, _CONVERTER, **fields)
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=False)
+    for wanted in (str, int, bool):
+        converter.register_structure_hook(wanted, _strict(wanted))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_factory(_is_tuple, _strict_tuple)
+    converter.register_structure_hook_factory(attrs.has, _strict_class)
+    converter.register_unstructure_hook_factory(attrs.has, _absent_when_none)
+    return converter
+
+
+_CONVERTER = _make_converter()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def decode(text: str | bytes, profile: Profile) -> ClientMessage | Fault:
+    """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender."""
+    return _read(text, VOCABULARY[profile])
+
+
+def decode_server(text: str | bytes) -> ServerMessage | Fault:
+    """Read what the server said, as a client does. `seq` is left to the caller, who has the text."""
+    opened = _open(text)
+    if isinstance(opened, Fault):
+        return opened
+    name, value = opened
+    if name in _RELAYED:
+        relayed: Relayed | Fault = _structure(name, value, _RELAYED[name], _relayed_from_wire)
+        return relayed
+    if name in _FROM_SERVER:
+        message: ServerMessage | Fault = _structure(name, value, _FROM_SERVER[name])
+        return message
+    return Fault(ErrorCode.UNKNOWN_TYPE, "a server message of a later version; ignore it", ref=name[:64])
+
+
+def _read(text: str | bytes, vocabulary: Mapping[str, type[ClientMessage]]) -> ClientMessage | Fault:
+    opened = _open(text)
+    if isinstance(opened, Fault):
+        return opened
+    name, value = opened
+    kind = vocabulary.get(name)
+    if kind is None:
+        return _unknown(name, vocabulary)
+    message: ClientMessage | Fault = _structure(name, value, kind)
+    return message
+
+
+def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
+    """The envelope: a JSON object with a `type`."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Fault(ErrorCode.BAD_MESSAGE, f"not JSON: {error.msg} (character {error.pos})")
+    if type(value) is not dict:
+        return Fault(ErrorCode.BAD_MESSAGE, f"expected a JSON object, not {_JSON_NAMES[type(value)]}")
+    name = value.get("type")
+    if type(name) is not str:
+        return Fault(ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message")
+    return name, value
+
+
+def _structure(
+    name: str,
+    value: dict[str, Any],
+    kind: type[Any],
+    build: Callable[[dict[str, Any], type[Any]], Any] | None = None,
+) -> Any:
+    try:
+        return (build or _CONVERTER.structure)(value, kind)
+    except cattrs.BaseValidationError as error:
+        return Fault(ErrorCode.BAD_MESSAGE, _explain(error), ref=name)
+
+
+@attrs.frozen
+class _RelayEnvelope:
+    from_: ClientId
+    to: ClientId
+    room_id: RoomId
+    username: str
+
+
+def _relayed_from_wire(value: dict[str, Any], kind: type[Any]) -> Relayed:
+    said = _CONVERTER.structure(value, kind)
+    envelope = _CONVERTER.structure(value, _RelayEnvelope)
+    return Relayed(said, envelope.from_, envelope.to, envelope.room_id, envelope.username)
+
+
+def _unknown(name: str, vocabulary: Mapping[str, type[ClientMessage]]) -> Fault:
+    if name in NOT_YET and vocabulary is FROM_CLIENT:
+        return Fault(ErrorCode.UNSUPPORTED, "this server does not offer it; see welcome.features", ref=name)
+    known = ", ".join(vocabulary)
+    return Fault(ErrorCode.UNKNOWN_TYPE, f"unknown type; known are: {known}", ref=name[:64])
+
+
+def _explain(error: cattrs.BaseValidationError) -> str:
+    """Every fault of a message at once, each with its path."""
+    return "; ".join(cattrs.transform_error(error, path="$", format_exception=_explain_one))
+
+
+def _explain_one(error: BaseException, wanted: Any) -> str:
+    if isinstance(error, KeyError):
+        return "required field is missing"
+    if get_origin(wanted) is Literal:
+        return "must be one of " + ", ".join(get_args(wanted))
+    return str(error)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def encode(message: ServerMessage, seq: int | None = None) -> bytes:
+    """Write what the server says, as UTF-8. `seq` numbers it for a curhat.v1 client; None for legacy."""
+    wire = _relayed_to_wire(message) if isinstance(message, Relayed) else _to_wire(message)
+    if seq is not None:
+        wire["seq"] = seq
+    return orjson.dumps(wire)
+
+
+def encode_client(message: ClientMessage) -> bytes:
+    """Write what a client says, as UTF-8."""
+    return orjson.dumps(_to_wire(message))
+
+
+def limits_to_wire(limits: Limits) -> dict[str, int]:
+    """The limits by their names on the wire."""
+    wire: dict[str, int] = _CONVERTER.unstructure(limits)
+    return wire
+
+
+def _to_wire(message: Any) -> dict[str, Any]:
+    return {"type": message.type, **_CONVERTER.unstructure(message)}
+
+
+def _relayed_to_wire(message: Relayed) -> dict[str, Any]:
+    return {
+        **_to_wire(message.said),
+        "from": message.from_,
+        "to": message.to,
+        "roomId": message.room_id,
+        "username": message.username,
+    }

@@ -1,0 +1,76 @@
+"""What a session wants done, in the imperative. One interpreter performs them, in order."""
+
+import attrs
+
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import PeerLeft, PeerSaid, Profile
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import ServerMessage
+
+
+@attrs.frozen
+class Ticket:
+    """One wait in the pool: who, and with whom they would be paired."""
+
+    id: RoomId
+    client: ClientId
+    username: str
+    profile: Profile
+    room: str | None
+    """Only with somebody who named the same room; None: with anybody who named none."""
+    topics: frozenset[str]
+    avoid: ClientId | None
+    """The last partner, to be paired with again only when nobody else is there."""
+
+
+@attrs.frozen
+class Send:
+    """Tell the client."""
+
+    message: ServerMessage
+
+
+@attrs.frozen
+class Enter:
+    """Put the ticket into the pool."""
+
+    ticket: Ticket
+
+
+@attrs.frozen
+class Withdraw:
+    """Take the ticket out of the pool; a `Matched` for it may still come."""
+
+    ticket: RoomId
+
+
+@attrs.frozen
+class Forward:
+    """Tell the partner's session."""
+
+    partner: ClientId
+    event: PeerSaid | PeerLeft
+
+
+@attrs.frozen
+class SetDeadline:
+    """Say `DeadlinePassed` at this time; replaces the earlier deadline, None cancels it."""
+
+    at: float | None
+
+
+@attrs.frozen
+class Count:
+    """Something worth counting happened: `media_connected` or `media_failed`."""
+
+    what: str
+
+
+@attrs.frozen
+class Close:
+    """Close the socket; None: it is gone already. Nothing follows."""
+
+    code: CloseCode | None
+
+
+Effect = Send | Enter | Withdraw | Forward | SetDeadline | Count | Close

@@ -1,0 +1,107 @@
+"""What happened to one client, in the past tense. Times are seconds of one monotonic clock."""
+
+from typing import Literal
+
+import attrs
+
+from curhat_trio.protocol.errors import CloseCode, Fault, LeaveReason
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import ClientMessage, Relayable
+
+Profile = Literal["v1", "legacy"]
+
+
+@attrs.frozen
+class LinkOpened:
+    """The first event of a session: its socket is open."""
+
+    at: float
+
+
+@attrs.frozen
+class MessageReceived:
+    """The client said something."""
+
+    message: ClientMessage
+    at: float
+    fresh_room: RoomId | None = None
+    """A room id never used before; always there for the messages that begin a wait (join, next)."""
+
+
+@attrs.frozen
+class Misunderstood:
+    """The client said something that is no message."""
+
+    fault: Fault
+
+
+@attrs.frozen
+class Overheated:
+    """A message was dropped unread: the client's allowance is used up for so many seconds."""
+
+    retry_after_seconds: float
+
+
+@attrs.frozen
+class Matched:
+    """The matchmaker found a partner for one wait."""
+
+    ticket: RoomId
+    """The wait that this answers; another than the present one is stale."""
+    room: RoomId
+    """The pairing: the ticket of the partner who waited longer."""
+    partner: ClientId
+    partner_username: str
+    partner_profile: Profile
+    offerer: bool
+    topics: tuple[str, ...]
+    at: float
+
+
+@attrs.frozen
+class PeerSaid:
+    """The partner said something in a pairing."""
+
+    room: RoomId
+    message: Relayable
+
+
+@attrs.frozen
+class PeerLeft:
+    """The partner's side of a pairing has ended."""
+
+    room: RoomId
+    reason: LeaveReason
+
+
+@attrs.frozen
+class DeadlinePassed:
+    """A time that the session asked to be told of has come."""
+
+    at: float
+
+
+@attrs.frozen
+class LinkLost:
+    """The client's socket is gone, politely or not."""
+
+
+@attrs.frozen
+class ClosingForced:
+    """The shell has a reason to close: the client's fault (a bad frame, silence) or its own (shutdown)."""
+
+    code: CloseCode
+
+
+Event = (
+    LinkOpened
+    | MessageReceived
+    | Misunderstood
+    | Overheated
+    | Matched
+    | PeerSaid
+    | PeerLeft
+    | DeadlinePassed
+    | LinkLost
+    | ClosingForced
+)

@@ -1,0 +1,533 @@
+"""One client's session: five states, one table, one pure step.
+
+    Connected -> Waiting -> Paired -> Negotiating -> Closed
+
+`step(session, event)` looks up the row of (state, event) in `TABLE` and returns the new session and the effects
+to perform, in order. It never awaits, never reads a clock and has one caller per client. A message for which the
+table has no row gets `error wrong_state` and changes nothing; any other event without a row is ignored.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from curhat_trio.protocol.effects import (
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Forward,
+    Send,
+    SetDeadline,
+    Ticket,
+    Withdraw,
+)
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    Matched,
+    MessageReceived,
+    Misunderstood,
+    Overheated,
+    PeerLeft,
+    PeerSaid,
+    Profile,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    LEGACY_FROM_CLIENT,
+    LEGACY_FROM_SERVER,
+    Answer,
+    Candidate,
+    Chat,
+    ErrorMessage,
+    GoAway,
+    IceServer,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Limits,
+    Next,
+    Offer,
+    Ping,
+    Pong,
+    Ready,
+    Relayable,
+    Relayed,
+    ServerMessage,
+    Status,
+    Welcome,
+)
+from curhat_trio.protocol.signaling import Refused, Signaling, hear, say
+
+FEATURES = ("chat", "next", "rooms", "status", "topics")
+"""What `welcome.features` tells of: the optional parts of curhat.v1 that this server has."""
+
+GO_AWAY_RETRY_SECONDS = 5.0
+"""How long a client should wait, told in `goaway`, before it comes back."""
+
+
+@attrs.frozen
+class Rules:
+    """What the operator decides about every session. Durations in seconds, sizes in bytes."""
+
+    first_message_seconds: float = 60.0
+    offer_seconds: float = 20.0
+    ping_seconds: float = 20.0
+    max_message_bytes: int = 65536
+    ice_servers: tuple[IceServer, ...] = ()
+    ice_transport_policy: Literal["all", "relay"] = "all"
+    max_misunderstandings: int = 20
+    """So many messages that could not be understood, and the connection is closed with 4501."""
+    max_overheated: int = 100
+    """So many messages over the allowance, and the connection is closed with 4003."""
+
+
+# ---------------------------------------------------------------- the five states
+
+
+@attrs.frozen
+class Connected:
+    """Here, and not looking for anybody."""
+
+    speak_by: float | None = None
+    """Until the first message: when patience ends."""
+
+
+@attrs.frozen
+class Waiting:
+    """In the pool."""
+
+    ticket: Ticket
+
+
+@attrs.frozen
+class Pairing:
+    """What one seat knows of its pairing."""
+
+    room: RoomId
+    partner: ClientId
+    partner_username: str
+    partner_profile: Profile
+    wishes: Ticket
+    """The ticket that led here: what `next` asks for again."""
+    signaling: Signaling
+
+
+@attrs.frozen
+class Paired:
+    """Introduced; no offer has been passed on yet."""
+
+    pairing: Pairing
+    offer_by: float
+
+
+@attrs.frozen
+class Negotiating:
+    """An offer has been passed on, or given to the client."""
+
+    pairing: Pairing
+
+
+@attrs.frozen
+class Closed:
+    """Gone, or about to be."""
+
+
+State: TypeAlias = Connected | Waiting | Paired | Negotiating | Closed
+
+
+@attrs.frozen
+class Session:
+    """One client, from its first byte to its last."""
+
+    client: ClientId
+    profile: Profile
+    username: str
+    rules: Rules
+    state: State = Connected()
+    last_partner: ClientId | None = None
+    """Avoided at the next pairing, when somebody else is there."""
+    misunderstandings: int = 0
+    overheated: int = 0
+
+
+Step: TypeAlias = tuple[Session, list[Effect]]
+_Rule: TypeAlias = Callable[[Session, Any, Any], Step]
+"""(session, its state, the event or message event) -> step"""
+
+
+def step(session: Session, event: Event) -> Step:
+    """Advance one session by one event.
+
+    Returns:
+        The new session and the effects to perform, in order.
+    """
+    session, effects = _note_first_words(session, event)
+    if isinstance(event, MessageReceived):
+        rule = TABLE.get((type(session.state), type(event.message)), _wrong_state)
+    else:
+        rule = TABLE.get((type(session.state), type(event)), _ignore)
+    session, more = rule(session, session.state, event)
+    return session, effects + more
+
+
+# ---------------------------------------------------------------- the client says
+
+
+def _wrong_state(session: Session, state: State, event: MessageReceived) -> Step:
+    if isinstance(state, Closed):
+        return session, []
+    return session, [_error(ErrorCode.WRONG_STATE, _now_allowed(session, state), event.message.type)]
+
+
+def _now_allowed(session: Session, state: State) -> str:
+    allowed = [
+        kind.type
+        for where, kind in TABLE
+        if where is type(state)
+        and hasattr(kind, "type")
+        and (session.profile == "v1" or kind.type in LEGACY_FROM_CLIENT)
+    ]
+    return f"not while {type(state).__name__.lower()}; now you may say: {', '.join(allowed)}"
+
+
+def _ignore(session: Session, _state: State, _event: Event) -> Step:
+    return session, []
+
+
+def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
+    rules = session.rules
+    speak_by = event.at + rules.first_message_seconds
+    welcome = Welcome(session.client, Limits(rules.max_message_bytes), FEATURES, rules.ping_seconds)
+    return attrs.evolve(session, state=Connected(speak_by)), [*_tell(session, welcome), SetDeadline(speak_by)]
+
+
+def _note_first_words(session: Session, event: Event) -> Step:
+    """Whatever a client says, understood or not, it is no longer silent."""
+    was_silent = isinstance(session.state, Connected) and session.state.speak_by is not None
+    if was_silent and isinstance(event, MessageReceived | Misunderstood | Overheated):
+        return attrs.evolve(session, state=Connected()), [SetDeadline(None)]
+    return session, []
+
+
+def _join(session: Session, _state: Connected, event: MessageReceived) -> Step:
+    join = event.message
+    assert isinstance(join, Join)
+    if join.username is not None:
+        session = attrs.evolve(session, username=join.username)
+    return _wait(session, event, join.room, frozenset(join.topics))
+
+
+def _wait(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
+    assert event.fresh_room is not None, "a message that begins a wait needs a fresh room"
+    ticket = Ticket(
+        id=event.fresh_room,
+        client=session.client,
+        username=session.username,
+        profile=session.profile,
+        room=room,
+        topics=topics,
+        avoid=session.last_partner,
+    )
+    effects: list[Effect] = [SetDeadline(None), Send(Ready(ticket.id)), Enter(ticket)]
+    return attrs.evolve(session, state=Waiting(ticket)), effects
+
+
+def _leave_wait(session: Session, state: Waiting, _event: MessageReceived) -> Step:
+    withdraw = Withdraw(state.ticket.id)
+    ended = Left(session.client, state.ticket.id, LeaveReason.LEFT)
+    return attrs.evolve(session, state=Connected()), [withdraw, *_acknowledge(session, ended)]
+
+
+def _leave_pairing(session: Session, state: Paired | Negotiating, _event: MessageReceived) -> Step:
+    return _walk_away(session, state.pairing, LeaveReason.LEFT)
+
+
+def _next(session: Session, state: Paired | Negotiating, event: MessageReceived) -> Step:
+    wishes = state.pairing.wishes
+    session, parting = _walk_away(session, state.pairing, LeaveReason.NEXT)
+    session, waiting = _wait(session, event, wishes.room, wishes.topics)
+    return session, parting + waiting
+
+
+def _walk_away(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
+    """The client itself ends the pairing."""
+    session, effects = _unpair(session, pairing)
+    ended = Left(session.client, pairing.room, reason)
+    return session, [_peer_left(pairing, reason), *effects, *_acknowledge(session, ended)]
+
+
+def _unpair(session: Session, pairing: Pairing) -> Step:
+    return attrs.evolve(session, state=Connected(), last_partner=pairing.partner), [SetDeadline(None)]
+
+
+def _peer_left(pairing: Pairing, reason: LeaveReason) -> Forward:
+    return Forward(pairing.partner, PeerLeft(pairing.room, reason))
+
+
+def _signal(session: Session, state: Paired | Negotiating, event: MessageReceived) -> Step:
+    message = event.message
+    assert isinstance(message, Offer | Answer | Candidate)
+    pairing = state.pairing
+    signaling, verdict = say(pairing.signaling, message)
+    if isinstance(verdict, Refused):
+        return session, [_error(verdict.code, verdict.message, message.type)]
+    session, effects = _advance(session, state, signaling, isinstance(message, Offer) and bool(verdict.signals))
+    effects += [Forward(pairing.partner, PeerSaid(pairing.room, signal)) for signal in verdict.signals]
+    return session, effects
+
+
+def _advance(session: Session, state: Paired | Negotiating, signaling: Signaling, passes_offer: bool) -> Step:
+    """Keep the new view of the negotiation; the first offer that passes turns Paired into Negotiating."""
+    effects: list[Effect] = []
+    if isinstance(state, Paired) and passes_offer:
+        effects = [SetDeadline(None)]
+        state = Negotiating(state.pairing)
+    if signaling is not state.pairing.signaling:
+        state = attrs.evolve(state, pairing=attrs.evolve(state.pairing, signaling=signaling))
+    if state is not session.state:
+        session = attrs.evolve(session, state=state)
+    return session, effects
+
+
+def _chat(session: Session, state: Paired | Negotiating, event: MessageReceived) -> Step:
+    pairing, chat = state.pairing, event.message
+    assert isinstance(chat, Chat)
+    if pairing.partner_profile == "legacy":
+        return session, [_error(ErrorCode.UNSUPPORTED, "your partner's program has no text chat", chat.type)]
+    return session, [Forward(pairing.partner, PeerSaid(pairing.room, chat))]
+
+
+def _status(session: Session, _state: Negotiating, event: MessageReceived) -> Step:
+    assert isinstance(event.message, Status)
+    return session, [Count(f"media_{event.message.media}")]
+
+
+def _pong(session: Session, _state: State, event: MessageReceived) -> Step:
+    assert isinstance(event.message, Ping)
+    return session, [Send(Pong(event.message.data))]
+
+
+def _misunderstand(session: Session, state: State, event: Misunderstood) -> Step:
+    count = session.misunderstandings + 1
+    session = attrs.evolve(session, misunderstandings=count)
+    fatal = count >= session.rules.max_misunderstandings
+    error = ErrorMessage(event.fault.code, event.fault.message, event.fault.ref, fatal)
+    return _complain(session, state, error, CloseCode.PROTOCOL_ERRORS)
+
+
+def _cool_down(session: Session, state: State, event: Overheated) -> Step:
+    count = session.overheated + 1
+    session = attrs.evolve(session, overheated=count)
+    error = ErrorMessage(
+        ErrorCode.RATE_LIMITED,
+        "too many messages; this one was dropped",
+        fatal=count >= session.rules.max_overheated,
+        retry_after_seconds=event.retry_after_seconds,
+    )
+    return _complain(session, state, error, CloseCode.RATE_LIMITED)
+
+
+def _complain(session: Session, state: State, error: ErrorMessage, code: CloseCode) -> Step:
+    """Tell of an error; if it was the last one too many, close."""
+    if not error.fatal:
+        return session, [Send(error)]
+    session, closing = _close_by_force(session, state, ClosingForced(code))
+    return session, [Send(error), *closing]
+
+
+# ---------------------------------------------------------------- the others say
+
+
+def _pair(session: Session, state: Waiting, event: Matched) -> Step:
+    if event.ticket != state.ticket.id:
+        return _decline(session, state, event)
+    rules = session.rules
+    pairing = Pairing(
+        room=event.room,
+        partner=event.partner,
+        partner_username=event.partner_username,
+        partner_profile=event.partner_profile,
+        wishes=state.ticket,
+        signaling=Signaling(polite=not event.offerer),
+    )
+    joined = Joined(
+        from_=event.partner,
+        username=event.partner_username,
+        room_id=event.room,
+        role="offerer" if event.offerer else "answerer",
+        polite=not event.offerer,
+        topics=event.topics,
+        ice_servers=rules.ice_servers,
+        ice_transport_policy=rules.ice_transport_policy,
+    )
+    offer_by = event.at + rules.offer_seconds
+    ready: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
+    return attrs.evolve(session, state=Paired(pairing, offer_by)), [
+        *ready,
+        Send(joined),
+        SetDeadline(offer_by),
+    ]
+
+
+def _decline(session: Session, state: State, event: Matched) -> Step:
+    """A match that crossed a leave or a lost socket: the partner is told that it is over already."""
+    reason = LeaveReason.PEER_LOST if isinstance(state, Closed) else LeaveReason.LEFT
+    return session, [Forward(event.partner, PeerLeft(event.room, reason))]
+
+
+def _hear(session: Session, state: Paired | Negotiating, event: PeerSaid) -> Step:
+    pairing, said = state.pairing, event.message
+    if event.room != pairing.room:
+        return session, []
+    if isinstance(said, Chat):
+        return session, _tell(session, _relayed(session, pairing, said))
+    signaling, verdict = hear(pairing.signaling, said)
+    session, effects = _advance(session, state, signaling, isinstance(said, Offer) and bool(verdict.signals))
+    effects += [Send(_relayed(session, pairing, signal)) for signal in verdict.signals]
+    return session, effects
+
+
+def _relayed(session: Session, pairing: Pairing, said: Relayable) -> Relayed:
+    return Relayed(said, pairing.partner, session.client, pairing.room, pairing.partner_username)
+
+
+def _lose_partner(session: Session, state: Paired | Negotiating, event: PeerLeft) -> Step:
+    if event.room != state.pairing.room:
+        return session, []
+    return _be_left(session, state.pairing, event.reason)
+
+
+def _be_left(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
+    """The pairing ended, and not by this client's wish."""
+    session, effects = _unpair(session, pairing)
+    return session, [*effects, Send(Left(pairing.partner, pairing.room, reason))]
+
+
+# ---------------------------------------------------------------- time and ends
+
+
+def _lose_patience(session: Session, state: Connected, event: DeadlinePassed) -> Step:
+    if state.speak_by is None or event.at < state.speak_by:
+        return session, []
+    return _close_by_force(session, state, ClosingForced(CloseCode.NOTHING_SAID))
+
+
+def _give_up_negotiation(session: Session, state: Paired, event: DeadlinePassed) -> Step:
+    if event.at < state.offer_by:
+        return session, []
+    reason = LeaveReason.NEGOTIATION_TIMEOUT
+    session, effects = _be_left(session, state.pairing, reason)
+    return session, [_peer_left(state.pairing, reason), *effects]
+
+
+def _vanish(session: Session, state: State, _event: LinkLost) -> Step:
+    session, effects = _abandon(session, state, LeaveReason.PEER_LOST)
+    return session, [*effects, Close(None)]
+
+
+def _close_by_force(session: Session, state: State, event: ClosingForced) -> Step:
+    shutdown = event.code is CloseCode.SHUTDOWN
+    reason = LeaveReason.SERVER_SHUTDOWN if shutdown else LeaveReason.PEER_LOST
+    session, effects = _abandon(session, state, reason)
+    if shutdown:
+        if isinstance(state, Paired | Negotiating):
+            effects.append(Send(Left(state.pairing.partner, state.pairing.room, reason)))
+        effects += _tell(session, GoAway(reason, GO_AWAY_RETRY_SECONDS))
+    return session, [*effects, Close(event.code)]
+
+
+def _abandon(session: Session, state: State, reason: LeaveReason) -> Step:
+    """Close, and free whatever the state held."""
+    effects: list[Effect] = [SetDeadline(None)]
+    match state:
+        case Waiting(ticket):
+            effects.append(Withdraw(ticket.id))
+        case Paired(pairing) | Negotiating(pairing):
+            effects.append(_peer_left(pairing, reason))
+    return attrs.evolve(session, state=Closed()), effects
+
+
+# ---------------------------------------------------------------- telling the client
+
+
+def _tell(session: Session, message: ServerMessage) -> list[Effect]:
+    """Send what this client's profile knows."""
+    if session.profile == "legacy" and message.type not in LEGACY_FROM_SERVER:
+        return []
+    return [Send(message)]
+
+
+def _acknowledge(session: Session, ended: Left) -> list[Effect]:
+    """The echo of the client's own `leave` or `next`: old clients would take it for the partner's."""
+    return [] if session.profile == "legacy" else [Send(ended)]
+
+
+def _error(code: ErrorCode, message: str, ref: str) -> Send:
+    return Send(ErrorMessage(code, message, ref))
+
+
+# ---------------------------------------------------------------- the table
+
+
+TABLE: dict[tuple[type[State], type[Any]], _Rule] = {
+    # what a client says; a pair that is not here is answered `wrong_state`
+    (Connected, Join): _join,                           # -> Waiting
+    (Connected, Ping): _pong,
+    (Waiting, Leave): _leave_wait,                      # -> Connected
+    (Waiting, Ping): _pong,
+    (Paired, Leave): _leave_pairing,                    # -> Connected
+    (Paired, Next): _next,                              # -> Waiting
+    (Paired, Offer): _signal,                           # -> Negotiating, if it is passed on
+    (Paired, Answer): _signal,
+    (Paired, Candidate): _signal,
+    (Paired, Chat): _chat,
+    (Paired, Ping): _pong,
+    (Negotiating, Leave): _leave_pairing,               # -> Connected
+    (Negotiating, Next): _next,                         # -> Waiting
+    (Negotiating, Offer): _signal,
+    (Negotiating, Answer): _signal,
+    (Negotiating, Candidate): _signal,
+    (Negotiating, Chat): _chat,
+    (Negotiating, Status): _status,
+    (Negotiating, Ping): _pong,
+    # what is no message, or one too many
+    (Connected, Misunderstood): _misunderstand,         # -> Closed, after too many
+    (Waiting, Misunderstood): _misunderstand,           # likewise
+    (Paired, Misunderstood): _misunderstand,            # likewise
+    (Negotiating, Misunderstood): _misunderstand,       # likewise
+    (Connected, Overheated): _cool_down,                # -> Closed, after too many
+    (Waiting, Overheated): _cool_down,                  # likewise
+    (Paired, Overheated): _cool_down,                   # likewise
+    (Negotiating, Overheated): _cool_down,              # likewise
+    # what the matchmaker and the partner tell; a pair that is not here is ignored
+    (Connected, Matched): _decline,
+    (Waiting, Matched): _pair,                          # -> Paired
+    (Paired, Matched): _decline,
+    (Negotiating, Matched): _decline,
+    (Closed, Matched): _decline,
+    (Paired, PeerSaid): _hear,                          # -> Negotiating, at an offer
+    (Negotiating, PeerSaid): _hear,
+    (Paired, PeerLeft): _lose_partner,                  # -> Connected
+    (Negotiating, PeerLeft): _lose_partner,             # -> Connected
+    # time, and the end
+    (Connected, LinkOpened): _open,
+    (Connected, DeadlinePassed): _lose_patience,        # -> Closed
+    (Paired, DeadlinePassed): _give_up_negotiation,     # -> Connected
+    (Connected, LinkLost): _vanish,                     # -> Closed
+    (Waiting, LinkLost): _vanish,                       # -> Closed
+    (Paired, LinkLost): _vanish,                        # -> Closed
+    (Negotiating, LinkLost): _vanish,                   # -> Closed
+    (Connected, ClosingForced): _close_by_force,        # -> Closed
+    (Waiting, ClosingForced): _close_by_force,          # -> Closed
+    (Paired, ClosingForced): _close_by_force,           # -> Closed
+    (Negotiating, ClosingForced): _close_by_force,      # -> Closed
+}  # fmt: skip
+"""(state, message or event) -> rule. All that is allowed, in one place."""

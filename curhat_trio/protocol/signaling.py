@@ -1,0 +1,204 @@
+"""Offer/answer inside one pairing, as one side of it sees things: roles, glare, held and stale candidates.
+
+Each seat keeps its own view of the JSEP signaling state (RFC 8829, section 3.2) and decides from that alone:
+`say` judges what the own client says, `hear` what the partner said. When two offers cross, the impolite side's
+survives and the polite side's is void. Both seats reach that verdict without asking each other, because each
+sees its own offer before the partner's:
+
+    view                 the own client offers            the partner's offer arrives
+    Stable               passed on (*)                    given to the client
+    HaveLocalOffer       wrong_state, one is pending      polite: given, own is void; impolite: dropped
+    HaveRemoteOffer      impolite: passed on, the         dropped (no rule-abiding partner's server lets
+                         partner's is void; polite:       it through)
+                         dropped, it crossed
+
+(*) but the very first offer of a pairing is the offerer's: the answerer hears `not_your_turn`.
+
+A candidate never overtakes its description: until the client has sent the description that carries the
+candidate's ICE user fragment, the candidate is held. What the next description does not claim is dropped.
+"""
+
+import attrs
+
+from curhat_trio.protocol.errors import ErrorCode
+from curhat_trio.protocol.messages import Answer, Candidate, Offer
+from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
+
+HELD_CANDIDATES = 64
+"""How many candidates are held for a description that has not come yet."""
+
+REFUSED_UFRAGS = 8
+"""How many of the partner's void ICE generations are remembered."""
+
+Ufrags = frozenset[str]
+Signal = Offer | Answer | Candidate
+
+
+@attrs.frozen
+class Stable:
+    """No offer is pending."""
+
+
+@attrs.frozen
+class HaveLocalOffer:
+    """The client's offer was passed on and awaits an answer."""
+
+    ufrags: Ufrags
+
+
+@attrs.frozen
+class HaveRemoteOffer:
+    """The partner's offer was given to the client and awaits its answer."""
+
+    ufrags: Ufrags
+
+
+@attrs.frozen
+class Signaling:
+    """One seat's view of a pairing's negotiation."""
+
+    polite: bool
+    """The answerer is polite: of two offers that cross, its own yields."""
+    view: Stable | HaveLocalOffer | HaveRemoteOffer = Stable()
+    own: Ufrags | None = None
+    """The client's ICE generation of the last finished exchange; None before any."""
+    peer: Ufrags = frozenset()
+    """The partner's ICE generation of the last finished exchange."""
+    held: tuple[Candidate, ...] = ()
+    """The client's candidates whose description has not come yet."""
+    refused: tuple[str, ...] = ()
+    """Fragments of the partner's void offers: their candidates are dropped."""
+
+
+@attrs.frozen
+class Passed:
+    """What goes on, in this order: to the partner (`say`) or to the client (`hear`). Empty: dropped in silence."""
+
+    signals: tuple[Signal, ...] = ()
+
+
+@attrs.frozen
+class Refused:
+    """What the own client is told when its signal is refused."""
+
+    code: ErrorCode
+    message: str
+
+
+Verdict = Passed | Refused
+
+
+def say(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
+    """Judge what the own client says."""
+    match signal:
+        case Offer():
+            return _say_offer(signaling, signal)
+        case Answer():
+            return _say_answer(signaling, signal)
+        case Candidate():
+            return _say_candidate(signaling, signal)
+
+
+def hear(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
+    """Judge what the partner said."""
+    match signal:
+        case Offer():
+            return _hear_offer(signaling, signal)
+        case Answer():
+            return _hear_answer(signaling, signal)
+        case Candidate():
+            return _hear_candidate(signaling, signal)
+
+
+# ---------------------------------------------------------------- the own client
+
+
+def _say_offer(signaling: Signaling, offer: Offer) -> tuple[Signaling, Verdict]:
+    match signaling.view:
+        case HaveLocalOffer():
+            return signaling, Refused(ErrorCode.WRONG_STATE, "your last offer still awaits its answer")
+        case HaveRemoteOffer(ufrags) if not signaling.polite:
+            signaling = _refuse(signaling, ufrags)
+        case HaveRemoteOffer():
+            return signaling, Passed()
+        case Stable() if signaling.polite and signaling.own is None:
+            return signaling, Refused(
+                ErrorCode.NOT_YOUR_TURN, "the offerer makes the first offer; wait for it and answer"
+            )
+    ufrags = description_ufrags(offer.payload)
+    return _describe(attrs.evolve(signaling, view=HaveLocalOffer(ufrags)), offer, ufrags)
+
+
+def _say_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Verdict]:
+    if not isinstance(signaling.view, HaveRemoteOffer):
+        return signaling, Refused(ErrorCode.WRONG_STATE, "there is no offer to answer")
+    ufrags = description_ufrags(answer.payload)
+    answered = attrs.evolve(signaling, view=Stable(), own=ufrags, peer=signaling.view.ufrags)
+    return _describe(answered, answer, ufrags)
+
+
+def _describe(signaling: Signaling, description: Offer | Answer, ufrags: Ufrags) -> tuple[Signaling, Verdict]:
+    """Pass a description on, and after it the held candidates that are its own."""
+    followers = tuple(held for held in signaling.held if _is_of(held, ufrags))
+    return attrs.evolve(signaling, held=()), Passed((description, *followers))
+
+
+def _say_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signaling, Verdict]:
+    if _is_described(signaling, candidate):
+        return signaling, Passed((candidate,))
+    if len(signaling.held) >= HELD_CANDIDATES:
+        return signaling, Refused(
+            ErrorCode.WRONG_STATE, f"{HELD_CANDIDATES} candidates already wait for your offer or answer"
+        )
+    return attrs.evolve(signaling, held=(*signaling.held, candidate)), Passed()
+
+
+def _is_described(signaling: Signaling, candidate: Candidate) -> bool:
+    generations = [] if signaling.own is None else [signaling.own]
+    if isinstance(signaling.view, HaveLocalOffer):
+        generations.append(signaling.view.ufrags)
+    return any(_is_of(candidate, ufrags) for ufrags in generations)
+
+
+def _is_of(candidate: Candidate, ufrags: Ufrags) -> bool:
+    """Whether a candidate belongs to a generation; one that names none belongs to any."""
+    ufrag = candidate_ufrag(candidate.payload)
+    return ufrag is None or ufrag in ufrags or not ufrags
+
+
+# ---------------------------------------------------------------- the partner
+
+
+def _hear_offer(signaling: Signaling, offer: Offer) -> tuple[Signaling, Passed]:
+    ufrags = description_ufrags(offer.payload)
+    match signaling.view:
+        case HaveLocalOffer() if not signaling.polite:
+            return _refuse(signaling, ufrags), Passed()
+        case HaveRemoteOffer():
+            return _refuse(signaling, ufrags), Passed()
+    return _accept(signaling, ufrags, HaveRemoteOffer(ufrags)), Passed((offer,))
+
+
+def _hear_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Passed]:
+    if not isinstance(signaling.view, HaveLocalOffer):
+        return signaling, Passed()
+    ufrags = description_ufrags(answer.payload)
+    answered = attrs.evolve(signaling, own=signaling.view.ufrags, peer=ufrags)
+    return _accept(answered, ufrags, Stable()), Passed((answer,))
+
+
+def _hear_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signaling, Passed]:
+    if candidate_ufrag(candidate.payload) in signaling.refused:
+        return signaling, Passed()
+    return signaling, Passed((candidate,))
+
+
+def _refuse(signaling: Signaling, ufrags: Ufrags) -> Signaling:
+    """Remember a void offer's generation, unless an exchange that stands uses it too."""
+    void = (*signaling.refused, *sorted(ufrags - signaling.peer - set(signaling.refused)))
+    return attrs.evolve(signaling, refused=void[-REFUSED_UFRAGS:])
+
+
+def _accept(signaling: Signaling, ufrags: Ufrags, view: Stable | HaveRemoteOffer) -> Signaling:
+    still_void = tuple(ufrag for ufrag in signaling.refused if ufrag not in ufrags)
+    return attrs.evolve(signaling, view=view, refused=still_void)
