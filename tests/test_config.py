@@ -1,0 +1,515 @@
+"""The settings: who wins over whom, what is refused and in which words, and what `--help` tells."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curhat_trio import __version__
+from curhat_trio.config import Settings, SettingsError, load_settings
+
+FIELDS = attrs.fields(Settings)
+NAMES = [field.name for field in FIELDS]
+
+
+def toml(folder: Path, content: str) -> str:
+    path = folder / "curhat.toml"
+    path.write_text(content, encoding="utf-8")
+    return str(path)
+
+
+def refusal(argv: list[str], environ: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(argv, environ or {})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def file_refusal(folder: Path, content: str) -> str:
+    """The message about a file, with the path to it shortened to its name."""
+    path = toml(folder, content)
+    return refusal(["--config", path]).replace(path, "curhat.toml")
+
+
+# Defaults
+
+
+def test_defaults_are_those_promised() -> None:
+    assert load_settings([], {}) == Settings()
+    assert attrs.asdict(Settings()) == {
+        "host": "127.0.0.1",
+        "port": 8080,
+        "allowed_origins": (),
+        "max_connections": 10000,
+        "stun_urls": (),
+        "ice_transport_policy": "all",
+        "relax_after_seconds": 10,
+        "first_message_seconds": 60,
+        "offer_seconds": 20,
+        "ping_seconds": 20,
+        "pong_seconds": 20,
+        "request_head_seconds": 10,
+        "write_seconds": 10,
+        "close_seconds": 3,
+        "drain_seconds": 10,
+        "max_message_bytes": 65536,
+        "outbound_messages": 1024,
+        "outbound_bytes": 2 * 1024 * 1024,
+        "messages_per_second": 20,
+        "message_burst": 200,
+        "bytes_per_second": 65536,
+        "byte_burst": 524288,
+        "log_level": "info",
+        "log_format": "auto",
+    }
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]
+
+
+# Precedence
+
+SOURCES = ("flag", "CURHAT", "bare", "file", "default")
+
+
+@given(
+    given_by=st.fixed_dictionaries(
+        {
+            "host": st.sets(st.sampled_from(["flag", "CURHAT", "bare", "file"])),
+            "port": st.sets(st.sampled_from(["flag", "CURHAT", "bare", "file"])),
+            "max_connections": st.sets(st.sampled_from(["flag", "CURHAT", "file"])),
+        }
+    ),
+    names_file_by_flag=st.booleans(),
+)
+def test_the_strongest_source_wins(given_by: dict[str, set[str]], names_file_by_flag: bool) -> None:
+    values: dict[str, dict[str, Any]] = {
+        "host": {source: f"{source.lower()}.example" for source in SOURCES},
+        "port": {source: 1000 + rank for rank, source in enumerate(SOURCES)},
+        "max_connections": {source: 2000 + rank for rank, source in enumerate(SOURCES)},
+    }
+    defaults = attrs.asdict(Settings())
+    argv, environ, lines = [], {}, ["[curhat_trio]"]
+    for name, sources in given_by.items():
+        values[name]["default"] = defaults[name]
+        if "flag" in sources:
+            argv += [f"--{name.replace('_', '-')}", str(values[name]["flag"])]
+        if "CURHAT" in sources:
+            environ[f"CURHAT_{name.upper()}"] = str(values[name]["CURHAT"])
+        if "bare" in sources:
+            environ[name.upper()] = str(values[name]["bare"])
+        if "file" in sources:
+            value = values[name]["file"]
+            lines.append(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = toml(Path(folder), "\n".join(lines))
+        if names_file_by_flag:
+            argv += ["--config", path]
+        else:
+            environ["CURHAT_CONFIG"] = path
+        settings = attrs.asdict(load_settings(argv, environ))
+
+    for name, sources in given_by.items():
+        strongest = next(source for source in SOURCES if source in sources or source == "default")
+        assert settings[name] == values[name][strongest]
+
+
+def test_the_flag_names_the_file_before_the_variable_does(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[curhat_trio]\nport = 1")
+    assert load_settings(["--config", path], {"CURHAT_CONFIG": "/nowhere"}).port == 1
+
+
+def test_bare_names_serve_host_and_port_only() -> None:
+    settings = load_settings([], {"HOST": "::1", "PORT": "1", "MAX_CONNECTIONS": "1", "LOG_LEVEL": "debug"})
+    assert settings == Settings(host="::1", port=1)
+
+
+@pytest.mark.parametrize("variable", ["PORT", "CURHAT_PORT", "CURHAT_STUN_URLS", "CURHAT_CONFIG"])
+def test_an_empty_variable_counts_as_not_set(variable: str) -> None:
+    assert load_settings([], {variable: ""}) == Settings()
+
+
+def test_the_process_environment_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURHAT_PORT", "1")
+    monkeypatch.setenv("PORT", "2")
+    monkeypatch.setenv("CURHAT_CONFIG", "/nowhere")
+    assert load_settings([], {}) == Settings()
+
+
+# Reading values
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+@pytest.mark.parametrize("source", ["flag", "variable"])
+def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", source: str) -> None:
+    samples: dict[str, tuple[str, object]] = {
+        "host": ("0.0.0.0", "0.0.0.0"),
+        "allowed_origins": (
+            "https://a.example, http://b.example:81",
+            ("https://a.example", "http://b.example:81"),
+        ),
+        "stun_urls": ("stun:a.example:3478,stuns:b.example", ("stun:a.example:3478", "stuns:b.example")),
+        "ice_transport_policy": ("relay", "relay"),
+        "log_level": ("error", "error"),
+        "log_format": ("json", "json"),
+        # These three may not move far from what they must fit.
+        "message_burst": ("100", 100),
+        "byte_burst": ("70000", 70000),
+        "max_message_bytes": ("2048", 2048),
+        "outbound_bytes": ("2000000", 2000000),
+    }
+    text, value = samples.get(field.name, ("4321", 4321))
+    if source == "flag":
+        settings = load_settings([f"--{field.name.replace('_', '-')}", text], {})
+    else:
+        settings = load_settings([], {f"CURHAT_{field.name.upper()}": text})
+    assert getattr(settings, field.name) == value
+    assert type(getattr(settings, field.name)) is type(field.default)
+    assert attrs.asdict(settings) | {field.name: field.default} == attrs.asdict(Settings())
+
+
+def test_toml_values_of_every_type(tmp_path: Path) -> None:
+    path = toml(
+        tmp_path,
+        """
+        [curhat_trio]
+        host = "::"
+        port = 0
+        stun_urls = ["stun:a", "stuns:b:1"]
+        ping_seconds = 5
+        pong_seconds = 2.5
+        log_level = "debug"
+        """,
+    )
+    settings = load_settings(["--config", path], {})
+    assert settings == Settings(
+        host="::",
+        port=0,
+        stun_urls=("stun:a", "stuns:b:1"),
+        ping_seconds=5.0,
+        pong_seconds=2.5,
+        log_level="debug",
+    )
+    assert isinstance(settings.ping_seconds, float)
+
+
+def test_the_bounds_themselves_will_do() -> None:
+    assert Settings(port=65535, max_message_bytes=1024, max_connections=1).port == 65535
+
+
+def test_a_path_is_taken_literally(tmp_path: Path) -> None:
+    folder = tmp_path / "wow!"
+    folder.mkdir()
+    assert load_settings(["--config", toml(folder, "[curhat_trio]\nport = 1")], {}).port == 1
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load_settings(["--config", toml(tmp_path, "")], {}) == Settings()
+
+
+def test_a_flag_can_empty_a_list(tmp_path: Path) -> None:
+    path = toml(tmp_path, '[curhat_trio]\nstun_urls = ["stun:a"]')
+    assert load_settings(["--config", path, "--stun-urls", ""], {}).stun_urls == ()
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "http://localhost:8080", "https://[::1]:8443", "capacitor://localhost"]
+)
+def test_origins_as_browsers_send_them(origin: str) -> None:
+    assert load_settings(["--allowed-origins", origin], {}).allowed_origins == (origin,)
+
+
+# Refusals: where, what, and what would do
+
+PORT = "expected 0 to 65535"
+ORIGINS = "expected origins such as https://chat.example, in lower case and without a path"
+STUN = "expected URLs such as stun:stun.example.org:3478 or stuns:stun.example.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("port", "eighty", f'"eighty" is not a whole number; {PORT}'),
+        ("port", "80.0", f'"80.0" is not a whole number; {PORT}'),
+        ("port", "1_0", f'"1_0" is not a whole number; {PORT}'),
+        ("port", "\u0661", f'"\\u0661" is not a whole number; {PORT}'),
+        ("port", "true", f'"true" is not a whole number; {PORT}'),
+        ("port", " ", f'"" is not a whole number; {PORT}'),
+        ("port", "9" * 5000, f'"{"9" * 59}... is not a whole number; {PORT}'),
+        ("port", "1\n2", f'"1\\n2" is not a whole number; {PORT}'),
+        ("port", "65536", f"65536 is out of range; {PORT}"),
+        ("port", "-1", f"-1 is out of range; {PORT}"),
+        ("host", "a b", '"a b" is not a host; expected a host name or an IP address'),
+        ("max_connections", "0", "0 is out of range; expected at least 1 connections"),
+        ("max_message_bytes", "1023", "1023 is out of range; expected at least 1024 bytes"),
+        ("relax_after_seconds", "-1", "-1.0 is out of range; expected at least 0 seconds"),
+        ("ping_seconds", "0", "0.0 is out of range; expected more than 0 seconds"),
+        ("ping_seconds", "nan", '"nan" is not a finite number; expected more than 0 seconds'),
+        ("ping_seconds", "inf", '"inf" is not a finite number; expected more than 0 seconds'),
+        ("ping_seconds", "1e999", "inf is not a finite number; expected more than 0 seconds"),
+        ("ping_seconds", "5s", '"5s" is not a finite number; expected more than 0 seconds'),
+        ("bytes_per_second", "0", "0.0 is out of range; expected more than 0 bytes per second"),
+        ("ice_transport_policy", "none", '"none" is not one of the choices; expected all or relay'),
+        ("log_level", "INFO", '"INFO" is not one of the choices; expected debug, info, warning or error'),
+        ("log_format", "xml", '"xml" is not one of the choices; expected auto, console or json'),
+        ("stun_urls", "stun:a,turn:b", f'"turn:b" is not of the right form; {STUN}'),
+        ("stun_urls", "stun://a", f'"stun://a" is not of the right form; {STUN}'),
+        ("stun_urls", "stun:", f'"stun:" is not of the right form; {STUN}'),
+        ("allowed_origins", "*", f'"*" is not of the right form; {ORIGINS}'),
+        ("allowed_origins", "https://a.example/", f'"https://a.example/" is not of the right form; {ORIGINS}'),
+        ("allowed_origins", "https://A.example", f'"https://A.example" is not of the right form; {ORIGINS}'),
+    ],
+)
+def test_wrong_text(name: str, text: str, complaint: str) -> None:
+    flag, variable = f"--{name.replace('_', '-')}", f"CURHAT_{name.upper()}"
+    assert refusal([f"{flag}={text}"]) == f"{flag}: {complaint}"
+    assert refusal([], {variable: text}) == f"{variable}: {complaint}"
+
+
+def test_a_wrong_bare_variable_is_named_as_it_was_given() -> None:
+    assert refusal([], {"PORT": "x"}) == f'PORT: "x" is not a whole number; {PORT}'
+
+
+def test_a_value_that_is_overridden_must_be_right_too() -> None:
+    assert refusal(["--port", "1"], {"PORT": "x"}).startswith("PORT: ")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("port = true", f"port: true is not a whole number; {PORT}"),
+        ('port = "5"', f'port: "5" is not a whole number; {PORT}'),
+        ("port = 5.0", f"port: 5.0 is not a whole number; {PORT}"),
+        ("port = [5]", f"port: [5] is not a whole number; {PORT}"),
+        ("port = 65536", f"port: 65536 is out of range; {PORT}"),
+        (f"port = 0x{'f' * 5000}", f"port: 0x{'f' * 58}... is out of range; {PORT}"),
+        ("host = 5", "host: 5 is not a host; expected a host name or an IP address"),
+        ("ping_seconds = nan", "ping_seconds: nan is not a finite number; expected more than 0 seconds"),
+        ("ping_seconds = inf", "ping_seconds: inf is not a finite number; expected more than 0 seconds"),
+        ("ping_seconds = true", "ping_seconds: true is not a finite number; expected more than 0 seconds"),
+        ('ping_seconds = "5"', 'ping_seconds: "5" is not a finite number; expected more than 0 seconds'),
+        (
+            f"ping_seconds = 1{'0' * 400}",
+            f"ping_seconds: {hex(10**400)[:60]}... is not a finite number; expected more than 0 seconds",
+        ),
+        ("log_level = 1", "log_level: 1 is not one of the choices; expected debug, info, warning or error"),
+        ('stun_urls = "stun:a"', f'stun_urls: "stun:a" is not a list of strings; {STUN}'),
+        ("stun_urls = [1]", f"stun_urls: 1 is not of the right form; {STUN}"),
+        ("prot = 1", '"prot" is not a setting; the nearest that is one: port'),
+        ("max-connections = 1", '"max-connections" is not a setting; the nearest that is one: max_connections'),
+    ],
+)
+def test_wrong_toml(tmp_path: Path, assignment: str, complaint: str) -> None:
+    assert file_refusal(tmp_path, f"[curhat_trio]\n{assignment}") == f"curhat.toml: {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("port = 1", '"port" is out of place; expected the table [curhat_trio] only'),
+        ("[curhat-trio]", '"curhat-trio" is out of place; expected the table [curhat_trio] only'),
+        ("curhat_trio = 1", "curhat_trio is not a table; expected [curhat_trio] and settings under it"),
+        ("[[curhat_trio]]", "curhat_trio is not a table; expected [curhat_trio] and settings under it"),
+        (
+            "port 1",
+            "Expected '=' after a key in a key/value pair (at line 1, column 6); expected a readable TOML file",
+        ),
+    ],
+)
+def test_wrong_files(tmp_path: Path, content: str, complaint: str) -> None:
+    assert file_refusal(tmp_path, content) == f"curhat.toml: {complaint}"
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_an_absent_file_is_named(tmp_path: Path, flag: bool) -> None:
+    path = str(tmp_path / "wow!" / "absent.toml")
+    argv, environ = (["--config", path], {}) if flag else ([], {"CURHAT_CONFIG": path})
+    assert refusal(argv, environ) == f"{path}: No such file or directory; expected a readable TOML file"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert refusal(["--config", str(tmp_path)]) == (f"{tmp_path}: Is a directory; expected a readable TOML file")
+
+
+def test_a_file_must_be_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# caf\xe9")
+    message = refusal(["--config", str(path)])
+    assert message.startswith(f"{path}: 'utf-8' codec can't decode byte 0xe9")
+    assert message.endswith("; expected a readable TOML file")
+
+
+# Values that must fit each other
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (
+            {"byte_burst": 65535},
+            "byte_burst: 65535{0} is less than max_message_bytes, 65536 (default); expected at least 65536",
+        ),
+        (
+            {"outbound_bytes": 1048575},
+            "outbound_bytes: 1048575{0} is less than twice byte_burst, 524288 (default); "
+            "expected at least 1048576",
+        ),
+        (
+            {"message_burst": 513},
+            "outbound_messages: 1024 (default) is less than twice message_burst, 513{0}; expected at least 1026",
+        ),
+    ],
+)
+def test_a_permitted_burst_must_fit_the_queue(tmp_path: Path, values: dict[str, int], complaint: str) -> None:
+    ((name, value),) = values.items()
+    flag, variable = f"--{name.replace('_', '-')}", f"CURHAT_{name.upper()}"
+    assert refusal([flag, str(value)]) == complaint.format(f" (from {flag})")
+    assert refusal([], {variable: str(value)}) == complaint.format(f" (from {variable})")
+    assert file_refusal(tmp_path, f"[curhat_trio]\n{name} = {value}") == complaint.format(
+        f" (from curhat.toml: {name})"
+    )
+    with pytest.raises(ValueError, match="is less than") as caught:
+        Settings(**values)  # type: ignore[arg-type]
+    assert str(caught.value) == complaint.format("").replace(" (default)", "")
+
+
+def test_bursts_that_just_fit() -> None:
+    settings = Settings(max_message_bytes=2000, byte_burst=2000, outbound_bytes=4000, message_burst=512)
+    assert settings.outbound_messages == 2 * settings.message_burst
+
+
+def test_the_origin_named_is_the_one_that_won() -> None:
+    message = refusal(["--message-burst", "600"], {"CURHAT_MESSAGE_BURST": "700"})
+    assert "message_burst, 600 (from --message-burst)" in message
+
+
+# Made directly, as tests do
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"port": 65536}, f"port: 65536 is out of range; {PORT}"),
+        ({"port": True}, f"port: true is not a whole number; {PORT}"),
+        ({"port": "5"}, f'port: "5" is not a whole number; {PORT}'),
+        ({"stun_urls": ["stun:a"]}, f"stun_urls: ['stun:a'] is not a list of strings; {STUN}"),
+        (
+            {"drain_seconds": float("nan")},
+            "drain_seconds: nan is not a finite number; expected at least 0 seconds",
+        ),
+    ],
+)
+def test_settings_check_themselves(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        Settings(**values)
+    assert str(caught.value) == complaint
+
+
+def test_zero_means_at_once_where_that_makes_sense() -> None:
+    settings = Settings(port=0, relax_after_seconds=0, close_seconds=0, drain_seconds=0)
+    assert settings.relax_after_seconds == 0
+
+
+# The command line itself
+
+
+def printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        load_settings(argv, {})
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+def help_entries(text: str) -> dict[str, str]:
+    """The help of each flag on one line, by flag."""
+    entries: dict[str, str] = {}
+    flag = ""
+    for line in text.splitlines():
+        if line.startswith("  -"):
+            flag, _, line = line.strip().partition(" ")
+        entries[flag] = f"{entries.get(flag, '')} {line.strip()}"
+    return entries
+
+
+def test_help_tells_flag_meaning_unit_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, err = printed(["--help"], capsys)
+    assert (code, err) == (0, "")
+    assert max(len(line) for line in text.splitlines()) <= 100
+    entries = help_entries(text)
+    for field in FIELDS:
+        entry = entries[f"--{field.name.replace('_', '-')}"]
+        assert field.metadata["help"] in entry
+        assert f"[{field.metadata['kind'].expected}; env CURHAT_{field.name.upper()}" in entry
+    assert "at least 0 seconds; env CURHAT_DRAIN_SECONDS; default 10]" in entries["--drain-seconds"]
+    assert "at least 1 bytes; env CURHAT_OUTBOUND_BYTES; default 2097152]" in entries["--outbound-bytes"]
+    assert "bytes per second; env CURHAT_BYTES_PER_SECOND; default 65536]" in entries["--bytes-per-second"]
+    assert "0 to 65535; env CURHAT_PORT or PORT; default 8080]" in entries["--port"]
+    assert "env CURHAT_HOST or HOST; default 127.0.0.1]" in entries["--host"]
+    assert "env CURHAT_STUN_URLS; default none]" in entries["--stun-urls"]
+    assert "debug, info, warning or error; env CURHAT_LOG_LEVEL; default info]" in entries["--log-level"]
+    assert "env CURHAT_CONFIG" in entries["--config"]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=NAMES)
+def test_every_default_is_in_help(field: "attrs.Attribute[Any]", capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = printed(["--help"], capsys)
+    entry = help_entries(text)[f"--{field.name.replace('_', '-')}"]
+    shown = entry.partition("; default ")[2].partition("]")[0]
+    if isinstance(field.default, tuple):
+        assert shown == "none"
+    elif isinstance(field.default, str):
+        assert shown == field.default
+    else:
+        assert float(shown) == field.default
+
+
+def test_help_is_in_groups_and_tells_precedence(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = printed(["--help"], capsys)
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles[1:] == ["Listening:", "Matching:", "Timeouts:", "Limits:", "ICE:", "Logging:"]
+    assert "A flag wins over its CURHAT_ variable, that over the bare HOST or PORT" in text
+
+
+def test_help_does_not_depend_on_the_process_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text, _ = printed(["--help"], capsys)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert printed(["--help"], capsys)[1] == text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(["--version"], capsys) == (0, f"curhat-trio {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--prot", "1"], '"--prot" is no flag of mine, but --port is'),
+        (["--prot=1"], '"--prot=1" is no flag of mine, but --port is'),
+        (["--zzz"], '"--zzz" is no flag of mine'),
+        (["--max-conn", "1"], '"--max-conn" is no flag of mine'),
+        (["serve"], '"serve" is no flag of mine'),
+        (["a\nb"], '"a\\nb" is no flag of mine'),
+        (["--port"], "argument --port: expected one argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(
+    argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = printed(argv, capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"curhat-trio: {complaint}")
+    assert err.endswith("; see curhat-trio --help\n")
+    assert err.count("\n") == 1
