@@ -1,0 +1,85 @@
+"""Who may connect, and as what: decided from the opening request, before a session exists.
+
+A refusal is said with a close code on an opened WebSocket, because a page can read that; of an HTTP status a
+browser tells it nothing.
+"""
+
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import trio
+import trio.abc
+
+from curhat_trio.connection import Environment, serve_client
+from curhat_trio.link import LinkInbox, open_link
+from curhat_trio.log import get_logger
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import Profile
+from curhat_trio.protocol.messages import USERNAME_CHARACTERS, has_control_characters
+
+SUBPROTOCOL = "curhat.v1"
+DEFAULT_USERNAME = "Anonymous"
+
+_log = get_logger(__name__)
+
+
+@attrs.frozen
+class UpgradeRequest:
+    """A valid WebSocket opening request."""
+
+    target: str
+    """Path and query."""
+    origin: str | None
+    subprotocols: tuple[str, ...]
+    """What the client offers, in its order."""
+    head: bytes
+    """The request head for trio-websocket."""
+    pipelined: bytes
+    """What came behind it."""
+
+    @property
+    def profile(self) -> Profile:
+        """Who offers no subprotocol is a client of the seed's."""
+        return "v1" if self.subprotocols else "legacy"
+
+
+async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, environment: Environment) -> None:
+    """Open the WebSocket, and either run its session or say why not. Returns when it is closed."""
+    refusal = _refusal(request, environment)
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
+    environment.metrics.connections += 1
+    try:
+        async with trio.open_nursery() as nursery:
+            link = await open_link(
+                nursery, stream, request.head, request.pipelined, subprotocol, environment.settings
+            )
+            if refusal is None:
+                await serve_client(link, request.profile, username(request.target), environment)
+            else:
+                _log.info("connection_refused", code=int(refusal), why=refusal.name.lower())
+                inbox = LinkInbox(1)
+                inbox.close()
+                link.start(inbox)
+                nursery.start_soon(link.keep_writing)
+                await link.close(refusal)
+            nursery.cancel_scope.cancel()
+    finally:
+        environment.metrics.connections -= 1
+
+
+def _refusal(request: UpgradeRequest, environment: Environment) -> CloseCode | None:
+    settings = environment.settings
+    if settings.allowed_origins and request.origin is not None and request.origin not in settings.allowed_origins:
+        return CloseCode.ORIGIN
+    if environment.metrics.connections >= settings.max_connections:
+        return CloseCode.TOO_MANY_CONNECTIONS
+    if request.subprotocols and SUBPROTOCOL not in request.subprotocols:
+        return CloseCode.VERSION
+    return None
+
+
+def username(target: str) -> str:
+    """The name in the query, cut to the limit: an old client would not understand an error here."""
+    names = parse_qs(urlsplit(target).query, errors="replace").get("username", [])
+    name = names[0][:USERNAME_CHARACTERS] if names else ""
+    return name if name and not has_control_characters(name) else DEFAULT_USERNAME

@@ -1,0 +1,47 @@
+"""Sessions of one process: inboxes in a dictionary, and a bounded memory channel to the matchmaker."""
+
+from typing import Any
+
+import trio
+
+from curhat_trio.protocol.effects import Enter, Ticket, Withdraw
+from curhat_trio.protocol.events import Event, PeerLeft, PeerSaid
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.relay import Inbox
+
+
+class MemoryRendezvous:
+    """A `Rendezvous` within one process.
+
+    Args:
+        capacity: How many requests may wait for the matchmaker before drivers wait with them.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._inboxes: dict[ClientId, Inbox[Any]] = {}
+        self._ask, self.requests = trio.open_memory_channel[Enter | Withdraw](capacity)
+
+    def attach(self, client: ClientId, inbox: Inbox[Any]) -> None:
+        self._inboxes[client] = inbox
+
+    def detach(self, client: ClientId) -> None:
+        del self._inboxes[client]
+
+    async def enter(self, ticket: Ticket) -> None:
+        await self._ask.send(Enter(ticket))
+
+    async def withdraw(self, ticket: RoomId) -> None:
+        await self._ask.send(Withdraw(ticket))
+
+    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft) -> None:
+        self.tell(partner, event)
+
+    def tell(self, client: ClientId, event: Event) -> bool:
+        """Put an event into a client's inbox; False: nobody is there, or there is no room."""
+        inbox = self._inboxes.get(client)
+        return inbox is not None and inbox.tell(event)
+
+    def tell_all(self, event: Event) -> None:
+        """Tell every session of this process."""
+        for inbox in self._inboxes.values():
+            inbox.tell(event)

@@ -1,0 +1,231 @@
+"""One client: the driver that owns the session, and the link it speaks over.
+
+The driver reads its inbox, steps the session and performs the effects. Stepping and performing never await, so
+whatever arrived together is decided and answered together; what must wait (for the matchmaker) comes after.
+"""
+
+import math
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+
+import attrs
+import trio
+from structlog.contextvars import bound_contextvars
+
+from curhat_trio.backends import Rendezvous
+from curhat_trio.config import Settings
+from curhat_trio.frames import text_frame
+from curhat_trio.link import Heard, Link, LinkInbox
+from curhat_trio.log import get_logger
+from curhat_trio.metrics import Metrics, state_name
+from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.protocol.codec import decode, encode
+from curhat_trio.protocol.effects import (
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Forward,
+    Send,
+    SetDeadline,
+    Withdraw,
+)
+from curhat_trio.protocol.errors import CloseCode, Fault
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    MessageReceived,
+    Misunderstood,
+    Overheated,
+    Profile,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import IceServer, Join, Next, ServerMessage
+from curhat_trio.protocol.session import Closed, Rules, Session, step
+
+_log = get_logger(__name__)
+
+
+@attrs.frozen
+class Environment:
+    """What every connection of a server shares."""
+
+    settings: Settings
+    rendezvous: Rendezvous
+    metrics: Metrics = attrs.Factory(Metrics)
+    rules: Rules = attrs.field(init=False)
+    """The part of the settings that sessions decide by."""
+
+    @rules.default
+    def _rules_from_settings(self) -> Rules:
+        settings = self.settings
+        return Rules(
+            first_message_seconds=settings.first_message_seconds,
+            offer_seconds=settings.offer_seconds,
+            ping_seconds=settings.ping_seconds,
+            max_message_bytes=settings.max_message_bytes,
+            ice_servers=(IceServer(settings.stun_urls),) if settings.stun_urls else (),
+            ice_transport_policy=settings.ice_transport_policy,
+        )
+
+
+async def serve_client(link: Link, profile: Profile, username: str, environment: Environment) -> None:
+    """Run one client's session over its link until one of them ends. The link is closed then."""
+    client = ClientId(secrets.token_urlsafe(12))
+    with bound_contextvars(connection=client):
+        async with trio.open_nursery() as nursery:
+            driver = Driver(client, profile, username, link, environment)
+            nursery.start_soon(link.keep_writing)
+            await driver.run()
+            nursery.cancel_scope.cancel()
+
+
+class Driver:
+    """Owns one session: the only caller of its `step`, and the interpreter of its effects."""
+
+    def __init__(
+        self, client: ClientId, profile: Profile, username: str, link: Link, environment: Environment
+    ) -> None:
+        settings = environment.settings
+        self._session = Session(client, profile, username, environment.rules)
+        self._link = link
+        self._rendezvous = environment.rendezvous
+        self._metrics = environment.metrics
+        self._inbox = LinkInbox(settings.outbound_messages)
+        self._allowance = Allowance(
+            TokenBucket(settings.messages_per_second, settings.message_burst),
+            TokenBucket(settings.bytes_per_second, settings.byte_burst),
+        )
+        self._deadline = math.inf
+        self._seq = 0
+        self._frames: list[bytes] = []
+        self._requests: list[Enter | Withdraw] = []
+        self._close_code: CloseCode | None = None
+
+    async def run(self) -> None:
+        """Drive the session to its end. However that comes about, partner and pool are told."""
+        self._attach()
+        try:
+            await self._drive()
+        except Exception:
+            _log.exception("bug", state=state_name(self._session))
+            self._advance([ClosingForced(CloseCode.INTERNAL)])
+        finally:
+            self._detach()
+            with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
+                await self._make_requests()
+        await self._link.close(self._close_code)
+
+    @property
+    def _closed(self) -> bool:
+        return isinstance(self._session.state, Closed)
+
+    async def _drive(self) -> None:
+        self._advance([LinkOpened(trio.current_time())])
+        self._link.start(self._inbox)
+        while not self._closed:
+            self._advance(await self._next_events())
+            if self._inbox.overflowed:
+                self._advance([ClosingForced(CloseCode.SLOW_CONSUMER)])
+            await self._make_requests()
+
+    def _attach(self) -> None:
+        self._metrics.enter_state(self._session)
+        self._rendezvous.attach(self._session.client, self._inbox)
+        _log.debug("session_opened", profile=self._session.profile)
+
+    def _detach(self) -> None:
+        """End the session if nothing else has, and answer what it can no longer read. Never awaits."""
+        self._rendezvous.detach(self._session.client)
+        unread = self._inbox.close()
+        self._advance([LinkLost()])
+        self._advance(self._events(unread))
+        self._metrics.leave_state(self._session)
+        _log.debug("session_closed", code=self._close_code)
+
+    # ------------------------------------------------------------ events
+
+    async def _next_events(self) -> Iterable[Event]:
+        """Wait for the inbox or the deadline, whichever is first."""
+        with trio.move_on_at(self._deadline):
+            return self._events(await self._inbox.receive())
+        return [DeadlinePassed(trio.current_time())]
+
+    def _events(self, batch: list[Event | Heard]) -> Iterable[Event]:
+        for item in batch:
+            if isinstance(item, Heard):
+                item.taken.set()
+                yield from map(self._understand, item.texts)
+            else:
+                yield item
+
+    def _understand(self, text: str) -> Event:
+        now = trio.current_time()
+        wait = self._allowance.spend(len(text), now)
+        if wait > 0:
+            return Overheated(math.ceil(wait * 10) / 10)
+        message = decode(text, self._session.profile)
+        if isinstance(message, Fault):
+            return Misunderstood(message)
+        fresh_room = RoomId(secrets.token_urlsafe(12)) if isinstance(message, Join | Next) else None
+        return MessageReceived(message, now, fresh_room)
+
+    # ------------------------------------------------------------ effects
+
+    def _advance(self, events: Iterable[Event]) -> None:
+        """Step through events and perform their effects; what there is to say goes to the link together."""
+        for event in events:
+            before = self._session
+            self._session, effects = step(before, event)
+            if type(self._session.state) is not type(before.state):
+                self._note_transition(before, event)
+            for effect in effects:
+                self._perform(effect)
+        frames, self._frames = self._frames, []
+        if frames and not self._link.send(frames) and not self._closed:
+            self._advance([ClosingForced(CloseCode.SLOW_CONSUMER)])
+
+    def _note_transition(self, before: Session, event: Event) -> None:
+        self._metrics.leave_state(before)
+        self._metrics.enter_state(self._session)
+        _log.debug("transition", before=state_name(before), after=state_name(self._session), cause=_kind(event))
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                self._say(message)
+            case Forward(partner, event):
+                self._rendezvous.publish(partner, event)
+            case SetDeadline(at):
+                self._deadline = math.inf if at is None else at
+            case Enter() | Withdraw():
+                self._requests.append(effect)
+            case Count(what):
+                self._metrics.events[what] += 1
+            case Close(code):
+                self._close_code = code
+
+    def _say(self, message: ServerMessage) -> None:
+        seq = None
+        if self._session.profile == "v1":
+            self._seq += 1
+            seq = self._seq
+        self._frames.append(text_frame(encode(message, seq)))
+
+    async def _make_requests(self) -> None:
+        """Pass on what the session asked of the matchmaker, in order. Cancelled, it can be called again."""
+        while self._requests:
+            match self._requests[0]:
+                case Enter(ticket):
+                    await self._rendezvous.enter(ticket)
+                case Withdraw(ticket):
+                    await self._rendezvous.withdraw(ticket)
+            del self._requests[0]
+
+
+def _kind(event: Event) -> str:
+    return event.message.type if isinstance(event, MessageReceived) else type(event).__name__
