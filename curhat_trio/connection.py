@@ -57,6 +57,8 @@ class Environment:
     settings: Settings
     rendezvous: Rendezvous
     metrics: Metrics = attrs.Factory(Metrics)
+    draining: trio.Event = attrs.Factory(trio.Event)
+    """Set when the server is going away: who comes now is closed at once."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
 
@@ -93,6 +95,7 @@ class Driver:
         settings = environment.settings
         self._session = Session(client, profile, username, environment.rules)
         self._link = link
+        self._environment = environment
         self._rendezvous = environment.rendezvous
         self._metrics = environment.metrics
         self._inbox = LinkInbox(settings.outbound_messages)
@@ -127,6 +130,8 @@ class Driver:
     async def _drive(self) -> None:
         self._advance([LinkOpened(trio.current_time())])
         self._link.start(self._inbox)
+        if self._environment.draining.is_set():
+            self._advance([ClosingForced(CloseCode.SHUTDOWN)])
         while not self._closed:
             self._advance(await self._next_events())
             if self._inbox.overflowed:

@@ -7,7 +7,6 @@ answered stands in `Site`; how HTTP is spoken stands in `FrontDoor` (RFC 9110, R
 import base64
 import binascii
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -252,7 +251,6 @@ class FrontDoor:
         self._environment = environment
         self._site = Site(environment)
         self._browsing: set[trio.CancelScope] = set()
-        self._closing = False
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """One TCP connection, to its end. Whatever goes wrong in it stays in it."""
@@ -267,19 +265,18 @@ class FrontDoor:
 
     def close(self) -> None:
         """End connections that only browse; WebSockets are ended by their own sessions."""
-        self._closing = True
         for scope in self._browsing:
             scope.cancel()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         upgrade = None
-        with trio.CancelScope(deadline=-math.inf if self._closing else math.inf) as scope:
+        with trio.CancelScope() as scope:
             self._browsing.add(scope)
             try:
                 upgrade = await self._browse(stream)
             finally:
                 self._browsing.discard(scope)
-        if upgrade is not None and not self._closing:
+        if upgrade is not None:
             await serve_websocket(upgrade, stream, self._environment)
 
     async def _browse(self, stream: trio.abc.Stream) -> UpgradeRequest | None:

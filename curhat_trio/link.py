@@ -241,7 +241,16 @@ async def open_link(
         head: The request head, validated.
         pipelined: Bytes that came behind it.
         subprotocol: What to select; one that the client offered.
+
+    Raises:
+        trio.BrokenResourceError: The client left meanwhile.
+        trio.TooSlowError: trio-websocket did not take the head for one, and waits for another.
     """
     tap = _Tap(stream, head, pipelined, settings)
-    request = await wrap_server_stream(nursery, tap)
-    return Link(tap, await request.accept(subprotocol=subprotocol), settings)
+    with trio.fail_after(settings.request_head_seconds):
+        request = await wrap_server_stream(nursery, tap)
+    try:
+        websocket = await request.accept(subprotocol=subprotocol)
+    except ConnectionClosed:
+        raise trio.BrokenResourceError("the client left during the handshake") from None
+    return Link(tap, websocket, settings)

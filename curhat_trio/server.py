@@ -39,7 +39,8 @@ async def serve(
         task_status: Started when connections are accepted.
     """
     rendezvous = MemoryRendezvous()
-    door = FrontDoor(Environment(settings, rendezvous))
+    environment = Environment(settings, rendezvous)
+    door = FrontDoor(environment)
     async with trio.open_nursery() as root:
         pool = Pool(settings.relax_after_seconds)
         root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.tell, pool)
@@ -51,6 +52,7 @@ async def serve(
                 accepting.cancel_scope.cancel()
             _log.info("draining", connections=len(connections.child_tasks), seconds=settings.drain_seconds)
             connections.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
+            environment.draining.set()
             door.close()
             rendezvous.tell_all(ClosingForced(CloseCode.SHUTDOWN))
         root.cancel_scope.cancel()

@@ -159,8 +159,16 @@ class Session:
 
 
 Step: TypeAlias = tuple[Session, list[Effect]]
-_Rule: TypeAlias = Callable[[Session, Any, Any], Step]
-"""(session, its state, the event or message event) -> step"""
+
+
+@attrs.frozen
+class Row:
+    """What happens at one event in one state."""
+
+    rule: Callable[[Session, Any, Any], Step]
+    """(session, its state, the event) -> step"""
+    to: type[State] | None = None
+    """The state that this may lead to; otherwise the session stays where it is."""
 
 
 def step(session: Session, event: Event) -> Step:
@@ -171,10 +179,10 @@ def step(session: Session, event: Event) -> Step:
     """
     session, effects = _note_first_words(session, event)
     if isinstance(event, MessageReceived):
-        rule = TABLE.get((type(session.state), type(event.message)), _wrong_state)
+        row = TABLE.get((type(session.state), type(event.message)), _WRONG_STATE)
     else:
-        rule = TABLE.get((type(session.state), type(event)), _ignore)
-    session, more = rule(session, session.state, event)
+        row = TABLE.get((type(session.state), type(event)), _IGNORED)
+    session, more = row.rule(session, session.state, event)
     return session, effects + more
 
 
@@ -202,6 +210,10 @@ def _ignore(session: Session, _state: State, _event: Event) -> Step:
     return session, []
 
 
+_WRONG_STATE = Row(_wrong_state)
+_IGNORED = Row(_ignore)
+
+
 def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
     rules = session.rules
     speak_by = event.at + rules.first_message_seconds
@@ -222,7 +234,12 @@ def _join(session: Session, _state: Connected, event: MessageReceived) -> Step:
     assert isinstance(join, Join)
     if join.username is not None:
         session = attrs.evolve(session, username=join.username)
-    return _wait(session, event, join.room, frozenset(join.topics))
+    return _wait(session, event, join.room, _comparable(join.topics))
+
+
+def _comparable(topics: tuple[str, ...]) -> frozenset[str]:
+    """Topics as they are compared: "Music " and "music" are the same."""
+    return frozenset(filter(None, (topic.strip().casefold() for topic in topics)))
 
 
 def _wait(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
@@ -477,57 +494,57 @@ def _error(code: ErrorCode, message: str, ref: str) -> Send:
 # ---------------------------------------------------------------- the table
 
 
-TABLE: dict[tuple[type[State], type[Any]], _Rule] = {
+TABLE: dict[tuple[type[State], type[Any]], Row] = {
     # what a client says; a pair that is not here is answered `wrong_state`
-    (Connected, Join): _join,                           # -> Waiting
-    (Connected, Ping): _pong,
-    (Waiting, Leave): _leave_wait,                      # -> Connected
-    (Waiting, Ping): _pong,
-    (Paired, Leave): _leave_pairing,                    # -> Connected
-    (Paired, Next): _next,                              # -> Waiting
-    (Paired, Offer): _signal,                           # -> Negotiating, if it is passed on
-    (Paired, Answer): _signal,
-    (Paired, Candidate): _signal,
-    (Paired, Chat): _chat,
-    (Paired, Ping): _pong,
-    (Negotiating, Leave): _leave_pairing,               # -> Connected
-    (Negotiating, Next): _next,                         # -> Waiting
-    (Negotiating, Offer): _signal,
-    (Negotiating, Answer): _signal,
-    (Negotiating, Candidate): _signal,
-    (Negotiating, Chat): _chat,
-    (Negotiating, Status): _status,
-    (Negotiating, Ping): _pong,
-    # what is no message, or one too many
-    (Connected, Misunderstood): _misunderstand,         # -> Closed, after too many
-    (Waiting, Misunderstood): _misunderstand,           # likewise
-    (Paired, Misunderstood): _misunderstand,            # likewise
-    (Negotiating, Misunderstood): _misunderstand,       # likewise
-    (Connected, Overheated): _cool_down,                # -> Closed, after too many
-    (Waiting, Overheated): _cool_down,                  # likewise
-    (Paired, Overheated): _cool_down,                   # likewise
-    (Negotiating, Overheated): _cool_down,              # likewise
+    (Connected, Join): Row(_join, Waiting),
+    (Connected, Ping): Row(_pong),
+    (Waiting, Leave): Row(_leave_wait, Connected),
+    (Waiting, Ping): Row(_pong),
+    (Paired, Leave): Row(_leave_pairing, Connected),
+    (Paired, Next): Row(_next, Waiting),
+    (Paired, Offer): Row(_signal, Negotiating),
+    (Paired, Answer): Row(_signal),
+    (Paired, Candidate): Row(_signal),
+    (Paired, Chat): Row(_chat),
+    (Paired, Ping): Row(_pong),
+    (Negotiating, Leave): Row(_leave_pairing, Connected),
+    (Negotiating, Next): Row(_next, Waiting),
+    (Negotiating, Offer): Row(_signal),
+    (Negotiating, Answer): Row(_signal),
+    (Negotiating, Candidate): Row(_signal),
+    (Negotiating, Chat): Row(_chat),
+    (Negotiating, Status): Row(_status),
+    (Negotiating, Ping): Row(_pong),
+    # what is no message, or one too many; the last straw closes
+    (Connected, Misunderstood): Row(_misunderstand, Closed),
+    (Waiting, Misunderstood): Row(_misunderstand, Closed),
+    (Paired, Misunderstood): Row(_misunderstand, Closed),
+    (Negotiating, Misunderstood): Row(_misunderstand, Closed),
+    (Connected, Overheated): Row(_cool_down, Closed),
+    (Waiting, Overheated): Row(_cool_down, Closed),
+    (Paired, Overheated): Row(_cool_down, Closed),
+    (Negotiating, Overheated): Row(_cool_down, Closed),
     # what the matchmaker and the partner tell; a pair that is not here is ignored
-    (Connected, Matched): _decline,
-    (Waiting, Matched): _pair,                          # -> Paired
-    (Paired, Matched): _decline,
-    (Negotiating, Matched): _decline,
-    (Closed, Matched): _decline,
-    (Paired, PeerSaid): _hear,                          # -> Negotiating, at an offer
-    (Negotiating, PeerSaid): _hear,
-    (Paired, PeerLeft): _lose_partner,                  # -> Connected
-    (Negotiating, PeerLeft): _lose_partner,             # -> Connected
+    (Connected, Matched): Row(_decline),
+    (Waiting, Matched): Row(_pair, Paired),
+    (Paired, Matched): Row(_decline),
+    (Negotiating, Matched): Row(_decline),
+    (Closed, Matched): Row(_decline),
+    (Paired, PeerSaid): Row(_hear, Negotiating),
+    (Negotiating, PeerSaid): Row(_hear),
+    (Paired, PeerLeft): Row(_lose_partner, Connected),
+    (Negotiating, PeerLeft): Row(_lose_partner, Connected),
     # time, and the end
-    (Connected, LinkOpened): _open,
-    (Connected, DeadlinePassed): _lose_patience,        # -> Closed
-    (Paired, DeadlinePassed): _give_up_negotiation,     # -> Connected
-    (Connected, LinkLost): _vanish,                     # -> Closed
-    (Waiting, LinkLost): _vanish,                       # -> Closed
-    (Paired, LinkLost): _vanish,                        # -> Closed
-    (Negotiating, LinkLost): _vanish,                   # -> Closed
-    (Connected, ClosingForced): _close_by_force,        # -> Closed
-    (Waiting, ClosingForced): _close_by_force,          # -> Closed
-    (Paired, ClosingForced): _close_by_force,           # -> Closed
-    (Negotiating, ClosingForced): _close_by_force,      # -> Closed
-}  # fmt: skip
-"""(state, message or event) -> rule. All that is allowed, in one place."""
+    (Connected, LinkOpened): Row(_open),
+    (Connected, DeadlinePassed): Row(_lose_patience, Closed),
+    (Paired, DeadlinePassed): Row(_give_up_negotiation, Connected),
+    (Connected, LinkLost): Row(_vanish, Closed),
+    (Waiting, LinkLost): Row(_vanish, Closed),
+    (Paired, LinkLost): Row(_vanish, Closed),
+    (Negotiating, LinkLost): Row(_vanish, Closed),
+    (Connected, ClosingForced): Row(_close_by_force, Closed),
+    (Waiting, ClosingForced): Row(_close_by_force, Closed),
+    (Paired, ClosingForced): Row(_close_by_force, Closed),
+    (Negotiating, ClosingForced): Row(_close_by_force, Closed),
+}
+"""(state, message or event) -> row. All that is allowed, in one place."""

@@ -1,0 +1,81 @@
+"""Which file may import which: the one nesting that keeps the core pure and the shell shallow."""
+
+import ast
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import curhat_trio
+
+ROOT = Path(curhat_trio.__file__).parent
+
+SHELL = ["cli", "server", "http", "admission", "connection", "link", "backends", "relay"]
+"""From the outside in: each may import those that follow it."""
+FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "__init__"}
+"""What everything may import, and what imports nothing of the shell."""
+ALLOWED = (
+    {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)}
+    | {
+        "__main__": {"cli"},
+        "matchmaker": FOR_ALL,
+        "frames": {"protocol"},
+        "config": {"__init__"},
+        "log": set(),
+        "metrics": {"protocol"},
+        "policy": {"policy", "protocol"},
+        "protocol": {"protocol"},
+        "__init__": set(),
+    }
+)
+ALLOWED["server"] = {*ALLOWED["server"], "matchmaker"}
+ALLOWED["backends"] = {*ALLOWED["backends"], "backends"}
+
+STANDARD_FOR_THE_PURE = {"collections", "enum", "re", "types", "typing"}
+PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}}
+"""Third parties of the pure rooms. No trio, clock, randomness or logging can come in by another name."""
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The top-level module or package that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of all that a file imports."""
+    package = ".".join(("curhat_trio", *path.relative_to(ROOT).parent.parts))
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield resolve_name("." * node.level + (node.module or ""), package)
+
+
+def own(name: str) -> str:
+    """The room that an import of our own leads to."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_inwards(path: Path) -> None:
+    ours = {own(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
+    assert ours <= ALLOWED[room(path)] | {room(path)}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if room(path) in PURE], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_pure_rooms_know_no_world(path: Path) -> None:
+    others = {name.split(".")[0] for name in imported(path)} - {"curhat_trio"}
+    assert others <= STANDARD_FOR_THE_PURE | PURE[room(path)]
+
+
+def test_connection_and_matchmaker_meet_only_through_channels() -> None:
+    assert "curhat_trio.matchmaker" not in imported(ROOT / "connection.py")
+    assert "curhat_trio.connection" not in imported(ROOT / "matchmaker.py")
