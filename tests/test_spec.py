@@ -1,0 +1,84 @@
+"""The specification says what the code does: its examples are parsed, its tables compared."""
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.config import Settings
+from curhat_trio.connection import Environment
+from curhat_trio.frames import MAX_FRAGMENTS
+from curhat_trio.protocol.codec import decode, decode_server
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.messages import FROM_CLIENT
+from curhat_trio.protocol.session import FEATURES, TABLE, Closed
+from curhat_trio.protocol.signaling import HELD_CANDIDATES
+
+SPEC = (Path(__file__).parent.parent / "spec" / "protocol.md").read_text()
+
+
+def section(number: int) -> str:
+    return SPEC.split(f"\n## {number} ")[1].split("\n## ")[0]
+
+
+def examples(mark: str) -> list[str]:
+    return re.findall(rf"^{mark}(\{{.*\}})$", SPEC, re.MULTILINE)
+
+
+def first_column(text: str) -> set[str]:
+    return set(re.findall(r"^\| `?(\w+)`? \|", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("example", examples("> "))
+def test_what_clients_say_in_examples_is_understood(example: str) -> None:
+    assert not isinstance(decode(example, "v1"), Fault)
+
+
+@pytest.mark.parametrize("example", examples("< ") + examples(""))
+def test_what_the_server_says_in_examples_is_understood(example: str) -> None:
+    assert not isinstance(decode_server(example), Fault)
+    assert "seq" in orjson.loads(example)
+
+
+def test_every_rule_has_its_own_id_in_its_own_section() -> None:
+    ids = re.findall(r"^- \[P-(\d+)\.(\d+)\]", SPEC, re.MULTILINE)
+    assert len(ids) == len(set(ids))
+    assert all(f"- [P-{major}.{minor}]" in section(int(major)) for major, minor in ids)
+
+
+def test_the_messages_and_their_states_are_the_tables() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\w, ]+) \|[^|]+\|$", section(3), re.MULTILINE)
+    told = {name: set(states.split(", ")) for name, states in rows}
+    everywhere = {"connected", "waiting", "paired", "negotiating"}
+    assert told.keys() == FROM_CLIENT.keys()
+    for name, kind in FROM_CLIENT.items():
+        allowed = {state.__name__.lower() for state, event in TABLE if event is kind and state is not Closed}
+        assert (everywhere if told[name] == {"any"} else told[name]) == allowed
+
+
+def test_errors_reasons_and_close_codes_are_complete() -> None:
+    assert first_column(section(8)) >= {code.value for code in ErrorCode}
+    assert all(f"`{reason.value}`" in section(9) for reason in LeaveReason)
+    assert all(str(code.value) in section(9) for code in CloseCode)
+
+
+def test_the_defaults_told_are_the_defaults() -> None:
+    rules = Environment(Settings(), MemoryRendezvous()).rules
+    settings = Settings()
+    assert f"| nothing said after connecting | {rules.first_message_seconds:.0f} s |" in SPEC
+    assert f"| paired, and no offer passed | {rules.offer_seconds:.0f} s |" in SPEC
+    assert f"| {settings.ping_seconds:.0f} s (`welcome.pingSeconds`) |" in SPEC
+    assert f"| no pong after a ping | {settings.pong_seconds:.0f} s |" in SPEC
+    assert f"{settings.write_seconds:.0f} s, {settings.outbound_messages} messages or 2 MiB" in SPEC
+    assert settings.outbound_bytes == 2 << 20
+    assert f"{settings.messages_per_second:.0f} messages and 64 KiB a second" in SPEC
+    assert settings.bytes_per_second == 64 << 10
+    assert f"bursts of {settings.message_burst} messages and 512 KiB" in SPEC
+    assert settings.byte_burst == 512 << 10
+    assert f"after {rules.max_overheated} of them" in SPEC
+    assert f"After {rules.max_misunderstandings} messages that could not" in SPEC
+    assert f"more than {MAX_FRAGMENTS} frames" in SPEC
+    assert f"(at most {HELD_CANDIDATES})" in SPEC
+    assert all(f'"{feature}"' in section(1) for feature in FEATURES)
