@@ -197,7 +197,13 @@ class Driver:
     def _note_transition(self, before: Session, event: Event) -> None:
         self._metrics.leave_state(before)
         self._metrics.enter_state(self._session)
-        _log.debug("transition", before=state_name(before), after=state_name(self._session), cause=_kind(event))
+        _log.debug(
+            "transition",
+            before=state_name(before),
+            after=state_name(self._session),
+            cause=_kind(event),
+            room=self._session.room or before.room,
+        )
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -157,6 +157,16 @@ class Session:
     misunderstandings: int = 0
     overheated: int = 0
 
+    @property
+    def room(self) -> RoomId | None:
+        """Where the client waits or talks."""
+        match self.state:
+            case Waiting(ticket):
+                return ticket.id
+            case Paired(pairing) | Negotiating(pairing):
+                return pairing.room
+        return None
+
 
 Step: TypeAlias = tuple[Session, list[Effect]]
 
