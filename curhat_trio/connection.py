@@ -150,7 +150,10 @@ class Driver:
         self._advance([LinkLost()])
         self._advance(self._events(unread))
         self._metrics.leave_state(self._session)
-        _log.debug("session_closed", code=self._close_code)
+        if self._close_code is None:
+            _log.debug("session_closed", by="client")
+        else:
+            _log.info("session_closed", by="server", code=int(self._close_code), why=self._close_code.name.lower())
 
     # ------------------------------------------------------------ events
 
