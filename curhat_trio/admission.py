@@ -4,7 +4,7 @@ A refusal is said with a close code on an opened WebSocket, because a page can r
 browser tells it nothing.
 """
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import attrs
 import trio
@@ -80,6 +80,6 @@ def _refusal(request: UpgradeRequest, environment: Environment) -> CloseCode | N
 
 def username(target: str) -> str:
     """The name in the query, cut to the limit: an old client would not understand an error here."""
-    names = parse_qs(urlsplit(target).query, errors="replace").get("username", [])
+    names = parse_qs(target.partition("?")[2], errors="replace").get("username", [])
     name = names[0][:USERNAME_CHARACTERS] if names else ""
     return name if name and not has_control_characters(name) else DEFAULT_USERNAME

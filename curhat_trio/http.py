@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from importlib.resources import files
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 import h11
@@ -102,7 +102,7 @@ class Site:
 
     def answer(self, request: h11.Request) -> Response:
         """The answer to any request that is no upgrade."""
-        path = unquote(urlsplit(request.target.decode("ascii")).path)
+        path = _path(request)
         if path == "/ws":
             return _upgrade_required("this is a WebSocket endpoint; connect with ws:// or wss://")
         if path not in self._documents and path not in self._files:
@@ -168,6 +168,7 @@ def _unless_known(response: Response, request: h11.Request) -> Response:
 # ---------------------------------------------------------------- the upgrade
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = re.compile(r"(?:https?://[^/?#]*)?(/[^?#]*)")
 _HOST = re.compile(r"[0-9A-Za-z.\-_~%:\[\]]*")
 
 
@@ -292,12 +293,12 @@ class FrontDoor:
                 response = self._site.answer(request)
             except _Refused as refused:
                 request, response = None, refused.response
+            reusable = False
             with trio.move_on_after(self._environment.settings.write_seconds):
-                if not await _respond(http, stream, response, request):
-                    await _linger(stream)
-                    return None
-                continue
-            return None
+                reusable = await _respond(http, stream, response, request)
+            if not reusable:
+                await _linger(stream)
+                return None
 
     async def _read_head(self, http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
         """The next request; None: the client has left, or was silent.
@@ -318,7 +319,13 @@ class FrontDoor:
 
 
 def _is_websocket_request(request: h11.Request) -> bool:
-    return urlsplit(request.target.decode("ascii")).path == "/ws" and _is_upgrade(request)
+    return _path(request) == "/ws" and _is_upgrade(request)
+
+
+def _path(request: h11.Request) -> str:
+    """The path of an origin-form or absolute-form target (RFC 9112, section 3.2)."""
+    found = _TARGET.match(request.target.decode("ascii"))
+    return unquote(found[1]) if found else ""
 
 
 def _bad_request(error: h11.RemoteProtocolError) -> Response:
