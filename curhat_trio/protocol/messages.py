@@ -5,11 +5,9 @@ the key of `FROM_CLIENT` and the `type` attribute of what the server says. Limit
 strings in characters (code points), lists in items.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import attrs
-from attrs.validators import optional
 
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -23,22 +21,71 @@ CANDIDATE_CHARACTERS = 1024
 TOKEN_CHARACTERS = 256
 """sdpMid, usernameFragment (RFC 8839 allows 256 characters) and `ping.data`."""
 
-_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-"""What attrs calls to check a field. The complaint names the field, never the value: it may be private."""
+
+# ---------------------------------------------------------------- what a field may hold
+
+# Each constraint is an attrs validator whose limits can be read too, to write them into schemas. A complaint names
+# the field, never the value: it may be private. Whether None is allowed at all is the type's business.
+
+_Field: TypeAlias = "attrs.Attribute[Any]"
 
 
-def _characters(low: int, high: int) -> _Validator:
-    def check(_message: object, field: "attrs.Attribute[Any]", value: str) -> None:
-        if not low <= len(value) <= high:
-            raise ValueError(f"{field.name} must have {low} to {high} characters, not {len(value)}")
+@attrs.frozen
+class Characters:
+    """A text of so many code points."""
 
-    return check
+    low: int
+    high: int
+
+    def __call__(self, _message: object, field: _Field, value: str | None) -> None:
+        if value is not None and not self.low <= len(value) <= self.high:
+            raise ValueError(f"{field.name} must have {self.low} to {self.high} characters, not {len(value)}")
 
 
-def _name(_message: object, field: "attrs.Attribute[Any]", value: str) -> None:
-    _characters(1, USERNAME_CHARACTERS)(_message, field, value)
-    if has_control_characters(value):
-        raise ValueError(f"{field.name} must have no control characters")
+@attrs.frozen
+class NoControlCharacters:
+    """A text of one line, without C0 and C1 control characters."""
+
+    def __call__(self, _message: object, field: _Field, value: str | None) -> None:
+        if value is not None and has_control_characters(value):
+            raise ValueError(f"{field.name} must have no control characters")
+
+
+@attrs.frozen
+class Items:
+    """A list of at most so many items, each within its own constraint."""
+
+    most: int
+    each: Characters
+
+    def __call__(self, message: object, field: _Field, value: tuple[str, ...]) -> None:
+        if len(value) > self.most:
+            raise ValueError(f"{field.name} must have at most {self.most} items, not {len(value)}")
+        for item in value:
+            self.each(message, field, item)
+
+
+@attrs.frozen
+class Range:
+    """A number from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def __call__(self, _message: object, field: _Field, value: int | None) -> None:
+        if value is not None and not self.low <= value <= self.high:
+            raise ValueError(f"{field.name} must be {self.low} to {self.high}")
+
+
+@attrs.frozen
+class Kind:
+    """A description of one kind."""
+
+    type: str
+
+    def __call__(self, _message: object, field: _Field, value: "Description") -> None:
+        if value.type != self.type:
+            raise ValueError(f"{field.name}.type must be {self.type!r}")
 
 
 def has_control_characters(text: str) -> bool:
@@ -46,19 +93,7 @@ def has_control_characters(text: str) -> bool:
     return any(character < " " or "\x7f" <= character <= "\x9f" for character in text)
 
 
-def _topics(_message: object, field: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
-    if len(value) > TOPICS:
-        raise ValueError(f"{field.name} must have at most {TOPICS} items, not {len(value)}")
-    for topic in value:
-        _characters(1, TOPIC_CHARACTERS)(_message, field, topic)
-
-
-def _line_index(_message: object, field: "attrs.Attribute[Any]", value: int) -> None:
-    if not 0 <= value <= 65535:
-        raise ValueError(f"{field.name} must be 0 to 65535")
-
-
-_SHORT_TEXT = optional(_characters(0, TOKEN_CHARACTERS))
+_SHORT_TEXT = Characters(0, TOKEN_CHARACTERS)
 
 
 @attrs.frozen
@@ -66,16 +101,16 @@ class Description:
     """An SDP session description (RFC 8829): what `RTCPeerConnection.localDescription` serializes to."""
 
     type: Literal["offer", "answer"]
-    sdp: str = attrs.field(validator=_characters(1, 1 << 20))
+    sdp: str = attrs.field(validator=Characters(1, 1 << 20))
 
 
 @attrs.frozen
 class IceCandidate:
     """A trickled candidate (RFC 8838): what `RTCIceCandidate.toJSON()` gives. Empty `candidate` means no more."""
 
-    candidate: str = attrs.field(validator=_characters(0, CANDIDATE_CHARACTERS))
+    candidate: str = attrs.field(validator=Characters(0, CANDIDATE_CHARACTERS))
     sdpMid: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
-    sdpMLineIndex: int | None = attrs.field(default=None, validator=optional(_line_index))
+    sdpMLineIndex: int | None = attrs.field(default=None, validator=Range(0, 65535))
     usernameFragment: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
@@ -87,9 +122,11 @@ class Join:
     """Pair me with somebody. `room` pairs only with the same name; shared topics are preferred."""
 
     type: ClassVar = "join"
-    username: str | None = attrs.field(default=None, validator=optional(_name))
-    topics: tuple[str, ...] = attrs.field(default=(), validator=_topics)
-    room: str | None = attrs.field(default=None, validator=optional(_characters(1, ROOM_CHARACTERS)))
+    username: str | None = attrs.field(
+        default=None, validator=[Characters(1, USERNAME_CHARACTERS), NoControlCharacters()]
+    )
+    topics: tuple[str, ...] = attrs.field(default=(), validator=Items(TOPICS, Characters(1, TOPIC_CHARACTERS)))
+    room: str | None = attrs.field(default=None, validator=Characters(1, ROOM_CHARACTERS))
 
 
 @attrs.frozen
@@ -111,26 +148,13 @@ class Next:
 @attrs.frozen
 class Offer:
     type: ClassVar = "offer"
-    payload: Description = attrs.field()
-
-    @payload.validator
-    def _says_offer(self, _attribute: object, value: Description) -> None:
-        _expect_kind(value, "offer")
+    payload: Description = attrs.field(validator=Kind("offer"))
 
 
 @attrs.frozen
 class Answer:
     type: ClassVar = "answer"
-    payload: Description = attrs.field()
-
-    @payload.validator
-    def _says_answer(self, _attribute: object, value: Description) -> None:
-        _expect_kind(value, "answer")
-
-
-def _expect_kind(description: Description, kind: str) -> None:
-    if description.type != kind:
-        raise ValueError(f"payload.type must be {kind!r}")
+    payload: Description = attrs.field(validator=Kind("answer"))
 
 
 @attrs.frozen
@@ -142,7 +166,7 @@ class Candidate:
 @attrs.frozen
 class Chat:
     type: ClassVar = "chat"
-    text: str = attrs.field(validator=_characters(1, CHAT_CHARACTERS))
+    text: str = attrs.field(validator=Characters(1, CHAT_CHARACTERS))
 
 
 @attrs.frozen
