@@ -141,7 +141,10 @@ class FrameScanner:
         del self._buffer[: header.end]
         if header.opcode >= _CONTROL:
             self._take_control(header, frame, scan)
-        elif not self.expect_only_close:
+        elif self.expect_only_close:
+            self._in_message = not header.fin
+            self._fragments.clear()
+        else:
             self._take_data(header, frame, scan)
 
     def _take_control(self, header: _Header, frame: bytearray, scan: Scan) -> None:
