@@ -97,14 +97,15 @@ export function retryDelay(attempt, random = Math.random()) {
 }
 
 /**
- * Splits "a, b, b" into distinct topics, at most `most` of them.
+ * Splits "a, b, b" into distinct topics, at most `most` of them, cut to `longest` characters.
  * @param {string} text
  * @param {number} [most]
+ * @param {number} [longest]
  */
-export function parseTopics(text, most = 5) {
+export function parseTopics(text, most = 5, longest = 32) {
   const seen = new Map();
   for (const part of text.split(",")) {
-    const topic = part.trim().replace(/\s+/g, " ");
+    const topic = [...part.trim().replace(/\s+/g, " ")].slice(0, longest).join("").trimEnd();
     const key = topic.toLowerCase();
     if (topic && !seen.has(key)) seen.set(key, topic);
   }

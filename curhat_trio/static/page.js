@@ -59,6 +59,7 @@ const REFUSED_WORDS = {
   rate_limited: "That was too much in a short time.",
   unsupported: "The server does not offer this.",
 };
+const REFUSED_CHAT_WORDS = { unsupported: "Your partner's program has no text chat." };
 
 /** @param {string} id @returns {any} */
 const element = (id) => document.getElementById(id);
@@ -367,7 +368,7 @@ async function prepareMedia() {
 
 function joinOptions() {
   return {
-    username: ui.name.value.trim() || "anonymous",
+    username: ui.name.value.replace(/\p{Cc}/gu, "").trim() || "anonymous",
     topics: parseTopics(ui.topics.value, MOST_TOPICS),
   };
 }
@@ -504,8 +505,9 @@ function onChat({ detail: { text, username } }) {
 
 function onRefused({ detail: { code, ref, retryAfterSeconds } }) {
   const what = ref === "chat" ? "Your last message was not delivered." : "The server refused a request.";
-  const wait = retryAfterSeconds ? ` Try again in ${seconds(Math.ceil(retryAfterSeconds))}.` : " Try again in a while.";
-  notice("refused", `${what} ${REFUSED_WORDS[code] ?? `(${code})`}${wait}`);
+  const why = (ref === "chat" && REFUSED_CHAT_WORDS[code]) || (REFUSED_WORDS[code] ?? `(${code})`);
+  const wait = retryAfterSeconds ? ` Try again in ${seconds(Math.ceil(retryAfterSeconds))}.` : "";
+  notice("refused", `${what} ${why}${wait}`);
   draw();
 }
 
