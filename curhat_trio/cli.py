@@ -1,4 +1,8 @@
-"""The command line: settings in, exit status out, signals in between."""
+"""The command line: settings in, exit status out, signals in between.
+
+curhat-trio [flags]                   serve
+curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification
+"""
 
 import os
 import signal
@@ -11,18 +15,22 @@ import trio
 from curhat_trio.config import Settings, SettingsError, load_settings
 from curhat_trio.log import configure_logging, get_logger
 from curhat_trio.server import serve
+from curhat_trio.specification import draw_specification
 
 _log = get_logger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop.
+    """Run a subcommand, or the server until it is told to stop.
 
     Returns:
-        0 after a stop that was asked for (SIGINT, SIGTERM), 2 if it could not start.
+        0 after a stop that was asked for (SIGINT, SIGTERM), 1 if a check failed, 2 if it could not start.
     """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] == "spec":
+        return draw_specification(arguments[1:])
     try:
-        settings = load_settings(sys.argv[1:] if argv is None else argv, os.environ)
+        settings = load_settings(arguments, os.environ)
     except SettingsError as error:
         return _complain(str(error))
     configure_logging(settings.log_level, settings.log_format)

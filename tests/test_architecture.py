@@ -15,21 +15,20 @@ SHELL = ["cli", "server", "http", "admission", "connection", "link", "backends",
 """From the outside in: each may import those that follow it."""
 FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "__init__"}
 """What everything may import, and what imports nothing of the shell."""
-ALLOWED = (
-    {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)}
-    | {
-        "__main__": {"cli"},
-        "matchmaker": FOR_ALL,
-        "frames": {"protocol"},
-        "config": {"__init__"},
-        "log": set(),
-        "metrics": {"protocol"},
-        "policy": {"policy", "protocol"},
-        "protocol": {"protocol"},
-        "__init__": set(),
-    }
-)
+ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)} | {
+    "__main__": {"cli"},
+    "matchmaker": FOR_ALL,
+    "specification": {"protocol", "specification"},
+    "frames": {"protocol"},
+    "config": {"__init__"},
+    "log": set(),
+    "metrics": {"protocol"},
+    "policy": {"policy", "protocol"},
+    "protocol": {"protocol"},
+    "__init__": set(),
+}
 ALLOWED["server"] = {*ALLOWED["server"], "matchmaker"}
+ALLOWED["cli"] = {*ALLOWED["cli"], "specification"}
 ALLOWED["backends"] = {*ALLOWED["backends"], "backends"}
 
 STANDARD_FOR_THE_PURE = {"collections", "enum", "re", "types", "typing"}

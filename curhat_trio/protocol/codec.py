@@ -40,10 +40,18 @@ VOCABULARY: Mapping[Profile, Mapping[str, type[ClientMessage]]] = {
 }
 """What a client of each profile may say."""
 
-_FROM_SERVER: Mapping[str, type[Any]] = {
+SERVER_VOCABULARY: Mapping[str, type[Any]] = {
     kind.type: kind for kind in (Welcome, Ready, Joined, Left, ErrorMessage, Pong, GoAway)
 }
-_RELAYED: Mapping[str, type[Any]] = {kind.type: kind for kind in get_args(Relayable)}
+"""What the server says by itself."""
+
+RELAYED_VOCABULARY: Mapping[str, type[Any]] = {kind.type: kind for kind in get_args(Relayable)}
+"""What the server passes on, with `RelayedFrom` added."""
+
+
+_ARRAY_ITEMS = 32
+"""Items that any array of the protocol may have. More are refused before one is looked at: thousands of wrong
+items would keep everybody waiting, and the list of their faults would be far longer than the message."""
 
 
 class _WrongType(ValueError):
@@ -90,19 +98,21 @@ def _strict_tuple(kind: Any) -> Callable[[Any, type], Any]:
 
     def structure(value: Any, _type: type) -> Any:
         _expect(value, list)
+        if len(value) > _ARRAY_ITEMS:
+            raise ValueError(f"must have at most {_ARRAY_ITEMS} items, not {len(value)}")
         return tuple(structure_list(value, list_kind))
 
     return structure
 
 
-def _wire_name(field_name: str) -> str:
+def wire_name(field_name: str) -> str:
     """`room_id` is `roomId` on the wire, `from_` is `from`."""
     head, *rest = field_name.rstrip("_").split("_")
     return head + "".join(part.capitalize() for part in rest)
 
 
 def _strict_class(kind: Any) -> Callable[[Any, type], Any]:
-    renamed: Any = {field.name: override(rename=_wire_name(field.name)) for field in attrs.fields(kind)}
+    renamed: Any = {field.name: override(rename=wire_name(field.name)) for field in attrs.fields(kind)}
     structure_dict = make_dict_structure_fn(kind, _CONVERTER, **renamed)
 
     def structure(value: Any, wanted: type) -> Any:
@@ -114,7 +124,7 @@ def _strict_class(kind: Any) -> Callable[[Any, type], Any]:
 
 def _absent_when_none(kind: Any) -> Callable[[Any], Any]:
     fields: Any = {
-        field.name: override(rename=_wire_name(field.name), omit_if_default=field.default is None)
+        field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
         for field in attrs.fields(kind)
     }
     return make_dict_unstructure_fn(kind, _CONVERTER, **fields)
@@ -148,11 +158,11 @@ def decode_server(text: str | bytes) -> ServerMessage | Fault:
     if isinstance(opened, Fault):
         return opened
     name, value = opened
-    if name in _RELAYED:
-        relayed: Relayed | Fault = _structure(name, value, _RELAYED[name], _relayed_from_wire)
+    if name in RELAYED_VOCABULARY:
+        relayed: Relayed | Fault = _structure(name, value, RELAYED_VOCABULARY[name], _relayed_from_wire)
         return relayed
-    if name in _FROM_SERVER:
-        message: ServerMessage | Fault = _structure(name, value, _FROM_SERVER[name])
+    if name in SERVER_VOCABULARY:
+        message: ServerMessage | Fault = _structure(name, value, SERVER_VOCABULARY[name])
         return message
     return Fault(ErrorCode.UNKNOWN_TYPE, "a server message of a later version; ignore it", ref=name[:64])
 
@@ -196,7 +206,9 @@ def _structure(
 
 
 @attrs.frozen
-class _RelayEnvelope:
+class RelayedFrom:
+    """What the server adds to a relayed message: who said it, to whom and where."""
+
     from_: ClientId
     to: ClientId
     room_id: RoomId
@@ -205,7 +217,7 @@ class _RelayEnvelope:
 
 def _relayed_from_wire(value: dict[str, Any], kind: type[Any]) -> Relayed:
     said = _CONVERTER.structure(value, kind)
-    envelope = _CONVERTER.structure(value, _RelayEnvelope)
+    envelope = _CONVERTER.structure(value, RelayedFrom)
     return Relayed(said, envelope.from_, envelope.to, envelope.room_id, envelope.username)
 
 

@@ -26,12 +26,19 @@ class LeaveReason(StrEnum):
     """The `reason` of a `leave` message: why a pairing, or a wait, ended."""
 
     LEFT = "left"
+    """One of the two said `leave`."""
     NEXT = "next"
+    """One of the two said `next`."""
     PEER_LOST = "peer_lost"
+    """The partner's connection is gone."""
     NEGOTIATION_TIMEOUT = "negotiation_timeout"
+    """No offer was made in time."""
     MEDIA_FAILED = "media_failed"
+    """Reserved: audio and video never connected."""
     REPORTED = "reported"
+    """Reserved: one of the two reported the other."""
     SERVER_SHUTDOWN = "server_shutdown"
+    """The server is going away."""
 
 
 class CloseCode(IntEnum):

@@ -16,7 +16,7 @@ from curhat_trio.protocol.messages import FROM_CLIENT
 from curhat_trio.protocol.session import FEATURES, TABLE, Closed
 from curhat_trio.protocol.signaling import HELD_CANDIDATES
 
-SPEC = (Path(__file__).parent.parent / "spec" / "protocol.md").read_text()
+SPEC = (Path(__file__).parents[2] / "spec" / "protocol.md").read_text()
 
 
 def section(number: int) -> str:

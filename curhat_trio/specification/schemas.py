@@ -1,0 +1,118 @@
+"""JSON Schemas (draft 2020-12) of every message, from the classes and constraints of the wire vocabulary."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from curhat_trio.protocol.codec import RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
+from curhat_trio.protocol.messages import (
+    FROM_CLIENT,
+    Characters,
+    Items,
+    Kind,
+    NoControlCharacters,
+    Range,
+)
+
+Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SCALARS: Mapping[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def client_schemas() -> dict[str, Schema]:
+    """What a curhat.v1 client may say, by type."""
+    return {name: _message(name, kind) for name, kind in FROM_CLIENT.items()}
+
+
+def server_schemas() -> dict[str, Schema]:
+    """What the server says to a curhat.v1 client, by type."""
+    plain = {name: _message(name, kind) for name, kind in SERVER_VOCABULARY.items()}
+    relayed = {name: _message(name, kind, RelayedFrom) for name, kind in RELAYED_VOCABULARY.items()}
+    return {name: _numbered(schema) for name, schema in sorted((plain | relayed).items())}
+
+
+def _message(name: str, *kinds: type[Any]) -> Schema:
+    schema: Schema = {
+        "$schema": _DIALECT,
+        "title": name,
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"const": name}},
+    }
+    for kind in kinds:
+        part = _object(kind)
+        schema["required"] += part["required"]
+        schema["properties"] |= part["properties"]
+    return schema
+
+
+def _numbered(schema: Schema) -> Schema:
+    """Every server message to a curhat.v1 client is numbered."""
+    seq = {"type": "integer", "minimum": 1}
+    return {
+        **schema,
+        "required": [*schema["required"], "seq"],
+        "properties": {**schema["properties"], "seq": seq},
+    }
+
+
+def _object(kind: type[Any]) -> Schema:
+    hints = get_type_hints(kind)
+    fields = [field for field in attrs.fields(kind) if field.init]
+    return {
+        "type": "object",
+        "required": [wire_name(field.name) for field in fields if field.default is attrs.NOTHING],
+        "properties": {wire_name(field.name): _field(hints[field.name], field) for field in fields},
+    }
+
+
+def _field(hint: Any, field: "attrs.Attribute[Any]") -> Schema:
+    schema = _value(hint)
+    for constraint in _constraints(field.validator):
+        _constrain(schema, constraint)
+    return schema
+
+
+def _constraints(validator: Any) -> Iterable[object]:
+    """The constraints of a field; several are kept by attrs in one validator."""
+    if validator is None:
+        return ()
+    return getattr(validator, "_validators", (validator,))
+
+
+def _value(hint: Any) -> Schema:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        [inner] = [kind for kind in get_args(hint) if kind is not NoneType]
+        schema = _value(inner)
+        return {**schema, "type": [schema["type"], "null"]}
+    if origin is Literal:
+        return {"type": "string", "enum": list(get_args(hint))}
+    if origin is tuple:
+        return {"type": "array", "items": _value(get_args(hint)[0])}
+    if attrs.has(hint):
+        return _object(hint)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return {"type": "string", "enum": [member.value for member in hint]}
+    return {"type": _SCALARS[getattr(hint, "__supertype__", hint)]}
+
+
+def _constrain(schema: Schema, constraint: object) -> None:
+    match constraint:
+        case Characters(low, high):
+            schema |= {"minLength": low, "maxLength": high}
+        case NoControlCharacters():
+            schema["pattern"] = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+        case Items(most, Characters(low, high)):
+            schema["maxItems"] = most
+            schema["items"] |= {"minLength": low, "maxLength": high}
+        case Range(low, high):
+            schema |= {"minimum": low, "maximum": high}
+        case Kind(kind):
+            schema["properties"]["type"] = {"const": kind}
+        case _:
+            raise TypeError(f"no schema for {constraint!r}")

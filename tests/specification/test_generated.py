@@ -1,0 +1,90 @@
+"""What is drawn from the code is up to date, and its schemas accept just what the codec accepts."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curhat_trio.cli import main
+from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
+from curhat_trio.protocol.errors import Fault
+from curhat_trio.specification import differences, documents, write
+from curhat_trio.specification.schemas import client_schemas, server_schemas
+from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
+
+GENERATED = Path(__file__).parents[2] / "spec" / "generated"
+
+
+def validators(schemas: dict[str, Any]) -> dict[str, jsonschema.Draft202012Validator]:
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    return {name: jsonschema.Draft202012Validator(schema) for name, schema in schemas.items()}
+
+
+CLIENT = validators(client_schemas())
+SERVER = validators(server_schemas())
+
+ODDITIES = st.sampled_from([None, True, 0, -1, 65536, 0.5, "", "x", "x" * 300, "a\nb", [], ["x"] * 6, [1], {}])
+
+
+@st.composite
+def nearly(draw: st.DrawFn, message: st.SearchStrategy[bytes]) -> dict[str, Any]:
+    """A message as JSON, with something at any depth added, removed or replaced, or as it is."""
+    value: dict[str, Any] = orjson.loads(draw(message))
+    places = [value, *(inner for inner in value.values() if isinstance(inner, dict))]
+    place = draw(st.sampled_from(places))
+    keys = st.sampled_from(sorted(place))
+    match draw(st.sampled_from(["keep", "remove", "replace", "add"])):
+        case "remove":
+            del place[draw(keys)]
+        case "replace":
+            place[draw(keys)] = draw(ODDITIES)
+        case "add":
+            place[draw(st.text(max_size=3))] = draw(ODDITIES)
+    return value
+
+
+def accepts(schemas: dict[str, jsonschema.Draft202012Validator], value: dict[str, Any]) -> bool:
+    name = value.get("type")
+    return isinstance(name, str) and name in schemas and bool(schemas[name].is_valid(value))
+
+
+@given(nearly(st.one_of(CLIENT_MESSAGES.values()).map(encode_client)))
+def test_the_codec_accepts_what_the_client_schemas_accept(value: dict[str, Any]) -> None:
+    assert accepts(CLIENT, value) == (not isinstance(decode(orjson.dumps(value), "v1"), Fault))
+
+
+@given(nearly(st.one_of(SERVER_MESSAGES.values()).map(lambda message: encode(message, seq=1))))
+def test_the_codec_accepts_what_the_server_schemas_accept(value: dict[str, Any]) -> None:
+    understood = not isinstance(decode_server(orjson.dumps(value)), Fault)
+    numbered = type(value.get("seq")) is int and value["seq"] >= 1
+    assert accepts(SERVER, value) == (understood and numbered)
+
+
+def test_the_folder_is_up_to_date() -> None:
+    assert differences(GENERATED) == []
+
+
+def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spec", str(tmp_path)]) == 0
+    assert main(["spec", "--check", str(tmp_path)]) == 0
+    (tmp_path / "states.md").write_text("something else")
+    (tmp_path / "errors.md").unlink()
+    (tmp_path / "stray.md").touch()
+    assert main(["spec", "--check", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert all(
+        f"{tmp_path / name}: not as the code has it" in told for name in ("states.md", "errors.md", "stray.md")
+    )
+    write(tmp_path)
+    assert differences(tmp_path) == []
+
+
+def test_every_state_and_every_way_is_in_the_picture() -> None:
+    drawn = documents()["states.svg"]
+    assert drawn.count('class="name"') == 5
+    assert drawn.count("<path") - 1 == len(documents()["states.mermaid"].split(" --> ")) - 1 - 2
