@@ -27,6 +27,8 @@ from curhat_trio.log import get_logger
 from curhat_trio.protocol.codec import limits_to_wire
 from curhat_trio.protocol.messages import Limits
 from curhat_trio.protocol.session import FEATURES
+from curhat_trio.specification import schemas
+from curhat_trio.specification.asyncapi import asyncapi
 
 MAX_HEAD_BYTES = 16384
 _RECEIVE_BYTES = 4096
@@ -98,7 +100,7 @@ class Site:
         self._environment = environment
         self._started = trio.current_time()
         self._documents: dict[str, Callable[[], Response]] = {"/health": self._health, "/v1/info": self._info}
-        self._files = _static_files()
+        self._files = _static_files() | _specification_files()
 
     def answer(self, request: h11.Request) -> Response:
         """The answer to any request that is no upgrade."""
@@ -146,6 +148,15 @@ def _static_files() -> dict[str, Response]:
         if suffix in _CONTENT_TYPES:
             responses[f"/{file.name}"] = _file_response(file.read_bytes(), _CONTENT_TYPES[suffix])
     return responses | {path: responses[f"/{name}"] for path, name in _PAGES.items()}
+
+
+def _specification_files() -> dict[str, Response]:
+    """What a client's author may want to have from the server itself."""
+    values = {"asyncapi.json": asyncapi(), **schemas()}
+    return {
+        f"/v1/{name}": _file_response(orjson.dumps(value), _CONTENT_TYPES[".json"])
+        for name, value in values.items()
+    }
 
 
 def _file_response(body: bytes, content_type: str) -> Response:

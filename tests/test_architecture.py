@@ -18,7 +18,7 @@ FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "__init__"}
 ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)} | {
     "__main__": {"cli"},
     "matchmaker": FOR_ALL,
-    "specification": {"protocol", "specification"},
+    "specification": {"protocol", "specification", "__init__"},
     "frames": {"protocol"},
     "config": {"__init__"},
     "log": set(),
@@ -27,9 +27,13 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "protocol": {"protocol"},
     "__init__": set(),
 }
-ALLOWED["server"] = {*ALLOWED["server"], "matchmaker"}
-ALLOWED["cli"] = {*ALLOWED["cli"], "specification"}
-ALLOWED["backends"] = {*ALLOWED["backends"], "backends"}
+for importer, also in {
+    "server": "matchmaker",
+    "backends": "backends",
+    "cli": "specification",
+    "http": "specification",
+}.items():
+    ALLOWED[importer] = {*ALLOWED[importer], also}
 
 STANDARD_FOR_THE_PURE = {"collections", "enum", "re", "types", "typing"}
 PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import orjson
 
+from curhat_trio.specification.asyncapi import Document, asyncapi
 from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diagram_svg
-from curhat_trio.specification.schemas import client_schemas, server_schemas
+from curhat_trio.specification.schemas import Schema, client_schemas, server_schemas
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table
 
 Documents = dict[str, str]
@@ -19,19 +20,38 @@ Documents = dict[str, str]
 
 def documents() -> Documents:
     """Everything that is drawn from the code."""
-    schemas = {f"schemas/client/{name}.json": schema for name, schema in client_schemas().items()} | {
-        f"schemas/server/{name}.json": schema for name, schema in server_schemas().items()
-    }
     return {
+        "asyncapi.yaml": _yaml(asyncapi()),
         "states.md": state_table(),
         "states.mermaid": state_diagram_mermaid(),
         "states.svg": state_diagram_svg(),
         "errors.md": error_table(),
         "close-codes.md": close_code_table(),
         "leave-reasons.md": leave_reason_table(),
-    } | {
-        name: orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode() + "\n" for name, schema in schemas.items()
+        **{name: _json(schema) for name, schema in schemas().items()},
     }
+
+
+def schemas() -> dict[str, Schema]:
+    """The schema of every message by its file name: `schemas/client/join.json` and so on."""
+    speakers = {"client": client_schemas(), "server": server_schemas()}
+    return {
+        f"schemas/{speaker}/{name}.json": schema
+        for speaker, said in speakers.items()
+        for name, schema in said.items()
+    }
+
+
+def _json(schema: Schema) -> str:
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _yaml(document: Document) -> str:
+    """YAML, by a library that serving does not need."""
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 def write(folder: Path) -> None:
