@@ -47,7 +47,7 @@ async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, envi
     """Open the WebSocket, and either run its session or say why not. Returns when it is closed."""
     refusal = _refusal(request, environment)
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-    environment.metrics.connections += 1
+    environment.metrics.connections += refusal is None
     try:
         async with trio.open_nursery() as nursery:
             link = await open_link(
@@ -64,7 +64,7 @@ async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, envi
                 await link.close(refusal)
             nursery.cancel_scope.cancel()
     finally:
-        environment.metrics.connections -= 1
+        environment.metrics.connections -= refusal is None
 
 
 def _refusal(request: UpgradeRequest, environment: Environment) -> CloseCode | None:

@@ -173,7 +173,7 @@ class Driver:
 
     def _understand(self, text: str) -> Event:
         now = trio.current_time()
-        wait = self._allowance.spend(len(text), now)
+        wait = self._allowance.spend(len(text) if text.isascii() else len(text.encode()), now)
         if wait > 0:
             return Overheated(math.ceil(wait * 10) / 10)
         message = decode(text, self._session.profile)

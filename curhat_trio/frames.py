@@ -18,6 +18,8 @@ _FIN, _RESERVED_BITS, _OPCODE_BITS = 0x80, 0x70, 0x0F
 _MASKED, _LENGTH_BITS = 0x80, 0x7F
 _CONTROL = 0x8
 _MAX_CONTROL_BYTES = 125
+_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
+"""Those below 3000 that an endpoint may send."""
 
 PING_FRAME = bytes([_FIN | _PING, 0])
 """A server's ping without a payload."""
@@ -36,6 +38,12 @@ def text_frame(payload: bytes) -> bytes:
 def is_close_frame(data: bytes) -> bool:
     """Whether bytes that trio-websocket sends are a close frame: it sends one frame at a time."""
     return data[:1] == bytes([_FIN | _CLOSE])
+
+
+def split_control_frame(frames: bytes) -> tuple[bytes, bytes]:
+    """The first of a client's control frames, and the others."""
+    size = 6 + (frames[1] & _LENGTH_BITS)
+    return frames[:size], frames[size:]
 
 
 @attrs.define
@@ -153,6 +161,8 @@ class FrameScanner:
             scan.pong = True
             return
         if header.opcode == _CLOSE:
+            if not self.expect_only_close:
+                _check_close(_unmask(frame[header.start :], header.mask))
             scan.closing = self._finished = True
         elif self.expect_only_close:
             return
@@ -172,6 +182,14 @@ class FrameScanner:
         if header.fin:
             scan.texts.append(_utf8(b"".join(self._fragments)))
             self._fragments.clear()
+
+
+def _check_close(payload: bytes) -> None:
+    """Nothing, or a code that may be sent and a reason in UTF-8 (RFC 6455, sections 5.5.1 and 7.4)."""
+    code = int.from_bytes(payload[:2], "big")
+    if payload and (len(payload) < 2 or not (code in _CLOSE_CODES or 3000 <= code < 5000)):
+        raise _Broken(CloseCode.PROTOCOL_ERROR)
+    _utf8(payload[2:])
 
 
 def _unmask(payload: bytearray, mask: bytes) -> bytes:

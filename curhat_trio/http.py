@@ -199,8 +199,6 @@ def _upgrade_request(request: h11.Request, pipelined: bytes) -> UpgradeRequest:
     Raises:
         _Refused: With what is wrong.
     """
-    if request.method != b"GET":
-        raise _Refused(Response.text(405, "a WebSocket is opened with GET", Allow="GET"))
     host = _header(request, b"host") or ""
     if not _HOST.fullmatch(host):
         raise _Refused(Response.text(400, "Host: expected a host name or address, and maybe a port"))
@@ -330,7 +328,7 @@ class FrontDoor:
 
 
 def _is_websocket_request(request: h11.Request) -> bool:
-    return _path(request) == "/ws" and _is_upgrade(request)
+    return request.method == b"GET" and _path(request) == "/ws" and _is_upgrade(request)
 
 
 def _path(request: h11.Request) -> str:

@@ -14,7 +14,7 @@ import trio.abc
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from curhat_trio.config import Settings
-from curhat_trio.frames import PING_FRAME, FrameScanner, Scan, is_close_frame
+from curhat_trio.frames import PING_FRAME, FrameScanner, Scan, is_close_frame, split_control_frame
 from curhat_trio.policy.limits import TokenBucket
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, LinkLost
@@ -34,10 +34,6 @@ class Heard:
 LinkInbox = Inbox[Heard]
 
 
-class _TooSlow(trio.BrokenResourceError):
-    """The client did not read within the write deadline."""
-
-
 class _Tap(trio.abc.Stream):
     """What trio-websocket takes for the socket: the request head, then control frames only."""
 
@@ -49,12 +45,16 @@ class _Tap(trio.abc.Stream):
         self._scanner = FrameScanner(settings.max_message_bytes)
         self._control_allowance = TokenBucket(settings.messages_per_second, settings.message_burst)
         self._send_lock = trio.Lock()
+        self._control = b""
+        """Control frames that trio-websocket has not been given yet."""
         self._faulty = False
+        self._closing = False
         self._close_sent = False
+        self._close_written = trio.Event()
         self._inbox: LinkInbox | None = None
         self.open_for_data = trio.Event()
         self.gone = trio.Event()
-        self.torn = False
+        self._torn = False
         """A frame was sent in part: nothing more can be said."""
         self.awaits_pong = False
 
@@ -63,26 +63,36 @@ class _Tap(trio.abc.Stream):
         self._inbox = inbox
         self.open_for_data.set()
 
+    def begin_close(self) -> None:
+        """Said before trio-websocket closes: from then on it gets no ping, for it could not answer any more."""
+        self._closing = True
+
     # ------------------------------------------------------------ inwards
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The next control frames; empty at the end. Data frames go to the inbox on the way."""
+        """The next control frame, one at a time; empty at the end. Data frames go to the inbox on the way."""
         if self._head:
             head, self._head = self._head, b""
             return head
         await self.open_for_data.wait()
         while True:
+            while self._control:
+                frame, self._control = split_control_frame(self._control)
+                if is_close_frame(frame) and self._closing:
+                    await self._close_written.wait()  # taking theirs, trio-websocket would end the stream before
+                if is_close_frame(frame) or not self._closing:
+                    return frame
             data = await self._receive_raw()
             if not data:
                 self._end()
                 return b""
             if self._faulty:
                 continue
-            self._scanner.expect_only_close = self._close_sent
+            self._scanner.expect_only_close = self._closing or self._close_sent
             scan = self._scanner.feed(data)
             await self._report(scan)
-            if scan.control and not scan.fault:
-                return bytes(scan.control)
+            if not scan.fault:
+                self._control = bytes(scan.control)
 
     async def _receive_raw(self) -> bytes:
         if self._pipelined:
@@ -125,22 +135,26 @@ class _Tap(trio.abc.Stream):
         """Send whole frames within the write deadline.
 
         Raises:
-            trio.BrokenResourceError: The client is gone or, as `_TooSlow`, did not read in time.
+            trio.BrokenResourceError: The client is gone, or did not read in time: then the driver is told.
             trio.ClosedResourceError: The close frame was sent, and nothing may follow it.
         """
         async with self._send_lock:
-            if self.torn:
+            if self._torn:
                 raise trio.BrokenResourceError("a frame was sent in part")
             if self._close_sent:
                 raise trio.ClosedResourceError("the close frame was sent")
             self._close_sent = is_close_frame(bytes(data[:1]))
-            self.torn = True
+            self._torn = True
             with trio.move_on_after(self._write_seconds) as scope:
                 await self._stream.send_all(data)
-                self.torn = False
+                self._torn = False
+                if self._close_sent:
+                    self._close_written.set()
                 await self._finish_sending()
             if scope.cancelled_caught:
-                raise _TooSlow("the client did not read in time")
+                if self._inbox is not None:
+                    self._inbox.tell(ClosingForced(CloseCode.SLOW_CONSUMER))
+                raise trio.BrokenResourceError("the client did not read in time")
 
     async def _finish_sending(self) -> None:
         """After a fault the client's own close frame can't be found any more: end our half, wait for its end."""
@@ -169,6 +183,8 @@ class Link:
         self._settings = settings
         self._outbox = Outbox(settings.outbound_messages, settings.outbound_bytes)
         self._written = trio.Event()
+        self._pinged_at: float | None = None
+        """When the ping was sent whose pong is to come; None: the next ping is."""
 
     def start(self, inbox: LinkInbox) -> None:
         """Begin to read: what the client says goes into the inbox."""
@@ -183,8 +199,6 @@ class Link:
         """The writer: send what is queued, together, and keep asking whether the client is still there."""
         try:
             await self._write_until_closed()
-        except _TooSlow:
-            self._inbox.tell(ClosingForced(CloseCode.SLOW_CONSUMER))
         except trio.BrokenResourceError:
             self._inbox.tell(LinkLost())
         except trio.ClosedResourceError:
@@ -206,20 +220,25 @@ class Link:
                 due = await self._ask_for_life()
 
     async def _ask_for_life(self) -> float:
-        """Ping, or give up on a client that did not answer the last one. Returns when to look again."""
+        """Ping, or see whether the last ping was answered. Returns when to look again."""
+        if self._pinged_at is None:
+            self._tap.awaits_pong = True
+            self._pinged_at = trio.current_time()
+            await self._tap.send_all(PING_FRAME)
+            return trio.current_time() + self._settings.pong_seconds
         if self._tap.awaits_pong:
             self._inbox.tell(ClosingForced(CloseCode.NO_PONG))
             return math.inf
-        self._tap.awaits_pong = True
-        await self._tap.send_all(PING_FRAME)
-        return trio.current_time() + self._settings.pong_seconds
+        next_ping, self._pinged_at = self._pinged_at + self._settings.ping_seconds, None
+        return next_ping
 
     async def close(self, code: CloseCode | None) -> None:
         """Say what is queued and why it ends (None: the client has ended it), within `close_seconds`."""
         self._outbox.close(discard=code is CloseCode.SLOW_CONSUMER)
         with trio.move_on_after(self._settings.close_seconds):
             await self._written.wait()
-            if code is not None and not self._tap.torn:
+            if code is not None:
+                self._tap.begin_close()
                 with suppress(ConnectionClosed):
                     await self._websocket.aclose(code, code.explanation)
             await self._tap.gone.wait()

@@ -1,0 +1,392 @@
+"""What hurts a server that trusts trio-websocket alone, each tried on a real socket.
+
+Every test ends by letting two others meet and talk: an attacker may lose its own connection and nothing else.
+The server's log is part of each test too: `running_server` fails if there is a warning or a traceback in it.
+"""
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trio
+from peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    TEXT,
+    Browser,
+    Peer,
+    RunningServer,
+    frame,
+    open_peer,
+    running_server,
+    said,
+    upgrade_head,
+)
+
+from curhat_trio.config import Settings
+
+PATIENCE = 20.0
+IMPATIENT = Settings(
+    request_head_seconds=0.3, write_seconds=0.3, close_seconds=0.3, messages_per_second=10_000, drain_seconds=5
+)
+"""Deadlines that a test can wait for."""
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RunningServer]:
+    """On a real port; after the attack it must serve others, and afterwards nobody is left."""
+    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as running:
+        yield running
+        await running.serves_others()
+
+
+async def what_comes(stream: trio.abc.Stream) -> bytes:
+    """All bytes until the server ends the connection."""
+    received = b""
+    try:
+        while data := await stream.receive_some():
+            received += data
+    except trio.BrokenResourceError:
+        pass
+    return received
+
+
+async def say_on_and_on(peer: Peer, frames: bytes) -> None:
+    """Send the same without reading anything, until the server hangs up."""
+    while True:
+        try:
+            await peer.send(frames)
+        except trio.BrokenResourceError:
+            return
+
+
+async def reset(stream: trio.abc.Stream) -> None:
+    """End a connection with RST, as a process that is killed with unread data does."""
+    assert isinstance(stream, trio.SocketStream)
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await trio.aclose_forcefully(stream)
+
+
+# ---------------------------------------------------------------- 1: bytes in the head that trio-websocket dies of
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "\xff"},
+        {"connection": "Upgrade, \xff"},
+        {"connection": "\xff"},
+        {"sec_websocket_protocol": "\xff"},
+        {"sec_websocket_protocol": "curhat.v1, \xff"},
+        {"sec_websocket_key": "\xff"},
+        {"upgrade": "websocket, \xff"},
+        {"sec_websocket_version": "\xff"},
+        {"sec_websocket_extensions": "\xff; permessage-deflate"},
+        {"origin": "\xff"},
+        {"x_anything": "\xff"},
+    ],
+)
+async def test_trap_1_bytes_that_are_no_ascii_in_the_head(server: RunningServer, headers: dict[str, str]) -> None:
+    stream = await server.dial()
+    await stream.send_all(upgrade_head(**headers))
+    first = bytes(await stream.receive_some())
+    assert first.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 400 ", b"HTTP/1.1 426 "))
+
+
+# ---------------------------------------------------------------- 2: a ping while the server closes
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_trap_2_pings_while_the_server_closes(server: RunningServer, count: int) -> None:
+    peer = await server.v1()
+    await peer.send(frame(BINARY, b"x"))
+    peer.answers_close = False
+    assert (await peer.hear_goodbye()).code == 1003
+    await peer.send(frame(PING) * count)
+    await what_comes(peer.stream)
+
+
+async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningServer) -> None:
+    for pings in range(1, 6):
+        peer = await server.v1()
+        await peer.send(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+        assert (await peer.hear_goodbye()).code == 4501, pings
+
+
+# ---------------------------------------------------------------- 3: a GET that is no upgrade, heads without end
+
+
+async def test_trap_3_a_plain_get_is_answered_and_leaves_no_task(server: RunningServer) -> None:
+    for path, status in [("/", 200), ("/ws", 426), ("/nothing", 404)]:
+        browser = Browser(await server.dial())
+        assert (await browser.get(path, connection="close")).status == status
+        assert await browser.is_ended()
+        await reset(browser.stream)
+    await server.is_empty()
+
+
+async def test_trap_3_slowloris(server: RunningServer) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            browser = Browser(await server.dial())
+            browser.expect_answer()
+            for byte in upgrade_head():
+                try:
+                    await browser.stream.send_all(bytes([byte]))
+                    with trio.move_on_after(0.02):
+                        answer = await browser.answer()
+                        assert answer.status == 408
+                        return
+                except trio.BrokenResourceError:
+                    return
+            raise AssertionError("the server waited for the whole head")
+
+        for _ in range(20):
+            nursery.start_soon(drip)
+
+
+async def test_trap_3_a_hundred_half_open_connections(server: RunningServer) -> None:
+    streams = [await server.dial() for _ in range(100)]
+    for number, stream in enumerate(streams):
+        await stream.send_all(upgrade_head()[:number])
+    await server.serves_others()
+    for stream in streams:
+        await what_comes(stream)
+        await reset(stream)
+    await server.is_empty()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        bytes(range(256)) * 8,
+        b"\x00" * 5000,
+        b"\xff" * 5000,
+        b"\r\n" * 20_000,
+        b"A" * 100_000,
+        b"GET / HTTP/1.1\r\n" + b"A: B\r\n" * 100_000,
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_trap_3_garbage_in_place_of_a_request(server: RunningServer, garbage: bytes) -> None:
+    stream = await server.dial()
+    try:
+        await stream.send_all(garbage)
+    except trio.BrokenResourceError:
+        return  # it hung up already
+    assert (await what_comes(stream)).startswith((b"HTTP/1.1 4", b""))
+
+
+# ---------------------------------------------------------------- 4: a silent client after the close frame
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        frame(TEXT, b"x" * 70_000),
+        frame(TEXT, declared=1 << 40),
+        frame(TEXT, b"x", masked=False),
+        frame(TEXT, b"\xff"),
+        frame(TEXT, b"x", reserved=4),
+    ],
+)
+async def test_trap_4_a_client_that_is_silent_after_its_fault_is_not_waited_for(
+    server: RunningServer, fault: bytes
+) -> None:
+    peer = await server.v1()
+    peer.answers_close = False
+    await peer.send(fault)
+    assert (await peer.hear_goodbye()).code in (1002, 1007, 1009)
+    await server.is_empty()  # though the client's socket is still open
+
+
+async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server: RunningServer) -> None:
+    peer = await server.v1()
+    peer.answers_close = False
+    await peer.send(frame(TEXT, b"x", reserved=4))
+    await peer.hear_goodbye()
+    await say_on_and_on(peer, said("join") * 100)
+    await server.is_empty()
+
+
+# ---------------------------------------------------------------- 5: frames that cost the sender nothing
+
+
+async def test_trap_5_empty_fragments_without_end(server: RunningServer) -> None:
+    peer = await server.v1()
+    await peer.send(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
+    assert (await peer.hear_goodbye()).code == 1009
+
+
+async def test_trap_5_characters_of_four_bytes_are_counted_as_four(server: RunningServer) -> None:
+    peer = await server.v1()
+    grins = "\N{GRINNING FACE}".encode() * 16_384
+    await peer.send(frame(TEXT, b'"' + grins))
+    assert (await peer.hear_goodbye()).code == 1009
+
+
+async def test_trap_5_a_ping_flood() -> None:
+    async with running_server(sockets=True, patience=PATIENCE) as server:
+        partner, flooder = await server.negotiating_pair()
+        await flooder.send(frame(PING, b"x" * 125) * 1000)
+        assert (await flooder.hear_goodbye()).code == 4003
+        assert (await partner.hear("leave"))["reason"] == "peer_lost"
+        await server.serves_others()
+
+
+async def test_trap_5_a_ping_flood_by_who_does_not_read_the_pongs() -> None:
+    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as server:
+        peer = await server.v1()
+        await say_on_and_on(peer, frame(PING, b"x" * 125) * 100)
+        await server.is_empty()
+        await server.serves_others()
+
+
+# ---------------------------------------------------------------- 6: shutdown
+
+
+async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
+    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as server:
+        polite, partner = await server.negotiating_pair()
+        rude = await server.v1()
+        rude.answers_close = False
+        server.stop.set()
+        for peer in (polite, partner, rude):
+            assert (await peer.hear_goodbye()).code == 4000
+        assert await what_comes(rude.stream) == b""
+        while server.tasks:
+            await trio.lowlevel.checkpoint()
+
+
+# ---------------------------------------------------------------- 7: pipelined bytes, drops without a close frame
+
+
+async def test_trap_7_frames_behind_the_upgrade_head_are_served(server: RunningServer) -> None:
+    burst = b"".join(said("ping", data=str(number)) for number in range(100))
+    peer = await open_peer(await server.dial(), pipelined=burst + said("join"))
+    await peer.hear("welcome")
+    for number in range(100):
+        assert (await peer.hear("pong"))["data"] == str(number)
+    await peer.hear("ready")
+    await peer.close()
+
+
+async def test_trap_7_a_close_behind_the_upgrade_head_is_answered(server: RunningServer) -> None:
+    peer = await open_peer(await server.dial(), pipelined=said("join") + frame(CLOSE, b"\x03\xe8"))
+    assert (await peer.hear_goodbye()).code == 1000
+
+
+async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(server: RunningServer) -> None:
+    peer = await open_peer(await server.dial(), pipelined=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await peer.hear_goodbye()).code == 1002
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (frame(TEXT, b"\xc3\x28"), 1007),
+        (frame(TEXT, b"{}", masked=False), 1002),
+        (frame(TEXT, b"{}", reserved=4), 1002),
+        (frame(CLOSE, b"\x00"), 1002),
+    ],
+)
+async def test_trap_7_what_trio_websocket_drops_gets_a_close_frame(
+    server: RunningServer, bad: bytes, code: int
+) -> None:
+    peer = await server.v1()
+    await peer.send(bad)
+    assert (await peer.hear_goodbye()).code == code
+
+
+# ---------------------------------------------------------------- 8: who never reads
+
+
+async def talk_until_left(peer: Peer) -> None:
+    """Chat on and on, and hear what comes meanwhile; returns when the partner is gone."""
+    left = trio.Event()
+
+    async def talk() -> None:
+        while not left.is_set():
+            await peer.send(said("chat", text="x" * 2000) * 10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        assert (await peer.hear("leave"))["reason"] == "peer_lost"
+        left.set()
+
+
+async def test_trap_8_who_never_reads_while_its_partner_talks_is_cut_off() -> None:
+    generous = Settings(
+        write_seconds=0.5,
+        close_seconds=0.3,
+        messages_per_second=100_000,
+        bytes_per_second=1e9,
+        outbound_bytes=4_194_304,
+    )
+    async with running_server(generous, sockets=True, patience=PATIENCE) as server:
+        talker, deaf = await server.pair()
+        assert isinstance(deaf.stream, trio.SocketStream)
+        deaf.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await talk_until_left(talker)
+        await server.serves_others()
+        await talker.close()
+        await server.is_empty()
+
+
+async def test_trap_8_who_reads_nothing_and_says_much_is_cut_off(server: RunningServer) -> None:
+    peer = await server.v1()
+    await say_on_and_on(peer, said("ping", data="x" * 256) * 40)
+    await server.is_empty()
+
+
+# ---------------------------------------------------------------- vanishing for real
+
+
+def every_so_many(data: bytes, step: int) -> Iterator[bytes]:
+    for end in range(0, len(data) + 1, step):
+        yield data[:end]
+
+
+async def test_resets_at_any_byte_of_a_connection_are_no_trouble(server: RunningServer) -> None:
+    whole = upgrade_head(sec_websocket_protocol="curhat.v1") + said("join") + frame(PING) + frame(CLOSE)
+    for beginning in every_so_many(whole, 7):
+        stream = await server.dial()
+        await stream.send_all(beginning)
+        await reset(stream)
+    await server.is_empty()
+
+
+async def test_a_reset_in_a_call_tells_the_partner(server: RunningServer) -> None:
+    survivor, gone = await server.negotiating_pair()
+    await reset(gone.stream)
+    assert (await survivor.hear("leave"))["reason"] == "peer_lost"
+    await survivor.close()
+    await server.is_empty()
+
+
+async def test_many_at_once_and_half_of_them_reset(server: RunningServer) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def come_and_go(number: int) -> None:
+            peer = await server.v1()
+            await peer.say("join")
+            await peer.hear("ready")
+            if number % 2:
+                await reset(peer.stream)
+            else:
+                await peer.close()
+
+        for number in range(100):
+            nursery.start_soon(come_and_go, number)
+    await server.is_empty()
+
+
+def test_the_key_of_these_clients_is_valid() -> None:
+    """Or every upgrade above would be refused for that."""
+    assert len(KEY) == 24

@@ -1,0 +1,587 @@
+"""Clients for tests, and a running server for them to meet in.
+
+A `Peer` is a WebSocket client on any Trio stream. It does what the test says and no more: it reads only when it is
+told to `hear`, and its stream is there for bytes that no client should send. `running_server` runs the real thing,
+either on memory streams or on a port of 127.0.0.1, and looks inside when the test is over.
+"""
+
+import base64
+import io
+import json
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import h11
+import pytest
+import structlog
+import trio
+import trio.abc
+import trio.testing
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+
+from curhat_trio import server
+from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.config import Settings
+from curhat_trio.connection import Environment
+from curhat_trio.http import FrontDoor
+from curhat_trio.log import configure_logging
+from curhat_trio.policy.matching import Pool
+
+Message = dict[str, Any]
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+MASK = b"\x11\x22\x33\x44"
+KEY = base64.b64encode(b"sixteen bytes...").decode()
+
+OFFER = {"type": "offer", "sdp": "v=0\r\na=ice-ufrag:offerers\r\n"}
+ANSWER = {"type": "answer", "sdp": "v=0\r\na=ice-ufrag:answerers\r\n"}
+CANDIDATE = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0}
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    reserved: int = 0,
+    masked: bool = True,
+    declared: int | None = None,
+) -> bytes:
+    """One frame as a client sends it (RFC 6455, section 5.2), or as it should not.
+
+    Args:
+        declared: The length that the header claims; by default the payload's.
+    """
+    size = len(payload) if declared is None else declared
+    short = size if size < 126 else 126 if size < 1 << 16 else 127
+    head = bytes([fin << 7 | reserved << 4 | opcode, masked << 7 | short])
+    head += b"" if size < 126 else size.to_bytes(2 if size < 1 << 16 else 8, "big")
+    if not masked:
+        return head + payload
+    return head + MASK + bytes(byte ^ MASK[i % 4] for i, byte in enumerate(payload))
+
+
+def said(type: str, **fields: Any) -> bytes:
+    """The frame of one message; several can be glued into one segment."""
+    return frame(TEXT, json.dumps({"type": type, **fields}).encode())
+
+
+def upgrade_head(target: str = "/ws", **headers: str | None) -> bytes:
+    """A WebSocket opening request; `headers` replace the usual ones (`_` is `-`), None leaves one out."""
+    usual: dict[str, str | None] = {
+        "host": "curhat.test",
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-key": KEY,
+        "sec-websocket-version": "13",
+    }
+    named = usual | {name.lower().replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{name}: {value}" for name, value in named.items() if value is not None]
+    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+# ---------------------------------------------------------------- a WebSocket client
+
+
+class Goodbye(Exception):
+    """The server closed the connection. `code` None: without a close frame."""
+
+    def __init__(self, code: int | None, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class Peer:
+    """A WebSocket client after its opening handshake.
+
+    Args:
+        early: Bytes of the server's that came with the end of its handshake.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, early: bytes = b"", subprotocol: str | None = None) -> None:
+        self.stream = stream
+        self.subprotocol = subprotocol
+        self.answers_pings = True
+        self.answers_close = True
+        self.pinged_at: list[float] = []
+        self.pongs: list[bytes] = []
+        self.unread: list[Message] = []
+        self._goodbye: Goodbye | None = None
+        self._ws = Connection(ConnectionType.CLIENT, trailing_data=early)
+
+    async def say(self, type: str, **fields: Any) -> None:
+        """Send one message."""
+        await self.stream.send_all(said(type, **fields))
+
+    async def send(self, *frames: bytes) -> None:
+        """Send frames, right or wrong, in one segment."""
+        await self.stream.send_all(b"".join(frames))
+
+    async def hear(self, *types: str) -> Message:
+        """The next message; with `types`, each of them in this order and nothing else: returns the last.
+
+        Raises:
+            Goodbye: There is none any more.
+        """
+        message = await self._next_message()
+        for position, expected in enumerate(types):
+            if position:
+                message = await self._next_message()
+            assert message["type"] == expected, f"expected {expected}, heard {message}"
+        return message
+
+    async def hear_goodbye(self) -> Goodbye:
+        """The end, and on the way to it whatever is still said (kept in `unread`)."""
+        said_before = []
+        try:
+            while True:
+                said_before.append(await self._next_message())
+        except Goodbye as goodbye:
+            self.unread = said_before
+            return goodbye
+
+    async def hear_what_is_there(self) -> list[Message]:
+        """Everything that is said until the whole server has nothing left to do. Only over memory streams."""
+        messages = []
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                with suppress(Goodbye):
+                    while True:
+                        messages.append(await self._next_message())
+
+            nursery.start_soon(listen)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        return messages
+
+    async def close(self, code: int = 1000) -> Goodbye:
+        """Close politely; returns the server's answer."""
+        with suppress(trio.BrokenResourceError):
+            await self.stream.send_all(self._ws.send(CloseConnection(code)))
+        goodbye = await self.hear_goodbye()
+        await self.vanish()
+        return goodbye
+
+    async def vanish(self) -> None:
+        """Be gone without a word."""
+        await trio.aclose_forcefully(self.stream)
+
+    async def _next_message(self) -> Message:
+        if self.unread:
+            return self.unread.pop(0)
+        while True:
+            await self._take_in()
+            if self.unread:
+                return self.unread.pop(0)
+            if self._goodbye is not None:
+                raise self._goodbye
+            try:
+                data = bytes(await self.stream.receive_some())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                raise Goodbye(None)
+            self._ws.receive_data(data)
+
+    async def _take_in(self) -> None:
+        for event in self._ws.events():
+            match event:
+                case TextMessage():
+                    assert event.message_finished, "the server never fragments"
+                    assert self._goodbye is None, "nothing may follow the close frame"
+                    self.unread.append(_one_object(event.data))
+                case Ping():
+                    self.pinged_at.append(trio.current_time())
+                    if self.answers_pings:
+                        await self._answer(self._ws.send(event.response()))
+                case Pong():
+                    self.pongs.append(bytes(event.payload))
+                case CloseConnection():
+                    self._goodbye = Goodbye(event.code, event.reason or "")
+                    if self.answers_close:
+                        await self._answer_close(event)
+                    return
+                case _:
+                    raise AssertionError(f"the server sent {event}")
+
+    async def _answer(self, data: bytes) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.stream.send_all(data)
+
+    async def _answer_close(self, event: CloseConnection) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if self._ws.state.name != "CLOSED":
+                await self.stream.send_all(self._ws.send(event.response()))
+            while await self.stream.receive_some():
+                raise AssertionError("something followed the close frame")
+        await self.vanish()
+
+
+def _one_object(text: str) -> Message:
+    value = json.loads(text)
+    assert isinstance(value, dict)
+    return value
+
+
+async def open_peer(
+    stream: trio.abc.Stream,
+    *,
+    username: str | None = None,
+    subprotocol: str | None = "curhat.v1",
+    pipelined: bytes = b"",
+    **headers: str | None,
+) -> Peer:
+    """Do the opening handshake. A curhat.v1 client has yet to hear its `welcome`.
+
+    Raises:
+        Goodbye: The server ended the connection.
+    """
+    target = "/ws" if username is None else f"/ws?username={username}"
+    await stream.send_all(upgrade_head(target, sec_websocket_protocol=subprotocol, **headers) + pipelined)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        data = bytes(await stream.receive_some())
+        if not data:
+            raise Goodbye(None, "in the opening handshake")
+        answer += data
+    head, early = answer.split(b"\r\n\r\n", 1)
+    status, *lines = head.decode("ascii").split("\r\n")
+    assert status.startswith("HTTP/1.1 101 "), status
+    fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    return Peer(stream, early, fields.get("sec-websocket-protocol"))
+
+
+# ---------------------------------------------------------------- an HTTP client
+
+
+@attrs.frozen
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Browser:
+    """An HTTP/1.1 client that keeps one connection."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._http = h11.Connection(h11.CLIENT)
+
+    async def get(self, target: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask, and wait for the answer. `headers` have `_` for `-`."""
+        named = {"host": "curhat.test"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        request = h11.Request(method=method, target=target, headers=list(named.items()))
+        await self.stream.send_all(
+            (self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
+        )
+        return await self.answer()
+
+    async def ask_raw(self, request: bytes, method: str = "GET") -> Answer:
+        """Send these bytes in place of a request."""
+        self.expect_answer(method)
+        await self.stream.send_all(request)
+        return await self.answer()
+
+    def expect_answer(self, method: str = "GET") -> None:
+        """What was sent by other means counts as a request."""
+        self._http.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
+        self._http.send(h11.EndOfMessage())
+
+    async def answer(self) -> Answer:
+        """The next response, whole."""
+        response, body = None, b""
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(bytes(await self.stream.receive_some()))
+            elif isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            else:
+                raise AssertionError(f"the server ended the connection: {event}")
+        assert response is not None
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        headers = {name.decode(): value.decode() for name, value in response.headers}
+        return Answer(response.status_code, headers, body)
+
+    async def is_ended(self) -> bool:
+        """Whether the server ends the connection now (and says nothing more)."""
+        try:
+            return not await self.stream.receive_some() and not self._http.trailing_data[0]
+        except trio.BrokenResourceError:
+            return True
+
+
+# ---------------------------------------------------------------- a server to meet in
+
+
+class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
+    """A listener without a network: `connect` makes both ends of a connection."""
+
+    def __init__(self) -> None:
+        self._arrive, self._arrivals = trio.open_memory_channel[trio.abc.Stream](math.inf)
+
+    async def connect(
+        self, make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
+    ) -> trio.abc.Stream:
+        """The client's end of a new connection."""
+        client, served = make_pair()
+        await self.admit(served)
+        return client
+
+    async def admit(self, served: trio.abc.Stream) -> None:
+        """Let the server have a stream of the test's own making."""
+        await self._arrive.send(served)
+
+    async def accept(self) -> trio.abc.Stream:
+        return await self._arrivals.receive()
+
+    async def aclose(self) -> None:
+        self._arrivals.close()
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.define
+class Served:
+    """One connection inside the server: the task at its front door, and a handle to cancel it."""
+
+    task: trio.lowlevel.Task
+    scope: trio.CancelScope
+
+
+class _Watched:
+    """The parts that `serve` makes for itself, kept for the test to look at."""
+
+    rendezvous: MemoryRendezvous
+    environment: Environment
+    pool: Pool
+
+    def __init__(self) -> None:
+        self.served: list[Served] = []
+
+    def door(self, environment: Environment) -> FrontDoor:
+        """A front door that says who is behind it."""
+        self.environment = environment
+        watched = self
+
+        class WatchedDoor(FrontDoor):
+            async def serve(self, stream: trio.abc.Stream) -> None:
+                with trio.CancelScope() as scope:
+                    watched.served.append(Served(trio.lowlevel.current_task(), scope))
+                    await super().serve(stream)
+
+        return WatchedDoor(environment)
+
+    def made(self, name: str, part: Any) -> Any:
+        setattr(self, name, part)
+        return part
+
+
+@attrs.define
+class RunningServer:
+    """A server, the way to connect to it, and a look inside."""
+
+    settings: Settings
+    stop: trio.Event
+    dial: Dial
+    task: trio.lowlevel.Task
+    port: int | None
+    """Of 127.0.0.1."""
+    listener: MemoryListener | None
+    """The other way in, when there is no port."""
+    scope: trio.CancelScope
+    """Cancel it to end the server at once."""
+    _watched: _Watched
+    _log: io.StringIO
+    _idle_tasks: int = attrs.field(init=False)
+    expects_trouble: bool = False
+    """Warnings and errors in the log are what the test is about."""
+
+    def __attrs_post_init__(self) -> None:
+        self._idle_tasks = len(self.tasks)
+
+    async def legacy(self, username: str | None = None, **headers: str | None) -> Peer:
+        """A client of the seed's, connected."""
+        return await open_peer(await self.dial(), username=username, subprotocol=None, **headers)
+
+    async def v1(self, username: str | None = None, **headers: str | None) -> Peer:
+        """A curhat.v1 client that has heard its welcome."""
+        peer = await open_peer(await self.dial(), username=username, **headers)
+        await peer.hear("welcome")
+        return peer
+
+    async def pair(self) -> tuple[Peer, Peer]:
+        """Two curhat.v1 clients that have just met: the offerer and the answerer."""
+        offerer, answerer = await self.v1("Ann"), await self.v1("Bob")
+        await offerer.say("join")
+        await offerer.hear("ready")
+        await answerer.say("join")
+        assert (await answerer.hear("ready", "ready", "join"))["role"] == "answerer"
+        assert (await offerer.hear("join"))["role"] == "offerer"
+        return offerer, answerer
+
+    async def negotiating_pair(self) -> tuple[Peer, Peer]:
+        """Two clients in a call."""
+        offerer, answerer = await self.pair()
+        await offerer.say("offer", payload=OFFER)
+        await answerer.hear("offer")
+        await answerer.say("answer", payload=ANSWER)
+        await offerer.hear("answer")
+        return offerer, answerer
+
+    async def health(self) -> Message:
+        """What `/health` says under `data`, asked over a new connection."""
+        stream = await self.dial()
+        answer = await Browser(stream).get("/health", connection="close")
+        await trio.aclose_forcefully(stream)
+        return answer.json()["data"]
+
+    async def serves_others(self) -> None:
+        """Two newcomers can meet and talk."""
+        offerer, answerer = await self.negotiating_pair()
+        await offerer.say("chat", text="still here?")
+        assert (await answerer.hear("chat"))["text"] == "still here?"
+        await offerer.close()
+        await answerer.hear("leave")
+        await answerer.close()
+
+    async def is_empty(self) -> None:
+        """Everybody has gone: wait until the server has noticed, and see that nothing is left of anybody."""
+        if self.listener is not None:
+            await trio.sleep(self.settings.close_seconds + self.settings.write_seconds)
+            await trio.testing.wait_all_tasks_blocked()
+        while (health := await self.health())["connections"]:
+            assert self.listener is None, health
+        while len(self.tasks) != self._idle_tasks:
+            await trio.lowlevel.checkpoint()
+        assert (health["room_count"], health["waiting"]) == (0, 0)
+        assert len(self.pool) == 0
+        self.holds_nobody()
+
+    def holds_nobody(self) -> None:
+        """No session is reachable or counted."""
+        assert self.rendezvous._inboxes == {}
+        assert not any(self._watched.environment.metrics.states.values())
+        assert self._watched.environment.metrics.connections == 0
+
+    @property
+    def metrics(self) -> Any:
+        return self._watched.environment.metrics
+
+    @property
+    def rendezvous(self) -> MemoryRendezvous:
+        return self._watched.rendezvous
+
+    @property
+    def pool(self) -> Pool:
+        return self._watched.pool
+
+    @property
+    def served(self) -> list[Served]:
+        """The connections so far, in the order they came."""
+        return self._watched.served
+
+    @property
+    def tasks(self) -> list[trio.lowlevel.Task]:
+        """The server's tasks now."""
+        return list(tasks_under(self.task))
+
+    @property
+    def complaints(self) -> list[Message]:
+        """Warnings and errors that the server logged."""
+        return [json.loads(line) for line in self._log.getvalue().splitlines()]
+
+
+def tasks_under(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """A task's children, and theirs."""
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield child
+            yield from tasks_under(child)
+
+
+@contextmanager
+def _captured_log() -> Iterator[io.StringIO]:
+    loggers = [logging.getLogger(name) for name in (None, "trio-websocket")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    log = io.StringIO()
+    configure_logging("warning", "json", log)
+    yield log
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    structlog.reset_defaults()
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings | None = None, *, sockets: bool = False, patience: float = 3600.0
+) -> AsyncIterator[RunningServer]:
+    """A server for the time of a `with` block; afterwards it is cancelled, and must have forgotten everybody.
+
+    Args:
+        sockets: On a free port of 127.0.0.1 rather than in memory.
+        patience: Seconds after which the test has failed (autojump makes an hour short).
+    """
+    settings = settings or Settings()
+    memory = None if sockets else MemoryListener()
+    listeners: Sequence[trio.abc.Listener[Any]] = (
+        await trio.open_tcp_listeners(0, host="127.0.0.1") if memory is None else [memory]
+    )
+    port = None if memory else listeners[0].socket.getsockname()[1]
+    connect = memory.connect if memory else partial(trio.open_tcp_stream, "127.0.0.1", port)
+    dialed: list[trio.abc.Stream] = []
+
+    async def dial() -> trio.abc.Stream:
+        dialed.append(await connect())
+        return dialed[-1]
+
+    watched, stop = _Watched(), trio.Event()
+    with _captured_log() as log, trio.fail_after(patience), pytest.MonkeyPatch.context() as patch:
+        _watch(patch, watched)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(server.serve, settings, listeners, stop)
+                (task,) = nursery.child_tasks
+                running = RunningServer(
+                    settings, stop, dial, task, port, memory, nursery.cancel_scope, watched, log
+                )
+                yield running
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                for stream in dialed:
+                    await trio.aclose_forcefully(stream)
+        running.holds_nobody()
+        assert running.expects_trouble or not running.complaints, running.complaints
+
+
+def _watch(patch: pytest.MonkeyPatch, watched: _Watched) -> None:
+    def keep(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: watched.made(name, kind(*arguments))
+
+    patch.setattr(server, "MemoryRendezvous", keep("rendezvous", MemoryRendezvous))
+    patch.setattr(server, "Pool", keep("pool", Pool))
+    patch.setattr(server, "FrontDoor", watched.door)

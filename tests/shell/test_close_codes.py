@@ -1,0 +1,385 @@
+"""The codes in the close frames that clients really receive, and whether they should come back by themselves."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+from peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Goodbye,
+    Peer,
+    RunningServer,
+    frame,
+    open_peer,
+    running_server,
+    said,
+)
+from trio.testing import MockClock
+
+from curhat_trio import connection, http
+from curhat_trio.config import Settings
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import Event, MessageReceived
+from curhat_trio.protocol.messages import Chat
+from curhat_trio.protocol.session import Session, Step
+
+TOO_BIG = 65_536 + 1
+
+BROKEN_FRAMES = {
+    "reserved bit 1": (1002, frame(TEXT, b"{}", reserved=4)),
+    "reserved bit 3": (1002, frame(TEXT, b"{}", reserved=1)),
+    "unknown data opcode": (1002, frame(0x3, b"{}")),
+    "unknown control opcode": (1002, frame(0xB, b"{}")),
+    "unmasked": (1002, frame(TEXT, b"{}", masked=False)),
+    "continuation of nothing": (1002, frame(CONTINUATION, b"{}")),
+    "new message inside a message": (1002, frame(TEXT, b"{", fin=False) + frame(TEXT, b"}")),
+    "long ping": (1002, frame(PING, b"x" * 126)),
+    "fragmented ping": (1002, frame(PING, b"x", fin=False)),
+    "long pong": (1002, frame(PONG, b"x" * 126)),
+    "binary": (1003, frame(BINARY, b"{}")),
+    "binary, in fragments": (1003, frame(BINARY, b"{", fin=False)),
+    "bytes that are no UTF-8": (1007, frame(TEXT, b'{"type":"\xff"}')),
+    "UTF-8 that ends too early": (1007, frame(TEXT, "ü".encode()[:1])),
+    "a surrogate in UTF-8": (1007, frame(TEXT, b"\xed\xa0\x80")),
+    "one byte over the limit": (1009, frame(TEXT, b" " * TOO_BIG)),
+    "a huge length, declared": (1009, frame(TEXT, declared=1 << 62)),
+    "a length with the highest bit": (1009, frame(TEXT, declared=(1 << 64) - 1)),
+    "over the limit in fragments": (
+        1009,
+        frame(TEXT, b" " * 40_000, fin=False) + frame(CONTINUATION, b" " * 40_000),
+    ),
+    "empty fragments without end": (
+        1009,
+        frame(TEXT, fin=False) + b"".join([frame(CONTINUATION, fin=False)] * 100),
+    ),
+    "a close frame with half a code": (1002, frame(CLOSE, b"\x03")),
+    "a close frame with a code that nobody may send": (1002, frame(CLOSE, (1006).to_bytes(2, "big"))),
+    "a close frame whose reason is no UTF-8": (1007, frame(CLOSE, b"\x03\xe8\xff")),
+}
+
+RETRY = {4000, 4001, 4002, 4003, 4004}
+STAY_AWAY = {1002, 1003, 1007, 1009, 4500, 4501, 4502, 4503, 4504, 4505, 4506, 4507}
+
+
+def test_every_code_tells_whether_to_come_back() -> None:
+    assert {int(code) for code in CloseCode if code.retry} == RETRY
+    assert {int(code) for code in CloseCode if not code.retry} == STAY_AWAY
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RunningServer]:
+    async with running_server() as running:
+        yield running
+
+
+@pytest.mark.parametrize("fault", BROKEN_FRAMES)
+async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
+    server: RunningServer, autojump_clock: MockClock, fault: str
+) -> None:
+    code, frames = BROKEN_FRAMES[fault]
+    partner, culprit = await server.negotiating_pair()
+    await culprit.send(said("chat", text="before"), frames, said("chat", text="after"))
+    goodbye = await culprit.hear_goodbye()
+    assert goodbye.code == code
+    assert goodbye.reason == CloseCode(code).explanation
+    assert culprit.unread == []
+    assert (await partner.hear("chat", "leave"))["reason"] == "peer_lost"
+    assert await partner.hear_what_is_there() == []
+    await partner.close()
+    await server.is_empty()
+
+
+async def test_a_message_of_exactly_the_limit_is_read(server: RunningServer, autojump_clock: MockClock) -> None:
+    peer = await server.v1()
+    await peer.send(frame(TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
+    await peer.hear("pong")
+
+
+async def closed_4000(server: RunningServer) -> Peer:
+    peer = await server.v1()
+    server.stop.set()
+    return peer
+
+
+async def closed_4002(server: RunningServer) -> Peer:
+    peer = await server.v1()
+    await peer.say("ping")
+    peer.answers_pings = False
+    return peer
+
+
+async def closed_4003_for_messages(server: RunningServer) -> Peer:
+    peer = await server.v1()
+    await peer.send(said("ping") * 300)
+    return peer
+
+
+async def closed_4003_for_control_frames(server: RunningServer) -> Peer:
+    peer = await server.v1()
+    await peer.send(frame(PONG) * 201)
+    return peer
+
+
+async def closed_4501(server: RunningServer) -> Peer:
+    peer = await server.legacy()
+    await peer.send(frame(TEXT, b"what?") * 20)
+    return peer
+
+
+async def closed_4502(server: RunningServer) -> Peer:
+    return await server.v1()
+
+
+async def closed_4503(server: RunningServer) -> Peer:
+    return await open_peer(await server.dial(), subprotocol="curhat.v2, chat")
+
+
+@pytest.mark.parametrize(
+    ("provoke", "code"),
+    [
+        (closed_4000, 4000),
+        (closed_4002, 4002),
+        (closed_4003_for_messages, 4003),
+        (closed_4003_for_control_frames, 4003),
+        (closed_4501, 4501),
+        (closed_4502, 4502),
+        (closed_4503, 4503),
+    ],
+)
+async def test_the_close_frame_has_the_code_and_says_why(
+    server: RunningServer,
+    autojump_clock: MockClock,
+    provoke: Callable[[RunningServer], Awaitable[Peer]],
+    code: int,
+) -> None:
+    goodbye = await (await provoke(server)).hear_goodbye()
+    assert goodbye.code == code
+    assert goodbye.reason == CloseCode(code).explanation
+
+
+async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
+    peer = await server.v1()
+    await peer.send(frame(TEXT, b"what?") * 25, said("ping"))
+    assert (await peer.hear_goodbye()).code == 4501
+    assert [message["fatal"] for message in peer.unread] == [False] * 19 + [True]
+
+
+async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
+    peer = await server.v1()
+    await peer.send(said("ping") * 300)
+    assert (await peer.hear_goodbye()).code == 4003
+    assert [message["type"] for message in peer.unread] == ["pong"] * 200 + ["error"] * 100
+    assert {message.get("retryAfterSeconds", 0) > 0 for message in peer.unread[200:]} == {True}
+    assert [message["fatal"] for message in peer.unread[200:]] == [False] * 99 + [True]
+
+
+async def test_who_waits_as_told_may_go_on(server: RunningServer, autojump_clock: MockClock) -> None:
+    peer = await server.v1()
+    await peer.send(said("ping") * 201)
+    pause = (await peer.hear(*["pong"] * 200, "error"))["retryAfterSeconds"]
+    await trio.sleep(pause)
+    await peer.say("ping")
+    await peer.hear("pong")
+
+
+async def test_the_allowance_for_bytes_is_in_bytes_and_not_in_characters(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
+    peer = await server.v1()
+    grins = "\N{GRINNING FACE}" * 15_000
+    message = frame(TEXT, f'{{"type":"ping","ignored":"{grins}"}}'.encode())
+    within = server.settings.byte_burst // len(message)
+    for _ in range(within):
+        await peer.send(message)
+        await peer.hear("pong")
+    await peer.send(message)
+    assert (await peer.hear("error"))["code"] == "rate_limited"
+
+
+async def test_4004_after_a_fault_of_the_servers(
+    server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.expects_trouble = True
+    real_step = connection.step
+
+    def step_with_a_bug(session: Session, event: Event) -> Step:
+        if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
+            raise ZeroDivisionError("a bug")
+        return real_step(session, event)
+
+    monkeypatch.setattr(connection, "step", step_with_a_bug)
+    unlucky, partner = await server.negotiating_pair()
+    await unlucky.send(said("ping"), said("chat", text="secret"), said("ping"))
+    assert (await unlucky.hear_goodbye()).code == 4004
+    assert (await partner.hear("leave"))["reason"] == "peer_lost"
+    await partner.close()
+    await server.is_empty()
+    (complaint,) = server.complaints
+    assert complaint["event"] == "bug"
+    assert "ZeroDivisionError" in complaint["exception"]
+    assert "secret" not in complaint["exception"]
+
+
+async def test_a_fault_outside_the_session_ends_its_connection_alone(
+    server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.expects_trouble = True
+    witness = await server.v1()
+
+    async def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http, "serve_websocket", fail)
+        with pytest.raises(Goodbye):
+            await server.v1()
+    await witness.say("ping")
+    await witness.hear("pong")
+    await server.serves_others()
+    assert [complaint["event"] for complaint in server.complaints] == ["connection_failed"]
+
+
+async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
+        stranger = await open_peer(await server.dial(), origin="https://evil.example")
+        assert (await stranger.hear_goodbye()).code == 4506
+        for origin in ("https://chat.example", None):
+            welcome = await open_peer(await server.dial(), origin=origin)
+            await welcome.hear("welcome")
+            await welcome.close()
+        await server.is_empty()
+
+
+async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(max_connections=2)) as server:
+        first, second = await server.v1(), await server.v1()
+        third = await open_peer(await server.dial())
+        assert (await third.hear_goodbye()).code == 4507
+        await second.close()
+        await trio.testing.wait_all_tasks_blocked()
+        third = await server.v1()
+        await first.close()
+        await third.close()
+        await server.is_empty()
+
+
+async def test_those_who_are_turned_away_take_nobodys_place(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(max_connections=2)) as server:
+        inside = await server.v1()
+        leaving = await server.v1()
+        lingering = [await open_peer(await server.dial()) for _ in range(3)]
+        await leaving.close()
+        await trio.testing.wait_all_tasks_blocked()
+        newcomer = await server.v1()
+        for peer in (*lingering, inside, newcomer):
+            await peer.vanish()
+        await server.is_empty()
+
+
+@pytest.mark.parametrize("answers_close", [True, False])
+async def test_a_refused_client_is_gone_in_bounded_time(
+    answers_close: bool, server: RunningServer, autojump_clock: MockClock
+) -> None:
+    peer = await open_peer(await server.dial(), subprotocol="soap")
+    peer.answers_close = answers_close
+    await peer.send(said("join") * 50)
+    assert (await peer.hear_goodbye()).code == 4503
+    await server.is_empty()
+
+
+async def test_who_offers_several_subprotocols_gets_ours(server: RunningServer, autojump_clock: MockClock) -> None:
+    peer = await open_peer(await server.dial(), subprotocol="curhat.v2, curhat.v1")
+    assert peer.subprotocol == "curhat.v1"
+    await peer.hear("welcome")
+
+
+async def test_who_offers_none_gets_none_and_no_welcome(server: RunningServer, autojump_clock: MockClock) -> None:
+    peer = await server.legacy()
+    assert peer.subprotocol is None
+    await peer.say("join")
+    assert "seq" not in await peer.hear("ready")
+
+
+async def test_a_polite_close_is_answered_with_its_own_code(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
+    for code in (1000, 1001, 3000, 4999):
+        peer = await server.v1()
+        assert (await peer.close(code)).code == code
+    await server.is_empty()
+
+
+async def test_a_close_frame_without_a_code_is_answered(server: RunningServer, autojump_clock: MockClock) -> None:
+    peer = await server.v1()
+    await peer.send(frame(CLOSE))
+    assert (await peer.hear_goodbye()).code in (1005, 1000)
+    await server.is_empty()
+
+
+async def test_what_was_said_before_a_close_frame_is_passed_on_and_nothing_after_it(
+    server: RunningServer,
+    autojump_clock: MockClock,
+) -> None:
+    speaker, listener = await server.negotiating_pair()
+    await speaker.send(said("chat", text="bye"), frame(CLOSE, b"\x03\xe8"), said("chat", text="ghost"))
+    assert (await listener.hear("chat"))["text"] == "bye"
+    assert (await listener.hear("leave"))["reason"] == "peer_lost"
+    assert await listener.hear_what_is_there() == []
+
+
+# ---------------------------------------------------------------- closing races with what the client does
+
+
+async def _answer_of(peer: Peer) -> int | None:
+    return (await peer.hear_goodbye()).code
+
+
+@pytest.mark.parametrize("pings", [1, 2, 3, 10])
+async def test_pings_in_the_segment_that_costs_the_connection_do_not_cost_the_close_frame(
+    server: RunningServer, autojump_clock: MockClock, pings: int
+) -> None:
+    peer = await server.v1()
+    await peer.send(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+    assert await _answer_of(peer) == 4501
+    await server.is_empty()
+
+
+@pytest.mark.parametrize("pings", [1, 5])
+async def test_pings_at_any_moment_of_a_close_do_not_cost_the_close_frame(
+    pings: int, autojump_clock: MockClock
+) -> None:
+    for pause in range(25):
+        async with running_server() as server:
+            peer = await server.v1()
+            server.stop.set()
+            for _ in range(pause):
+                await trio.lowlevel.checkpoint()
+            await peer.send(frame(PING) * pings)
+            assert await _answer_of(peer) == 4000, pause
+
+
+async def test_the_clients_own_close_at_any_moment_of_ours_ends_both(autojump_clock: MockClock) -> None:
+    for pause in range(25):
+        async with running_server() as server:
+            peer = await server.v1()
+            server.stop.set()
+            for _ in range(pause):
+                await trio.lowlevel.checkpoint()
+            peer.answers_close = False
+            began = trio.current_time()
+            await peer.send(frame(CLOSE, b"\x03\xe8"))
+            assert await _answer_of(peer) in (1000, 4000), pause
+            assert await peer.stream.receive_some() == b""
+            await trio.testing.wait_all_tasks_blocked()
+            assert server.tasks == [], pause
+            assert trio.current_time() == began, "nobody had to wait"

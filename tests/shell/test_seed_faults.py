@@ -1,0 +1,253 @@
+"""What the Go server that this one replaces gets wrong: a test for each, named for it."""
+
+import pytest
+import trio
+import trio.testing
+from peers import (
+    ANSWER,
+    CANDIDATE,
+    OFFER,
+    TEXT,
+    Message,
+    Peer,
+    RunningServer,
+    frame,
+    open_peer,
+    running_server,
+    said,
+)
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+
+
+async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Message]:
+    """Two of the seed's clients that have met, the offerer first, and what `join` told each."""
+    first, second = await server.legacy("Ann"), await server.legacy("Bob")
+    await first.say("join", username="Ann")
+    await first.hear("ready")
+    await second.say("join", username="Bob")
+    told_second = await second.hear("ready", "ready", "join")
+    told_first = await first.hear("join")
+    return first, second, told_first, told_second
+
+
+async def test_glued_frames_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
+    """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.hear` parses each
+    frame by itself, and a raw look at the bytes says the same."""
+    async with running_server() as server:
+        speaker, listener, *_ = await legacy_pair(server)
+        burst = [said("offer", payload=OFFER)] + [said("candidate", payload=CANDIDATE)] * 100
+        await speaker.send(*burst)
+        await trio.testing.wait_all_tasks_blocked()
+        raw = bytes(await listener.stream.receive_some())
+        texts = []
+        while raw:
+            size, start = raw[1], 2
+            assert raw[0] == 0x81, "a whole text frame"
+            assert not size & 0x80, "unmasked"
+            if size == 126:
+                size, start = int.from_bytes(raw[2:4], "big"), 4
+            texts.append(raw[start : start + size])
+            raw = raw[start + size :] or await _more(listener)
+        assert len(texts) == 101
+        assert not any(b"\n" in text for text in texts)
+
+
+async def _more(peer: Peer) -> bytes:
+    with trio.move_on_after(0.1):
+        return bytes(await peer.stream.receive_some())
+    return b""
+
+
+@pytest.mark.parametrize("first_to_offer", ["offerer", "answerer"])
+async def test_both_offer_and_the_call_connects_all_the_same(
+    first_to_offer: str, autojump_clock: MockClock
+) -> None:
+    """The seed tells `join` to both, and its page offers whenever it hears `join`."""
+    async with running_server() as server:
+        ann, bob, told_ann, told_bob = await legacy_pair(server)
+        assert (told_ann["role"], told_bob["role"]) == ("offerer", "answerer")
+        order = (ann, bob) if first_to_offer == "offerer" else (bob, ann)
+        for peer in order:
+            sdp = f"v=0\r\na=ice-ufrag:{'ann' if peer is ann else 'bob'}\r\n"
+            await peer.send(said("offer", payload={"type": "offer", "sdp": sdp}))
+        for peer, ufrag in ((ann, "ann"), (bob, "bob")):
+            await peer.say("candidate", payload=CANDIDATE | {"usernameFragment": ufrag})
+        heard_by_bob = await bob.hear_what_is_there()
+        offers = [message for message in heard_by_bob if message["type"] == "offer"]
+        assert len(offers) == 1
+        assert "ufrag:ann" in offers[0]["payload"]["sdp"]
+        await bob.say("answer", payload={"type": "answer", "sdp": "v=0\r\na=ice-ufrag:bob2\r\n"})
+        await bob.say("candidate", payload=CANDIDATE | {"usernameFragment": "bob2"})
+        heard_by_ann = await ann.hear_what_is_there()
+        assert [message["type"] for message in heard_by_ann] == ["answer", "candidate"]
+        assert heard_by_ann[1]["payload"]["usernameFragment"] == "bob2", "none of the void offer's candidates"
+
+
+async def test_join_leave_join_in_one_segment_ends_in_one_pairing(autojump_clock: MockClock) -> None:
+    """In the seed this closes a closed channel: the process dies."""
+    async with running_server() as server:
+        hasty, calm = await server.legacy("Hasty"), await server.legacy("Calm")
+        await hasty.send(said("join"), said("leave"), said("join"))
+        await trio.testing.wait_all_tasks_blocked()
+        await calm.say("join")
+        joined = await calm.hear("ready", "ready", "join")
+        heard = await hasty.hear_what_is_there()
+        assert [message["type"] for message in heard] == ["ready", "ready", "join"]
+        assert heard[-1]["roomId"] == heard[-2]["roomId"] == joined["roomId"]
+        assert heard[0]["roomId"] != heard[1]["roomId"]
+        assert await calm.hear_what_is_there() == []
+        await hasty.vanish()
+        await calm.hear("leave")
+        await calm.vanish()
+        await server.is_empty()
+
+
+@pytest.mark.parametrize("times", [2, 7])
+async def test_join_and_leave_over_and_over_while_somebody_waits(times: int, autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        calm, hasty = await server.v1("Calm"), await server.v1("Hasty")
+        await calm.say("join")
+        await hasty.send(*[said("join"), said("leave")] * times)
+        heard = await calm.hear_what_is_there()
+        assert sum(message["type"] == "join" for message in heard) == sum(
+            message["type"] == "leave" for message in heard
+        )
+        await hasty.hear_what_is_there()
+        if heard[-1]["type"] == "leave":
+            await calm.say("join")
+        await hasty.say("join")
+        assert (await hasty.hear_what_is_there())[-1]["username"] == "Calm"
+
+
+async def test_double_join_is_refused_and_strands_nobody(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        twice, once = await server.legacy("Twice"), await server.legacy("Once")
+        await twice.send(said("join"), said("join"))
+        assert (await twice.hear("ready", "error"))["code"] == "wrong_state"
+        await once.say("join")
+        await once.hear("ready", "ready", "join")
+        await twice.hear("join")
+        await twice.say("join")
+        assert (await twice.hear("error"))["code"] == "wrong_state"
+        await twice.say("offer", payload=OFFER)
+        await once.hear("offer")
+
+
+async def test_the_survivor_is_told_and_can_join_again_at_once(autojump_clock: MockClock) -> None:
+    """In the seed the partner left behind sits for ever in a room that nobody can enter."""
+    async with running_server() as server:
+        gone, survivor, *_ = await legacy_pair(server)
+        await gone.vanish()
+        assert (await survivor.hear("leave"))["reason"] == "peer_lost"
+        await survivor.say("join")
+        ready = await survivor.hear("ready")
+        newcomer = await server.legacy("Newcomer")
+        await newcomer.say("join")
+        await newcomer.hear("ready", "ready", "join")
+        joined = await survivor.hear("join")
+        assert joined["roomId"] == ready["roomId"]
+        assert joined["username"] == "Newcomer"
+
+
+async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock) -> None:
+    """Both sides of 40 pairs vanish in the same tick; in the seed two such ends race and one panics."""
+    async with running_server() as server:
+        pairs = [await server.pair() for _ in range(40)]
+        assert (await server.health())["room_count"] == 40
+        async with trio.open_nursery() as nursery:
+            for pair in pairs:
+                for peer in pair:
+                    nursery.start_soon(peer.vanish)
+        await server.is_empty()
+        await server.serves_others()
+
+
+async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> None:
+    """In the seed a full send queue closes a channel that others still write to: the process dies."""
+    async with running_server(Settings(write_seconds=2)) as server:
+        assert server.listener is not None
+        slow = await open_peer(await server.listener.connect(trio.testing.lockstep_stream_pair), subprotocol=None)
+        await slow.say("join")
+        await slow.hear("ready")
+        other = await server.legacy()
+        await other.say("join")
+        await other.hear("ready", "ready", "join")
+        # `slow` reads nothing from here on, not even its own `join`
+        await other.send(*[said("candidate", payload=CANDIDATE)] * 64)
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        await server.serves_others()
+
+
+async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_claims(
+    autojump_clock: MockClock,
+) -> None:
+    async with running_server() as server:
+        ann, bob, told_ann, told_bob = await legacy_pair(server)
+        lies = {"from": "somebody", "to": "everybody", "roomId": "elsewhere", "username": "Root", "seq": -1}
+        await ann.say("offer", payload=OFFER, **lies)
+        offer = await bob.hear("offer")
+        truth = {
+            "from": told_bob["from"],
+            "to": told_ann["from"],
+            "roomId": told_ann["roomId"],
+            "username": "Ann",
+        }
+        assert {key: offer[key] for key in truth} == truth
+        assert "seq" not in offer
+        assert offer["payload"] == OFFER
+        await bob.say("answer", payload=ANSWER, **lies)
+        answer = await ann.hear("answer")
+        assert (answer["from"], answer["username"]) == (told_ann["from"], "Bob")
+
+
+async def test_nothing_goes_to_a_third_whatever_to_and_roomid_say(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        ann, bob, *_ = await legacy_pair(server)
+        third, fourth, _, told_fourth = await legacy_pair(server)
+        await ann.say("offer", payload=OFFER, to=told_fourth["from"], roomId=told_fourth["roomId"])
+        await bob.hear("offer")
+        assert await third.hear_what_is_there() == []
+        assert await fourth.hear_what_is_there() == []
+
+
+async def test_no_size_limit_there_is_one(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        peer = await server.legacy()
+        await peer.send(frame(TEXT, b'"' + b"x" * 65_536))
+        assert (await peer.hear_goodbye()).code == 1009
+
+
+async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        dead, alive, *_ = await legacy_pair(server)
+        await dead.say("offer", payload=OFFER)
+        await alive.hear("offer")
+        began = trio.current_time()
+        # `dead` neither closes nor answers: its network is gone
+        assert (await alive.hear("leave"))["reason"] == "peer_lost"
+        assert trio.current_time() - began == pytest.approx(40)
+
+
+async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
+        for origin in ("https://chat.example.evil", "http://chat.example", "null", "https://chat.example, x"):
+            peer = await open_peer(await server.dial(), subprotocol=None, origin=origin)
+            assert (await peer.hear_goodbye()).code == 4506, origin
+
+
+async def test_a_legacy_client_hears_the_seeds_vocabulary_alone(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        ann, bob, *_ = await legacy_pair(server)
+        modern = await server.v1("Modern")
+        await ann.send(said("chat", text="?"), said("ping"), said("next"), said("leave"))
+        await bob.hear("leave")
+        await bob.say("join")
+        await modern.say("join")
+        await modern.say("chat", text="for your eyes only")
+        server.stop.set()
+        for peer in (ann, bob):
+            assert (await peer.hear_goodbye()).code == 4000
+            heard = {message["type"] for message in peer.unread}
+            assert heard <= {"ready", "join", "offer", "answer", "candidate", "leave", "error"}

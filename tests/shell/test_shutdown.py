@@ -1,0 +1,146 @@
+"""A server that is told to stop says goodbye to everybody once; one that is cut off just ends."""
+
+import math
+
+import pytest
+import trio
+import trio.abc
+import trio.testing
+from peers import Browser, Goodbye, Peer, open_peer, running_server
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+
+
+async def last_words(peer: Peer) -> list[str]:
+    """What a client hears until it is closed with 4000."""
+    assert (await peer.hear_goodbye()).code == 4000
+    return [message["type"] for message in peer.unread]
+
+
+async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        pairs = [*await server.pair(), *await server.negotiating_pair()]
+        server.stop.set()
+        for peer in pairs:
+            assert await last_words(peer) == ["leave", "goaway"]
+            leave, goaway = peer.unread
+            assert leave["reason"] == goaway["reason"] == "server_shutdown"
+            assert goaway["retryAfterSeconds"] > 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.tasks == []
+
+
+async def test_each_state_has_its_last_words(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        connected, waiting = await server.v1(), await server.v1()
+        old_ones = [await server.legacy(), await server.legacy()]
+        old_alone = await server.legacy()
+        for old in old_ones:
+            await old.say("join")
+        await old_ones[0].hear("ready", "join")
+        await old_ones[1].hear("ready", "ready", "join")
+        await waiting.say("join", room="a room of one's own")
+        await waiting.hear("ready")
+        server.stop.set()
+        assert await last_words(connected) == ["goaway"]
+        assert await last_words(waiting) == ["goaway"]
+        for old in old_ones:
+            assert await last_words(old) == ["leave"]
+            assert old.unread[0]["reason"] == "server_shutdown"
+        assert await last_words(old_alone) == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.tasks == []
+        assert trio.current_time() < 1
+
+
+async def test_nobody_new_is_accepted_while_draining(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        peer = await server.v1()
+        peer.answers_close = False
+        server.stop.set()
+        assert (await peer.hear_goodbye()).code == 4000
+        with pytest.raises(trio.BrokenResourceError):
+            await server.dial()
+
+
+async def test_a_browsing_connection_ends_when_the_drain_begins(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        browser = Browser(await server.dial())
+        await browser.get("/")
+        server.stop.set()
+        assert await browser.is_ended()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.tasks == []
+
+
+@pytest.mark.parametrize("subprotocol", ["curhat.v1", "curhat.v2"])
+async def test_who_is_in_the_opening_handshake_at_that_moment_does_not_hold_up_the_drain(
+    subprotocol: str, autojump_clock: MockClock
+) -> None:
+    for pause in range(30):
+        async with running_server() as server:
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connect_and_be_sent_away, await server.dial(), subprotocol)
+                for _ in range(pause):
+                    await trio.lowlevel.checkpoint()
+                server.stop.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert server.tasks == [], pause
+            assert trio.current_time() == began, pause
+
+
+async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) -> None:
+    """Told why on the WebSocket, or cut off before there is one."""
+    try:
+        peer = await open_peer(stream, subprotocol=subprotocol)
+    except Goodbye:
+        return
+    assert (await peer.hear_goodbye()).code in (4000, 4503)
+
+
+async def test_a_second_order_to_stop_ends_at_once_however_many_wait(autojump_clock: MockClock) -> None:
+    """More than the matchmaker's channel holds: each has a ticket to withdraw when nobody serves the pool."""
+    async with running_server() as server:
+        for number in range(600):
+            peer = await server.legacy()
+            await peer.say("join", room=f"room {number}")
+            await peer.hear("ready")
+        server.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            assert server.tasks == []
+
+
+async def test_hundreds_who_wait_can_be_sent_away_politely(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        peers = []
+        for number in range(600):
+            peer = await server.v1()
+            await peer.say("join", room=f"room {number}")
+            await peer.hear("ready")
+            peers.append(peer)
+        server.stop.set()
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(last_words, peer)
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.tasks == []
+        assert trio.current_time() < 1
+
+
+async def test_stopping_with_a_deadline_of_zero_ends_at_once(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(drain_seconds=0)) as server:
+        await server.negotiating_pair()
+        began = trio.current_time()
+        server.stop.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.tasks == []
+        assert trio.current_time() == began
+
+
+def test_the_default_drain_is_longer_than_the_default_close() -> None:
+    """Or the polite close of a silent client would be cut short by the drain."""
+    settings = Settings()
+    assert settings.close_seconds < settings.drain_seconds < math.inf

@@ -1,0 +1,247 @@
+"""A client that does not read costs nobody but itself, and a frame that was sent in part is the last."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.abc
+import trio.testing
+from peers import PING, TEXT, Peer, RunningServer, frame, open_peer, running_server, said
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+from curhat_trio.protocol.errors import LeaveReason
+from curhat_trio.protocol.events import PeerLeft
+from curhat_trio.protocol.ids import RoomId
+
+
+class Faucet(trio.abc.HalfCloseableStream):
+    """The server's end of a connection whose network can be told to stop after so many bytes."""
+
+    def __init__(self, stream: trio.StapledStream) -> None:  # type: ignore[type-arg]
+        self._stream = stream
+        self.bytes_until_stop: int | None = None
+        self._opened = trio.Event()
+
+    def stop_after(self, size: int) -> None:
+        self.bytes_until_stop = size
+
+    def open(self) -> None:
+        self.bytes_until_stop = None
+        self._opened.set()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.bytes_until_stop is not None:
+            passing = bytes(data[: self.bytes_until_stop])
+            self.bytes_until_stop -= len(passing)
+            await self._stream.send_all(passing)
+            if len(passing) == len(data):
+                return
+            await self._opened.wait()
+            data = data[len(passing) :]
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def behind_a_faucet(server: RunningServer) -> tuple[Peer, Faucet]:
+    """A connected curhat.v1 client, and the tap on what the server tells it."""
+    assert server.listener is not None
+    client_end, server_end = trio.testing.memory_stream_pair()
+    faucet = Faucet(server_end)
+    await server.listener.admit(faucet)
+    peer = await open_peer(client_end)
+    await peer.hear("welcome")
+    return peer, faucet
+
+
+async def slow_pair(server: RunningServer) -> tuple[Peer, Faucet, Peer]:
+    """A client behind a faucet, in a pairing with another."""
+    slow, faucet = await behind_a_faucet(server)
+    await slow.say("join")
+    await slow.hear("ready")
+    other = await server.v1()
+    await other.say("join")
+    await other.hear("ready", "ready", "join")
+    await slow.hear("join")
+    return slow, faucet, other
+
+
+async def chat_at_the_permitted_rate(peer: Peer, seconds: int) -> None:
+    """As much as the allowance gives: nearly the burst, and then so many messages in a second."""
+    await peer.send(said("chat", text="flood") * 190)
+    for _ in range(seconds):
+        await trio.sleep(1)
+        await peer.send(said("chat", text="flood") * 100)
+
+
+ROOM_FOR_400 = Settings(outbound_messages=400, messages_per_second=100, write_seconds=100)
+
+
+async def test_who_falls_too_far_behind_is_gone_and_the_partner_is_told(autojump_clock: MockClock) -> None:
+    async with running_server(ROOM_FOR_400) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(1)
+        await chat_at_the_permitted_rate(other, seconds=6)
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        afterwards = {message["code"] for message in await other.hear_what_is_there()}
+        assert afterwards == {"wrong_state"}, "the last of the flood had nobody to go to"
+        received = bytes(await slow.stream.receive_some())
+        assert len(received) == 1
+        assert await slow.stream.receive_some() == b"", "a torn frame is the last"
+        await other.close()
+        await server.is_empty()
+
+
+async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> None:
+    async with running_server(ROOM_FOR_400) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(1)
+        await chat_at_the_permitted_rate(other, seconds=5)
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        faucet.open()
+        goodbye = await slow.hear_goodbye()
+        assert goodbye.code == 4001
+        assert len(slow.unread) < 400, "what waited is dropped"
+        await other.close()
+        await server.is_empty()
+
+
+async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClock) -> None:
+    async with running_server(ROOM_FOR_400) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(1)
+        await chat_at_the_permitted_rate(other, seconds=3)
+        faucet.open()
+        heard = await slow.hear_what_is_there()
+        assert [message["text"] for message in heard] == ["flood"] * 490
+        first = heard[0]["seq"]
+        assert [message["seq"] for message in heard] == list(range(first, first + 490))
+
+
+async def test_all_that_may_be_said_at_once_fits_into_the_partners_queue(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        slow, faucet, other = await slow_pair(server)
+        await other.say("chat", text="the writer takes this one")
+        await slow.hear("chat")
+        faucet.stop_after(1)
+        grins = json.dumps({"type": "chat", "text": "\N{GRINNING FACE}" * 2000}, ensure_ascii=False)
+        await other.send(frame(TEXT, grins.encode()) * 120)
+        errors = await other.hear_what_is_there()
+        assert {error["code"] for error in errors} == {"rate_limited"}
+        faucet.open()
+        heard = await slow.hear_what_is_there()
+        assert {message["type"] for message in heard} == {"chat"}
+        assert len(heard) + len(errors) == 120
+        permitted = server.settings.byte_burst
+        assert 0.9 * permitted < len(heard) * len(grins.encode()) <= permitted
+
+
+async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(0)
+        began = trio.current_time()
+        for number in range(90):
+            await other.say("chat", text="one more")
+            await other.say("ping", data=str(number))
+            assert (await other.hear("pong"))["data"] == str(number)
+        assert trio.current_time() == began
+        await slow.vanish()
+        await other.hear("leave")
+
+
+async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(1)
+        began = trio.current_time()
+        await slow.send(frame(PING))
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
+
+
+async def test_a_slow_reader_that_ends_on_its_own_accord_is_forgotten(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(1)
+        await other.say("chat", text="hello?")
+        await trio.testing.wait_all_tasks_blocked()
+        await slow.stream.send_all(said("leave"))
+        assert (await other.hear("leave"))["reason"] == "left"
+        await slow.vanish()
+        await other.vanish()
+        await server.is_empty()
+
+
+def the_write_deadline(server: RunningServer) -> float:
+    return server.settings.write_seconds
+
+
+def the_drain_deadline(server: RunningServer) -> float:
+    server.stop.set()
+    return server.settings.drain_seconds
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+@pytest.mark.parametrize("deadline", [the_write_deadline, the_drain_deadline])
+async def test_nothing_follows_a_frame_that_was_sent_in_part(
+    size: int, deadline: Callable[[RunningServer], float], autojump_clock: MockClock
+) -> None:
+    async with running_server(Settings(write_seconds=5, drain_seconds=4, close_seconds=100)) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(size)
+        await other.say("chat", text="long enough to be torn apart")
+        await trio.testing.wait_all_tasks_blocked()
+        seconds = deadline(server)
+        await trio.sleep(seconds + 0.5)
+        faucet.open()
+        await trio.sleep(0.5)
+        with suppress(trio.BrokenResourceError):  # after the drain the server's end is closed
+            await slow.say("ping")
+        received = b""
+        with trio.move_on_after(50):
+            while data := await slow.stream.receive_some():
+                received += data
+        assert len(received) == size
+        assert received[:1] == b"\x81"
+        await slow.vanish()
+        await other.vanish()
+
+
+async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        speaker, listener = await server.negotiating_pair()
+        await speaker.send(said("chat", text="flood") * 190)
+        await listener.say("ping", data="in between")
+        heard = await listener.hear_what_is_there()
+        assert [message["type"] for message in heard].count("pong") == 1
+        assert len(heard) == 191
+
+
+async def test_an_inbox_that_overflows_closes_its_session_4001(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        waiting = await server.v1()
+        await waiting.say("join")
+        await waiting.hear("ready")
+        stale = PeerLeft(RoomId("long ago"), LeaveReason.LEFT)
+        room = server.settings.outbound_messages + 1  # the driver has one in its hands
+        for _ in range(room):
+            server.rendezvous.tell_all(stale)
+        assert await waiting.hear_what_is_there() == [], "exactly full is not too full"
+        for _ in range(room + 1):
+            server.rendezvous.tell_all(stale)
+        assert (await waiting.hear_goodbye()).code == 4001
+        await server.is_empty()

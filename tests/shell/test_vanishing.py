@@ -1,0 +1,236 @@
+"""Anybody may be gone at any moment: the partner hears of it once and is free, and nothing is left behind."""
+
+import itertools
+from typing import Any, Literal
+
+import pytest
+import trio
+import trio.testing
+from peers import (
+    ANSWER,
+    CANDIDATE,
+    OFFER,
+    Goodbye,
+    Message,
+    Peer,
+    RunningServer,
+    Served,
+    open_peer,
+    running_server,
+)
+from trio.testing import MockClock
+
+Who = Literal["ann", "bob"]
+
+CALL: list[tuple[Who, str, dict[str, Any]]] = [
+    ("ann", "join", {}),
+    ("bob", "join", {}),
+    ("ann", "candidate", {"payload": CANDIDATE}),
+    ("ann", "offer", {"payload": OFFER}),
+    ("bob", "candidate", {"payload": CANDIDATE}),
+    ("bob", "answer", {"payload": ANSWER}),
+    ("ann", "candidate", {"payload": CANDIDATE}),
+    ("bob", "chat", {"text": "hello"}),
+    ("ann", "status", {"media": "connected"}),
+    ("bob", "offer", {"payload": OFFER}),
+    ("ann", "answer", {"payload": ANSWER}),
+]
+"""A call, line by line; after the second the two are paired."""
+PAIRED_AFTER = 2
+
+
+class Diary:
+    """A client and everything it has heard."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.heard: list[Message] = []
+
+    async def catch_up(self) -> None:
+        self.heard += await self.peer.hear_what_is_there()
+
+    def all(self, type: str) -> list[Message]:
+        return [message for message in self.heard if message["type"] == type]
+
+
+async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
+    """The survivor gets into a new pairing at once, whether it still waits or has to join again."""
+    before = len(survivor.all("join"))
+    await survivor.peer.say("join")
+    newcomer = Diary(await server.v1("Newcomer"))
+    await newcomer.peer.say("join")
+    await survivor.catch_up()
+    await newcomer.catch_up()
+    (met,) = survivor.all("join")[before:]
+    assert met["username"] == "Newcomer"
+    assert len(newcomer.all("join")) == 1
+    await newcomer.peer.vanish()
+
+
+@pytest.mark.parametrize("in_the_same_segment", [False, True])
+@pytest.mark.parametrize("lines", range(len(CALL) + 1))
+@pytest.mark.parametrize("victim", ["ann", "bob"])
+async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
+    victim: Who, lines: int, in_the_same_segment: bool, autojump_clock: MockClock
+) -> None:
+    async with running_server() as server:
+        people = {name: Diary(await server.v1(name)) for name in ("ann", "bob")}
+        survivor = people["bob" if victim == "ann" else "ann"]
+        for number, (who, type, fields) in enumerate(CALL[:lines], 1):
+            await people[who].peer.say(type, **fields)
+            if number < lines or not in_the_same_segment:
+                await people["ann"].catch_up()
+                await people["bob"].catch_up()
+        assert not people["ann"].all("error") + people["bob"].all("error")
+        await people[victim].peer.vanish()
+        await survivor.catch_up()
+        reasons = [left["reason"] for left in survivor.all("leave")]
+        assert reasons == ["peer_lost"] * len(survivor.all("join"))
+        if lines > PAIRED_AFTER:
+            assert reasons == ["peer_lost"]
+        await can_meet_somebody_new(server, survivor)
+        await survivor.peer.vanish()
+        await server.is_empty()
+
+
+@pytest.mark.parametrize("lines", range(len(CALL) + 1))
+async def test_if_both_vanish_at_once_nothing_is_left(lines: int, autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        people = {name: Diary(await server.v1(name)) for name in ("ann", "bob")}
+        for who, type, fields in CALL[:lines]:
+            await people[who].peer.say(type, **fields)
+            await people["ann"].catch_up()
+            await people["bob"].catch_up()
+        await people["ann"].peer.vanish()
+        await people["bob"].peer.vanish()
+        await server.is_empty()
+        await server.serves_others()
+
+
+# ---------------------------------------------------------------- cancelled between any two steps
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels a connection's task when its tasks together come to their n-th step."""
+
+    def __init__(self, server: RunningServer, connection: int, step: int) -> None:
+        self._server = server
+        self._connection = connection
+        self._steps_left = step
+
+    @property
+    def done(self) -> bool:
+        return self._steps_left == 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.done or len(self._server.served) <= self._connection:
+            return
+        served = self._server.served[self._connection]
+        if belongs_to(task, served):
+            self._steps_left -= 1
+            if self.done:
+                served.scope.cancel()
+
+
+def belongs_to(task: trio.lowlevel.Task, served: Served) -> bool:
+    """Whether a task is the connection's, or one that it started."""
+    here: trio.lowlevel.Task | None = task
+    while here is not None and here is not served.task:
+        here = here.parent_nursery.parent_task if here.parent_nursery else None
+    return here is not None
+
+
+async def take_part(server: RunningServer, name: str, profile: str, diaries: dict[str, Diary]) -> None:
+    """Connect, join, and react to what comes: offer, answer, candidates, `next` and a close."""
+    try:
+        subprotocol = "curhat.v1" if profile == "v1" else None
+        diary = diaries[name] = Diary(await open_peer(await server.dial(), username=name, subprotocol=subprotocol))
+        peer = diary.peer
+        await peer.say("join")
+        while True:
+            message = await peer.hear()
+            diary.heard.append(message)
+            match message["type"]:
+                case "join" if message["role"] == "offerer":
+                    await peer.say("offer", payload=OFFER)
+                    await peer.say("candidate", payload=CANDIDATE)
+                case "offer":
+                    await peer.say("answer", payload=ANSWER)
+                    await peer.say("candidate", payload=CANDIDATE)
+                case "candidate" if name == "ann" and profile == "v1":
+                    await peer.say("next")
+                case "leave" if name == "ann":
+                    await peer.close()
+    except (Goodbye, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+async def whole_conversation(server: RunningServer, profile: str) -> dict[str, Diary]:
+    """Both sides, until neither has anything to say."""
+    diaries: dict[str, Diary] = {}
+    async with trio.open_nursery() as nursery:
+        for name in ("ann", "bob"):
+            nursery.start_soon(take_part, server, name, profile, diaries)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return diaries
+
+
+@pytest.mark.parametrize("profile", ["v1", "legacy"])
+@pytest.mark.parametrize(("connection", "survivor_name"), [(0, "bob"), (1, "ann")])
+async def test_a_connection_cancelled_at_any_step_leaves_the_other_free(
+    connection: int, survivor_name: str, profile: str, autojump_clock: MockClock
+) -> None:
+    for step in itertools.count(1):
+        async with running_server() as server:
+            saboteur = CancelAtStep(server, connection, step)
+            trio.lowlevel.add_instrument(saboteur)
+            try:
+                diaries = await whole_conversation(server, profile)
+            finally:
+                trio.lowlevel.remove_instrument(saboteur)
+            if not saboteur.done:
+                break
+            survivor = diaries[survivor_name]
+            await survivor.catch_up()
+            assert len(survivor.all("join")) == len(survivor.all("leave")), (step, survivor.heard)
+            if not await is_closed(survivor.peer):
+                await can_meet_somebody_new(server, survivor)
+            for diary in diaries.values():
+                await diary.peer.vanish()
+            await server.is_empty()
+    assert step > 50, "the conversation has more steps than that"
+
+
+async def is_closed(peer: Peer) -> bool:
+    """Whether the client itself has closed already."""
+    try:
+        await peer.say("ping")
+    except (trio.ClosedResourceError, trio.BrokenResourceError):
+        return True
+    return False
+
+
+async def test_a_server_cancelled_at_any_step_leaves_nothing(autojump_clock: MockClock) -> None:
+    class CancelServer(trio.abc.Instrument):
+        def __init__(self, server: RunningServer, step: int) -> None:
+            self.server, self.steps_left = server, step
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if self.steps_left and task in self.server.tasks:
+                self.steps_left -= 1
+                if not self.steps_left:
+                    self.server.scope.cancel()
+
+    for step in itertools.count(1):
+        async with running_server() as server:  # which looks whether anything is left when it ends
+            saboteur = CancelServer(server, step)
+            trio.lowlevel.add_instrument(saboteur)
+            try:
+                with trio.CancelScope(shield=True):
+                    await whole_conversation(server, "v1")
+            finally:
+                trio.lowlevel.remove_instrument(saboteur)
+        if saboteur.steps_left:
+            break
+    assert step > 100, "the conversation has more steps than that"
