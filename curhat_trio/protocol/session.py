@@ -64,10 +64,16 @@ from curhat_trio.protocol.messages import (
     Status,
     Welcome,
 )
-from curhat_trio.protocol.signaling import Refused, Signaling, hear, say
+from curhat_trio.protocol.signaling import Refused, Signal, Signaling, hear, say
 
 FEATURES = ("chat", "next", "rooms", "status", "topics")
 """What `welcome.features` tells of: the optional parts of curhat.v1 that this server has."""
+
+SETTLE_SECONDS = 2.0
+"""How long an old page that is to answer may take until its own offer, void as it is, has begun to gather."""
+
+KEPT_SIGNALS = 64
+"""How many of the partner's signals are kept meanwhile."""
 
 GO_AWAY_RETRY_SECONDS = 5.0
 """How long a client should wait, told in `goaway`, before it comes back."""
@@ -121,11 +127,30 @@ class Pairing:
 
 
 @attrs.frozen
+class Settling:
+    """An old page that is to answer may be about to offer all the same, as the seed's does.
+
+    Chromium never gathers candidates for its answer if the partner's offer makes it roll back an offer for which
+    it was just beginning to gather. So the partner's signals are kept until the page's first candidate, or for a
+    while.
+    """
+
+    until: float
+    kept: tuple[Signal, ...] = ()
+
+
+@attrs.frozen
 class Paired:
     """Introduced; no offer has been passed on yet."""
 
     pairing: Pairing
     offer_by: float
+    settling: Settling | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When time alone changes something next."""
+        return self.offer_by if self.settling is None else self.settling.until
 
 
 @attrs.frozen
@@ -308,6 +333,9 @@ def _signal(session: Session, state: Paired | Negotiating, event: MessageReceive
         return session, [_error(verdict.code, verdict.message, message.type)]
     session, effects = _advance(session, state, signaling, isinstance(message, Offer) and bool(verdict.signals))
     effects += [Forward(pairing.partner, PeerSaid(pairing.room, signal)) for signal in verdict.signals]
+    if isinstance(message, Candidate) and isinstance(session.state, Paired):
+        session, more = _settle(session, session.state)
+        effects += more
     return session, effects
 
 
@@ -395,13 +423,14 @@ def _pair(session: Session, state: Waiting, event: Matched) -> Step:
         ice_servers=rules.ice_servers,
         ice_transport_policy=rules.ice_transport_policy,
     )
-    offer_by = event.at + rules.offer_seconds
+    may_offer_too = session.profile == "legacy" and not event.offerer
+    paired = Paired(
+        pairing,
+        offer_by=event.at + rules.offer_seconds,
+        settling=Settling(event.at + SETTLE_SECONDS) if may_offer_too else None,
+    )
     ready: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
-    return attrs.evolve(session, state=Paired(pairing, offer_by)), [
-        *ready,
-        Send(joined),
-        SetDeadline(offer_by),
-    ]
+    return attrs.evolve(session, state=paired), [*ready, Send(joined), SetDeadline(paired.deadline)]
 
 
 def _decline(session: Session, state: State, event: Matched) -> Step:
@@ -416,9 +445,32 @@ def _hear(session: Session, state: Paired | Negotiating, event: PeerSaid) -> Ste
         return session, []
     if isinstance(said, Chat):
         return session, _tell(session, _relayed(session, pairing, said))
-    signaling, verdict = hear(pairing.signaling, said)
+    if isinstance(state, Paired) and state.settling is not None:
+        kept = (*state.settling.kept, said)
+        state = attrs.evolve(state, settling=attrs.evolve(state.settling, kept=kept))
+        session = attrs.evolve(session, state=state)
+        return (session, []) if len(kept) < KEPT_SIGNALS else _settle(session, state)
+    return _give(session, state, said)
+
+
+def _settle(session: Session, state: Paired) -> Step:
+    """The page is ready for its partner's offer: give it what was kept."""
+    if state.settling is None:
+        return session, []
+    session = attrs.evolve(session, state=attrs.evolve(state, settling=None))
+    effects: list[Effect] = [SetDeadline(state.offer_by)]
+    for signal in state.settling.kept:
+        assert isinstance(session.state, Paired | Negotiating)
+        session, more = _give(session, session.state, signal)
+        effects += more
+    return session, effects
+
+
+def _give(session: Session, state: Paired | Negotiating, said: Signal) -> Step:
+    """Judge a signal of the partner's, and pass it to the client if it stands."""
+    signaling, verdict = hear(state.pairing.signaling, said)
     session, effects = _advance(session, state, signaling, isinstance(said, Offer) and bool(verdict.signals))
-    effects += [Send(_relayed(session, pairing, signal)) for signal in verdict.signals]
+    effects += [Send(_relayed(session, state.pairing, signal)) for signal in verdict.signals]
     return session, effects
 
 
@@ -448,6 +500,8 @@ def _lose_patience(session: Session, state: Connected, event: DeadlinePassed) ->
 
 
 def _give_up_negotiation(session: Session, state: Paired, event: DeadlinePassed) -> Step:
+    if state.settling is not None and event.at >= state.settling.until:
+        return _settle(session, state)
     if event.at < state.offer_by:
         return session, []
     reason = LeaveReason.NEGOTIATION_TIMEOUT

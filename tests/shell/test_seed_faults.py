@@ -221,10 +221,10 @@ async def test_no_size_limit_there_is_one(autojump_clock: MockClock) -> None:
 
 async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock: MockClock) -> None:
     async with running_server() as server:
+        began = trio.current_time()
         dead, alive, *_ = await legacy_pair(server)
         await dead.say("offer", payload=OFFER)
         await alive.hear("offer")
-        began = trio.current_time()
         # `dead` neither closes nor answers: its network is gone
         assert (await alive.hear("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(40)

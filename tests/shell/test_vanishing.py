@@ -151,7 +151,7 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
             message = await peer.hear()
             diary.heard.append(message)
             match message["type"]:
-                case "join" if message["role"] == "offerer":
+                case "join" if message["role"] == "offerer" or profile == "legacy":
                     await peer.say("offer", payload=OFFER)
                     await peer.say("candidate", payload=CANDIDATE)
                 case "offer":

@@ -1,0 +1,511 @@
+"""Text to message and back: what is written is read again, and nothing that is wrong gets through or does harm."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
+
+from curhat_trio.protocol.codec import VOCABULARY, decode, decode_server, encode, encode_client, limits_to_wire
+from curhat_trio.protocol.errors import ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.events import Profile
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    FROM_CLIENT,
+    LEGACY_FROM_CLIENT,
+    NOT_YET,
+    Candidate,
+    Chat,
+    ClientMessage,
+    IceCandidate,
+    IceServer,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Limits,
+    Offer,
+    Ready,
+    Relayed,
+    ServerMessage,
+    Welcome,
+)
+
+BOTH_PROFILES = pytest.mark.parametrize("profile", ["v1", "legacy"])
+ANY_CLIENT_MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
+ANY_SERVER_MESSAGE = st.one_of(*SERVER_MESSAGES.values())
+
+
+def json_values(text: st.SearchStrategy[str], numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none() | st.booleans() | numbers | text,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+        max_leaves=12,
+    )
+
+
+CLEAN_TEXT = st.text()
+ANY_TEXT = st.text(st.characters())
+"""With lone surrogates."""
+CLEAN_JSON = json_values(
+    CLEAN_TEXT, st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = json_values(ANY_TEXT, st.integers() | st.floats())
+
+
+def as_text(value: Any) -> str:
+    """As any JSON writer may put it: with NaN, with escaped lone surrogates, with endless numbers."""
+    return json.dumps(value)
+
+
+def fault_of(value: Any, profile: Profile = "v1") -> Fault:
+    fault = decode(as_text(value), profile)
+    assert isinstance(fault, Fault), f"understood as {fault}"
+    return fault
+
+
+DESCRIPTION = {"type": "offer", "sdp": "v=0"}
+CANDIDATE: dict[str, Any] = {"candidate": "c", "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": "u"}
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "join": {"username": "Budi", "topics": ["rain", "tea"], "room": "r"},
+    "leave": {"reason": "tired"},
+    "next": {"reason": "bored"},
+    "offer": {"payload": DESCRIPTION},
+    "answer": {"payload": DESCRIPTION | {"type": "answer"}},
+    "candidate": {"payload": CANDIDATE},
+    "chat": {"text": "hi"},
+    "status": {"media": "connected"},
+    "ping": {"data": "1"},
+}
+"""A right message of each type, without the `type`."""
+
+
+# ---------------------------------------------------------------- there and back
+
+
+def test_there_is_a_strategy_for_every_message() -> None:
+    assert CLIENT_MESSAGES.keys() == set(FROM_CLIENT.values())
+    assert SERVER_MESSAGES.keys() == set(ServerMessage.__args__)
+
+
+@given(ANY_CLIENT_MESSAGE)
+def test_what_a_client_says_is_understood(message: ClientMessage) -> None:
+    text = encode_client(message)
+    assert decode(text, "v1") == message
+    assert decode(text.decode(), "v1") == message
+    if type(message) in LEGACY_FROM_CLIENT.values():
+        assert decode(text, "legacy") == message
+
+
+@given(ANY_SERVER_MESSAGE, st.none() | st.integers(1, 1 << 53))
+def test_what_the_server_says_is_understood(message: ServerMessage, seq: int | None) -> None:
+    text = encode(message, seq)
+    assert decode_server(text) == message
+    assert json.loads(text).get("seq") == seq
+    assert b"\n" not in text
+
+
+@given(ANY_CLIENT_MESSAGE, st.dictionaries(CLEAN_TEXT.map("x-{}".format), CLEAN_JSON, max_size=3))
+def test_unknown_fields_are_ignored(message: ClientMessage, unknown: dict[str, Any]) -> None:
+    wire = json.loads(encode_client(message))
+    if "payload" in wire:
+        wire["payload"] |= unknown
+    assert decode(as_text(wire | unknown), "v1") == message
+
+
+# ---------------------------------------------------------------- how it looks on the wire
+
+
+def test_names_are_camel_case_on_the_wire() -> None:
+    joined = Joined(
+        from_=ClientId("anna"),
+        username="Anna",
+        room_id=RoomId("r"),
+        role="offerer",
+        polite=False,
+        topics=("rain",),
+        ice_servers=(IceServer(("stun:192.0.2.1",)),),
+        ice_transport_policy="all",
+    )
+    assert json.loads(encode(joined, seq=3)) == {
+        "type": "join",
+        "from": "anna",
+        "username": "Anna",
+        "roomId": "r",
+        "role": "offerer",
+        "polite": False,
+        "topics": ["rain"],
+        "iceServers": [{"urls": ["stun:192.0.2.1"]}],
+        "iceTransportPolicy": "all",
+        "seq": 3,
+    }
+
+
+def test_a_legacy_client_gets_no_number() -> None:
+    assert encode(Ready(RoomId("r"))) == b'{"type":"ready","roomId":"r"}'
+
+
+def test_what_is_relayed_carries_the_servers_word() -> None:
+    said = Candidate(IceCandidate("candidate:1", "0", 0))
+    relayed = Relayed(said, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
+    assert json.loads(encode(relayed)) == {
+        "type": "candidate",
+        "payload": {"candidate": "candidate:1", "sdpMid": "0", "sdpMLineIndex": 0},
+        "from": "anna",
+        "to": "me",
+        "roomId": "r",
+        "username": "Anna",
+    }
+
+
+@pytest.mark.parametrize("claim", ["from", "to", "roomId", "username", "seq"])
+def test_what_a_sender_claims_to_be_does_not_matter(claim: str) -> None:
+    assert decode(as_text({"type": "chat", "text": "hi", claim: "somebody else"}), "v1") == Chat("hi")
+
+
+def test_what_is_absent_is_not_written() -> None:
+    assert encode_client(Leave()) == b'{"type":"leave"}'
+    assert json.loads(encode(Left(ClientId("a"), RoomId("r"), LeaveReason.PEER_LOST))) == {
+        "type": "leave",
+        "from": "a",
+        "roomId": "r",
+        "reason": "peer_lost",
+    }
+
+
+def test_limits_by_their_names_on_the_wire() -> None:
+    limits = Limits(1, 2, 3, 4, 5)
+    names = ["messageBytes", "chatCharacters", "topics", "topicCharacters", "usernameCharacters"]
+    assert limits_to_wire(limits) == dict(zip(names, range(1, 6), strict=True))
+    welcome = Welcome(ClientId("me"), limits, (), 20.0)
+    assert json.loads(encode(welcome))["limits"] == limits_to_wire(limits)
+
+
+def test_the_seeds_clients_are_understood() -> None:
+    """Messages as its readme and its page write them."""
+    candidate: dict[str, Any] = {"candidate": "candidate:...", "sdpMid": "0", "sdpMLineIndex": 0}
+    assert decode('{"type": "join", "username": "User123"}', "legacy") == Join("User123")
+    assert decode('{"type": "leave"}', "legacy") == Leave()
+    assert decode(as_text({"type": "candidate", "payload": candidate}), "legacy") == Candidate(
+        IceCandidate(**candidate)
+    )
+
+
+# ---------------------------------------------------------------- whatever comes
+
+
+@given(st.one_of(st.text(), st.binary(), JSON.map(as_text), JSON.map(lambda value: as_text(value).encode())))
+@example("\ud800")
+@example('"\\ud800"')
+@example("1e999")
+@example("[" * 100_000)
+@example('{"type":' * 5_000)
+@example('{"type":"chat","text":"' + "x" * 100_000)
+def test_any_text_is_answered(text: str | bytes) -> None:
+    for profile in VOCABULARY:
+        assert isinstance(decode(text, profile), Fault | ClientMessage)
+    assert isinstance(decode_server(text), Fault | ServerMessage)
+
+
+FIELD_NAMES = st.sampled_from(
+    ["type", "username", "topics", "room", "reason", "payload", "text", "media", "data", *DESCRIPTION, *CANDIDATE]
+)
+ENVELOPE = st.builds(
+    lambda kind, fields: EXAMPLES.get(kind, {}) | fields | {"type": kind},
+    st.sampled_from([*FROM_CLIENT, *NOT_YET, "unknown"]),
+    st.dictionaries(FIELD_NAMES, JSON | st.dictionaries(FIELD_NAMES, JSON), max_size=3),
+)
+"""Right messages in which some fields are anything."""
+
+
+@given(ENVELOPE)
+def test_any_object_is_answered(value: dict[str, Any]) -> None:
+    for profile in VOCABULARY:
+        assert isinstance(decode(as_text(value), profile), Fault | ClientMessage)
+
+
+@given(ENVELOPE)
+def test_nothing_is_coerced(value: dict[str, Any]) -> None:
+    """What is understood says the same when it is written again, and with the same JSON types."""
+    message = decode(as_text(value), "v1")
+    if isinstance(message, Fault):
+        return
+    for said, written in pairs_of_leaves(value, json.loads(encode_client(message))):
+        assert (type(said), said) == (type(written), written)
+
+
+def pairs_of_leaves(said: Any, written: Any) -> Iterator[tuple[Any, Any]]:
+    """What was said beside what is written, but for what was ignored and for defaults."""
+    if isinstance(said, dict) and isinstance(written, dict):
+        for name in written.keys() & said.keys():
+            yield from pairs_of_leaves(said[name], written[name])
+    elif isinstance(said, list) and isinstance(written, list) and len(said) == len(written):
+        for pair in zip(said, written, strict=True):
+            yield from pairs_of_leaves(*pair)
+    else:
+        yield said, written
+
+
+def test_the_envelope() -> None:
+    for not_an_object in ([], "join", 5, 1.5, True, None, [{"type": "join"}]):
+        assert fault_of(not_an_object).code is ErrorCode.BAD_MESSAGE
+    for no_type in ({}, {"Type": "join"}, {"type": None}, {"type": 5}, {"type": ["join"]}, {"type": {}}):
+        assert fault_of(no_type) == Fault(
+            ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message"
+        )
+
+
+@pytest.mark.parametrize("kind", ["", "welcome", "Join", "join ", "x" * 1000])
+@BOTH_PROFILES
+def test_an_unknown_type_is_told_what_is_known(kind: str, profile: Profile) -> None:
+    fault = fault_of({"type": kind}, profile)
+    assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, kind[:64])
+    assert fault.message.endswith(": " + ", ".join(VOCABULARY[profile]))
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_YET))
+def test_reserved_types_are_unsupported(kind: str) -> None:
+    fault = fault_of({"type": kind})
+    assert (fault.code, fault.ref) == (ErrorCode.UNSUPPORTED, kind)
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_YET | FROM_CLIENT.keys() - LEGACY_FROM_CLIENT.keys()))
+def test_a_legacy_client_does_not_know_the_later_types(kind: str) -> None:
+    assert fault_of({"type": kind}, "legacy").code is ErrorCode.UNKNOWN_TYPE
+
+
+# ---------------------------------------------------------------- every field, wrong in every way
+
+
+@attrs.frozen
+class Field:
+    """What may stand in one place of a message."""
+
+    message: str
+    path: tuple[str | int, ...]
+    types: tuple[str, ...]
+    required: bool = False
+    out_of_range: tuple[Any, ...] = ()
+    """Values of the right type that are wrong all the same."""
+
+    def __str__(self) -> str:
+        return self.message + self.json_path[1:]
+
+    @property
+    def json_path(self) -> str:
+        return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
+
+    def corrupt(self, value: Any) -> dict[str, Any]:
+        """The example message with this value in this place."""
+        message = json.loads(as_text({"type": self.message, **EXAMPLES[self.message]}))
+        *way, last = self.path
+        place = message
+        for step in way:
+            place = place[step]
+        place[last] = value
+        return message
+
+    def omit(self) -> dict[str, Any]:
+        message = self.corrupt(None)
+        *way, last = self.path
+        place = message
+        for step in way:
+            place = place[step]
+        del place[last]
+        return message
+
+
+TEXT, TEXT_OR_NONE = ("string",), ("string", "null")
+TOO_LONG = ("x" * 257,)
+FIELDS = [
+    Field("join", ("username",), TEXT_OR_NONE, out_of_range=("", "x" * 65, "a\nb", "\x00", "a\x7fb", "\x85")),
+    Field("join", ("topics",), ("array",), out_of_range=(["a"] * 6,)),
+    Field("join", ("topics", 1), TEXT, out_of_range=("", "x" * 33)),
+    Field("join", ("room",), TEXT_OR_NONE, out_of_range=("", "x" * 65)),
+    Field("leave", ("reason",), TEXT_OR_NONE, out_of_range=TOO_LONG),
+    Field("next", ("reason",), TEXT_OR_NONE, out_of_range=TOO_LONG),
+    Field("offer", ("payload",), ("object",), required=True),
+    Field("offer", ("payload", "type"), TEXT, required=True, out_of_range=("answer", "pranswer", "")),
+    Field("offer", ("payload", "sdp"), TEXT, required=True, out_of_range=("", "x" * ((1 << 20) + 1))),
+    Field("answer", ("payload",), ("object",), required=True),
+    Field("answer", ("payload", "type"), TEXT, required=True, out_of_range=("offer", "rollback")),
+    Field("answer", ("payload", "sdp"), TEXT, required=True, out_of_range=("",)),
+    Field("candidate", ("payload",), ("object",), required=True),
+    Field("candidate", ("payload", "candidate"), TEXT, required=True, out_of_range=("x" * 1025,)),
+    Field("candidate", ("payload", "sdpMid"), TEXT_OR_NONE, out_of_range=TOO_LONG),
+    Field("candidate", ("payload", "sdpMLineIndex"), ("whole", "null"), out_of_range=(-1, 65536, 1 << 63)),
+    Field("candidate", ("payload", "usernameFragment"), TEXT_OR_NONE, out_of_range=TOO_LONG),
+    Field("chat", ("text",), TEXT, required=True, out_of_range=("", "x" * 2001)),
+    Field("status", ("media",), TEXT, required=True, out_of_range=("Connected", "")),
+    Field("ping", ("data",), TEXT_OR_NONE, out_of_range=TOO_LONG),
+]
+
+VALUES: dict[str, list[Any]] = {
+    "null": [None],
+    "boolean": [True, False],
+    "whole": [0, 1, -1, 1 << 63],
+    "fraction": [0.0, 1.0, -1.5, 1e300, 1 << 80],
+    "string": ["1", "true", "null", "[]", "0"],
+    "array": [[], ["a"], [0], [[]]],
+    "object": [{}, {"0": "a"}],
+}
+"""JSON values by type; a number that no 64 bits hold is read as a fraction."""
+
+WRONG_TYPES = [
+    (field, value)
+    for field in FIELDS
+    for kind, values in VALUES.items()
+    if kind not in field.types
+    for value in values
+]
+
+
+def test_every_field_is_corrupted_here() -> None:
+    def paths(message: str, value: Any, path: tuple[str, ...] = ()) -> set[tuple[str, tuple[str, ...]]]:
+        inner = value.items() if isinstance(value, dict) else ()
+        own = {(message, path)} if path else set()
+        return own.union(*(paths(message, item, (*path, name)) for name, item in inner))
+
+    told = {(field.message, field.path) for field in FIELDS if 1 not in field.path}
+    assert told == set().union(*(paths(message, fields) for message, fields in EXAMPLES.items()))
+    for name, kind in FROM_CLIENT.items():
+        assert EXAMPLES[name].keys() == attrs.fields_dict(kind).keys()
+
+
+@pytest.mark.parametrize("message", EXAMPLES)
+def test_an_example_is_understood(message: str) -> None:
+    assert isinstance(decode(as_text({"type": message, **EXAMPLES[message]}), "v1"), FROM_CLIENT[message])
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_TYPES, ids=str)
+def test_a_value_of_the_wrong_type_is_refused_with_its_path(field: Field, value: Any) -> None:
+    fault = fault_of(field.corrupt(value))
+    assert (fault.code, fault.ref) == (ErrorCode.BAD_MESSAGE, field.message)
+    assert fault.message.endswith(f"@ {field.json_path}")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "must be a string, not null"),
+        (True, "must be a string, not true or false"),
+        (5, "must be a string, not a whole number"),
+        (0.5, "must be a string, not a number"),
+        (["a"], "must be a string, not an array"),
+        ({}, "must be a string, not an object"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_type_is_called_by_its_name(value: Any, told: str) -> None:
+    assert fault_of({"type": "chat", "text": value}) == Fault(ErrorCode.BAD_MESSAGE, f"{told} @ $.text", "chat")
+
+
+def test_a_limit_is_told_with_what_was_over_it() -> None:
+    fault = fault_of({"type": "chat", "text": "x" * 2001})
+    assert fault.message == "text must have 1 to 2000 characters, not 2001 @ $"
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.required], ids=str)
+def test_a_required_field_is_missed_by_its_path(field: Field) -> None:
+    fault = fault_of(field.omit())
+    expected = f"required field is missing @ {field.json_path}"
+    assert fault == Fault(ErrorCode.BAD_MESSAGE, expected, field.message)
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if not field.required and 1 not in field.path], ids=str
+)
+def test_an_optional_field_may_be_absent(field: Field) -> None:
+    assert isinstance(decode(as_text(field.omit()), "v1"), FROM_CLIENT[field.message])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in FIELDS for value in field.out_of_range],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_value_out_of_range_is_refused_by_name(field: Field, value: Any) -> None:
+    fault = fault_of(field.corrupt(value))
+    assert (fault.code, fault.ref) == (ErrorCode.BAD_MESSAGE, field.message)
+    [name, *_] = [step for step in reversed(field.path) if isinstance(step, str)]
+    assert name in fault.message
+    assert "$" in fault.message
+
+
+def test_all_wrong_types_of_a_message_are_told_at_once() -> None:
+    fault = fault_of({"type": "join", "username": 5, "topics": "abc", "room": ["r"]})
+    for path in ("$.username", "$.topics", "$.room"):
+        assert path in fault.message
+
+
+@pytest.mark.parametrize("item", [0, None, "x" * 33, [], {}], ids=repr)
+def test_the_faults_of_a_long_array_are_not_longer_than_it(item: Any) -> None:
+    """Or else a small message would cost the server far more than its sender."""
+    fault = fault_of({"type": "join", "topics": [item] * 20_000})
+    assert fault.code is ErrorCode.BAD_MESSAGE
+    assert "topics" in fault.message
+    assert len(fault.message) < 2000
+
+
+SECRET = "k7secret"
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [SECRET, SECRET * 300_000, [SECRET], {SECRET: SECRET}, [[SECRET]] * 7, SECRET + "\n"],
+    ids=["text", "long text", "list", "object", "lists", "line"],
+)
+def test_a_fault_keeps_what_the_client_said_to_itself(field: Field, value: Any) -> None:
+    outcome = decode(as_text(field.corrupt(value)), "v1")
+    if isinstance(outcome, Fault):
+        assert SECRET not in outcome.message
+
+
+@pytest.mark.parametrize("text", [SECRET, f'{{"type":"chat","text":"{SECRET}', f'"{SECRET}"', f'["{SECRET}"]'])
+def test_neither_does_a_fault_of_the_envelope_repeat_it(text: str) -> None:
+    fault = decode(text, "v1")
+    assert isinstance(fault, Fault)
+    assert SECRET not in repr(fault)
+
+
+def test_a_number_stays_what_it_was() -> None:
+    """`true` is no 1, 1.0 is no 1, and "1" is no 1."""
+    field = next(field for field in FIELDS if field.path == ("payload", "sdpMLineIndex"))
+    read = [decode(as_text(field.corrupt(value)), "v1") for value in (1, True, 1.0, "1")]
+    assert [type(message) for message in read] == [Candidate, Fault, Fault, Fault]
+
+
+def test_an_offer_is_read_to_its_last_character() -> None:
+    sdp = "v=0\r\n\u00e9\U0001f600\x00\x7f" * 100
+    message = decode(as_text({"type": "offer", "payload": {"type": "offer", "sdp": sdp}}), "v1")
+    assert isinstance(message, Offer)
+    assert message.payload.sdp == sdp
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "path"),
+    [
+        ({"roomId": 5}, "$.room_id"),
+        ({"from": None}, "$.from_"),
+        ({"username": ["A"]}, "$.username"),
+        ({"text": 5}, "$.text"),
+    ],
+    ids=str,
+)
+def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) -> None:
+    wire = {"type": "chat", "text": "hi", "from": "a", "to": "b", "roomId": "r", "username": "A"}
+    assert decode_server(as_text(wire)) == Relayed(Chat("hi"), ClientId("a"), ClientId("b"), RoomId("r"), "A")
+    fault = decode_server(as_text(wire | corrupt))
+    assert isinstance(fault, Fault)
+    assert path in fault.message
+
+
+def test_a_client_ignores_what_a_later_server_says() -> None:
+    fault = decode_server('{"type":"resumed"}')
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, "resumed")

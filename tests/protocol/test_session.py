@@ -1,0 +1,707 @@
+"""The law of one session: every row of its table, and the conversations that cross it."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import attrs
+import pytest
+from conversation import (
+    ANNA,
+    ANNAS_TICKET,
+    BUT_SHUTDOWN,
+    ELSEWHERE,
+    GARBLED,
+    IN_STATE,
+    ME,
+    MY_NEXT_TICKET,
+    MY_TICKET,
+    RULES,
+    Conversation,
+    Refusal,
+    anna_left,
+    answer,
+    candidate,
+    connected,
+    fatal,
+    from_anna,
+    heard,
+    i_left,
+    it_is_over,
+    matched,
+    my_ticket,
+    negotiating,
+    offer,
+    paired,
+    room_of,
+    said,
+    tell_anna_it_is_over,
+    to_anna,
+    waiting,
+)
+
+from curhat_trio.protocol.effects import Close, Count, Effect, Enter, Send, SetDeadline, Withdraw
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    Matched,
+    Misunderstood,
+    Overheated,
+    PeerLeft,
+    PeerSaid,
+    Profile,
+)
+from curhat_trio.protocol.messages import (
+    FROM_CLIENT,
+    LEGACY_FROM_CLIENT,
+    Answer,
+    Candidate,
+    Chat,
+    ClientMessage,
+    ErrorMessage,
+    GoAway,
+    IceServer,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Limits,
+    Next,
+    Offer,
+    Ping,
+    Pong,
+    Ready,
+    Status,
+    Welcome,
+)
+from curhat_trio.protocol.session import (
+    FEATURES,
+    GO_AWAY_RETRY_SECONDS,
+    TABLE,
+    Closed,
+    Connected,
+    Negotiating,
+    Paired,
+    Rules,
+    Waiting,
+)
+
+FOREVER = SetDeadline(None)
+LIVE = [Connected, Waiting, Paired, Negotiating]
+BOTH_SEATS = pytest.mark.parametrize("offerer", [True, False], ids=["offerer", "answerer"])
+BOTH_PROFILES = pytest.mark.parametrize("profile", ["v1", "legacy"])
+BOTH_PAIRINGS = pytest.mark.parametrize("in_pairing", [paired, negotiating])
+PAIRING = Callable[..., Conversation]
+
+SAMPLES: dict[type[Any], ClientMessage] = {
+    Join: Join(),
+    Leave: Leave(),
+    Next: Next(),
+    Offer: offer("mine"),
+    Answer: answer("mine"),
+    Candidate: candidate("mine"),
+    Chat: Chat("hello"),
+    Status: Status("connected"),
+    Ping: Ping("1"),
+}
+"""One message of each type."""
+
+
+def name_of(kind: type[Any]) -> str:
+    return kind.__name__
+
+
+def i_am_told(kind: str, effects: list[Effect]) -> list[Any]:
+    """What is sent to the client by messages of this type."""
+    return [effect.message for effect in effects if isinstance(effect, Send) and effect.message.type == kind]
+
+
+def welcome() -> Send:
+    return Send(Welcome(ME, Limits(RULES.max_message_bytes), FEATURES, RULES.ping_seconds))
+
+
+def joined(offerer: bool = True, **fields: Any) -> Send:
+    told = Joined(
+        from_=ANNA,
+        username="Anna",
+        room_id=room_of(offerer),
+        role="offerer" if offerer else "answerer",
+        polite=not offerer,
+        topics=(),
+        ice_servers=(),
+        ice_transport_policy="all",
+    )
+    return Send(attrs.evolve(told, **fields))
+
+
+def complaint() -> Send:
+    return Send(ErrorMessage(GARBLED.code, GARBLED.message, GARBLED.ref))
+
+
+def too_hot(seconds: float = 0.5) -> Send:
+    return Send(
+        ErrorMessage(
+            ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry_after_seconds=seconds
+        )
+    )
+
+
+def freshly_opened(rules: Rules = RULES) -> Conversation:
+    """With somebody who has not said anything yet."""
+    return connected(rules=rules).after(LinkOpened(0.0))
+
+
+# ---------------------------------------------------------------- every row of the table
+
+Row = tuple[Event, list[Any], type[Any]]
+
+ROWS: dict[tuple[type[Any], type[Any]], Row] = {
+    (Connected, Join): (
+        said(Join(), fresh_room=MY_TICKET),
+        [FOREVER, Send(Ready(MY_TICKET)), Enter(my_ticket())],
+        Waiting,
+    ),
+    (Connected, Ping): (said(Ping("1")), [Send(Pong("1"))], Connected),
+    (Waiting, Leave): (said(Leave()), [Withdraw(MY_TICKET), i_left(LeaveReason.LEFT)], Connected),
+    (Waiting, Ping): (said(Ping()), [Send(Pong())], Waiting),
+    (Paired, Leave): (
+        said(Leave()),
+        [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
+        Connected,
+    ),
+    (Paired, Next): (
+        said(Next(), fresh_room=MY_NEXT_TICKET),
+        [
+            tell_anna_it_is_over(LeaveReason.NEXT),
+            FOREVER,
+            i_left(LeaveReason.NEXT),
+            FOREVER,
+            Send(Ready(MY_NEXT_TICKET)),
+            Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
+        ],
+        Waiting,
+    ),
+    (Paired, Offer): (said(offer("mine")), [FOREVER, to_anna(offer("mine"))], Negotiating),
+    (Paired, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Paired),
+    (Paired, Candidate): (said(candidate("mine")), [], Paired),
+    (Paired, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Paired),
+    (Paired, Ping): (said(Ping("1")), [Send(Pong("1"))], Paired),
+    (Negotiating, Leave): (
+        said(Leave()),
+        [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
+        Connected,
+    ),
+    (Negotiating, Next): (
+        said(Next(), fresh_room=MY_NEXT_TICKET),
+        [
+            tell_anna_it_is_over(LeaveReason.NEXT),
+            FOREVER,
+            i_left(LeaveReason.NEXT),
+            FOREVER,
+            Send(Ready(MY_NEXT_TICKET)),
+            Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
+        ],
+        Waiting,
+    ),
+    (Negotiating, Offer): (said(offer("mine")), [Refusal(ErrorCode.WRONG_STATE, "offer")], Negotiating),
+    (Negotiating, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Negotiating),
+    (Negotiating, Candidate): (said(candidate("mine")), [to_anna(candidate("mine"))], Negotiating),
+    (Negotiating, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Negotiating),
+    (Negotiating, Status): (said(Status("connected")), [Count("media_connected")], Negotiating),
+    (Negotiating, Ping): (said(Ping("1")), [Send(Pong("1"))], Negotiating),
+    (Connected, Misunderstood): (Misunderstood(GARBLED), [complaint()], Connected),
+    (Waiting, Misunderstood): (Misunderstood(GARBLED), [complaint()], Waiting),
+    (Paired, Misunderstood): (Misunderstood(GARBLED), [complaint()], Paired),
+    (Negotiating, Misunderstood): (Misunderstood(GARBLED), [complaint()], Negotiating),
+    (Connected, Overheated): (Overheated(0.5), [too_hot()], Connected),
+    (Waiting, Overheated): (Overheated(0.5), [too_hot()], Waiting),
+    (Paired, Overheated): (Overheated(0.5), [too_hot()], Paired),
+    (Negotiating, Overheated): (Overheated(0.5), [too_hot()], Negotiating),
+    (Connected, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Connected),
+    (Waiting, Matched): (matched(), [joined(), SetDeadline(20.0)], Paired),
+    (Paired, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Paired),
+    (Negotiating, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Negotiating),
+    (Closed, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.PEER_LOST)], Closed),
+    (Paired, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Paired),
+    (Negotiating, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Negotiating),
+    (Paired, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
+    (Negotiating, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
+    (Connected, LinkOpened): (LinkOpened(5.0), [welcome(), SetDeadline(65.0)], Connected),
+    (Connected, DeadlinePassed): (DeadlinePassed(1e9), [], Connected),
+    (Paired, DeadlinePassed): (
+        DeadlinePassed(20.0),
+        [
+            tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT),
+            FOREVER,
+            it_is_over(LeaveReason.NEGOTIATION_TIMEOUT),
+        ],
+        Connected,
+    ),
+    (Connected, LinkLost): (LinkLost(), [FOREVER, Close(None)], Closed),
+    (Waiting, LinkLost): (LinkLost(), [FOREVER, Withdraw(MY_TICKET), Close(None)], Closed),
+    (Paired, LinkLost): (
+        LinkLost(),
+        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
+        Closed,
+    ),
+    (Negotiating, LinkLost): (
+        LinkLost(),
+        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
+        Closed,
+    ),
+    (Connected, ClosingForced): (
+        ClosingForced(CloseCode.NO_PONG),
+        [FOREVER, Close(CloseCode.NO_PONG)],
+        Closed,
+    ),
+    (Waiting, ClosingForced): (
+        ClosingForced(CloseCode.NO_PONG),
+        [FOREVER, Withdraw(MY_TICKET), Close(CloseCode.NO_PONG)],
+        Closed,
+    ),
+    (Paired, ClosingForced): (
+        ClosingForced(CloseCode.NO_PONG),
+        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
+        Closed,
+    ),
+    (Negotiating, ClosingForced): (
+        ClosingForced(CloseCode.NO_PONG),
+        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
+        Closed,
+    ),
+}
+"""What each row of the table does: (state, message or event) -> event, effects in order, next state."""
+
+
+def test_every_row_of_the_table_is_told_here() -> None:
+    assert ROWS.keys() == TABLE.keys()
+
+
+@pytest.mark.parametrize(("state", "kind"), ROWS, ids=name_of)
+def test_row(state: type[Any], kind: type[Any]) -> None:
+    event, effects, following = ROWS[state, kind]
+    talk = IN_STATE[state]() >> event
+    for effect in effects:
+        talk << effect
+    assert talk
+    assert type(talk.state) is following
+
+
+MOVING_EVENTS: dict[tuple[type[Any], type[Any]], Event] = {
+    (Paired, PeerSaid): heard(offer("annas")),
+}
+"""What moves a session where the event of `ROWS` does not."""
+
+
+@pytest.mark.parametrize(("state", "kind"), ROWS, ids=name_of)
+def test_a_row_leads_where_the_table_says(state: type[Any], kind: type[Any]) -> None:
+    rules = attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1)
+    talk = freshly_opened(rules) if state is Connected else IN_STATE[state](rules=rules)
+    talk.after(MOVING_EVENTS.get((state, kind), ROWS[state, kind][0]))
+    assert type(talk.state) is (TABLE[state, kind].to or state)
+
+
+# ---------------------------------------------------------------- what the table does not have
+
+UNTOLD_MESSAGES = [
+    (state, kind) for state, kind in product(LIVE, FROM_CLIENT.values()) if (state, kind) not in ROWS
+]
+EVENTS: list[Event] = [
+    LinkOpened(0.0),
+    Misunderstood(GARBLED),
+    Overheated(0.5),
+    matched(),
+    heard(offer("annas")),
+    anna_left(),
+    DeadlinePassed(1e9),
+    LinkLost(),
+    ClosingForced(CloseCode.SHUTDOWN),
+]
+UNTOLD_EVENTS = [(state, event) for state, event in product(IN_STATE, EVENTS) if (state, type(event)) not in ROWS]
+
+
+@pytest.mark.parametrize(("state", "kind"), UNTOLD_MESSAGES, ids=name_of)
+def test_a_message_that_the_state_does_not_allow_is_answered_and_changes_nothing(
+    state: type[Any], kind: type[Any]
+) -> None:
+    talk = IN_STATE[state]()
+    before = talk.session
+    refused = said(SAMPLES[kind], fresh_room=MY_NEXT_TICKET)
+    assert talk >> refused << Refusal(ErrorCode.WRONG_STATE, kind.type)
+    assert talk.session == before
+
+
+@pytest.mark.parametrize("kind", FROM_CLIENT.values(), ids=name_of)
+def test_who_is_closed_is_not_heard(kind: type[Any]) -> None:
+    talk = IN_STATE[Closed]()
+    before = talk.session
+    assert talk >> said(SAMPLES[kind], fresh_room=MY_NEXT_TICKET)
+    assert talk.session == before
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    UNTOLD_EVENTS,
+    ids=lambda value: (value if isinstance(value, type) else type(value)).__name__,
+)
+def test_an_event_that_the_state_does_not_know_is_ignored(state: type[Any], event: Event) -> None:
+    talk = IN_STATE[state]()
+    before = talk.session
+    assert talk >> event
+    assert talk.session == before
+
+
+@pytest.mark.parametrize("state", LIVE, ids=name_of)
+@BOTH_PROFILES
+def test_a_refusal_tells_what_may_be_said_now(state: type[Any], profile: Profile) -> None:
+    """And nothing of which the client's profile has never heard."""
+    refused = Join() if state is not Connected else Leave()
+    talk = IN_STATE[state](profile) if state in (Connected, Waiting) else IN_STATE[state](profile=profile)
+    [error] = i_am_told("error", talk.all_that(said(refused, fresh_room=MY_NEXT_TICKET)))
+    _, _, listed = error.message.partition("now you may say: ")
+    known = FROM_CLIENT if profile == "v1" else LEGACY_FROM_CLIENT
+    assert listed.split(", ") == [kind.type for where, kind in ROWS if where is state and kind in known.values()]
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_a_join_carries_its_wishes_into_the_pool() -> None:
+    wishes = Join(username="Budi", topics=("music", "rain"), room="tea")
+    talk = connected() >> said(wishes, fresh_room=MY_TICKET)
+    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=wishes))
+
+
+def test_a_username_lasts_until_the_next_one() -> None:
+    talk = connected().after(said(Join(username="Budi"), fresh_room=MY_TICKET), said(Leave()))
+    talk >> said(Join(), fresh_room=MY_TICKET)
+    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=Join(username="Budi")))
+
+
+@BOTH_SEATS
+def test_the_last_ready_names_the_room_of_the_join(offerer: bool) -> None:
+    talk = waiting() >> matched(offerer)
+    if not offerer:
+        talk << Send(Ready(ANNAS_TICKET))
+    assert talk << joined(offerer) << SetDeadline(20.0)
+
+
+def test_a_join_tells_of_ice_and_topics_and_the_deadline_counts_from_the_match() -> None:
+    servers = (IceServer(("stun:192.0.2.1",)),)
+    rules = Rules(offer_seconds=7.0, ice_servers=servers, ice_transport_policy="relay")
+    talk = waiting(rules=rules) >> matched(topics=("rain",), at=100.0)
+    expected = joined(topics=("rain",), ice_servers=servers, ice_transport_policy="relay")
+    assert talk << expected << SetDeadline(107.0)
+
+
+def test_next_asks_for_the_same_again_but_for_somebody_else() -> None:
+    wishes = Join(username="Budi", topics=("rain",), room="tea")
+    talk = negotiating(wishes=wishes) >> said(Next("bored"), fresh_room=MY_NEXT_TICKET)
+    talk << tell_anna_it_is_over(LeaveReason.NEXT) << FOREVER << i_left(LeaveReason.NEXT)
+    ticket = attrs.evolve(my_ticket(wishes=wishes, avoid=ANNA), id=MY_NEXT_TICKET)
+    assert talk << FOREVER << Send(Ready(MY_NEXT_TICKET)) << Enter(ticket)
+
+
+@pytest.mark.parametrize(
+    "ending", [said(Leave()), anna_left(), DeadlinePassed(20.0)], ids=["mine", "the partner's", "the clock's"]
+)
+def test_after_any_end_the_last_partner_is_avoided(ending: Event) -> None:
+    talk = paired().after(ending) >> said(Join(), fresh_room=MY_TICKET)
+    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(avoid=ANNA))
+
+
+# ---------------------------------------------------------------- what crosses
+
+
+def test_a_match_that_crosses_a_leave_is_over_for_the_partner() -> None:
+    talk = waiting() >> said(Leave()) << Withdraw(MY_TICKET) << i_left(LeaveReason.LEFT)
+    assert talk >> matched() << tell_anna_it_is_over(LeaveReason.LEFT)
+    assert talk.state == Connected()
+
+
+def test_a_match_of_an_earlier_wait_does_not_end_the_present_one() -> None:
+    talk = waiting().after(said(Leave()), said(Join(), fresh_room=MY_NEXT_TICKET))
+    before = talk.session
+    assert talk >> matched() << tell_anna_it_is_over(LeaveReason.LEFT)
+    assert talk.session == before
+
+
+@BOTH_SEATS
+def test_a_match_that_crosses_a_leave_and_meets_the_next_pairing(offerer: bool) -> None:
+    talk = waiting().after(said(Leave()), said(Join(), fresh_room=MY_NEXT_TICKET))
+    talk.after(attrs.evolve(matched(), ticket=MY_NEXT_TICKET, room=MY_NEXT_TICKET))
+    before = talk.session
+    assert talk >> matched(offerer) << tell_anna_it_is_over(LeaveReason.LEFT, room_of(offerer))
+    assert talk.session == before
+
+
+@pytest.mark.parametrize("end", [LinkLost(), ClosingForced(CloseCode.SHUTDOWN)], ids=["lost", "shutdown"])
+def test_a_match_that_crosses_the_end_is_over_for_the_partner(end: Event) -> None:
+    talk = waiting().after(end)
+    assert talk >> matched(offerer=False) << tell_anna_it_is_over(LeaveReason.PEER_LOST, ANNAS_TICKET)
+    assert talk.state == Closed()
+
+
+@BOTH_PAIRINGS
+@pytest.mark.parametrize(
+    "late",
+    [heard(offer("annas"), ELSEWHERE), heard(Chat("late"), ELSEWHERE), anna_left(room=ELSEWHERE)],
+    ids=["offer", "chat", "leave"],
+)
+def test_what_was_said_in_an_earlier_pairing_is_dropped(in_pairing: PAIRING, late: Event) -> None:
+    talk = in_pairing()
+    before = talk.session
+    assert talk >> late
+    assert talk.session == before
+
+
+@BOTH_PAIRINGS
+def test_of_two_who_leave_at_once_each_hears_one_leave(in_pairing: PAIRING) -> None:
+    talk = in_pairing() >> said(Leave())
+    talk << tell_anna_it_is_over(LeaveReason.LEFT) << FOREVER << i_left(LeaveReason.LEFT)
+    assert talk >> anna_left()
+    assert talk.state == Connected()
+
+
+def test_what_anna_says_after_next_is_dropped() -> None:
+    talk = negotiating().after(said(Next(), fresh_room=MY_NEXT_TICKET))
+    before = talk.session
+    assert talk >> heard(answer("annas")) >> heard(Chat("wait!")) >> anna_left()
+    assert talk.session == before
+
+
+def test_it_takes_one_offer_to_negotiate_whoever_makes_it() -> None:
+    talk = paired(offerer=False) >> heard(offer("annas"), ANNAS_TICKET)
+    assert talk << FOREVER << from_anna(offer("annas"), ANNAS_TICKET)
+    assert isinstance(talk.state, Negotiating)
+    assert talk >> said(answer("mine")) << to_anna(answer("mine"), ANNAS_TICKET)
+
+
+def test_an_answerer_who_offers_first_waits_on() -> None:
+    talk = paired(offerer=False)
+    before = talk.session
+    assert talk >> said(offer("mine")) << Refusal(ErrorCode.NOT_YOUR_TURN, "offer")
+    assert talk.session == before
+
+
+def test_held_candidates_follow_the_answer() -> None:
+    talk = negotiating(offerer=False)
+    talk >> said(candidate("mine", 1)) >> said(candidate("mine", 2)) >> said(answer("mine"))
+    for signal in (answer("mine"), candidate("mine", 1), candidate("mine", 2)):
+        talk << to_anna(signal, ANNAS_TICKET)
+    assert talk
+
+
+# ---------------------------------------------------------------- the seed's clients
+
+
+def test_a_legacy_client_is_not_welcomed() -> None:
+    assert connected("legacy") >> LinkOpened(5.0) << SetDeadline(65.0)
+
+
+def test_a_legacy_client_that_stops_waiting_hears_no_echo() -> None:
+    assert waiting("legacy") >> said(Leave()) << Withdraw(MY_TICKET)
+
+
+@BOTH_PAIRINGS
+def test_a_legacy_client_that_leaves_hears_no_echo(in_pairing: PAIRING) -> None:
+    talk = in_pairing(profile="legacy")
+    assert talk >> said(Leave()) << tell_anna_it_is_over(LeaveReason.LEFT) << FOREVER
+
+
+@BOTH_PAIRINGS
+def test_a_legacy_client_hears_of_its_partners_leaving(in_pairing: PAIRING) -> None:
+    assert in_pairing(profile="legacy") >> anna_left() << FOREVER << it_is_over(LeaveReason.LEFT)
+
+
+@BOTH_PAIRINGS
+def test_a_legacy_client_gets_no_chat(in_pairing: PAIRING) -> None:
+    assert in_pairing(profile="legacy") >> heard(Chat("hello"))
+
+
+@BOTH_PAIRINGS
+def test_who_chats_with_a_legacy_client_is_told(in_pairing: PAIRING) -> None:
+    talk = in_pairing(partner="legacy")
+    before = talk.session
+    assert talk >> said(Chat("hello")) << Refusal(ErrorCode.UNSUPPORTED, "chat")
+    assert talk.session == before
+
+
+def test_a_legacy_client_is_not_told_to_go_away() -> None:
+    talk = paired(profile="legacy") >> ClosingForced(CloseCode.SHUTDOWN)
+    talk << FOREVER << tell_anna_it_is_over(LeaveReason.SERVER_SHUTDOWN)
+    assert talk << it_is_over(LeaveReason.SERVER_SHUTDOWN) << Close(CloseCode.SHUTDOWN)
+
+
+# ---------------------------------------------------------------- time
+
+
+def test_who_never_says_anything_is_closed() -> None:
+    talk = freshly_opened() >> DeadlinePassed(60.0) << FOREVER << Close(CloseCode.NOTHING_SAID)
+    assert talk
+    assert talk.state == Closed()
+
+
+def test_a_deadline_that_is_not_yet_due_is_ignored() -> None:
+    talk = freshly_opened()
+    before = talk.session
+    assert talk >> DeadlinePassed(59.9)
+    assert talk.session == before
+    talk = paired()
+    before = talk.session
+    assert talk >> DeadlinePassed(19.9)
+    assert talk.session == before
+
+
+def test_a_join_is_something_said() -> None:
+    talk = freshly_opened() >> said(Join(), fresh_room=MY_TICKET)
+    assert talk << FOREVER << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket())
+    assert talk >> said(Leave()) << Withdraw(MY_TICKET) << i_left(LeaveReason.LEFT) >> DeadlinePassed(1e9)
+    assert talk.state == Connected()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [said(Ping()), said(Leave()), Misunderstood(GARBLED), Overheated(0.5)],
+    ids=["allowed", "not allowed", "no message", "too much"],
+)
+def test_whatever_is_said_first_ends_the_silence(words: Event) -> None:
+    talk = freshly_opened()
+    assert talk.all_that(words)[0] == FOREVER
+    assert talk >> DeadlinePassed(60.0)
+    assert talk.state == Connected()
+
+
+def test_who_is_matched_in_silence_stays_to_be_silent() -> None:
+    """A match is no word of the client's: it can only be stale here."""
+    talk = freshly_opened() >> matched() << tell_anna_it_is_over(LeaveReason.LEFT)
+    assert talk >> DeadlinePassed(60.0) << FOREVER << Close(CloseCode.NOTHING_SAID)
+
+
+@pytest.mark.parametrize("at", [20.0, 20.1])
+@BOTH_SEATS
+def test_without_an_offer_in_time_the_pairing_ends(offerer: bool, at: float) -> None:
+    room, why = room_of(offerer), LeaveReason.NEGOTIATION_TIMEOUT
+    talk = paired(offerer) >> DeadlinePassed(at)
+    assert talk << tell_anna_it_is_over(why, room) << FOREVER << it_is_over(why, room)
+    assert talk >> anna_left(why, room), "Anna's own clock has run out as well"
+
+
+@BOTH_SEATS
+def test_once_an_offer_has_passed_time_does_not_matter(offerer: bool) -> None:
+    talk = negotiating(offerer)
+    before = talk.session
+    assert talk >> DeadlinePassed(1e9)
+    assert talk.session == before
+
+
+def test_neither_candidates_nor_chat_nor_a_refused_offer_stop_the_clock() -> None:
+    talk = paired(offerer=False).after(said(candidate("mine")), said(Chat("hello")), said(offer("mine")))
+    talk.after(heard(candidate("annas"), ANNAS_TICKET))
+    talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
+    assert talk << FOREVER << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
+
+
+# ---------------------------------------------------------------- too much, and the end
+
+
+@pytest.mark.parametrize("state", LIVE, ids=name_of)
+def test_too_many_misunderstandings_close(state: type[Any]) -> None:
+    rules = attrs.evolve(RULES, max_misunderstandings=3)
+    talk = IN_STATE[state](rules=rules)
+    assert talk >> Misunderstood(GARBLED) << complaint() >> Misunderstood(GARBLED) << complaint()
+    *_, last = ending = talk.all_that(Misunderstood(GARBLED))
+    assert ending[0] == fatal(GARBLED.code, GARBLED.message)
+    assert last == Close(CloseCode.PROTOCOL_ERRORS)
+    assert ending[1:-1] == what_frees(state)
+
+
+@pytest.mark.parametrize("state", LIVE, ids=name_of)
+def test_too_many_messages_over_the_allowance_close(state: type[Any]) -> None:
+    rules = attrs.evolve(RULES, max_overheated=3)
+    talk = IN_STATE[state](rules=rules)
+    assert talk >> Overheated(0.5) << too_hot() >> Overheated(2.0) << too_hot(2.0)
+    *_, last = ending = talk.all_that(Overheated(0.1))
+    assert ending[0] == fatal(ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry=0.1)
+    assert last == Close(CloseCode.RATE_LIMITED)
+    assert ending[1:-1] == what_frees(state)
+
+
+def test_the_two_counts_are_two() -> None:
+    rules = attrs.evolve(RULES, max_misunderstandings=2, max_overheated=2)
+    talk = connected(rules=rules).after(Misunderstood(GARBLED), Overheated(0.5))
+    assert talk.state == Connected()
+
+
+def test_a_wrong_state_is_no_misunderstanding() -> None:
+    talk = connected(rules=attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1))
+    assert talk.after(said(Leave()), said(Leave()), said(Leave())).state == Connected()
+
+
+def what_frees(state: type[Any]) -> list[Effect]:
+    """What an end that is the client's own fault does for others."""
+    held: dict[type[Any], list[Effect]] = {
+        Connected: [],
+        Waiting: [Withdraw(MY_TICKET)],
+        Paired: [tell_anna_it_is_over(LeaveReason.PEER_LOST)],
+        Negotiating: [tell_anna_it_is_over(LeaveReason.PEER_LOST)],
+    }
+    return [FOREVER, *held[state]]
+
+
+@pytest.mark.parametrize("state", LIVE, ids=name_of)
+@pytest.mark.parametrize("code", BUT_SHUTDOWN)
+def test_an_end_by_force_frees_what_was_held(state: type[Any], code: CloseCode) -> None:
+    talk = IN_STATE[state]()
+    assert talk.all_that(ClosingForced(code)) == [*what_frees(state), Close(code)]
+    assert talk.state == Closed()
+
+
+@pytest.mark.parametrize("state", [Connected, Waiting], ids=name_of)
+def test_shutdown(state: type[Any]) -> None:
+    talk = IN_STATE[state]()
+    go_away = Send(GoAway(LeaveReason.SERVER_SHUTDOWN, GO_AWAY_RETRY_SECONDS))
+    assert talk.all_that(ClosingForced(CloseCode.SHUTDOWN)) == [
+        *what_frees(state),
+        go_away,
+        Close(CloseCode.SHUTDOWN),
+    ]
+
+
+@BOTH_PAIRINGS
+def test_shutdown_ends_a_pairing_for_both(in_pairing: PAIRING) -> None:
+    why = LeaveReason.SERVER_SHUTDOWN
+    talk = in_pairing() >> ClosingForced(CloseCode.SHUTDOWN) << FOREVER << tell_anna_it_is_over(why)
+    talk << it_is_over(why) << Send(GoAway(why, GO_AWAY_RETRY_SECONDS)) << Close(CloseCode.SHUTDOWN)
+    assert talk >> anna_left(why), "which both are told once"
+
+
+def test_a_link_that_is_lost_after_the_close_is_old_news() -> None:
+    talk = paired().after(ClosingForced(CloseCode.SLOW_CONSUMER))
+    assert talk >> LinkLost() >> ClosingForced(CloseCode.SHUTDOWN) >> DeadlinePassed(1e9)
+
+
+@BOTH_PAIRINGS
+@pytest.mark.parametrize(
+    "events",
+    [
+        [said(Leave()), anna_left()],
+        [said(Leave()), said(Leave())],
+        [anna_left(), said(Leave())],
+        [anna_left(), anna_left(LeaveReason.PEER_LOST)],
+        [DeadlinePassed(1e9), said(Leave()), anna_left()],
+        [said(Next(), fresh_room=MY_NEXT_TICKET), anna_left()],
+        [ClosingForced(CloseCode.SHUTDOWN), anna_left(), LinkLost()],
+    ],
+    ids=lambda events: "-".join(type(getattr(event, "message", event)).__name__ for event in events),
+)
+def test_a_pairing_ends_with_one_leave(in_pairing: PAIRING, events: list[Event]) -> None:
+    talk = in_pairing()
+    leaves: list[Left] = []
+    for event in events:
+        leaves += i_am_told("leave", talk.all_that(event))
+    assert [left.room_id for left in leaves] == [MY_TICKET]
