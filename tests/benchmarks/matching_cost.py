@@ -1,0 +1,160 @@
+"""What a join and a leave cost while many wait: `python tests/benchmarks/matching_cost.py`.
+
+One row for each way to come, one column for each number of people who wait already. Every figure is CPU time of
+this process for one operation, in microseconds. A row that grows as the number does is a flaw of the pool; a
+factor of two or three is the processor's cache, which no longer holds the dictionaries.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from curhat_trio.policy.matching import Pool
+from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.ids import ClientId, RoomId
+
+WAITERS = (10, 1_000, 100_000)
+OPERATIONS = 2_000
+ROUNDS = 5
+"""The best of so many counts: the others had something else to do as well."""
+RELAX_AFTER_SECONDS = 10.0
+
+
+def ticket(name: str, *, room: str | None = None, topics: Iterable[str] = ()) -> Ticket:
+    return Ticket(
+        id=RoomId(name),
+        client=ClientId(f"client of {name}"),
+        username="somebody",
+        profile="v1",
+        room=room,
+        topics=frozenset(topics),
+        avoid=None,
+    )
+
+
+def choosy(number: int) -> Ticket:
+    """Somebody with a topic that nobody else has."""
+    return ticket(f"choosy {number}", topics=[f"topic {number}"])
+
+
+def hermit(number: int) -> Ticket:
+    """Somebody alone in a named room."""
+    return ticket(f"hermit {number}", room=f"room {number}")
+
+
+def chatty(number: int) -> Ticket:
+    """Somebody with five topics of which no other has one."""
+    return ticket(f"chatty {number}", topics=[f"topic {number}.{part}" for part in range(5)])
+
+
+def any_of_these(number: int) -> Ticket:
+    return (choosy, hermit, chatty)[number % 3](number)
+
+
+@attrs.frozen
+class Case:
+    """Who waits already, and who comes then. `partner` waits for the newcomer too; its coming is not counted."""
+
+    name: str
+    waiter: Callable[[int], Ticket]
+    newcomer: Callable[[int], Ticket]
+    partner: Callable[[int], Ticket] | None = None
+
+
+CASES = (
+    Case("choosy, stays", choosy, choosy),
+    Case("choosy with 5 topics, stays", chatty, chatty),
+    Case("alone in a room, stays", hermit, hermit),
+    Case("mixed, stays", any_of_these, any_of_these),
+    Case(
+        "pairs by a topic",
+        choosy,
+        lambda number: ticket(f"newcomer {number}", topics=[f"common {number}", f"own {number}"]),
+        lambda number: ticket(f"partner {number}", topics=[f"common {number}"]),
+    ),
+    Case(
+        "pairs in a room",
+        hermit,
+        lambda number: ticket(f"newcomer {number}", room=f"common {number}"),
+        lambda number: ticket(f"partner {number}", room=f"common {number}"),
+    ),
+    Case(
+        "pairs by being easy",
+        any_of_these,
+        lambda number: ticket(f"newcomer {number}"),
+        lambda number: ticket(f"partner {number}"),
+    ),
+)
+
+
+def measure(case: Case, waiters: int) -> tuple[float, float | None]:
+    """Microseconds for one join, and for one leave where the newcomer stays."""
+    pool = Pool(RELAX_AFTER_SECONDS)
+    for number in range(waiters):
+        assert pool.join(case.waiter(number), now=0.0) is None
+    joins, leaves = [], []
+    for number in range(ROUNDS):
+        first = waiters + number * OPERATIONS
+        newcomers = [case.newcomer(each) for each in range(first, first + OPERATIONS)]
+        if case.partner is None:
+            joins.append(cpu_seconds(lambda newcomer: pool.join(newcomer, now=1.0), newcomers))
+            leaves.append(cpu_seconds(lambda newcomer: pool.leave(newcomer.id), newcomers))
+        else:
+            partners = [case.partner(each) for each in range(first, first + OPERATIONS)]
+            joins.append(sum(map(cpu_seconds_of_pairing, [pool] * OPERATIONS, partners, newcomers)))
+        assert len(pool) == waiters
+    micro = 1e6 / OPERATIONS
+    return min(joins) * micro, min(leaves) * micro if leaves else None
+
+
+def cpu_seconds(do: Callable[[Ticket], object], tickets: Sequence[Ticket]) -> float:
+    start = time.process_time()
+    for each in tickets:
+        do(each)
+    return time.process_time() - start
+
+
+def cpu_seconds_of_pairing(pool: Pool, partner: Ticket, newcomer: Ticket) -> float:
+    """The partner comes before the clock starts, so the time is the newcomer's alone."""
+    assert pool.join(partner, now=1.0) is None
+    start = time.process_time()
+    pair = pool.join(newcomer, now=1.0)
+    spent = time.process_time() - start
+    assert pair is not None
+    return spent
+
+
+def measure_relaxing(waiters: int) -> float:
+    """Microseconds for one choosy wait that becomes easy, with so many beside it that stay choosy."""
+    pool = Pool(RELAX_AFTER_SECONDS)
+    relaxing = 1_000
+    for number in range(relaxing):
+        pool.join(choosy(number), now=0.0)
+    for number in range(relaxing, relaxing + waiters):
+        pool.join(choosy(number), now=1.0)
+    start = time.process_time()
+    pairs = pool.relax(now=RELAX_AFTER_SECONDS)
+    spent = time.process_time() - start
+    assert len(pairs) == relaxing // 2
+    return spent / relaxing * 1e6
+
+
+def main() -> None:
+    gc.disable()
+    print("CPU time of one operation, us".ljust(38) + "".join(f"{count:>10,}" for count in WAITERS))
+    for case in CASES:
+        joins, leaves = zip(*(measure(case, waiters) for waiters in WAITERS), strict=True)
+        print_row(f"join:  {case.name}", joins)
+        if case.partner is None:
+            print_row(f"leave: {case.name}", leaves)
+    print_row("relax: one of the choosy", [measure_relaxing(waiters) for waiters in WAITERS])
+
+
+def print_row(name: str, microseconds: Iterable[float]) -> None:
+    print(name.ljust(38) + "".join(f"{each:>10.2f}" for each in microseconds))
+
+
+if __name__ == "__main__":
+    main()
