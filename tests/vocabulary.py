@@ -80,7 +80,7 @@ CLIENT_MESSAGES = {
     Ping: st.builds(Ping, st.none() | _TOKEN),
 }
 
-_RELAYABLE = st.one_of(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat))
+_RELAYABLE = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
 
 SERVER_MESSAGES = {
     Welcome: st.builds(

@@ -8,13 +8,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 from curhat_trio.cli import main
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import Fault
 from curhat_trio.specification import differences, documents, write
 from curhat_trio.specification.schemas import client_schemas, server_schemas
-from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 GENERATED = Path(__file__).parents[2] / "spec" / "generated"
 

@@ -1,0 +1,309 @@
+"""Who is paired with whom: the rules by example, and any history at all against a slow, obvious pool."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from slow_pool import Waiter, are_compatible, prefer
+
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.ids import ClientId, RoomId
+
+RELAX_AFTER = 10.0
+
+
+def ticket(client: str, *topics: str, room: str | None = None, avoid: str | None = None, wait: int = 1) -> Ticket:
+    return Ticket(
+        id=RoomId(f"{client}-{wait}"),
+        client=ClientId(client),
+        username=client,
+        profile="v1",
+        room=room,
+        topics=frozenset(topics),
+        avoid=None if avoid is None else ClientId(avoid),
+    )
+
+
+class WaitingRoom:
+    """A pool whose people are called by their names; they come one second after another."""
+
+    def __init__(self, relax_after: float = RELAX_AFTER) -> None:
+        self.pool = Pool(relax_after)
+        self.now = 0.0
+
+    def joins(self, newcomer: Ticket) -> tuple[str, str] | None:
+        """Who is paired then, the longer waiting first."""
+        pair = self.pool.join(newcomer, self.now)
+        self.now += 1
+        return names(pair) if pair else None
+
+    def wait(self, seconds: float) -> list[tuple[str, str]]:
+        self.now += seconds
+        return [names(pair) for pair in self.pool.relax(self.now)]
+
+
+def names(pair: Pair) -> tuple[str, str]:
+    return pair.first.client, pair.second.client
+
+
+# ---------------------------------------------------------------- anybody
+
+
+def test_two_are_paired_the_longer_waiting_first() -> None:
+    room = WaitingRoom()
+    assert room.joins(ticket("anna")) is None
+    assert room.joins(ticket("budi")) == ("anna", "budi")
+    assert len(room.pool) == 0
+    assert room.joins(ticket("citra")) is None
+
+
+def test_who_left_is_not_paired() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna"))
+    assert RoomId("anna-1") in room.pool
+    assert room.pool.leave(RoomId("anna-1"))
+    assert RoomId("anna-1") not in room.pool
+    assert room.joins(ticket("budi")) is None
+    assert room.joins(ticket("citra")) == ("budi", "citra")
+
+
+def test_a_ticket_leaves_once() -> None:
+    room = WaitingRoom()
+    assert not room.pool.leave(RoomId("anna-1"))
+    room.joins(ticket("anna"))
+    assert room.pool.leave(RoomId("anna-1"))
+    assert not room.pool.leave(RoomId("anna-1"))
+    room.joins(ticket("anna", wait=2))
+    room.joins(ticket("budi"))
+    assert not room.pool.leave(RoomId("anna-2")), "it left with its pair"
+
+
+# ---------------------------------------------------------------- named rooms
+
+
+def test_a_named_room_is_for_those_who_name_it() -> None:
+    room = WaitingRoom()
+    assert room.joins(ticket("anna", room="tea")) is None
+    assert room.joins(ticket("budi", room="coffee")) is None
+    assert room.joins(ticket("citra")) is None
+    assert room.joins(ticket("dewi", room="tea")) == ("anna", "dewi")
+    assert room.joins(ticket("eka", room="coffee")) == ("budi", "eka")
+    assert room.joins(ticket("fajar")) == ("citra", "fajar")
+
+
+def test_in_a_named_room_anybody_will_do() -> None:
+    """Whatever the topics; nobody there waits for a better one."""
+    room = WaitingRoom()
+    assert room.joins(ticket("anna", "rain", room="tea")) is None
+    assert room.pool.next_relaxation() is None
+    assert room.joins(ticket("budi", "sun", room="tea")) == ("anna", "budi")
+
+
+# ---------------------------------------------------------------- topics
+
+
+def test_topics_want_a_topic_shared() -> None:
+    room = WaitingRoom()
+    assert room.joins(ticket("anna", "rain")) is None
+    assert room.joins(ticket("budi", "sun")) is None
+    assert room.joins(ticket("citra")) is None
+    assert room.joins(ticket("dewi", "wind", "rain")) == ("anna", "dewi")
+
+
+def test_a_pair_tells_its_topics_in_alphabetical_order() -> None:
+    pair = Pair(ticket("anna", "c", "a", "b"), ticket("budi", "b", "c", "d"))
+    assert pair.topics == ("b", "c")
+
+
+def test_the_most_shared_topics_win() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.joins(ticket("budi", "sun", "wind"))
+    assert room.joins(ticket("citra", "rain", "sun", "wind")) == ("budi", "citra")
+
+
+def test_the_longest_wait_breaks_a_tie() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.joins(ticket("budi", "sun"))
+    assert room.joins(ticket("citra", "sun", "rain")) == ("anna", "citra")
+
+
+def test_who_waited_long_enough_takes_anybody() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    assert room.pool.next_relaxation() == RELAX_AFTER
+    assert room.wait(8.9) == [], "9.9 s since anna came"
+    assert room.joins(ticket("budi")) is None, "anna is still choosy"
+    assert room.wait(0.1) == [("anna", "budi")]
+    assert room.pool.next_relaxation() is None
+
+
+def test_two_who_waited_long_enough_take_each_other() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.joins(ticket("budi", "sun"))
+    assert room.wait(8) == [], "anna takes anybody now, but budi is still choosy"
+    assert room.wait(1) == [("anna", "budi")]
+
+
+def test_after_a_relaxation_topics_still_count() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.wait(RELAX_AFTER)
+    assert room.joins(ticket("budi", "sun")) is None
+    assert room.joins(ticket("citra", "rain")) == ("anna", "citra")
+
+
+def test_who_left_does_not_relax() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.pool.leave(RoomId("anna-1"))
+    assert room.pool.next_relaxation() is None
+    assert room.wait(RELAX_AFTER) == []
+
+
+def test_without_patience_topics_are_a_preference_only() -> None:
+    room = WaitingRoom(relax_after=0.0)
+    room.joins(ticket("anna", "rain"))
+    assert room.pool.next_relaxation() is None
+    assert room.joins(ticket("budi", "sun")) == ("anna", "budi")
+
+
+# ---------------------------------------------------------------- the last partner
+
+
+@pytest.mark.parametrize(
+    ("anna_avoids", "budi_avoids"), [("budi", None), (None, "anna"), ("budi", "anna")], ids=["she", "he", "both"]
+)
+def test_the_last_partner_is_better_than_nobody(anna_avoids: str | None, budi_avoids: str | None) -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", avoid=anna_avoids))
+    assert room.joins(ticket("budi", avoid=budi_avoids)) == ("anna", "budi")
+
+
+@pytest.mark.parametrize(("anna_avoids", "citra_avoids"), [("citra", None), (None, "anna")], ids=["she", "he"])
+def test_anybody_is_better_than_the_last_partner(anna_avoids: str | None, citra_avoids: str | None) -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain", "sun", avoid=anna_avoids))
+    room.joins(ticket("budi", "wind"))
+    assert room.joins(ticket("citra", "rain", "sun", "wind", avoid=citra_avoids)) == ("budi", "citra")
+
+
+# ---------------------------------------------------------------- any history
+
+CLIENTS = ["anna", "budi", "citra", "dewi", "eka", "fajar"]
+TOPICS = st.lists(st.sampled_from(["rain", "sun", "wind", "tea"]), max_size=3)
+ROOMS = st.none() | st.none() | st.sampled_from(["attic", "cellar"])
+
+
+class PoolAgainstAList(RuleBasedStateMachine):
+    """The pool with its indexes, and a list of waiters that is read from end to end."""
+
+    tickets = Bundle("tickets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = Pool(RELAX_AFTER)
+        self.waiters: list[Waiter] = []
+        """In the order in which they came."""
+        self.choosy: list[Waiter] = []
+        """Those of them who still want a shared topic."""
+        self.now = 100.0
+        self.joined = 0
+
+    @rule(
+        target=tickets,
+        client=st.sampled_from(CLIENTS),
+        topics=TOPICS,
+        room=ROOMS,
+        avoid=st.none() | st.sampled_from(CLIENTS),
+    )
+    def join(self, client: str, topics: list[str], room: str | None, avoid: str | None) -> Ticket:
+        self.joined += 1
+        newcomer = ticket(client, *topics, room=room, avoid=avoid, wait=self.joined)
+        pair = self.pool.join(newcomer, self.now)
+        waiter = Waiter(newcomer, self.now)
+        assert pair == self.pair_up(waiter, self.now)
+        if pair is None and topics and room is None:
+            self.choosy.append(waiter)
+        return newcomer
+
+    @rule(left=consumes(tickets))
+    def leave(self, left: Ticket) -> None:
+        waiting = [waiter for waiter in self.waiters if waiter.ticket == left]
+        assert self.pool.leave(left.id) == bool(waiting)
+        for waiter in waiting:
+            self.remove(waiter)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 9.0, 10.0, 11.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes; those whose patience ends do so one after another, in the order in which they came."""
+        self.now += seconds
+        expected = []
+        while self.choosy and (first := self.choosy[0]).since + RELAX_AFTER <= self.now:
+            self.waiters.remove(first)
+            self.choosy.remove(first)
+            pair = self.pair_up(first, at=first.since + RELAX_AFTER)
+            expected += [pair] if pair else []
+        assert self.pool.relax(self.now) == expected
+
+    def pair_up(self, newcomer: Waiter, at: float) -> Pair | None:
+        choices = [
+            waiter
+            for waiter in self.waiters
+            if are_compatible(newcomer, waiter, at, RELAX_AFTER)
+            and (waiter not in self.choosy or newcomer.ticket.topics & waiter.ticket.topics)
+        ]
+        chosen = prefer(newcomer.ticket, choices)
+        if chosen is None:
+            self.waiters = sorted((*self.waiters, newcomer), key=self.came)
+            return None
+        self.remove(chosen)
+        first, second = sorted((newcomer, chosen), key=self.came)
+        return Pair(first.ticket, second.ticket)
+
+    def remove(self, waiter: Waiter) -> None:
+        self.waiters.remove(waiter)
+        if waiter in self.choosy:
+            self.choosy.remove(waiter)
+
+    @staticmethod
+    def came(waiter: Waiter) -> int:
+        return int(waiter.ticket.id.rpartition("-")[2])
+
+    @invariant()
+    def the_same_wait(self) -> None:
+        assert len(self.pool) == len(self.waiters)
+        assert all(waiter.ticket.id in self.pool for waiter in self.waiters)
+
+    @invariant()
+    def no_two_who_would_do_both_stay(self) -> None:
+        for number, one in enumerate(self.waiters):
+            for other in self.waiters[:number]:
+                assert not are_compatible(one, other, self.now, RELAX_AFTER)
+
+    @invariant()
+    def the_indexes_hold_those_who_wait_and_nobody_else(self) -> None:
+        easy, topics = {}, {}
+        for waiter in self.waiters:
+            held = self.pool._waits[waiter.ticket.id]
+            assert held.ticket == waiter.ticket
+            assert (waiter in self.choosy) != waiter.is_easy(self.now, RELAX_AFTER)
+            topics |= {(waiter.ticket.room, topic): held for topic in waiter.ticket.topics}
+            if waiter not in self.choosy:
+                easy[waiter.ticket.room] = held
+        assert self.pool._by_topic == topics
+        assert self.pool._easy == easy
+        ends = [(waiter.ticket.id, waiter.since + RELAX_AFTER) for waiter in self.choosy]
+        assert list(self.pool._choosy.items()) == ends, "soonest first"
+        assert self.pool.next_relaxation() == (ends[0][1] if ends else None)
+
+    def teardown(self) -> None:
+        for waiter in self.waiters:
+            assert self.pool.leave(waiter.ticket.id)
+        for index in (self.pool._waits, self.pool._by_topic, self.pool._easy, self.pool._choosy):
+            assert not index
+
+
+TestPoolAgainstAList = PoolAgainstAList.TestCase

@@ -1,0 +1,141 @@
+"""One session and any events at all, in any order: it stays inside its table."""
+
+from typing import get_args
+
+from conversation import ANNA, ANNAS_TICKET, ELSEWHERE, GARBLED, ME, MY_TICKET, RULES, answer, candidate, offer
+from hypothesis import given
+from hypothesis import strategies as st
+from vocabulary import CLIENT_MESSAGES
+
+from curhat_trio.protocol.codec import encode
+from curhat_trio.protocol.effects import Close, Forward, Send, SetDeadline
+from curhat_trio.protocol.errors import CloseCode, LeaveReason
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    Matched,
+    MessageReceived,
+    Misunderstood,
+    Overheated,
+    PeerLeft,
+    PeerSaid,
+    Profile,
+)
+from curhat_trio.protocol.ids import RoomId
+from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, LEGACY_FROM_SERVER, Answer, Candidate, Chat, Offer
+from curhat_trio.protocol.session import (
+    TABLE,
+    Closed,
+    Connected,
+    Negotiating,
+    Paired,
+    Session,
+    State,
+    Waiting,
+    step,
+)
+
+PROFILES = st.sampled_from(get_args(Profile))
+TIMES = st.sampled_from([0.0, 19.9, 20.0, 60.0, 1e9])
+ROOMS = st.sampled_from([MY_TICKET, RoomId("room-1"), RoomId("room-2"), ANNAS_TICKET, ELSEWHERE])
+UFRAGS = st.sampled_from(["a", "b"])
+FITTING = st.builds(offer, UFRAGS) | st.builds(answer, UFRAGS) | st.builds(candidate, st.none() | UFRAGS)
+ANY_MESSAGE = FITTING | st.one_of(*CLIENT_MESSAGES.values())
+RELAYABLE = FITTING | st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
+
+EVENTS = st.one_of(
+    st.builds(LinkOpened, TIMES),
+    st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
+    st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
+    st.just(Misunderstood(GARBLED)),
+    st.just(Overheated(0.5)),
+    st.builds(
+        Matched,
+        ticket=ROOMS,
+        room=ROOMS,
+        partner=st.just(ANNA),
+        partner_username=st.just("Anna"),
+        partner_profile=PROFILES,
+        offerer=st.booleans(),
+        topics=st.just(()),
+        at=TIMES,
+    ),
+    st.builds(PeerSaid, ROOMS, RELAYABLE),
+    st.builds(PeerLeft, ROOMS, st.sampled_from(LeaveReason)),
+    st.builds(DeadlinePassed, TIMES),
+)
+ENDS = st.just(LinkLost()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
+HISTORIES = st.builds(
+    lambda before, end, after: [*before, *end, *after],
+    st.lists(EVENTS, max_size=40),
+    st.lists(ENDS, max_size=2),
+    st.lists(EVENTS | ENDS, max_size=5),
+)
+
+
+def legacy_may_say(event: Event) -> bool:
+    return not isinstance(event, MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
+
+
+@given(PROFILES, HISTORIES)
+def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None:
+    session = Session(ME, profile, "Me", RULES)
+    deadline = None
+    for event in history:
+        if profile == "legacy" and not legacy_may_say(event):
+            continue
+        before = type(session.state)
+        was_closed = before is Closed
+        session, effects = step(session, event)
+        assert isinstance(session.state, get_args(State))
+        assert type(session.state) in (before, where_it_may_lead(before, event))
+        assert not was_closed or isinstance(session.state, Closed), "closed is for ever"
+        assert not was_closed or all(isinstance(effect, Forward) for effect in effects)
+        closes = [number for number, effect in enumerate(effects, start=1) if isinstance(effect, Close)]
+        assert closes == ([len(effects)] if isinstance(session.state, Closed) and not was_closed else [])
+        for effect in effects:
+            if isinstance(effect, Send):
+                assert profile == "v1" or effect.message.type in LEGACY_FROM_SERVER
+                assert encode(effect.message)
+            elif isinstance(effect, SetDeadline):
+                deadline = effect.at
+        assert deadline == deadline_of(session.state)
+
+
+def where_it_may_lead(state: type[State], event: Event) -> type[State] | None:
+    row = TABLE.get((state, type(event.message if isinstance(event, MessageReceived) else event)))
+    return row and row.to
+
+
+def deadline_of(state: State) -> float | None:
+    match state:
+        case Connected(speak_by):
+            return speak_by
+        case Paired(offer_by=offer_by):
+            return offer_by
+        case Waiting() | Negotiating() | Closed():
+            return None
+
+
+@given(PROFILES, HISTORIES)
+def test_every_match_is_taken_or_answered_once(profile: Profile, history: list[Event]) -> None:
+    """Nobody is left in a pairing whose other side never heard of it."""
+    session = Session(ME, profile, "Me", RULES)
+    for event in history:
+        if profile == "legacy" and not legacy_may_say(event):
+            continue
+        fits = isinstance(session.state, Waiting) and isinstance(event, Matched)
+        taken = fits and session.state.ticket.id == event.ticket
+        session, effects = step(session, event)
+        if not isinstance(event, Matched):
+            continue
+        answers = [effect for effect in effects if isinstance(effect, Forward)]
+        if taken:
+            assert answers == []
+            assert isinstance(session.state, Paired)
+        else:
+            reason = LeaveReason.PEER_LOST if isinstance(session.state, Closed) else LeaveReason.LEFT
+            assert effects == [Forward(event.partner, PeerLeft(event.room, reason))]

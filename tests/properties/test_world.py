@@ -1,0 +1,713 @@
+"""The whole of pairing and relay as a world of messages under way, and what must be true in it at all times.
+
+Several real sessions, the real pool and the real introduction meet here; only the wires between them are made up.
+Each client's words to its session, each session's requests to the matchmaker and each session's inbox is a queue,
+and any queue's head may arrive next. Clients say whatever they like. Effects are performed as `connection.Driver`
+does.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+import attrs
+from conversation import GARBLED, answer, candidate, offer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from slow_pool import Waiter, are_compatible
+
+from curhat_trio.matchmaker import introduce
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.protocol.effects import (
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Forward,
+    Send,
+    SetDeadline,
+    Ticket,
+    Withdraw,
+)
+from curhat_trio.protocol.errors import CloseCode, LeaveReason
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    Matched,
+    MessageReceived,
+    Misunderstood,
+    Overheated,
+    PeerSaid,
+    Profile,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    LEGACY_FROM_SERVER,
+    Answer,
+    Candidate,
+    Chat,
+    ClientMessage,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Next,
+    Offer,
+    Ping,
+    Ready,
+    Relayable,
+    Relayed,
+    ServerMessage,
+    Status,
+)
+from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
+from curhat_trio.protocol.session import (
+    Closed,
+    Connected,
+    Negotiating,
+    Paired,
+    Pairing,
+    Rules,
+    Session,
+    Waiting,
+    step,
+)
+from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
+
+RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_misunderstandings=4, max_overheated=4)
+RELAX_AFTER = 10.0
+PEOPLE = 5
+
+
+# ---------------------------------------------------------------- one client
+
+
+@attrs.define(eq=False)
+class Conversation:
+    """What one pairing was for one of its two clients."""
+
+    partner: ClientId
+    heard: list[Relayable] = attrs.Factory(list)
+    described: set[str] = attrs.Factory(set)
+    """ICE generations of the descriptions that were heard."""
+    leaves: int = 0
+    over: str = ""
+    """How it ended for this client: `left` by itself, `told`, `closed`, or `shutdown`; empty: it goes on."""
+
+
+@attrs.define(eq=False)
+class Client:
+    """A client with what it was told, and its session with what its driver keeps for it."""
+
+    session: Session
+    deadline: float | None = None
+    words: deque[ClientMessage | Misunderstood | Overheated] = attrs.Factory(deque)
+    """Said, not yet read by the session."""
+    requests: deque[Enter | Withdraw] = attrs.Factory(deque)
+    inbox: deque[Event] = attrs.Factory(deque)
+    overflowed: bool = False
+    attached: bool = True
+    close: Close | None = None
+    ready: RoomId | None = None
+    """The room of the last `ready`."""
+    room: RoomId | None = None
+    """The room of the last `join`, until its `leave`."""
+    conversations: dict[RoomId, Conversation] = attrs.Factory(dict)
+    waits_left: Counter[RoomId] = attrs.Factory(Counter)
+
+    @property
+    def id(self) -> ClientId:
+        return self.session.client
+
+    @property
+    def is_old(self) -> bool:
+        return self.session.profile == "legacy"
+
+    @property
+    def pairing(self) -> Pairing | None:
+        state = self.session.state
+        return state.pairing if isinstance(state, Paired | Negotiating) else None
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self.session.state, Closed)
+
+
+@attrs.frozen
+class Origin:
+    """Where something comes from that a session took for its pairing."""
+
+    number: int
+    speaker: ClientId
+    room: RoomId
+
+
+class World:
+    """All clients, the pool, and everything that is under way.
+
+    Args:
+        inbox_capacity: How much may wait for one session.
+    """
+
+    def __init__(self, inbox_capacity: int) -> None:
+        self._inbox_capacity = inbox_capacity
+        self.now = 1000.0
+        self.clients: dict[ClientId, Client] = {}
+        self.pool = Pool(RELAX_AFTER)
+        self.waiters: dict[RoomId, Waiter] = {}
+        self.pairs: dict[RoomId, Pair] = {}
+        self.origins: dict[Relayable, Origin] = {}
+        self.forwarded: dict[tuple[RoomId, ClientId], list[Relayable]] = {}
+        self.reasons: dict[RoomId, set[LeaveReason]] = {}
+        """Why each pairing may be told to be over, from what really happened."""
+        self._minted = 0
+
+    def mint(self, kind: str) -> str:
+        self._minted += 1
+        return f"{kind}{self._minted}"
+
+    @property
+    def attached(self) -> list[Client]:
+        return [client for client in self.clients.values() if client.attached]
+
+    # ------------------------------------------------------------ what may happen next
+
+    def arrive(self, profile: Profile) -> Client:
+        name = self.mint("client")
+        client = Client(Session(ClientId(name), profile, name, RULES))
+        self.clients[client.id] = client
+        self.advance(client, LinkOpened(self.now))
+        return client
+
+    def ways(self, deaf: Client | None = None) -> list[Callable[[], None]]:
+        """Every queue whose head can arrive, and what drivers do next by themselves; but one inbox is not read."""
+        ways: list[Callable[[], None]] = []
+        for client in self.clients.values():
+            if client.words and client.attached:
+                ways.append(lambda client=client: self.read_words(client))
+            if client.inbox and client is not deaf:
+                ways.append(lambda client=client: self.read_inbox(client))
+            if client.requests:
+                ways.append(lambda client=client: self.serve(client.requests.popleft()))
+            if client.closed and client.attached:
+                ways.append(lambda client=client: self.detach(client))
+        return ways
+
+    def settle(self, deaf: Client | None = None, stride: int = 0) -> None:
+        """Let everything arrive, in one of many orders; but one inbox is not read."""
+        number = 0
+        while ways := self.ways(deaf):
+            number += stride
+            ways[number % len(ways)]()
+
+    def read_words(self, client: Client) -> None:
+        said = client.words.popleft()
+        if isinstance(said, Misunderstood | Overheated):
+            return self.take_turn(client, said)
+        fresh_room = RoomId(self.mint("room")) if isinstance(said, Join | Next) else None
+        if client.pairing is not None and isinstance(said, Relayable):
+            self.origins[said] = Origin(len(self.origins), client.id, client.pairing.room)
+        return self.take_turn(client, MessageReceived(said, self.now, fresh_room))
+
+    def read_inbox(self, client: Client) -> None:
+        self.take_turn(client, client.inbox.popleft())
+
+    def take_turn(self, client: Client, event: Event) -> None:
+        """As `Driver._drive` does: events that are there, and then the end if some did not fit."""
+        self.advance(client, event)
+        if client.overflowed and not client.closed:
+            while client.inbox:
+                self.advance(client, client.inbox.popleft())
+            self.advance(client, ClosingForced(CloseCode.SLOW_CONSUMER))
+
+    def detach(self, client: Client) -> None:
+        """As `Driver._detach` does: whatever can no longer be read is answered."""
+        client.attached = False
+        client.words.clear()
+        unread, client.inbox = client.inbox, deque()
+        for event in (LinkLost(), *unread):
+            self.advance(client, event)
+
+    def serve(self, request: Enter | Withdraw) -> None:
+        """As `run_matchmaker` does."""
+        if isinstance(request, Enter):
+            self.waiters[request.ticket.id] = Waiter(request.ticket, self.now)
+            self.introduce(self.pool.join(request.ticket, self.now))
+        else:
+            assert self.pool.leave(request.ticket) == (request.ticket in self.waiters)
+            self.waiters.pop(request.ticket, None)
+        self.relax()
+
+    def relax(self) -> None:
+        for pair in self.pool.relax(self.now):
+            self.introduce(pair)
+        waiters = list(self.waiters.values())
+        for number, one in enumerate(waiters):
+            for other in waiters[:number]:
+                assert not are_compatible(one, other, self.now, RELAX_AFTER)
+
+    def introduce(self, pair: Pair | None) -> None:
+        if pair is None:
+            return
+        assert pair.first.client != pair.second.client
+        for ticket in (pair.first, pair.second):
+            del self.waiters[ticket.id]
+        self.pairs[pair.first.id] = pair
+        self.reasons[pair.first.id] = set()
+        introduce(pair, self.tell, self.now)
+
+    def tell(self, client: ClientId, event: Event) -> bool:
+        """As `MemoryRendezvous.tell` does."""
+        told = self.clients[client]
+        fits = told.attached and len(told.inbox) < self._inbox_capacity
+        if fits:
+            told.inbox.append(event)
+        elif told.attached:
+            told.overflowed = True
+        if isinstance(event, Matched) and not fits:
+            self.reasons[event.room].add(LeaveReason.PEER_LOST)
+        return fits
+
+    # ------------------------------------------------------------ a session's step and its effects
+
+    def advance(self, client: Client, event: Event) -> None:
+        before = client.pairing
+        was_closed = client.closed
+        client.session, effects = step(client.session, event)
+        after = client.pairing
+        if before is not None and (after is None or after.room != before.room):
+            self.note_end(client, before, event)
+        if isinstance(event, Matched) and (after is None or after.room != event.room):
+            self.reasons[event.room].add(LeaveReason.PEER_LOST if was_closed else LeaveReason.LEFT)
+        for effect in effects:
+            assert client.close is None or isinstance(effect, Forward), "nothing follows a close"
+            self.perform(client, effect)
+
+    def note_end(self, client: Client, pairing: Pairing, event: Event) -> None:
+        over, reason = "closed" if client.closed else "told", None
+        match event:
+            case MessageReceived(Leave()):
+                over, reason = "left", LeaveReason.LEFT
+            case MessageReceived(Next()):
+                over, reason = "left", LeaveReason.NEXT
+            case DeadlinePassed():
+                reason = LeaveReason.NEGOTIATION_TIMEOUT
+            case ClosingForced(CloseCode.SHUTDOWN):
+                over, reason = "shutdown", LeaveReason.SERVER_SHUTDOWN
+            case LinkLost() | ClosingForced() | Misunderstood() | Overheated():
+                reason = LeaveReason.PEER_LOST
+        client.conversations[pairing.room].over = over
+        if reason is not None:
+            self.reasons[pairing.room].add(reason)
+        if over == "left" and client.is_old:
+            client.room = None
+
+    def perform(self, client: Client, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                self.check_told(client, message)
+            case Forward(partner, event):
+                if isinstance(event, PeerSaid):
+                    self.forwarded.setdefault((event.room, client.id), []).append(event.message)
+                self.tell(partner, event)
+            case SetDeadline(at):
+                client.deadline = at
+            case Enter() | Withdraw():
+                client.requests.append(effect)
+            case Close():
+                client.close = effect
+            case Count():
+                pass
+
+    # ------------------------------------------------------------ what a client is told
+
+    def check_told(self, client: Client, message: ServerMessage) -> None:
+        assert not client.is_old or message.type in LEGACY_FROM_SERVER
+        match message:
+            case Ready(room):
+                assert client.room is None
+                client.ready = room
+            case Joined():
+                self.check_joined(client, message)
+            case Relayed():
+                self.check_relayed(client, message)
+            case Left():
+                self.check_left(client, message)
+
+    def check_joined(self, client: Client, joined: Joined) -> None:
+        assert client.room is None, "one pairing at a time"
+        assert joined.room_id == client.ready, "the last ready tells the room"
+        assert joined.room_id not in client.conversations
+        pair = self.pairs[joined.room_id]
+        own, partner = self.seats(pair, client)
+        assert (joined.from_, joined.username) == (partner.client, partner.username)
+        assert joined.role == ("offerer" if own is pair.first else "answerer")
+        assert joined.polite == (own is pair.second)
+        assert set(joined.topics) == own.topics & partner.topics
+        client.room = joined.room_id
+        client.conversations[joined.room_id] = Conversation(joined.from_)
+
+    def check_relayed(self, client: Client, relayed: Relayed) -> None:
+        assert relayed.room_id == client.room, "never in another room"
+        conversation = client.conversations[relayed.room_id]
+        assert relayed.from_ == conversation.partner
+        assert relayed.to == client.id
+        said = relayed.said
+        origin = self.origins[said]
+        assert (origin.room, origin.speaker) == (relayed.room_id, relayed.from_)
+        assert said not in conversation.heard, "at most once"
+        for earlier in conversation.heard:
+            assert stream_of(earlier) != stream_of(said) or self.origins[earlier].number < origin.number
+        if isinstance(said, Offer | Answer):
+            conversation.described |= description_ufrags(said.payload)
+        elif isinstance(said, Candidate):
+            ufrag = candidate_ufrag(said.payload)
+            assert ufrag in conversation.described if ufrag else conversation.described
+        conversation.heard.append(said)
+
+    def check_left(self, client: Client, left: Left) -> None:
+        if left.room_id != client.room:
+            assert not client.is_old, "the end of a wait is only told to those who know of it"
+            assert (left.from_, left.room_id, left.reason) == (client.id, client.ready, LeaveReason.LEFT)
+            client.waits_left[left.room_id] += 1
+            assert client.waits_left[left.room_id] == 1
+            return
+        conversation = client.conversations[client.room]
+        conversation.leaves += 1
+        assert left.reason in self.reasons[client.room]
+        assert left.from_ == (client.id if conversation.over == "left" else conversation.partner)
+        client.room = None
+
+    def seats(self, pair: Pair, client: Client) -> tuple[Ticket, Ticket]:
+        """The client's own ticket and the partner's."""
+        if pair.first.client == client.id:
+            return pair.first, pair.second
+        assert pair.second.client == client.id
+        return pair.second, pair.first
+
+    # ------------------------------------------------------------ when everything has arrived
+
+    def check_quiet(self) -> None:
+        waiting = {
+            client.session.state.ticket.id for client in self.attached if isinstance(client.session.state, Waiting)
+        }
+        assert len(self.pool) == len(waiting)
+        assert all(ticket in self.pool for ticket in waiting)
+        for client in self.clients.values():
+            self.check_quiet_client(client)
+
+    def check_quiet_client(self, client: Client) -> None:
+        assert client.attached != client.closed
+        assert client.closed or client.room == (client.pairing.room if client.pairing else None)
+        if client.pairing is not None:
+            partner = self.clients[client.pairing.partner]
+            assert partner is not client
+            assert partner.pairing is not None, "a pairing that ended on one side ends on the other"
+            assert (partner.pairing.room, partner.pairing.partner) == (client.pairing.room, client.id)
+            assert type(partner.session.state) is type(client.session.state)
+            self.check_all_heard(client.pairing.room, client, partner)
+        for room, conversation in client.conversations.items():
+            told = {"": 0, "left": 0 if client.is_old else 1, "told": 1, "closed": 0, "shutdown": 1}
+            assert conversation.leaves == told[conversation.over]
+            assert (conversation.over == "") == (client.pairing is not None and client.pairing.room == room)
+
+    def check_all_heard(self, room: RoomId, speaker: Client, hearer: Client) -> None:
+        """In a pairing that goes on, everything said is heard, but what glare made void."""
+        forwarded = self.forwarded.get((room, speaker.id), [])
+        heard = hearer.conversations[room].heard
+        if self.pairs[room].first.client == speaker.id:
+            assert heard == forwarded
+        else:
+            assert [said for said in forwarded if said in heard] == heard
+            assert all(isinstance(said, Offer | Candidate) for said in forwarded if said not in heard)
+        if not (speaker.is_old or hearer.is_old):
+            chats = [said for said, origin in self.origins.items() if is_chat_of(said, origin, room, speaker)]
+            assert [said for said in heard if isinstance(said, Chat)] == chats
+
+
+def stream_of(said: Relayable) -> str | None:
+    """Order is kept within each: candidates may follow later than they were said, with their description."""
+    return f"candidates of {candidate_ufrag(said.payload)}" if isinstance(said, Candidate) else None
+
+
+def is_chat_of(said: Relayable, origin: Origin, room: RoomId, speaker: Client) -> bool:
+    return isinstance(said, Chat) and (origin.room, origin.speaker) == (room, speaker.id)
+
+
+# ---------------------------------------------------------------- whatever may happen
+
+TOPICS = st.lists(st.sampled_from(["rain", "sun"]), max_size=2).map(tuple)
+PROFILES = st.sampled_from(["v1", "v1", "legacy"])
+WHO = st.integers(0, PEOPLE - 1)
+
+
+@attrs.frozen
+class Words:
+    """What somebody says to a partner; `fitting` is what a browser would say next."""
+
+    who: int
+    kind: str
+    ufrag: str | None
+
+    def to_partner(self, speaker: Client, tag: int) -> Relayable:
+        """Each with its tag: no two are the same."""
+        kind, ufrag = self.kind, self.ufrag
+        if kind == "fitting":
+            signaling = speaker.pairing.signaling if speaker.pairing else Signaling(polite=True)
+            kind = "answer" if isinstance(signaling.view, HaveRemoteOffer) else "offer"
+        if kind == "offer":
+            return offer(ufrag or "a", tag=str(tag))
+        if kind == "answer":
+            return answer(ufrag or "a", tag=str(tag))
+        return Chat(str(tag)) if kind == "chat" and not speaker.is_old else candidate(ufrag, tag)
+
+
+@attrs.frozen
+class Saying:
+    """What somebody says to the server, sensible or not."""
+
+    who: int
+    what: tuple[ClientMessage | Misunderstood | Overheated, ...]
+
+
+@attrs.frozen
+class Rush:
+    """Everything arrives, in one of many orders, only somebody's inbox may not be read."""
+
+    deaf: int | None
+    stride: int
+
+
+@attrs.frozen
+class Patience:
+    """Somebody's deadline passes, if there is one."""
+
+    who: int
+
+
+@attrs.frozen
+class Loss:
+    """Somebody is lost, and somebody new comes."""
+
+    who: int
+    profile: Profile
+
+
+@attrs.frozen
+class Visit:
+    """Somebody comes, joins, and is gone before the matchmaker has heard of it."""
+
+    profile: Profile
+
+
+Move = Words | Saying | Rush | Patience | Loss | Visit | int
+WISHES = st.builds(Join, topics=st.just(()) | TOPICS, room=st.sampled_from([None, None, None, "tea"]))
+MOVES = {
+    "words": st.builds(
+        Words,
+        who=WHO,
+        kind=st.sampled_from(["fitting", "fitting", "offer", "answer", "chat", "candidate", "candidate"]),
+        ufrag=st.sampled_from([None, "a", "b", "c"]),
+    ),
+    "parting": st.builds(Saying, WHO, st.sampled_from([(Next(),), (Leave(), Join())])),
+    "anything": st.builds(
+        Saying,
+        WHO,
+        WISHES.map(lambda join: (join,))
+        | st.sampled_from(
+            [(Leave(),), (Ping(),), (Status("failed"),), (Misunderstood(GARBLED),), (Overheated(0.5),)]
+        ),
+    ),
+    "arrival": st.integers(0, 30),
+    "rush": st.builds(Rush, st.none() | WHO, st.integers(0, 7)),
+    "patience": st.builds(Patience, WHO),
+    "loss": st.builds(Loss, WHO, PROFILES),
+    "visit": st.builds(Visit, PROFILES),
+}
+KINDS = st.sampled_from(
+    [*["words"] * 8, *["arrival"] * 6, *["rush"] * 3, "parting", "anything", "loss", "visit", "patience"]
+)
+MOVE: st.SearchStrategy[Move] = KINDS.flatmap(lambda kind: MOVES[kind])
+"""Something is said, or something that is under way arrives: as a number, the head of that queue."""
+CROWDS = st.tuples(st.lists(PROFILES, min_size=3, max_size=PEOPLE), st.sampled_from([100, 3]))
+"""Who is there, and how much may wait for each."""
+ENDS = [LinkLost(), ClosingForced(CloseCode.SHUTDOWN), ClosingForced(CloseCode.NO_PONG)]
+
+
+def may_say(client: Client, said: ClientMessage | Misunderstood | Overheated) -> bool:
+    """An old client's later words are misunderstood before they become messages."""
+    return not (client.is_old and isinstance(said, Next | Ping | Status))
+
+
+class Crowd:
+    """The people of a world, and what they do."""
+
+    def __init__(self, profiles: list[Profile], inbox_capacity: int) -> None:
+        self.world = World(inbox_capacity)
+        self._tags = 0
+        for profile in profiles:
+            self.world.arrive(profile).words.append(Join())
+
+    def somebody(self, who: int) -> Client:
+        clients = self.world.attached or list(self.world.clients.values())
+        return clients[who % len(clients)]
+
+    def partner(self, who: int) -> Client:
+        """Somebody in a pairing, or else anybody."""
+        paired = [client for client in self.world.clients.values() if client.pairing]
+        return paired[who % len(paired)] if paired else self.somebody(who)
+
+    def talk(self, moves: list[Move]) -> None:
+        """Those in a pairing talk and part, others say something, and some of it arrives."""
+        for move in moves:
+            match move:
+                case Words(who):
+                    speaker = self.partner(who)
+                    self._tags += 1
+                    speaker.words.append(move.to_partner(speaker, self._tags))
+                case Saying(who, what):
+                    speaker = self.partner(who)
+                    speaker.words.extend(said for said in what if may_say(speaker, said))
+                case Rush(deaf, stride):
+                    self.world.settle(None if deaf is None else self.partner(deaf), stride)
+                case Patience(who):
+                    self.lose_patience(who)
+                case Loss(who, profile):
+                    self.world.take_turn(self.somebody(who), LinkLost())
+                    self.world.arrive(profile).words.append(Join())
+                case Visit(profile):
+                    visitor = self.world.arrive(profile)
+                    visitor.words.append(Join())
+                    self.world.read_words(visitor)
+                    self.world.take_turn(visitor, LinkLost())
+                case number:
+                    if ways := self.world.ways():
+                        ways[number % len(ways)]()
+
+    def lose_patience(self, who: int) -> None:
+        """Time passes until one deadline has; others who should hear of theirs do so later."""
+        impatient = [client for client in self.world.attached if client.deadline is not None]
+        if impatient:
+            client = impatient[who % len(impatient)]
+            self.world.now = max(self.world.now, client.deadline)
+            due = client.deadline
+            self.world.take_turn(client, DeadlinePassed(self.world.now))
+            assert client.deadline != due, "or its driver would turn round and round"
+
+    def be_quiet(self) -> None:
+        """Let everything arrive, and see that it is as it should be."""
+        self.world.settle()
+        self.let_old_pages_settle()
+        self.world.settle()
+        self.world.check_quiet()
+
+    def let_old_pages_settle(self) -> None:
+        """What is kept from those who might be about to offer is theirs after a while."""
+        for client in self.world.attached:
+            state = client.session.state
+            if isinstance(state, Paired) and state.settling is not None:
+                self.world.now = max(self.world.now, state.settling.until)
+                self.world.take_turn(client, DeadlinePassed(self.world.now))
+
+    def go(self) -> None:
+        """Everybody is gone at once, and nothing is left."""
+        for client in self.world.attached:
+            self.world.advance(client, LinkLost())
+        self.be_quiet()
+        assert not self.world.attached
+        assert len(self.world.pool) == 0
+        assert self.world.waiters == {}
+        assert self.world.pool.next_relaxation() is None
+
+
+class AnyWorld(RuleBasedStateMachine):
+    crowd: Crowd
+
+    @property
+    def world(self) -> World:
+        return self.crowd.world
+
+    @initialize(crowd=CROWDS, meet=st.booleans())
+    def people_come(self, crowd: tuple[list[Profile], int], meet: bool) -> None:
+        self.crowd = Crowd(*crowd)
+        if meet:
+            self.world.settle()
+
+    @precondition(lambda self: len(self.world.attached) < PEOPLE)
+    @rule(profile=PROFILES, wishes=st.none() | WISHES)
+    def arrive(self, profile: Profile, wishes: Join | None) -> None:
+        client = self.world.arrive(profile)
+        if wishes is not None:
+            client.words.append(wishes)
+
+    @precondition(lambda self: self.world.attached)
+    @rule(wishes=st.just(Join()) | WISHES, meet=st.booleans())
+    def all_join(self, wishes: Join, meet: bool) -> None:
+        for client in self.world.attached:
+            client.words.append(wishes)
+        if meet:
+            self.world.settle()
+
+    @precondition(lambda self: self.world.attached)
+    @rule(moves=st.lists(MOVE, min_size=5, max_size=30))
+    def people_talk(self, moves: list[Move]) -> None:
+        self.crowd.talk(moves)
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 10.0, 30.0]), notices=st.booleans())
+    def time_passes(self, seconds: float, notices: bool) -> None:
+        self.world.now += seconds
+        if notices:
+            self.world.relax()
+
+    @rule(who=WHO)
+    def a_deadline_passes(self, who: int) -> None:
+        self.crowd.lose_patience(who)
+
+    @precondition(lambda self: self.world.attached)
+    @rule(who=WHO, end=st.sampled_from(ENDS))
+    def somebody_is_lost(self, who: int, end: LinkLost | ClosingForced) -> None:
+        self.world.take_turn(self.crowd.somebody(who), end)
+
+    @rule()
+    def all_is_quiet(self) -> None:
+        self.crowd.be_quiet()
+
+    @invariant()
+    def pairings_are_those_that_were_made(self) -> None:
+        for client in self.world.attached:
+            if client.pairing is not None:
+                _own, partner = self.world.seats(self.world.pairs[client.pairing.room], client)
+                assert client.pairing.partner == partner.client != client.id
+
+    @invariant()
+    def a_deadline_is_the_states(self) -> None:
+        for client in self.world.clients.values():
+            match client.session.state:
+                case Connected(speak_by):
+                    assert client.deadline == speak_by
+                case Paired() as paired:
+                    assert client.deadline == paired.deadline
+                case Waiting() | Negotiating() | Closed():
+                    assert client.deadline is None
+
+    def teardown(self) -> None:
+        if hasattr(self, "crowd"):
+            self.crowd.go()
+
+
+AnyWorld.TestCase.settings = settings(stateful_step_count=60)
+TestAnyWorld = AnyWorld.TestCase
+
+
+@settings(max_examples=4 * settings().max_examples)
+@given(CROWDS, st.lists(MOVE, min_size=30, max_size=120))
+def test_a_long_talk(crowd: tuple[list[Profile], int], moves: list[Move]) -> None:
+    """Fewer kinds of trouble than above, but deeper in it: far more is said, crosses, and comes too late."""
+    people = Crowd(*crowd)
+    people.world.settle()
+    people.talk(moves)
+    people.be_quiet()
+    people.go()

@@ -1,0 +1,43 @@
+"""Who may be paired with whom, straight from `policy/matching.py`'s first lines: a list, read from end to end."""
+
+import attrs
+
+from curhat_trio.protocol.effects import Ticket
+
+
+@attrs.frozen
+class Waiter:
+    ticket: Ticket
+    since: float
+
+    def is_easy(self, now: float, relax_after: float) -> bool:
+        """Whether anybody will do who is as easy."""
+        return self.ticket.room is not None or not self.ticket.topics or now >= self.since + relax_after
+
+
+def are_compatible(one: Waiter, other: Waiter, now: float, relax_after: float) -> bool:
+    if one.ticket.room != other.ticket.room:
+        return False
+    if one.ticket.topics & other.ticket.topics:
+        return True
+    return one.is_easy(now, relax_after) and other.is_easy(now, relax_after)
+
+
+def prefer(newcomer: Ticket, choices: list[Waiter]) -> Waiter | None:
+    """The best of those who would do, given from the longest waiting to the newest."""
+    best = None
+    for choice in choices:
+        if best is None or _is_better(newcomer, choice.ticket, best.ticket):
+            best = choice
+    return best
+
+
+def _is_better(newcomer: Ticket, choice: Ticket, best: Ticket) -> bool:
+    met, best_met = _met_last(newcomer, choice), _met_last(newcomer, best)
+    if met != best_met:
+        return best_met
+    return len(newcomer.topics & choice.topics) > len(newcomer.topics & best.topics)
+
+
+def _met_last(one: Ticket, other: Ticket) -> bool:
+    return one.avoid == other.client or other.avoid == one.client
