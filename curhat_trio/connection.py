@@ -6,7 +6,7 @@ whatever arrived together is decided and answered together; what must wait (for 
 
 import math
 import secrets
-from collections.abc import Iterable
+from collections import deque
 from contextlib import suppress
 
 import attrs
@@ -103,6 +103,8 @@ class Driver:
             TokenBucket(settings.messages_per_second, settings.message_burst),
             TokenBucket(settings.bytes_per_second, settings.byte_burst),
         )
+        self._unread: deque[Event | Heard] = deque()
+        """What was taken from the inbox and is not stepped through yet."""
         self._deadline = math.inf
         self._seq = 0
         self._frames: list[bytes] = []
@@ -116,7 +118,7 @@ class Driver:
             await self._drive()
         except Exception:
             _log.exception("bug", state=state_name(self._session))
-            self._advance([ClosingForced(CloseCode.INTERNAL)])
+            self._advance(ClosingForced(CloseCode.INTERNAL))
         finally:
             self._detach()
             with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
@@ -128,14 +130,15 @@ class Driver:
         return isinstance(self._session.state, Closed)
 
     async def _drive(self) -> None:
-        self._advance([LinkOpened(trio.current_time())])
+        self._advance(LinkOpened(trio.current_time()))
         self._link.start(self._inbox)
         if self._environment.draining.is_set():
-            self._advance([ClosingForced(CloseCode.SHUTDOWN)])
+            self._advance(ClosingForced(CloseCode.SHUTDOWN))
         while not self._closed:
-            self._advance(await self._next_events())
+            await self._wait()
+            self._read()
             if self._inbox.overflowed:
-                self._advance([ClosingForced(CloseCode.SLOW_CONSUMER)])
+                self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
             await self._make_requests()
 
     def _attach(self) -> None:
@@ -146,9 +149,9 @@ class Driver:
     def _detach(self) -> None:
         """End the session if nothing else has, and answer what it can no longer read. Never awaits."""
         self._rendezvous.detach(self._session.client)
-        unread = self._inbox.close()
-        self._advance([LinkLost()])
-        self._advance(self._events(unread))
+        self._advance(LinkLost())
+        self._unread += self._inbox.close()
+        self._read()
         self._metrics.leave_state(self._session)
         if self._close_code is None:
             _log.debug("session_closed", by="client")
@@ -157,19 +160,24 @@ class Driver:
 
     # ------------------------------------------------------------ events
 
-    async def _next_events(self) -> Iterable[Event]:
+    async def _wait(self) -> None:
         """Wait for the inbox or the deadline, whichever is first."""
-        with trio.move_on_at(self._deadline):
-            return self._events(await self._inbox.receive())
-        return [DeadlinePassed(trio.current_time())]
+        with trio.move_on_at(self._deadline) as scope:
+            self._unread += await self._inbox.receive()
+        if scope.cancelled_caught:
+            self._unread.append(DeadlinePassed(trio.current_time()))
 
-    def _events(self, batch: list[Event | Heard]) -> Iterable[Event]:
-        for item in batch:
+    def _read(self) -> None:
+        """Step through all that is there. What there is to say then goes to the link together."""
+        while self._unread:
+            item = self._unread.popleft()
             if isinstance(item, Heard):
                 item.taken.set()
-                yield from map(self._understand, item.texts)
+                for text in item.texts:
+                    self._step(self._understand(text))
             else:
-                yield item
+                self._step(item)
+        self._flush()
 
     def _understand(self, text: str) -> Event:
         now = trio.current_time()
@@ -184,18 +192,23 @@ class Driver:
 
     # ------------------------------------------------------------ effects
 
-    def _advance(self, events: Iterable[Event]) -> None:
-        """Step through events and perform their effects; what there is to say goes to the link together."""
-        for event in events:
-            before = self._session
-            self._session, effects = step(before, event)
-            if type(self._session.state) is not type(before.state):
-                self._note_transition(before, event)
-            for effect in effects:
-                self._perform(effect)
+    def _advance(self, event: Event) -> None:
+        """Step through one event of the driver's own."""
+        self._step(event)
+        self._flush()
+
+    def _step(self, event: Event) -> None:
+        before = self._session
+        self._session, effects = step(before, event)
+        if type(self._session.state) is not type(before.state):
+            self._note_transition(before, event)
+        for effect in effects:
+            self._perform(effect)
+
+    def _flush(self) -> None:
         frames, self._frames = self._frames, []
         if frames and not self._link.send(frames) and not self._closed:
-            self._advance([ClosingForced(CloseCode.SLOW_CONSUMER)])
+            self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
 
     def _note_transition(self, before: Session, event: Event) -> None:
         self._metrics.leave_state(before)
