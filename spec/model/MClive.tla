@@ -1,0 +1,9 @@
+---- MODULE MClive ----
+(* Signaling: what must come about in the end, asked of particular clients. *)
+EXTENDS Signaling
+CONSTANTS a, b
+WaitersMeetAB == WaitersMeet(a, b)
+LostIsFreedA == LostIsFreed(a)
+AbandonedIsToldA == AbandonedIsTold(a)
+OverflowClosesA == OverflowCloses(a)
+====

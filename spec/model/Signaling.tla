@@ -1,0 +1,464 @@
+------------------------------ MODULE Signaling ------------------------------
+(* The server of curhat.v1: sessions, the pool, and everything that is in flight between them.                     *)
+(*                                                                                                                 *)
+(* How to read this if you know the protocol but not TLA+                                                          *)
+(*   A state is a value for each VARIABLE. An action such as Take(c) says when a step may be taken and, with x',   *)
+(*   what each variable is afterwards. `Next` is "any action may happen", so TLC, the checker, goes through every  *)
+(*   order of events there is. An invariant is a sentence that must be true in every state that can be reached.    *)
+(*   <<a, b>> is a sequence, [f |-> v] a record, [x EXCEPT ![c] = v] is x with x[c] replaced, /\ and, \/ or, ~     *)
+(*   not, # unequal, @ the old value. `CASE p -> v [] q -> w` takes the first that holds (they exclude each other).*)
+(*                                                                                                                 *)
+(* Names are the code's: React is `step` in protocol/session.py, SayOffer and HearOffer are in signaling.py,       *)
+(* Introduce in matchmaker.py, Tell in relay.py and backends/memory.py, Detach in connection.py.                   *)
+(* One action is what the code does between two awaits, or less: then the model allows more orders than the code.  *)
+(*                                                                                                                 *)
+(* The client says anything at any time (Say). So nothing would be gained by a queue from the client, and a queue  *)
+(* to it is read by `ear`, which checks what the client is told. Clients.tla adds both queues, for clients that    *)
+(* follow the protocol. README.md tells what else is left out.                                                     *)
+EXTENDS Naturals, Sequences, FiniteSets
+
+CONSTANTS
+    Clients,    \* who may connect; each once
+    None,       \* nobody, no room
+    Joins,      \* how many waits each client may begin; wait number k of client c is <<c, k>>, and never used again
+    AllJoins,   \* ... and how many all clients together
+    InboxCap,   \* how many events fit into a session's inbox
+    Wishes,     \* what a join may ask for: "any" partner, a "music" lover (a topic), the named room "den"
+    Kinds,      \* what may be said to a partner: "offer", "answer", "chat" (candidates travel as chat does)
+    Mistake     \* "none", or the name of a mistake to make (run.py lists them)
+
+VARIABLES
+    session,    \* of each client: state, room (the ticket while waiting), partner, view of the negotiation
+    joins,      \* of each client: how many waits it has begun
+    asked,      \* of each client: Enter and Withdraw on their way to the matchmaker, in order
+    pool,       \* the tickets that wait, the longest first
+    inbox,      \* of each client: what matchmaker and partner have told its session and it has not read yet
+    door,       \* of each inbox: "open"; "overflowed": something did not fit, the session has to close; "detached"
+    ear         \* of each client: what it has been told, as far as the next message is judged by it
+
+vars == <<session, joins, asked, pool, inbox, door, ear>>
+
+---------------------------------------------------------------------------
+(* What there is *)
+
+Connected == [st |-> "connected", room |-> None, wish |-> None, partner |-> None,
+              polite |-> FALSE, view |-> "stable", described |-> FALSE]
+Closed == [Connected EXCEPT !.st = "closed"]
+Waiting(id, wish) == [Connected EXCEPT !.st = "waiting", !.room = id, !.wish = wish]
+
+Live(s) == s.st \in {"paired", "negotiating"}
+IsClosed(c) == session[c].st = "closed"
+IsWaiting(c) == session[c].st = "waiting"
+Owner(room) == room[1]   \* a room has the id of the longer wait; its client is the offerer
+
+Ticket(id, wish) == [id |-> id, wish |-> wish, easy |-> wish # "music"]   \* easy: takes anybody of its room
+Enter(id, wish) == [t |-> "Enter", id |-> id, wish |-> wish]
+Withdraw(id) == [t |-> "Withdraw", id |-> id]
+
+Matched(ticket, room, partner, offerer) ==
+    [t |-> "Matched", ticket |-> ticket, room |-> room, partner |-> partner, offerer |-> offerer]
+PeerSaid(room, from, kind) == [t |-> "PeerSaid", room |-> room, from |-> from, kind |-> kind]
+PeerLeft(room) == [t |-> "PeerLeft", room |-> room]
+
+Init ==
+    /\ session = [c \in Clients |-> Connected]
+    /\ joins = [c \in Clients |-> 0]
+    /\ asked = [c \in Clients |-> <<>>]
+    /\ pool = <<>>
+    /\ inbox = [c \in Clients |-> <<>>]
+    /\ door = [c \in Clients |-> "open"]
+    /\ ear = [c \in Clients |-> <<"idle", None>>]
+
+---------------------------------------------------------------------------
+(* session.py: one client, one event -> the new session, and what is to be done.                                   *)
+(* says: to the client; tells: to the partner's inbox (none or one); asks: of the matchmaker (none or one)         *)
+
+Step(s, says, tells, asks) == [s |-> s, says |-> says, tells |-> tells, asks |-> asks]
+Nothing(s) == Step(s, <<>>, <<>>, <<>>)          \* ignored, or answered with an error: nothing changes
+Refuse(s, what) == Step(s, <<[t |-> "error", ref |-> what]>>, <<>>, <<>>)
+
+Ready(room) == [t |-> "ready", room |-> room]
+Joined(room) == [t |-> "join", room |-> room]
+Left(room, from) == [t |-> "leave", room |-> room, from |-> from]
+Relayed(said) == [t |-> "said", room |-> said.room, from |-> said.from, kind |-> said.kind]
+To(partner, event) == <<[to |-> partner, event |-> event]>>
+
+(* the client says *)
+
+Join(s, fresh, wish) == Step(Waiting(fresh, wish), <<Ready(fresh)>>, <<>>, <<Enter(fresh, wish)>>)
+
+LeaveWait(c, s) ==
+    Step(Connected, <<Left(s.room, c)>>, <<>>, IF Mistake = "lazy_pool" THEN <<>> ELSE <<Withdraw(s.room)>>)
+
+WalkAway(c, s) ==
+    Step(Connected, IF Mistake = "no_echo" THEN <<>> ELSE <<Left(s.room, c)>>, To(s.partner, PeerLeft(s.room)), <<>>)
+
+NextOne(c, s, fresh) ==
+    LET id == IF Mistake = "ticket_reused" THEN s.room ELSE fresh
+        left == WalkAway(c, s)
+        wait == Join(Connected, id, s.wish)
+    IN Step(wait.s, left.says \o wait.says, left.tells, wait.asks)
+
+SayOffer(c, s) ==
+    LET allowed ==
+          CASE s.view = "local" -> FALSE                       \* one's own offer is pending
+            [] s.view = "remote" -> ~s.polite                  \* they cross: the impolite one's survives
+            [] s.view = "stable" -> ~s.polite \/ s.described \/ Mistake = "answerer_first"
+    IN IF allowed
+       THEN Step([s EXCEPT !.view = "local", !.st = "negotiating"],
+                 <<>>, To(s.partner, PeerSaid(s.room, c, "offer")), <<>>)
+       ELSE Refuse(s, "offer")   \* in "remote" the code drops it in silence: the same to everybody else
+
+SayAnswer(c, s) ==
+    IF s.view = "remote"
+    THEN Step([s EXCEPT !.view = "stable", !.described = TRUE],
+              <<>>, To(s.partner, PeerSaid(s.room, c, "answer")), <<>>)
+    ELSE Refuse(s, "answer")
+
+SayChat(c, s) == Step(s, <<>>, To(s.partner, PeerSaid(s.room, c, "chat")), <<>>)
+
+(* the others say *)
+
+Decline(s, m) == IF Mistake = "no_decline" THEN Nothing(s) ELSE Step(s, <<>>, To(m.partner, PeerLeft(m.room)), <<>>)
+
+Pair(s, m) ==
+    IF m.ticket # s.room /\ Mistake # "old_ticket" THEN Decline(s, m)
+    ELSE Step([st |-> "paired", room |-> m.room, wish |-> s.wish, partner |-> m.partner,
+               polite |-> ~m.offerer, view |-> "stable", described |-> FALSE],
+              (IF m.room # m.ticket THEN <<Ready(m.room)>> ELSE <<>>) \o <<Joined(m.room)>>, <<>>, <<>>)
+
+HearOffer(s, m) ==
+    LET dropped == \/ s.view = "local" /\ ~s.polite /\ Mistake # "impolite_yields"
+                   \/ s.view = "local" /\ s.polite /\ Mistake = "polite_insists"
+                   \/ s.view = "remote"
+    IN IF dropped THEN Nothing(s)
+       ELSE Step([s EXCEPT !.view = "remote", !.st = "negotiating"], <<Relayed(m)>>, <<>>, <<>>)
+
+HearAnswer(s, m) ==
+    IF s.view # "local" THEN Nothing(s)
+    ELSE Step([s EXCEPT !.view = "stable", !.described = TRUE], <<Relayed(m)>>, <<>>, <<>>)
+
+Hear(s, m) ==
+    CASE m.room # s.room /\ Mistake # "said_anywhere" -> Nothing(s)   \* said in an earlier pairing
+      [] OTHER -> CASE m.kind = "offer" -> HearOffer(s, m)
+                    [] m.kind = "answer" -> HearAnswer(s, m)
+                    [] m.kind = "chat" -> Step(s, <<Relayed(m)>>, <<>>, <<>>)
+
+LosePartner(s, m, fresh) ==
+    LET told == <<Left(s.room, s.partner)>> IN
+    CASE m.room # s.room /\ Mistake # "left_anywhere" -> Nothing(s)   \* an earlier pairing's end
+      [] OTHER -> CASE Mistake = "survivor_stays" -> Nothing(s)
+                    [] Mistake = "requeued" -> Step(Waiting(fresh, s.wish), told \o <<Ready(fresh)>>, <<>>,
+                                                    <<Enter(fresh, s.wish)>>)
+                    [] OTHER -> Step(Connected, told, <<>>, <<>>)
+
+GiveUpNegotiation(s) ==
+    Step(Connected, <<Left(s.room, s.partner)>>,
+         IF Mistake = "timeout_untold" THEN <<>> ELSE To(s.partner, PeerLeft(s.room)), <<>>)
+
+Abandon(s) ==   \* the socket is lost, or has to be closed; in a shutdown the client hears `leave` on the way out
+    Step(Closed, <<>>,
+         IF Live(s) /\ Mistake # "lost_untold" THEN To(s.partner, PeerLeft(s.room)) ELSE <<>>,
+         IF s.st = "waiting" /\ Mistake # "lost_not_withdrawn" THEN <<Withdraw(s.room)>> ELSE <<>>)
+
+(* the table; whoever is not in it gets `error wrong_state` (a message) or is ignored (any other event) *)
+React(c, s, e, fresh, mayJoin) ==
+    CASE e.t = "join" /\ s.st = "connected" /\ mayJoin -> Join(s, fresh, e.wish)
+      [] e.t = "leave" /\ s.st = "waiting" -> LeaveWait(c, s)
+      [] e.t = "leave" /\ Live(s) -> WalkAway(c, s)
+      [] e.t = "next" /\ Live(s) /\ mayJoin -> NextOne(c, s, fresh)
+      [] e.t = "offer" /\ Live(s) -> SayOffer(c, s)
+      [] e.t = "answer" /\ Live(s) -> SayAnswer(c, s)
+      [] e.t = "chat" /\ Live(s) -> SayChat(c, s)
+      [] e.t \in {"join", "leave", "next", "offer", "answer", "chat"}
+            /\ ~(e.t = "join" /\ s.st = "connected" /\ mayJoin) /\ ~(e.t = "leave" /\ (s.st = "waiting" \/ Live(s)))
+            /\ ~(e.t = "next" /\ Live(s) /\ mayJoin) /\ ~(e.t \in {"offer", "answer", "chat"} /\ Live(s))
+            -> Refuse(s, e.t)
+      [] e.t = "Matched" /\ s.st = "waiting" -> Pair(s, e)
+      [] e.t = "Matched" /\ s.st # "waiting" -> Decline(s, e)
+      [] e.t = "PeerSaid" /\ Live(s) -> Hear(s, e)
+      [] e.t = "PeerLeft" /\ Live(s) -> LosePartner(s, e, fresh)
+      [] e.t = "PeerLeft" /\ s.st = "connected" /\ Mistake = "left_twice" ->
+            Step(s, <<Left(e.room, None)>>, <<>>, <<>>)
+      [] e.t = "DeadlinePassed" /\ s.st = "paired" -> GiveUpNegotiation(s)
+      [] e.t = "LinkLost" /\ s.st # "closed" -> Abandon(s)
+      [] OTHER -> Nothing(s)
+
+---------------------------------------------------------------------------
+(* What the client is told, judged as it goes: ready before join, one leave for each join, nothing relayed but in  *)
+(* between, and no wait that was not asked for. <<"bad", why>> is for the invariant `ToldInOrder` to find.         *)
+
+Judge(e, m, wished) ==
+    CASE e[1] = "bad" \/ m.t = "error" -> e
+      [] e[1] # "bad" /\ m.t = "ready" ->
+            IF e[1] = "ready" \/ (e[1] = "idle" /\ wished) THEN <<"ready", m.room>> ELSE <<"bad", "ready, unasked">>
+      [] e[1] # "bad" /\ m.t = "join" ->
+            IF e = <<"ready", m.room>> THEN <<"in", m.room>> ELSE <<"bad", "join without its ready">>
+      [] e[1] # "bad" /\ m.t = "said" ->
+            IF e = <<"in", m.room>> THEN e ELSE <<"bad", "relayed outside its pairing">>
+      [] e[1] # "bad" /\ m.t = "leave" ->
+            IF e \in {<<"in", m.room>>, <<"ready", m.room>>} THEN <<"idle", None>> ELSE <<"bad", "leave, once more">>
+
+RECURSIVE Listen(_, _, _)
+Listen(e, says, wished) == IF says = <<>> THEN e ELSE Listen(Judge(e, Head(says), wished), Tail(says), wished)
+
+---------------------------------------------------------------------------
+(* relay.py, backends/memory.py: hand an event over without waiting *)
+
+Reaches(boxes, doors, to) == doors[to] = "open" /\ Len(boxes[to]) < InboxCap
+Tell(boxes, doors, to, event) ==
+    CASE Reaches(boxes, doors, to) -> [inbox |-> [boxes EXCEPT ![to] = Append(@, event)], door |-> doors]
+      [] doors[to] = "open" /\ ~Reaches(boxes, doors, to) /\ Mistake # "overflow_ignored" ->
+            [inbox |-> boxes, door |-> [doors EXCEPT ![to] = "overflowed"]]
+      [] OTHER -> [inbox |-> boxes, door |-> doors]
+
+(* connection.py: the driver steps its session and performs the effects *)
+
+RECURSIVE Sum(_, _)
+Sum(f, set) == IF set = {} THEN 0 ELSE LET x == CHOOSE x \in set : TRUE IN f[x] + Sum(f, set \ {x})
+MayJoin(c) == joins[c] < Joins /\ Sum(joins, Clients) < AllJoins
+Reaction(c, e) == React(c, session[c], e, <<c, joins[c] + 1>>, MayJoin(c))
+
+Handle(c, e, boxes, doors) ==
+    LET step == Reaction(c, e)
+        told == IF step.tells = <<>> THEN [inbox |-> boxes, door |-> doors]
+                ELSE Tell(boxes, doors, step.tells[1].to, step.tells[1].event)
+        enters == step.asks # <<>> /\ step.asks[1].t = "Enter"
+        heard == Listen(ear[c], step.says, e.t \in {"join", "next"})
+    IN /\ session' = [session EXCEPT ![c] = step.s]
+       /\ asked' = [asked EXCEPT ![c] = @ \o step.asks]
+       /\ joins' = [joins EXCEPT ![c] = IF enters /\ step.asks[1].id = <<c, @ + 1>> THEN @ + 1 ELSE @]
+       /\ inbox' = told.inbox
+       /\ door' = told.door
+       /\ ear' = [ear EXCEPT ![c] = IF step.s.st = "closed" /\ heard[1] # "bad" THEN <<"gone", None>> ELSE heard]
+       /\ UNCHANGED pool
+
+Say(c, e) == ~IsClosed(c) /\ Handle(c, e, inbox, door)   \* the client says something, allowed or not
+SayJoin(c) == \E wish \in Wishes : Say(c, [t |-> "join", wish |-> wish])
+SayLeave(c) == Say(c, [t |-> "leave"])
+SayNext(c) == Say(c, [t |-> "next"])
+SaySomething(c) == \E kind \in Kinds : Say(c, [t |-> kind])
+
+Take(c) ==   \* the session reads its inbox; a closed one too, until it is detached (a match must be answered)
+    /\ inbox[c] # <<>>
+    /\ Handle(c, Head(inbox[c]), [inbox EXCEPT ![c] = Tail(@)], door)
+
+Timeout(c) == session[c].st = "paired" /\ Handle(c, [t |-> "DeadlinePassed"], inbox, door)
+
+Lose(c) ==   \* the socket is lost or has to be closed, for whatever reason, at any time
+    /\ ~IsClosed(c)
+    /\ Handle(c, [t |-> "LinkLost"], inbox, [door EXCEPT ![c] = "open"])
+
+LoseOverflowed(c) == door[c] = "overflowed" /\ Lose(c)   \* ... and this must happen in the end
+
+Detach(c) ==   \* nobody can reach the session any more; what it had not read is answered
+    /\ IsClosed(c) /\ door[c] # "detached"
+    /\ inbox[c] = <<>> \/ Mistake = "unread_forgotten"
+    /\ door' = [door EXCEPT ![c] = "detached"]
+    /\ inbox' = [inbox EXCEPT ![c] = <<>>]
+    /\ UNCHANGED <<session, joins, asked, pool, ear>>
+
+---------------------------------------------------------------------------
+(* matchmaker.py and policy/matching.py *)
+
+Fits(x, y) ==   \* both in the named room or both not; both take anybody, or they share the topic
+    /\ (x.wish = "den") = (y.wish = "den") \/ Mistake = "rooms_mixed"
+    /\ (x.easy /\ y.easy) \/ x.wish = y.wish
+Fitting(ticket, others) == {i \in 1..Len(others) : Fits(ticket, others[i])}
+Without(tickets, i) == SubSeq(tickets, 1, i - 1) \o SubSeq(tickets, i + 1, Len(tickets))
+First(indexes) == CHOOSE i \in indexes : \A j \in indexes : i <= j
+
+Introduce(first, second) ==   \* tell both in one step; if one can't be reached, tell the other that it is over
+    LET a == Owner(first.id)
+        b == Owner(second.id)
+        room == first.id
+        one == Tell(inbox, door, a, Matched(first.id, room, b, Mistake # "newcomer_offers"))
+        reachedA == Reaches(inbox, door, a)
+        two == Tell(one.inbox, one.door, b, Matched(second.id, room, a, Mistake \in {"both_offer", "newcomer_offers"}))
+        reachedB == Reaches(one.inbox, one.door, b)
+        three == CASE Mistake = "introduced_half" -> two
+                   [] Mistake # "introduced_half" /\ reachedA /\ ~reachedB -> Tell(two.inbox, two.door, a, PeerLeft(room))
+                   [] Mistake # "introduced_half" /\ ~reachedA /\ reachedB -> Tell(two.inbox, two.door, b, PeerLeft(room))
+                   [] OTHER -> two
+    IN inbox' = three.inbox /\ door' = three.door
+
+PairOrKeep(ticket, others, keep) ==   \* others: the pool without the ticket; keep: the pool with it
+    LET found == Fitting(ticket, others)
+        i == First(found)
+    IN IF found = {}
+       THEN pool' = keep /\ UNCHANGED <<inbox, door>>
+       ELSE /\ pool' = IF Mistake = "pair_kept" THEN others ELSE Without(others, i)
+            /\ Introduce(others[i], ticket)
+
+Serve(c) ==   \* the matchmaker takes one request
+    /\ asked[c] # <<>>
+    /\ asked' = [asked EXCEPT ![c] = Tail(@)]
+    /\ LET request == Head(asked[c]) IN
+       CASE request.t = "Enter" ->
+              LET ticket == Ticket(request.id, request.wish) IN PairOrKeep(ticket, pool, Append(pool, ticket))
+         [] request.t = "Withdraw" ->
+              /\ pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.id)
+              /\ UNCHANGED <<inbox, door>>
+    /\ UNCHANGED <<session, joins, ear>>
+
+Relax ==   \* the longest choosy wait has waited long enough: now anybody of its room will do
+    LET choosy == {i \in 1..Len(pool) : ~pool[i].easy} IN
+    /\ choosy # {}
+    /\ LET i == First(choosy)
+           ticket == [pool[i] EXCEPT !.easy = TRUE]
+           others == Without(pool, i)
+           found == Fitting(ticket, others)
+           j == First(found)
+       IN IF found = {}
+          THEN pool' = [pool EXCEPT ![i] = ticket] /\ UNCHANGED <<inbox, door>>
+          ELSE /\ pool' = Without(others, j)
+               /\ IF j >= i THEN Introduce(ticket, others[j]) ELSE Introduce(others[j], ticket)
+    /\ UNCHANGED <<session, joins, asked, ear>>
+
+---------------------------------------------------------------------------
+
+Next == \/ Relax
+        \/ \E c \in Clients : \/ SayJoin(c) \/ SayLeave(c) \/ SayNext(c) \/ SaySomething(c)
+                              \/ Take(c) \/ Timeout(c) \/ Lose(c) \/ Detach(c) \/ Serve(c)
+
+(* What the server does not stop doing while there is something of it to do: it reads what it was told, serves      *)
+(* what it was asked, closes what it must. Clients are sure of nothing. Where Kinds = {} this is fairness enough:   *)
+(* each client begins but so many waits, so no run goes round for ever, and any order of the server's steps will do.*)
+ServerStep == \/ Mistake # "never_relaxed" /\ Relax
+              \/ \E c \in Clients : Take(c) \/ Detach(c) \/ LoseOverflowed(c) \/ (Mistake # "unfair" /\ Serve(c))
+Spec == Init /\ [][Next]_vars
+FairSpec == Spec /\ WF_vars(ServerStep)
+
+---------------------------------------------------------------------------
+(* Invariants. The numbers are those of the design's list. *)
+
+Rooms == Clients \X (1..Joins)
+InPool(id) == \E i \in 1..Len(pool) : pool[i].id = id
+IsAsked(c, t, id) == \E i \in 1..Len(asked[c]) : asked[c][i].t = t /\ asked[c][i].id = id
+Has(c, t, room) == \E i \in 1..Len(inbox[c]) : inbox[c][i].t = t /\ inbox[c][i].room = room
+HasMatch(c, ticket) == \E i \in 1..Len(inbox[c]) : inbox[c][i].t = "Matched" /\ inbox[c][i].ticket = ticket
+MustClose(c) == door[c] = "overflowed"
+Seat(c, room) == Live(session[c]) /\ session[c].room = room
+
+(* 1. Nobody is paired with itself. A room has two seats at most, and if both are taken, by each other's partners. *)
+Symmetric ==
+    \A c \in Clients : Live(session[c]) =>
+        LET p == session[c].partner  r == session[c].room IN
+        /\ p # c
+        /\ \A d \in Clients \ {c} : Seat(d, r) => d = p /\ session[d].partner = c
+
+(* 1, 3. Sessions, inboxes and senders that have to do with a room belong to the same two clients. *)
+TwoPerRoom ==
+    \A r \in Rooms :
+        Cardinality({c \in Clients :
+            \/ Seat(c, r)
+            \/ \E i \in 1..Len(inbox[c]) : inbox[c][i].room = r
+            \/ \E d \in Clients : Seat(d, r) /\ session[d].partner = c
+            \/ \E d \in Clients : \E i \in 1..Len(inbox[d]) :
+                  inbox[d][i].room = r /\ (\/ inbox[d][i].t = "Matched" /\ inbox[d][i].partner = c
+                                           \/ inbox[d][i].t = "PeerSaid" /\ inbox[d][i].from = c)}) <= 2
+
+(* 2. A ticket in the pool is its client's present wait, or is about to be withdrawn; nobody has two there. *)
+PoolOnlyWaiting ==
+    \A i \in 1..Len(pool) :
+        LET id == pool[i].id  c == Owner(id) IN
+        /\ (IsWaiting(c) /\ session[c].room = id) \/ IsAsked(c, "Withdraw", id)
+        /\ \A j \in 1..Len(pool) : i # j => Owner(pool[j].id) # c
+
+(* 2. Whoever waits is in the pool, or on the way into it or out of it: no wait is forgotten. *)
+WaitingIsKnown ==
+    \A c \in Clients : IsWaiting(c) =>
+        LET id == session[c].room IN InPool(id) \/ IsAsked(c, "Enter", id) \/ HasMatch(c, id) \/ MustClose(c)
+
+(* 2. Two who would fit never both stay. *)
+NoPairLeftWaiting == \A i, j \in 1..Len(pool) : i # j => ~Fits(pool[i], pool[j])
+
+(* 2. A named room pairs only with somebody who named the same one. *)
+NamedRoomsApart ==
+    \A c, d \in Clients : Live(session[c]) /\ Seat(d, session[c].room) =>
+        (session[c].wish = "den") = (session[d].wish = "den")
+
+(* 3, 4. What is in an inbox and will be accepted was said by the partner, in this pairing. *)
+OnlyFromPartner ==
+    \A c \in Clients : \A i \in 1..Len(inbox[c]) :
+        LET m == inbox[c][i] IN
+        m.t = "PeerSaid" /\ Live(session[c]) /\ m.room = session[c].room => m.from = session[c].partner
+
+(* 3, 4, 5. What each client is told makes sense (see Judge), and the server's state is what the client was told. *)
+ToldInOrder == \A c \in Clients : ear[c][1] # "bad"
+ToldTheState ==
+    \A c \in Clients : LET s == session[c] IN
+        ear[c] = CASE s.st = "connected" -> <<"idle", None>>
+                   [] s.st = "waiting" -> <<"ready", s.room>>
+                   [] Live(s) -> <<"in", s.room>>
+                   [] s.st = "closed" -> <<"gone", None>>
+
+(* 5. Nobody is stranded: if my partner is not in my room, it is on its way there, or the end is on its way to me. *)
+NotStranded ==
+    \A c \in Clients : Live(session[c]) =>
+        LET p == session[c].partner  r == session[c].room IN
+        Seat(p, r) \/ Has(p, "Matched", r) \/ Has(c, "PeerLeft", r) \/ MustClose(c)
+
+(* 6. When everybody is gone and all that was asked is served, nothing is left. *)
+Drained == \A c \in Clients : IsClosed(c) /\ door[c] = "detached" /\ asked[c] = <<>>
+NothingLeft == Drained => pool = <<>> /\ \A c \in Clients : inbox[c] = <<>>
+DetachedIsEmpty == \A c \in Clients : door[c] = "detached" => IsClosed(c) /\ inbox[c] = <<>>
+
+(* 8. The offerer is the owner of the room, so there is exactly one; both seats and both Matched agree on it. *)
+OneOfferer ==
+    \A c \in Clients :
+        /\ Live(session[c]) => session[c].polite = (Owner(session[c].room) # c)
+        /\ \A i \in 1..Len(inbox[c]) :
+              inbox[c][i].t = "Matched" => inbox[c][i].offerer = (Owner(inbox[c][i].room) = c)
+
+(* 8. The first offer is the offerer's. *)
+FirstOfferByOfferer ==
+    \A c \in Clients : Live(session[c]) /\ session[c].view = "local" => ~session[c].polite \/ session[c].described
+
+(* 8. When nothing is in flight between two seats, no offer is pending or exactly one is, and both know whose. *)
+Silent(c, r) == ~Has(c, "PeerSaid", r) /\ ~Has(c, "PeerLeft", r) /\ ~MustClose(c)
+ViewsAgree ==
+    \A c, d \in Clients :
+        (c # d /\ Live(session[c]) /\ Seat(d, session[c].room) /\ Silent(c, session[c].room) /\ Silent(d, session[c].room)) =>
+            {session[c].view, session[d].view} \in {{"stable"}, {"local", "remote"}}
+
+(* 8. An answer always finds the offer it answers, and an offer never meets one that the client has still to answer. *)
+SignalsFit ==
+    \A c \in Clients : inbox[c] # <<>> =>
+        LET m == Head(inbox[c])  s == session[c] IN
+        (m.t = "PeerSaid" /\ Live(s) /\ m.room = s.room) =>
+            /\ m.kind = "answer" => s.view = "local"
+            /\ m.kind = "offer" => s.view # "remote"
+
+TypeOK ==
+    /\ \A c \in Clients :
+          /\ session[c].st \in {"connected", "waiting", "paired", "negotiating", "closed"}
+          /\ session[c].view \in {"stable", "local", "remote"}
+          /\ (session[c].room = None) = (session[c].st \in {"connected", "closed"})
+          /\ (session[c].partner = None) = ~Live(session[c])
+          /\ session[c].view # "stable" => session[c].st = "negotiating"
+          /\ joins[c] \in 0..Joins
+          /\ Len(inbox[c]) <= InboxCap
+          /\ door[c] \in {"open", "overflowed", "detached"}
+
+---------------------------------------------------------------------------
+(* What must come about in the end. P ~> Q: whenever P, then Q now or later. MClive.tla asks it of a, b; all are   *)
+(* alike.                                                                                                          *)
+
+(* Two who name the same room, or none, do not both wait for ever. *)
+WaitersMeet(c, d) ==
+    (IsWaiting(c) /\ IsWaiting(d) /\ (session[c].wish = "den") = (session[d].wish = "den"))
+        ~> (~IsWaiting(c) \/ ~IsWaiting(d))
+
+(* A closed session frees everything. *)
+Freed(c) == IsClosed(c) /\ door[c] = "detached" /\ asked[c] = <<>> /\ \A k \in 1..Joins : ~InPool(<<c, k>>)
+LostIsFreed(c) == IsClosed(c) ~> Freed(c)
+
+(* Whoever sits in a room that the partner has left, or never comes to, is told so (or is closed). *)
+Abandoned(c) ==
+    LET p == session[c].partner  r == session[c].room IN Live(session[c]) /\ ~Seat(p, r) /\ ~Has(p, "Matched", r)
+AbandonedIsTold(c) == Abandoned(c) ~> ~Live(session[c]) \/ ~Abandoned(c)
+
+(* What did not fit into an inbox closes its session. *)
+OverflowCloses(c) == MustClose(c) ~> IsClosed(c)
+=============================================================================

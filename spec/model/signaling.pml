@@ -1,0 +1,149 @@
+/* Signaling.tla in Promela, with the same names: what must come about in the end, also while partners talk for ever.
+ *
+ * Differs from Signaling.tla in two things: requests go to the matchmaker through one shared bounded channel, and
+ * whoever has one to make waits for room there, as in backends/memory.py; and there are no wishes, so the pool holds
+ * one ticket at most. Rooms and tickets are numbers: wait k (from 1) of client c is c * JOINS + k; 0 is none.
+ *
+ *   spin -DN=3 -a signaling.pml && gcc -O2 -w -DNOREDUCE -DNFAIR=7 -o pan pan.c && ./pan -a -f -N meet -m1000000
+ */
+#ifndef N
+#define N 3
+#endif
+#ifndef JOINS
+#define JOINS 1
+#endif
+#ifndef INBOX
+#define INBOX 2
+#endif
+#ifndef REQUESTS
+#define REQUESTS 2
+#endif
+#define NONE N
+#define OWNER(room) ((room - 1) / JOINS)
+
+mtype:state = { connected, waiting, paired, negotiating, closed };
+mtype:door = { open, overflowed, detached };
+mtype:view = { stable, have_local, have_remote };
+mtype:event = { Enter, Withdraw, Matched, PeerLeft, offer, answer, chat };
+
+mtype:state st[N] = connected;
+mtype:door door[N] = open;
+mtype:view view[N] = stable;
+bool described[N];
+byte room[N];                                        /* the ticket, while waiting */
+byte partner[N] = NONE;
+byte joins[N];
+hidden byte idle;
+byte pool;                                           /* the one ticket that waits */
+chan requests = [REQUESTS] of { mtype:event, byte };
+chan inbox[N] = [INBOX] of { mtype:event, byte, byte, byte };   /* what, room, ticket, partner */
+
+#define LIVE(c) (st[c] == paired || st[c] == negotiating)
+#define POLITE(c) (OWNER(room[c]) != c)
+#define MAY_OFFER(c) (LIVE(c) && ((view[c] == have_remote && !POLITE(c)) || \
+                                  (view[c] == stable && (!POLITE(c) || described[c]))))
+
+#define REACHES(c) (door[c] == open && len(inbox[c]) < INBOX)
+#define ROOM_TO_ASK (len(requests) < REQUESTS)
+
+inline tell(to, tells, in_room, for_ticket, from) {
+  if
+  :: REACHES(to) -> inbox[to]!tells(in_room, for_ticket, from)
+  :: door[to] == open && len(inbox[to]) == INBOX -> door[to] = overflowed
+  :: else
+  fi
+}
+inline alone(c, now) { st[c] = now; room[c] = 0; partner[c] = NONE; view[c] = stable; described[c] = false }
+inline begin_wait(c) {
+  joins[c]++; alone(c, waiting); room[c] = c * JOINS + joins[c]; requests!Enter(room[c])
+}
+inline lose(c) {
+  if
+  :: st[c] == waiting -> requests!Withdraw(room[c])
+  :: LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE)
+  :: else
+  fi;
+  alone(c, closed); door[c] = open
+}
+
+/* A client says what it likes, or nothing; its socket may be lost. Refused messages change nothing: left out. */
+proctype Client(byte c) {
+end:
+  do
+  :: d_step { st[c] == connected && joins[c] < JOINS && ROOM_TO_ASK -> begin_wait(c) }
+  :: d_step { st[c] == waiting && ROOM_TO_ASK -> requests!Withdraw(room[c]); alone(c, connected) }
+  :: d_step { LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE); alone(c, connected) }   /* leave, timeout */
+  :: d_step { LIVE(c) && joins[c] < JOINS && ROOM_TO_ASK ->
+       tell(partner[c], PeerLeft, room[c], 0, NONE); begin_wait(c) }
+  :: d_step { MAY_OFFER(c) ->
+       view[c] = have_local; st[c] = negotiating; tell(partner[c], offer, room[c], 0, c) }
+  :: d_step { LIVE(c) && view[c] == have_remote ->
+       view[c] = stable; described[c] = true; tell(partner[c], answer, room[c], 0, c) }
+  :: d_step { st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
+  :: idle = 0   /* or it does nothing: fairness must not make it speak */
+  od
+}
+
+/* The session reads its inbox; when it is closed it answers the matches that it had not read, and is detached. */
+proctype Session(byte c) {
+  mtype:event what; byte r, ticket, who;
+end:
+  do
+  :: d_step { len(inbox[c]) > 0 -> inbox[c]?what(r, ticket, who);
+       if
+       :: what == Matched && st[c] == waiting && room[c] == ticket -> st[c] = paired; room[c] = r; partner[c] = who
+       :: what == Matched && !(st[c] == waiting && room[c] == ticket) ->
+#ifndef NO_DECLINE   /* a mistake: `told` must fail */
+            tell(who, PeerLeft, r, 0, NONE)
+#else
+            skip
+#endif
+       :: what == PeerLeft && LIVE(c) && room[c] == r -> alone(c, connected)
+       :: what == offer && LIVE(c) && room[c] == r && !(view[c] == have_local && !POLITE(c)) ->
+            assert(view[c] != have_remote && who == partner[c]); view[c] = have_remote; st[c] = negotiating
+       :: what == answer && LIVE(c) && room[c] == r ->
+            assert(view[c] == have_local && who == partner[c]); view[c] = stable; described[c] = true
+       :: else
+       fi; r = 0; ticket = 0; who = 0; what = 0 }
+  :: d_step { door[c] == overflowed && st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
+  :: d_step { st[c] == closed && door[c] != detached && len(inbox[c]) == 0 -> door[c] = detached }
+  od
+}
+
+active proctype Matchmaker() {
+  mtype:event what; byte ticket, a, b; bool reachedA, reachedB;
+end:
+  do
+  :: d_step { len(requests) > 0 -> requests?what(ticket);
+       if
+       :: what == Withdraw && pool == ticket -> pool = 0
+       :: what == Enter && pool == 0 -> pool = ticket
+       :: what == Enter && pool != 0 ->                 /* introduce */
+            a = OWNER(pool); b = OWNER(ticket);
+            reachedA = REACHES(a); tell(a, Matched, pool, pool, b);
+            reachedB = REACHES(b); tell(b, Matched, pool, ticket, a);
+            if
+            :: reachedA && !reachedB -> tell(a, PeerLeft, pool, 0, NONE)
+            :: reachedB && !reachedA -> tell(b, PeerLeft, pool, 0, NONE)
+            :: else
+            fi;
+            pool = 0
+       :: else
+       fi; what = 0; ticket = 0; a = 0; b = 0; reachedA = false; reachedB = false }
+#ifdef UNFAIR        /* a mistake: `meet` must fail */
+  :: idle = 0
+#endif
+  od
+}
+
+init { byte i; atomic { for (i : 0 .. N-1) { run Client(i); run Session(i) } i = 0 } }
+
+#define COMES(c) (inbox[c]??[Matched, _, _, _])
+#define SEATED(c, r) (LIVE(c) && room[c] == r)
+#define ABANDONED(c) (LIVE(c) && !SEATED(partner[c], room[c]) && !COMES(partner[c]))
+#define FREED(c) (door[c] == detached && (pool == 0 || OWNER(pool) != c))
+
+ltl meet  { [] ((st[0] == waiting && st[1] == waiting) -> <> (st[0] != waiting || st[1] != waiting)) }
+ltl freed { [] (st[0] == closed -> <> [] FREED(0)) }
+ltl told  { [] (ABANDONED(0) -> <> !ABANDONED(0)) }
+ltl closes { [] (door[0] == overflowed -> <> (door[0] != overflowed)) }

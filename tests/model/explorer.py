@@ -1,0 +1,716 @@
+"""Every order of events in a small world, breadth first, through the real `step`, `Pool` and `introduce`.
+
+The world is that of spec/model/Signaling.tla, with the same names: a few clients that say anything at any time and
+may be lost at any time, what each session's inbox holds, and what is on its way to the matchmaker. What the shell
+does between (connection.py, relay.py, backends/memory.py) is played here: `_Turn`.
+
+`snapshot` is the one abstraction: what of a real state the model knows. Two real states that look alike there are
+taken for one, so only the first is gone on from.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+
+from curhat_trio.matchmaker import introduce
+from curhat_trio.policy.matching import Pool
+from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Ticket, Withdraw
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    Matched,
+    MessageReceived,
+    PeerLeft,
+    PeerSaid,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    Answer,
+    Chat,
+    Description,
+    ErrorMessage,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Next,
+    Offer,
+    Ready,
+    Relayable,
+    Relayed,
+    ServerMessage,
+)
+from curhat_trio.protocol.session import (
+    Closed,
+    Connected,
+    Negotiating,
+    Paired,
+    Rules,
+    Session,
+    Waiting,
+    step,
+)
+from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
+
+# ---------------------------------------------------------------- what the model knows of a state
+
+
+class World(NamedTuple):
+    """How small the world is: the CONSTANTS of Signaling.tla."""
+
+    clients: tuple[str, ...]
+    joins: int
+    all_joins: int
+    inbox_cap: int
+    wishes: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+Room: TypeAlias = tuple[str, int]
+"""Wait number k of a client."""
+
+Fact: TypeAlias = tuple[Any, ...]
+"""Something in an inbox or among the requests: its name, then its fields."""
+
+
+class Face(NamedTuple):
+    """What the model knows of one session."""
+
+    st: str
+    room: Room | None = None
+    wish: str | None = None
+    partner: str | None = None
+    polite: bool = False
+    view: str = "stable"
+    described: bool = False
+
+    @property
+    def live(self) -> bool:
+        return self.st in ("paired", "negotiating")
+
+
+class Snapshot(NamedTuple):
+    """What the model knows of everything, in the order of `World.clients`."""
+
+    session: tuple[Face, ...]
+    joins: tuple[int, ...]
+    asked: tuple[tuple[Fact, ...], ...]
+    pool: tuple[tuple[Room, str, bool], ...]
+    inbox: tuple[tuple[Fact, ...], ...]
+    door: tuple[str, ...]
+    ear: tuple[tuple[str, Any], ...]
+
+
+def _room(room: RoomId) -> Room:
+    return room[0], int(room[1:])
+
+
+def _wish(ticket: Ticket) -> str:
+    if ticket.room is not None:
+        return ticket.room
+    return "music" if ticket.topics else "any"
+
+
+def _face(session: Session) -> Face:
+    match session.state:
+        case Connected():
+            return Face("connected")
+        case Waiting(ticket):
+            return Face("waiting", _room(ticket.id), _wish(ticket))
+        case Closed():
+            return Face("closed")
+        case Paired(pairing) | Negotiating(pairing):
+            signaling = pairing.signaling
+            view = {HaveLocalOffer: "local", HaveRemoteOffer: "remote"}.get(type(signaling.view), "stable")
+            return Face(
+                "paired" if isinstance(session.state, Paired) else "negotiating",
+                _room(pairing.room),
+                _wish(pairing.wishes),
+                pairing.partner,
+                signaling.polite,
+                view,
+                signaling.own is not None,
+            )
+
+
+def _fact(event: Event | Enter | Withdraw) -> Fact:
+    match event:
+        case Matched():
+            return "Matched", _room(event.ticket), _room(event.room), event.partner, event.offerer
+        case PeerSaid(room, message):
+            _, sender = _signed(message)
+            return "PeerSaid", _room(room), sender, message.type
+        case PeerLeft(room):
+            return "PeerLeft", _room(room)
+        case Enter(ticket):
+            return "Enter", _room(ticket.id), _wish(ticket)
+        case Withdraw(room):
+            return "Withdraw", _room(room)
+    raise AssertionError(f"{event} is not told through an inbox")
+
+
+def _facts(events: tuple[Event | Enter | Withdraw, ...]) -> tuple[Fact, ...]:
+    return tuple(map(_fact, events))
+
+
+def _waiting(pool: Pool) -> tuple[tuple[Room, str, bool], ...]:
+    """The tickets of a pool, the longest wait first. Looks inside: what nobody asks a pool for."""
+    waits = sorted(pool._waits.values(), key=lambda wait: wait.order)
+    return tuple((_room(wait.ticket.id), _wish(wait.ticket), wait.relaxes_at is None) for wait in waits)
+
+
+# ---------------------------------------------------------------- real states
+
+
+@attrs.frozen
+class Reality:
+    """One state of the small world, in real sessions, events, requests and a real pool."""
+
+    sessions: tuple[Session, ...]
+    joins: tuple[int, ...]
+    asked: tuple[tuple[Enter | Withdraw, ...], ...]
+    pool: Pool
+    served: int
+    """The clock of the pool: how many requests the matchmaker has served."""
+    inbox: tuple[tuple[Event, ...], ...]
+    door: tuple[str, ...]
+    ear: tuple[tuple[str, Any], ...]
+
+
+def snapshot(reality: Reality, before: tuple[Reality, Snapshot] | None = None) -> Snapshot:
+    """The abstraction: what the model knows of a real state.
+
+    Args:
+        reality: What to look at.
+        before: A state that it came of, already looked at: what is the same object needs no second look.
+    """
+    if before is None:
+        return Snapshot(
+            tuple(map(_face, reality.sessions)),
+            reality.joins,
+            tuple(map(_facts, reality.asked)),
+            _waiting(reality.pool),
+            tuple(map(_facts, reality.inbox)),
+            reality.door,
+            reality.ear,
+        )
+    old, seen = before
+    return Snapshot(
+        _look_again(_face, reality.sessions, old.sessions, seen.session),
+        reality.joins,
+        _look_again(_facts, reality.asked, old.asked, seen.asked),
+        seen.pool if reality.pool is old.pool else _waiting(reality.pool),
+        _look_again(_facts, reality.inbox, old.inbox, seen.inbox),
+        reality.door,
+        reality.ear,
+    )
+
+
+def _look_again(
+    look: Callable[[Any], Any], new: tuple[Any, ...], old: tuple[Any, ...], seen: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    return tuple(s if n is o else look(n) for n, o, s in zip(new, old, seen, strict=True))
+
+
+RELAX_AFTER = 1e6
+FOR_EVER = 1e9
+
+
+def beginning(world: World) -> Reality:
+    """Everybody is connected, and nobody has said anything."""
+    count = len(world.clients)
+    return Reality(
+        tuple(Session(ClientId(client), "v1", client, Rules()) for client in world.clients),
+        (0,) * count,
+        ((),) * count,
+        Pool(RELAX_AFTER),
+        0,
+        ((),) * count,
+        ("open",) * count,
+        (("idle", None),) * count,
+    )
+
+
+class _Turn:
+    """One step of the world: a real state, taken apart to be changed."""
+
+    def __init__(self, world: World, before: Reality) -> None:
+        self._world = world
+        self.sessions = list(before.sessions)
+        self.joins = list(before.joins)
+        self.asked = list(before.asked)
+        self.pool = before.pool
+        self.served = before.served
+        self.inbox = list(before.inbox)
+        self.door = list(before.door)
+        self.ear = list(before.ear)
+
+    def over(self) -> Reality:
+        return Reality(
+            tuple(self.sessions),
+            tuple(self.joins),
+            tuple(self.asked),
+            self.pool,
+            self.served,
+            tuple(self.inbox),
+            tuple(self.door),
+            tuple(self.ear),
+        )
+
+    def own_pool(self) -> Pool:
+        """The pool, copied: what happens now happens only here."""
+        pool = copy.copy(self.pool)
+        for name, value in vars(pool).items():
+            if isinstance(value, dict):
+                setattr(pool, name, value.copy())
+        self.pool = pool
+        return pool
+
+    # ------------------------------------------------------------ relay.py and backends/memory.py
+
+    def tell(self, client: ClientId, event: Event) -> bool:
+        """Hand an event over without waiting, as `MemoryRendezvous.tell`."""
+        to = self._world.clients.index(client)
+        if self.door[to] != "open":
+            return False
+        if len(self.inbox[to]) >= self._world.inbox_cap:
+            self.door[to] = "overflowed"
+            return False
+        self.inbox[to] = (*self.inbox[to], event)
+        return True
+
+    # ------------------------------------------------------------ connection.py
+
+    def drive(self, index: int, event: Event) -> None:
+        """Step a session and perform the effects, as `Driver._advance`."""
+        self.sessions[index], effects = step(self.sessions[index], event)
+        wished = isinstance(event, MessageReceived) and isinstance(event.message, Join | Next)
+        for effect in effects:
+            self._perform(index, effect, wished)
+        if isinstance(self.sessions[index].state, Closed) and self.ear[index][0] != "bad":
+            self.ear[index] = ("gone", None)
+
+    def _perform(self, index: int, effect: Effect, wished: bool) -> None:
+        match effect:
+            case Send(message):
+                self.ear[index] = judge(self.ear[index], message, wished)
+            case Forward(partner, event):
+                self.tell(partner, event)
+            case Enter() | Withdraw():
+                self.asked[index] = (*self.asked[index], effect)
+                if isinstance(effect, Enter) and _room(effect.ticket.id)[1] > self.joins[index]:
+                    self.joins[index] += 1
+            case Close():
+                assert isinstance(self.sessions[index].state, Closed), "only a closed session closes its link"
+
+    # ------------------------------------------------------------ matchmaker.py
+
+    def serve(self, request: Enter | Withdraw) -> None:
+        """As `run_matchmaker` does with a request."""
+        pool, now = self.own_pool(), float(self.served)
+        self.served += 1
+        if isinstance(request, Enter):
+            pair = pool.join(request.ticket, now)
+            if pair is not None:
+                introduce(pair, self.tell, now)
+        else:
+            pool.leave(request.ticket)
+
+    def relax(self) -> None:
+        """As `run_matchmaker` does when the next wait has been choosy for long enough. No two began together."""
+        pool = self.own_pool()
+        now = pool.next_relaxation()
+        assert now is not None
+        for pair in pool.relax(now):
+            introduce(pair, self.tell, now)
+
+
+# ---------------------------------------------------------------- what may happen
+
+
+def successors(world: World, before: Reality) -> Iterator[tuple[str, Reality]]:
+    """Each thing that may happen in a state: its name in Signaling.tla, and the state after it."""
+
+    def after(change: Callable[..., None], *arguments: Any) -> Reality:
+        turn = _Turn(world, before)
+        change(turn, *arguments)
+        return turn.over()
+
+    if before.pool.next_relaxation() is not None:
+        yield "Relax", after(_Turn.relax)
+    for index, session in enumerate(before.sessions):
+        closed = isinstance(session.state, Closed)
+        if not closed:
+            for event in _sayings(world, before, index):
+                yield "Say", after(_Turn.drive, index, event)
+            for ending in ENDINGS:
+                yield "Lose", after(_lose, index, ending)
+        if isinstance(session.state, Paired):
+            yield "Timeout", after(_Turn.drive, index, DeadlinePassed(FOR_EVER))
+        if before.inbox[index]:
+            yield "Take", after(_take, index)
+        if before.asked[index]:
+            yield "Serve", after(_serve, index)
+        if closed and before.door[index] != "detached" and not before.inbox[index]:
+            yield "Detach", after(_detach, index)
+
+
+ENDINGS: tuple[Event, ...] = (LinkLost(), ClosingForced(CloseCode.SHUTDOWN))
+"""All the ways to close look alike to the model. Only a shutdown tells the client something on the way out."""
+
+
+def _take(turn: _Turn, index: int) -> None:
+    event, *rest = turn.inbox[index]
+    turn.inbox[index] = tuple(rest)
+    turn.drive(index, event)
+
+
+def _lose(turn: _Turn, index: int, ending: Event) -> None:
+    turn.door[index] = "open"
+    turn.drive(index, ending)
+
+
+def _detach(turn: _Turn, index: int) -> None:
+    turn.door[index] = "detached"
+
+
+def _serve(turn: _Turn, index: int) -> None:
+    request, *rest = turn.asked[index]
+    turn.asked[index] = tuple(rest)
+    turn.serve(request)
+
+
+def _sayings(world: World, before: Reality, index: int) -> Iterator[Event]:
+    """All that a client might say now, allowed or not; new waits only as many as the world has."""
+    if before.joins[index] < world.joins and sum(before.joins) < world.all_joins:
+        fresh = RoomId(f"{world.clients[index]}{before.joins[index] + 1}")
+        for message in [WISHES[wish] for wish in world.wishes] + [Next()]:
+            yield MessageReceived(message, 0.0, fresh)
+    yield MessageReceived(Leave(), 0.0)
+    for kind in world.kinds:
+        yield MessageReceived(_sign(kind, before.sessions[index]), 0.0)
+
+
+WISHES: dict[str, Join | Next] = {"any": Join(), "music": Join(topics=("music",)), "den": Join(room="den")}
+
+
+def _sign(kind: str, session: Session) -> Relayable:
+    """Something to say to a partner that tells where it was said, and by whom."""
+    words = f"{session.room or 'nowhere'}/{session.client}"
+    match kind:
+        case "offer":
+            return Offer(Description("offer", words))
+        case "answer":
+            return Answer(Description("answer", words))
+        case "chat":
+            return Chat(words)
+    raise AssertionError(f"nobody says {kind}")
+
+
+def _signed(said: Relayable) -> tuple[str, str]:
+    words = said.text if isinstance(said, Chat) else said.payload.sdp  # type: ignore[union-attr]
+    room, _, sender = words.partition("/")
+    return room, sender
+
+
+# ---------------------------------------------------------------- what a client is told, judged as it goes
+
+
+def judge(ear: tuple[str, Any], message: ServerMessage, wished: bool) -> tuple[str, Any]:
+    """Whether a client may be told this after what it was told before; `Judge` in Signaling.tla."""
+    if ear[0] == "bad":
+        return ear
+    match message:
+        case ErrorMessage():
+            return ear
+        case Ready(room):
+            right = ear[0] == "ready" or (ear[0] == "idle" and wished)
+            return ("ready", _room(room)) if right else ("bad", "ready, unasked")
+        case Joined(room_id=room):
+            return ("in", _room(room)) if ear == ("ready", _room(room)) else ("bad", "join without its ready")
+        case Relayed(said, from_, _, room):
+            right = ear == ("in", _room(room)) and _signed(said) == (room, from_)
+            return ear if right else ("bad", "relayed outside its pairing")
+        case Left(room_id=room):
+            right = ear in (("in", _room(room)), ("ready", _room(room)))
+            return ("idle", None) if right else ("bad", "leave, once more")
+        case _:
+            return ear if ear[0] != "gone" else ("bad", "told after the end")
+
+
+# ---------------------------------------------------------------- the invariants of Signaling.tla
+
+
+class Eye:
+    """One snapshot, with words to ask it."""
+
+    def __init__(self, world: World, seen: Snapshot) -> None:
+        self.world = world
+        self.seen = seen
+        self.faces = dict(zip(world.clients, seen.session, strict=True))
+        self.inbox = dict(zip(world.clients, seen.inbox, strict=True))
+        self.asked = dict(zip(world.clients, seen.asked, strict=True))
+        self.door = dict(zip(world.clients, seen.door, strict=True))
+        self.ear = dict(zip(world.clients, seen.ear, strict=True))
+        self.live = {client: face for client, face in self.faces.items() if face.live}
+        self.pool = seen.pool
+
+    def seated(self, client: str | None, room: Room | None) -> bool:
+        face = self.live.get(client) if client is not None else None
+        return face is not None and face.room == room
+
+    def has(self, client: str, name: str, room: Room | None) -> bool:
+        return any(fact[0] == name and _room_of(fact) == room for fact in self.inbox[client])
+
+    def must_close(self, client: str) -> bool:
+        return self.door[client] == "overflowed"
+
+
+def _room_of(fact: Fact) -> Room:
+    return fact[2] if fact[0] == "Matched" else fact[1]  # type: ignore[no-any-return]
+
+
+def symmetric(eye: Eye) -> bool:
+    """1. Nobody is paired with itself; whoever else is in my room is my partner, and I am its."""
+    return all(
+        face.partner != client
+        and all(
+            face.partner == other and eye.live[other].partner == client
+            for other in eye.live
+            if other != client and eye.seated(other, face.room)
+        )
+        for client, face in eye.live.items()
+    )
+
+
+def two_per_room(eye: Eye) -> bool:
+    """1, 3. Sessions, inboxes and senders that have to do with a room belong to the same two clients."""
+    people: dict[Room | None, set[str | None]] = {}
+    for client, face in eye.live.items():
+        people.setdefault(face.room, set()).update((client, face.partner))
+    for client, facts in eye.inbox.items():
+        for fact in facts:
+            concerned = people.setdefault(_room_of(fact), set())
+            concerned.add(client)
+            if fact[0] == "Matched":
+                concerned.add(fact[3])
+            elif fact[0] == "PeerSaid":
+                concerned.add(fact[2])
+    return all(len(concerned) <= 2 for concerned in people.values())
+
+
+def pool_only_waiting(eye: Eye) -> bool:
+    """2. A ticket in the pool is its client's present wait, or about to be withdrawn; nobody has two there."""
+    owners = [room[0] for room, _, _ in eye.pool]
+    return len(set(owners)) == len(owners) and all(
+        (eye.faces[room[0]].st == "waiting" and eye.faces[room[0]].room == room)
+        or ("Withdraw", room) in eye.asked[room[0]]
+        for room, _, _ in eye.pool
+    )
+
+
+def waiting_is_known(eye: Eye) -> bool:
+    """2. Whoever waits is in the pool, or on the way into it or out of it."""
+    return all(
+        face.room in [room for room, _, _ in eye.pool]
+        or ("Enter", face.room, face.wish) in eye.asked[client]
+        or any(fact[:2] == ("Matched", face.room) for fact in eye.inbox[client])
+        or eye.must_close(client)
+        for client, face in eye.faces.items()
+        if face.st == "waiting"
+    )
+
+
+def no_pair_left_waiting(eye: Eye) -> bool:
+    """2. Two who would fit never both stay."""
+    return not any(
+        (one[1] == "den") == (other[1] == "den") and ((one[2] and other[2]) or one[1] == other[1])
+        for index, one in enumerate(eye.pool)
+        for other in eye.pool[:index]
+    )
+
+
+def named_rooms_apart(eye: Eye) -> bool:
+    """2. A named room pairs only with somebody who named the same one."""
+    return all(
+        (face.wish == "den") == (eye.live[other].wish == "den")
+        for face in eye.live.values()
+        for other in eye.live
+        if eye.seated(other, face.room)
+    )
+
+
+def only_from_partner(eye: Eye) -> bool:
+    """3, 4. What is in an inbox and will be accepted was said by the partner, in this pairing."""
+    return all(
+        fact[2] == face.partner
+        for client, face in eye.live.items()
+        for fact in eye.inbox[client]
+        if fact[0] == "PeerSaid" and fact[1] == face.room
+    )
+
+
+def told_in_order(eye: Eye) -> bool:
+    """3, 4, 5. What each client is told makes sense: `judge`."""
+    return all(ear[0] != "bad" for ear in eye.seen.ear)
+
+
+def told_the_state(eye: Eye) -> bool:
+    """5. The state is what the client was told."""
+    told = {"connected": "idle", "waiting": "ready", "paired": "in", "negotiating": "in", "closed": "gone"}
+    return all(eye.ear[client] == (told[face.st], face.room) for client, face in eye.faces.items())
+
+
+def not_stranded(eye: Eye) -> bool:
+    """5. If my partner is not in my room, it is on its way there, or the end is on its way to me."""
+    return all(
+        eye.seated(face.partner, face.room)
+        or eye.has(str(face.partner), "Matched", face.room)
+        or eye.has(client, "PeerLeft", face.room)
+        or eye.must_close(client)
+        for client, face in eye.live.items()
+    )
+
+
+def nothing_left(eye: Eye) -> bool:
+    """6. When everybody is gone and all that was asked is served, nothing is left."""
+    drained = all(door == "detached" for door in eye.seen.door) and not any(eye.seen.asked)
+    return not drained or not (eye.pool or any(eye.seen.inbox))
+
+
+def detached_is_empty(eye: Eye) -> bool:
+    """6. Nobody closes without reading what was told."""
+    return all(
+        eye.faces[client].st == "closed" and not eye.inbox[client]
+        for client in eye.world.clients
+        if eye.door[client] == "detached"
+    )
+
+
+def one_offerer(eye: Eye) -> bool:
+    """8. The offerer is the owner of the room; both seats and both `Matched` agree on it."""
+    seats = all(face.room is not None and face.polite == (face.room[0] != c) for c, face in eye.live.items())
+    matches = [(c, fact) for c, facts in eye.inbox.items() for fact in facts if fact[0] == "Matched"]
+    return seats and all(offerer == (room[0] == client) for client, (_, _, room, _, offerer) in matches)
+
+
+def first_offer_by_offerer(eye: Eye) -> bool:
+    """8. The first offer is the offerer's."""
+    return all(not face.polite or face.described for face in eye.live.values() if face.view == "local")
+
+
+def views_agree(eye: Eye) -> bool:
+    """8. With nothing in flight between two seats, no offer is pending or exactly one, and both know whose."""
+
+    def silent(client: str) -> bool:
+        room = eye.live[client].room
+        return not (
+            eye.has(client, "PeerSaid", room) or eye.has(client, "PeerLeft", room) or eye.must_close(client)
+        )
+
+    return all(
+        {face.view, eye.live[other].view} in ({"stable"}, {"local", "remote"})
+        for client, face in eye.live.items()
+        for other in eye.live
+        if other != client and eye.seated(other, face.room) and silent(client) and silent(other)
+    )
+
+
+def signals_fit(eye: Eye) -> bool:
+    """8. An answer finds the offer it answers; an offer never meets one that has still to be answered."""
+    heads = [(face, eye.inbox[client][0]) for client, face in eye.live.items() if eye.inbox[client]]
+    said = [(face.view, fact[3]) for face, fact in heads if fact[0] == "PeerSaid" and fact[1] == face.room]
+    return all(
+        (kind != "answer" or view == "local") and (kind != "offer" or view != "remote") for view, kind in said
+    )
+
+
+INVARIANTS: tuple[Callable[[Eye], bool], ...] = (
+    symmetric,
+    two_per_room,
+    pool_only_waiting,
+    waiting_is_known,
+    no_pair_left_waiting,
+    named_rooms_apart,
+    only_from_partner,
+    told_in_order,
+    told_the_state,
+    not_stranded,
+    nothing_left,
+    detached_is_empty,
+    one_offerer,
+    first_offer_by_offerer,
+    views_agree,
+    signals_fit,
+)
+
+
+# ---------------------------------------------------------------- the exploration
+
+
+@attrs.define
+class Exploration:
+    """What was found."""
+
+    states: int
+    edges: set[tuple[Snapshot, str, Snapshot]] | None
+    """All steps that change something, if they were asked for."""
+    depth: int
+    """States on the longest shortest path, as TLC counts."""
+    broken: str | None = None
+    story: tuple[str, ...] = ()
+    """How the broken state came about, if there is one."""
+
+
+def explore(world: World, keep_edges: bool = False) -> Exploration:
+    """Visit every state of the small world, or stop at the first in which an invariant is broken."""
+    start = beginning(world)
+    first = snapshot(start)
+    came: dict[Snapshot, tuple[Snapshot, str] | None] = {first: None}
+    edges: set[tuple[Snapshot, str, Snapshot]] | None = set() if keep_edges else None
+    layer, depth = deque([(first, start)]), 0
+    while layer:
+        depth += 1
+        following: deque[tuple[Snapshot, Reality]] = deque()
+        for seen, reality in layer:
+            eye = Eye(world, seen)
+            for holds in INVARIANTS:
+                if not holds(eye):
+                    return Exploration(len(came), edges, depth, holds.__name__, _story(came, seen))
+            for name, after in successors(world, reality):
+                seen_after = snapshot(after, (reality, seen))
+                if edges is not None and seen_after != seen:
+                    edges.add((seen, name, seen_after))
+                if seen_after not in came:
+                    came[seen_after] = (seen, name)
+                    following.append((seen_after, after))
+        layer = following
+    return Exploration(len(came), edges, depth)
+
+
+def _story(came: dict[Snapshot, tuple[Snapshot, str] | None], end: Snapshot) -> tuple[str, ...]:
+    path: list[Snapshot] = [end]
+    names: list[str] = []
+    while (cause := came[path[-1]]) is not None:
+        path.append(cause[0])
+        names.append(cause[1])
+    steps = pairwise(reversed(path))
+    return tuple(f"{name}: {_change(*pair)}" for name, pair in zip(reversed(names), steps, strict=True))
+
+
+def _change(before: Snapshot, after: Snapshot) -> str:
+    changed = [
+        f"{field}[{index}] = {new}"
+        for field, olds, news in zip(Snapshot._fields, before, after, strict=True)
+        if field != "pool"
+        for index, (old, new) in enumerate(zip(olds, news, strict=True))
+        if old != new
+    ]
+    return ", ".join(changed + ([f"pool = {after.pool}"] if before.pool != after.pool else []))

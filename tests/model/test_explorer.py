@@ -1,0 +1,118 @@
+"""The design's invariants in every state of a few small worlds, over the real session table, pool and `introduce`.
+
+The last tests break one thing each and see that it is noticed, and by which invariant. What an earlier pairing's
+late words or late leave would do shows only among three who come back; spec/model/run.py looks there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import explorer
+import pytest
+from explorer import World, explore
+
+from curhat_trio.matchmaker import Tell, introduce
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.protocol import session, signaling
+from curhat_trio.protocol.events import Event, Matched, PeerLeft
+from curhat_trio.protocol.ids import ClientId
+from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Waiting
+
+ALL_THAT_CAN_BE_SAID = World(("a", "b"), 1, 2, 2, ("any",), ("offer", "answer", "chat"))
+ONE_COMES_BACK = World(("a", "b"), 2, 3, 2, ("any",), ("chat",))
+OFFERS_CROSS = World(("a", "b"), 2, 3, 4, ("any",), ("offer", "answer"))
+WITH_WISHES = World(("a", "b"), 2, 3, 2, ("any", "music", "den"), ())
+THREE = World(("a", "b", "c"), 1, 3, 2, ("any",), ())
+"""The same small worlds are in spec/model/*.cfg, where TLC counts the states."""
+
+
+@pytest.mark.parametrize(
+    ("world", "states"),
+    [
+        pytest.param(ALL_THAT_CAN_BE_SAID, 8_574, id="two-all-that-can-be-said"),
+        pytest.param(ONE_COMES_BACK, 11_644, id="two-one-comes-back"),
+        pytest.param(OFFERS_CROSS, 7_719, id="two-offers-cross"),
+        pytest.param(WITH_WISHES, 16_589, id="two-with-wishes"),
+        pytest.param(THREE, 17_593, id="three"),
+    ],
+)
+def test_every_invariant_holds_in_every_state(world: World, states: int) -> None:
+    found = explore(world)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+    assert found.states == states, "more or fewer states than the model has: run spec/model/run.py"
+
+
+# ---------------------------------------------------------------- what is broken is noticed
+
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def without(state: type[session.State], event: type[Any]) -> Break:
+    """The session table with one row left out."""
+    return lambda patch: patch.delitem(session.TABLE, (state, event))
+
+
+def both_offer(patch: pytest.MonkeyPatch) -> None:
+    def introduce_offerers(pair: Pair, tell: Tell, now: float) -> None:
+        def tell_to_offer(client: ClientId, event: Event) -> bool:
+            return tell(client, attrs.evolve(event, offerer=True) if isinstance(event, Matched) else event)
+
+        introduce(pair, tell_to_offer, now)
+
+    patch.setattr(explorer, "introduce", introduce_offerers)
+
+
+def half_an_introduction(patch: pytest.MonkeyPatch) -> None:
+    def introduce_only(pair: Pair, tell: Tell, now: float) -> None:
+        introduce(pair, lambda client, event: not isinstance(event, PeerLeft) and tell(client, event), now)
+
+    patch.setattr(explorer, "introduce", introduce_only)
+
+
+def nobody_leaves_the_pool(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "leave", lambda self, ticket: False)
+
+
+def any_ticket_will_do(patch: pytest.MonkeyPatch) -> None:
+    def pair(before: session.Session, state: Waiting, event: Matched) -> session.Step:
+        return session._pair(before, state, attrs.evolve(event, ticket=state.ticket.id))
+
+    patch.setitem(session.TABLE, (Waiting, Matched), session.Row(pair))
+
+
+def everybody_is(polite: bool) -> Break:
+    def offers_cross(patch: pytest.MonkeyPatch) -> None:
+        def hear(
+            view: signaling.Signaling, signal: signaling.Signal
+        ) -> tuple[signaling.Signaling, signaling.Passed]:
+            heard, verdict = signaling.hear(attrs.evolve(view, polite=polite), signal)
+            return attrs.evolve(heard, polite=view.polite), verdict
+
+        patch.setattr(session, "hear", hear)
+
+    return offers_cross
+
+
+@pytest.mark.parametrize(
+    ("breaks", "world", "broken"),
+    [
+        pytest.param(without(Connected, Matched), ONE_COMES_BACK, "not_stranded", id="a-match-that-crossed-leave"),
+        pytest.param(without(Closed, Matched), ONE_COMES_BACK, "not_stranded", id="a-match-that-crossed-a-loss"),
+        pytest.param(without(Waiting, Matched), ONE_COMES_BACK, "waiting_is_known", id="a-match-not-taken"),
+        pytest.param(without(Paired, PeerLeft), ONE_COMES_BACK, "not_stranded", id="a-partner-who-left"),
+        pytest.param(without(Negotiating, PeerLeft), OFFERS_CROSS, "not_stranded", id="a-partner-who-left-later"),
+        pytest.param(any_ticket_will_do, ONE_COMES_BACK, "pool_only_waiting", id="a-match-for-an-old-ticket"),
+        pytest.param(nobody_leaves_the_pool, ONE_COMES_BACK, "pool_only_waiting", id="tickets-that-stay"),
+        pytest.param(half_an_introduction, ONE_COMES_BACK, "not_stranded", id="half-an-introduction"),
+        pytest.param(both_offer, OFFERS_CROSS, "one_offerer", id="both-offer"),
+        pytest.param(everybody_is(polite=True), OFFERS_CROSS, "views_agree", id="both-yield"),
+        pytest.param(everybody_is(polite=False), OFFERS_CROSS, "views_agree", id="both-insist"),
+    ],
+)
+def test_what_is_broken_is_noticed(
+    breaks: Break, world: World, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch)
+    assert explore(world).broken == broken
