@@ -14,10 +14,10 @@ import trio.abc
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from curhat_trio.config import Settings
-from curhat_trio.frames import PING_FRAME, FrameScanner, Scan, is_close_frame, split_control_frame
+from curhat_trio.frames import PING_FRAME, FrameScanner, is_close_frame, split_control_frame
 from curhat_trio.policy.limits import TokenBucket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, LinkLost
+from curhat_trio.protocol.events import ClosingForced, Event, LinkLost
 from curhat_trio.relay import Inbox, Outbox
 
 _RECEIVE_BYTES = 32768
@@ -34,34 +34,75 @@ class Heard:
 LinkInbox = Inbox[Heard]
 
 
+class _TooSlow(trio.BrokenResourceError):
+    """The client did not read within the write deadline."""
+
+
+class _Outward:
+    """Frames on their way to the client: whole, one after the other, in time, and none after the close frame."""
+
+    def __init__(self, stream: trio.abc.Stream, write_seconds: float) -> None:
+        self._stream = stream
+        self._write_seconds = write_seconds
+        self._lock = trio.Lock()
+        self._torn = False
+        """A frame was sent in part: nothing more can be said."""
+        self.close_begun = False
+        self.close_written = trio.Event()
+
+    async def send(self, frames: bytes) -> None:
+        """Send whole frames.
+
+        Raises:
+            trio.BrokenResourceError: The client is gone or, as `_TooSlow`, did not read in time.
+            trio.ClosedResourceError: The close frame was sent, and nothing may follow it.
+        """
+        async with self._lock:
+            if self._torn:
+                raise trio.BrokenResourceError("a frame was sent in part")
+            if self.close_begun:
+                raise trio.ClosedResourceError("the close frame was sent")
+            self.close_begun = is_close_frame(frames)
+            self._torn = True
+            with trio.move_on_after(self._write_seconds) as scope:
+                await self._stream.send_all(frames)
+                self._torn = False
+            if scope.cancelled_caught:
+                raise _TooSlow("the client did not read in time")
+            if self.close_begun:
+                self.close_written.set()
+
+    async def end(self) -> None:
+        """End this half of the connection, so that the client ends the other."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+
+
 class _Tap(trio.abc.Stream):
     """What trio-websocket takes for the socket: the request head, then control frames only."""
 
     def __init__(self, stream: trio.abc.Stream, head: bytes, pipelined: bytes, settings: Settings) -> None:
         self._stream = stream
+        self._outward = _Outward(stream, settings.write_seconds)
         self._head = head
         self._pipelined = pipelined
-        self._write_seconds = settings.write_seconds
         self._scanner = FrameScanner(settings.max_message_bytes)
         self._control_allowance = TokenBucket(settings.messages_per_second, settings.message_burst)
-        self._send_lock = trio.Lock()
         self._control = b""
         """Control frames that trio-websocket has not been given yet."""
         self._faulty = False
+        """The client broke a rule: what it says is no longer looked at."""
         self._closing = False
-        self._close_sent = False
-        self._close_written = trio.Event()
         self._inbox: LinkInbox | None = None
-        self.open_for_data = trio.Event()
+        self._open_for_data = trio.Event()
         self.gone = trio.Event()
-        self._torn = False
-        """A frame was sent in part: nothing more can be said."""
         self.awaits_pong = False
 
     def start(self, inbox: LinkInbox) -> None:
         """The handshake is over: pass what the client says to the driver."""
         self._inbox = inbox
-        self.open_for_data.set()
+        self._open_for_data.set()
 
     def begin_close(self) -> None:
         """Said before trio-websocket closes: from then on it gets no ping, for it could not answer any more."""
@@ -74,25 +115,22 @@ class _Tap(trio.abc.Stream):
         if self._head:
             head, self._head = self._head, b""
             return head
-        await self.open_for_data.wait()
+        await self._open_for_data.wait()
         while True:
             while self._control:
                 frame, self._control = split_control_frame(self._control)
                 if is_close_frame(frame) and self._closing:
-                    await self._close_written.wait()  # taking theirs, trio-websocket would end the stream before
+                    # taking theirs, trio-websocket would end the stream before ours is written
+                    await self._outward.close_written.wait()
                 if is_close_frame(frame) or not self._closing:
                     return frame
             data = await self._receive_raw()
             if not data:
-                self._end()
+                self._tell(LinkLost())
+                self.gone.set()
                 return b""
-            if self._faulty:
-                continue
-            self._scanner.expect_only_close = self._closing or self._close_sent
-            scan = self._scanner.feed(data)
-            await self._report(scan)
-            if not scan.fault:
-                self._control = bytes(scan.control)
+            if not self._faulty:
+                await self._scan(data)
 
     async def _receive_raw(self) -> bytes:
         if self._pipelined:
@@ -103,64 +141,50 @@ class _Tap(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
-    async def _report(self, scan: Scan) -> None:
-        assert self._inbox is not None
+    async def _scan(self, data: bytes) -> None:
+        """Take bytes apart: messages to the driver, control frames aside, and the end of it all told."""
+        self._scanner.expect_only_close = self._closing or self._outward.close_begun
+        scan = self._scanner.feed(data)
         if scan.pong:
             self.awaits_pong = False
         if scan.texts:
-            heard = Heard(scan.texts)
-            if await self._inbox.wait_to_tell(heard):
-                await heard.taken.wait()
-        if scan.control_frames and self._is_flooded(scan.control_frames):
-            scan.fault = CloseCode.RATE_LIMITED
-        if scan.fault:
+            await self._hand_over(scan.texts)
+        fault = CloseCode.RATE_LIMITED if self._is_flooded(scan.control_frames) else scan.fault
+        if fault is not None:
             self._faulty = True
-            self._inbox.tell(ClosingForced(scan.fault))
-        elif scan.closing:
-            self._inbox.tell(LinkLost())
+            self._tell(ClosingForced(fault))
+            return
+        if scan.closing:
+            self._tell(LinkLost())
+        self._control = bytes(scan.control)
+
+    async def _hand_over(self, texts: list[str]) -> None:
+        """Give the driver what was said together, and read no more until it has looked at it."""
+        assert self._inbox is not None
+        heard = Heard(texts)
+        if await self._inbox.wait_to_tell(heard):
+            await heard.taken.wait()
 
     def _is_flooded(self, control_frames: int) -> bool:
         missing = self._control_allowance.missing(control_frames, trio.current_time())
         self._control_allowance.take(control_frames)
         return missing > 0
 
-    def _end(self) -> None:
-        assert self._inbox is not None
-        self._inbox.tell(LinkLost())
-        self.gone.set()
+    def _tell(self, event: Event) -> None:
+        if self._inbox is not None:
+            self._inbox.tell(event)
 
     # ------------------------------------------------------------ outwards
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send whole frames within the write deadline.
-
-        Raises:
-            trio.BrokenResourceError: The client is gone, or did not read in time: then the driver is told.
-            trio.ClosedResourceError: The close frame was sent, and nothing may follow it.
-        """
-        async with self._send_lock:
-            if self._torn:
-                raise trio.BrokenResourceError("a frame was sent in part")
-            if self._close_sent:
-                raise trio.ClosedResourceError("the close frame was sent")
-            self._close_sent = is_close_frame(bytes(data[:1]))
-            self._torn = True
-            with trio.move_on_after(self._write_seconds) as scope:
-                await self._stream.send_all(data)
-                self._torn = False
-                if self._close_sent:
-                    self._close_written.set()
-                await self._finish_sending()
-            if scope.cancelled_caught:
-                if self._inbox is not None:
-                    self._inbox.tell(ClosingForced(CloseCode.SLOW_CONSUMER))
-                raise trio.BrokenResourceError("the client did not read in time")
-
-    async def _finish_sending(self) -> None:
-        """After a fault the client's own close frame can't be found any more: end our half, wait for its end."""
-        if self._close_sent and self._faulty and isinstance(self._stream, trio.abc.HalfCloseableStream):
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_eof()
+        """Send whole frames, as `_Outward.send` does; the driver is told of a client that does not read."""
+        try:
+            await self._outward.send(bytes(data))
+        except _TooSlow:
+            self._tell(ClosingForced(CloseCode.SLOW_CONSUMER))
+            raise
+        if self._faulty and self._outward.close_begun:
+            await self._outward.end()  # the client's own close frame can't be found any more
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -83,7 +83,10 @@ class Outbox:
         self._news = trio.Event()
 
     def put(self, frames: Iterable[bytes]) -> bool:
-        """Add frames without waiting; False: the client does not read fast enough, and they are lost."""
+        """Add frames without waiting; False: the client does not read fast enough, and they are lost. After
+        `close` they are dropped."""
+        if self._closed:
+            return True
         for frame in frames:
             self._bytes += len(frame)
             self._frames.append(frame)
