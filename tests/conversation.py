@@ -35,6 +35,7 @@ from curhat_trio.protocol.messages import (
     Relayed,
 )
 from curhat_trio.protocol.session import (
+    TABLE,
     Closed,
     Connected,
     Negotiating,
@@ -72,8 +73,18 @@ class Conversation:
     def after(self, *events: Event) -> Self:
         """Events whose effects don't matter here."""
         for event in events:
-            self.session, _ = step(self.session, event)
+            self._step(event)
         return self
+
+    def _step(self, event: Event) -> list[Effect]:
+        """Every step of every conversation leads where its row of the table says."""
+        before = type(self.session.state)
+        self.session, effects = step(self.session, event)
+        after = type(self.session.state)
+        if after is not before:
+            kind = type(event.message) if isinstance(event, MessageReceived) else type(event)
+            assert after in TABLE[before, kind].to, f"{kind.__name__} leads from {before} to {after}"
+        return effects
 
     def all_that(self, event: Event) -> list[Effect]:
         """Everything that one event causes, in order."""
@@ -83,7 +94,7 @@ class Conversation:
 
     def __rshift__(self, event: Event) -> Self:
         assert self, "checks that nothing is left"
-        self.session, self._effects = step(self.session, event)
+        self._effects = self._step(event)
         return self
 
     def __lshift__(self, expected: "Effect | Refusal") -> Self:

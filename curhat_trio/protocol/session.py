@@ -196,14 +196,17 @@ class Session:
 Step: TypeAlias = tuple[Session, list[Effect]]
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Row:
     """What happens at one event in one state."""
 
     rule: Callable[[Session, Any, Any], Step]
     """(session, its state, the event) -> step"""
-    to: type[State] | None = None
-    """The state that this may lead to; otherwise the session stays where it is."""
+    to: tuple[type[State], ...]
+    """The states that this may lead to; or else the session stays where it is."""
+
+    def __init__(self, rule: Callable[[Session, Any, Any], Step], *to: type[State]) -> None:
+        self.__attrs_init__(rule, to)
 
 
 def step(session: Session, event: Event) -> Step:
@@ -499,11 +502,11 @@ def _lose_patience(session: Session, state: Connected, event: DeadlinePassed) ->
     return _close_by_force(session, state, ClosingForced(CloseCode.NOTHING_SAID))
 
 
-def _give_up_negotiation(session: Session, state: Paired, event: DeadlinePassed) -> Step:
-    if state.settling is not None and event.at >= state.settling.until:
-        return _settle(session, state)
-    if event.at < state.offer_by:
+def _watch_clock(session: Session, state: Paired, event: DeadlinePassed) -> Step:
+    if event.at < state.deadline:
         return session, []
+    if state.settling is not None:
+        return _settle(session, state)
     reason = LeaveReason.NEGOTIATION_TIMEOUT
     session, effects = _be_left(session, state.pairing, reason)
     return session, [_peer_left(state.pairing, reason), *effects]
@@ -568,7 +571,7 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Paired, Next): Row(_next, Waiting),
     (Paired, Offer): Row(_signal, Negotiating),
     (Paired, Answer): Row(_signal),
-    (Paired, Candidate): Row(_signal),
+    (Paired, Candidate): Row(_signal, Negotiating),
     (Paired, Chat): Row(_chat),
     (Paired, Ping): Row(_pong),
     (Negotiating, Leave): Row(_leave_pairing, Connected),
@@ -601,7 +604,7 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     # time, and the end
     (Connected, LinkOpened): Row(_open),
     (Connected, DeadlinePassed): Row(_lose_patience, Closed),
-    (Paired, DeadlinePassed): Row(_give_up_negotiation, Connected),
+    (Paired, DeadlinePassed): Row(_watch_clock, Negotiating, Connected),
     (Connected, LinkLost): Row(_vanish, Closed),
     (Waiting, LinkLost): Row(_vanish, Closed),
     (Paired, LinkLost): Row(_vanish, Closed),

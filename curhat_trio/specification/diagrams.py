@@ -8,12 +8,15 @@ from curhat_trio.specification.tables import STATES
 Arrows = dict[tuple[str, str], list[str]]
 """(from, to) -> what leads there."""
 
-_WORDS = {
-    "Matched": "matched",
-    "PeerLeft": "partner gone",
-    "PeerSaid": "partner's offer",
-    "DeadlinePassed": "no offer in time",
+_WORDS: dict[tuple[str, str], str | None] = {
+    ("Matched", "Paired"): "matched",
+    ("PeerLeft", "Connected"): "partner gone",
+    ("PeerSaid", "Negotiating"): "partner's offer",
+    ("DeadlinePassed", "Connected"): "no offer in time",
+    ("Candidate", "Negotiating"): None,
+    ("DeadlinePassed", "Negotiating"): None,
 }
+"""What leads to a state, where the event's name does not say it. None: the partner's offer, kept until then."""
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _MARGIN = 120, 44, 90, 24
 _TOP = 210
@@ -30,14 +33,15 @@ def arrows() -> Arrows:
     """Every way from one state to another."""
     found: Arrows = defaultdict(list)
     for (state, kind), row in TABLE.items():
-        if row.to is not None:
-            found[state.__name__, row.to.__name__].append(_word(kind))
+        for end in row.to:
+            if word := _word(kind, end):
+                found[state.__name__, end.__name__].append(word)
     return dict(found)
 
 
-def _word(kind: type) -> str:
+def _word(kind: type, end: type) -> str | None:
     name = getattr(kind, "type", None)
-    return name if isinstance(name, str) else _WORDS.get(kind.__name__, kind.__name__)
+    return _WORDS.get((kind.__name__, end.__name__), name if isinstance(name, str) else kind.__name__)
 
 
 def state_diagram_mermaid() -> str:

@@ -53,7 +53,7 @@ def _cell(row: Row | None, state: type, kind: type) -> str:
     if row is None:
         return _NOT_ALLOWED if hasattr(kind, "type") and state is not Closed else _NOTHING
     rule = row.rule.__name__.strip("_").replace("_", " ")
-    return rule if row.to is None else f"{rule} → {row.to.__name__.lower()}"
+    return " → ".join([rule, *([" or ".join(end.__name__.lower() for end in row.to)] if row.to else [])])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
