@@ -51,7 +51,8 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 def without(state: type[session.State], event: type[Any]) -> Break:
     """The session table with one row left out."""
-    return lambda patch: patch.delitem(session.TABLE, (state, event))
+    rows = {key: row for key, row in session.TABLE.items() if key != (state, event)}
+    return lambda patch: patch.setattr(session, "TABLE", rows)
 
 
 def both_offer(patch: pytest.MonkeyPatch) -> None:
@@ -79,7 +80,7 @@ def any_ticket_will_do(patch: pytest.MonkeyPatch) -> None:
     def pair(before: session.Session, state: Waiting, event: Matched) -> session.Step:
         return session._pair(before, state, attrs.evolve(event, ticket=state.ticket.id))
 
-    patch.setitem(session.TABLE, (Waiting, Matched), session.Row(pair))
+    patch.setattr(session, "TABLE", session.TABLE | {(Waiting, Matched): session.Row(pair, session.Paired)})
 
 
 def everybody_is(polite: bool) -> Break:
