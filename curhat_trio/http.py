@@ -290,9 +290,9 @@ class FrontDoor:
             await serve_websocket(upgrade, stream, self._environment)
 
     async def _browse(self, stream: trio.abc.Stream) -> UpgradeRequest | None:
-        """Answer requests until the client wants a WebSocket or leaves."""
+        """Answer requests until the client wants a WebSocket, or leaves, or the server is going away."""
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        while True:
+        while not self._environment.draining.is_set():
             try:
                 request = await self._read_head(http, stream)
                 if request is None:
@@ -308,6 +308,7 @@ class FrontDoor:
             if not reusable:
                 await _linger(stream)
                 return None
+        return None
 
     async def _read_head(self, http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
         """The next request; None: the client has left, or was silent.
