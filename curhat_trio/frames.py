@@ -126,6 +126,8 @@ class FrameScanner:
             if len(buffer) < start:
                 return None
             size = int.from_bytes(buffer[2:start], "big")
+            if size < (126 if start == 4 else 1 << 16):  # not the shortest form (RFC 6455, section 5.2)
+                raise _Broken(CloseCode.PROTOCOL_ERROR)
         if opcode < _CONTROL and size + sum(map(len, self._fragments)) > self._max_message_bytes:
             raise _Broken(CloseCode.MESSAGE_TOO_BIG)
         end = start + 4 + size

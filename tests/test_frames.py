@@ -218,6 +218,11 @@ FAULTS: dict[str, tuple[bytes, CloseCode]] = {
     "a close in pieces": (frame(CLOSE, b"", fin=False), CloseCode.PROTOCOL_ERROR),
     "a long ping": (frame(PING, b"x" * 126), CloseCode.PROTOCOL_ERROR),
     "a very long pong": (head(PONG, 1 << 20), CloseCode.PROTOCOL_ERROR),
+    "a length in 2 bytes that 7 bits hold": (bytes([0x81, 0xFE, 0, 125]) + bytes(129), CloseCode.PROTOCOL_ERROR),
+    "a length in 8 bytes that 2 hold": (
+        bytes([0x81, 0xFF]) + (126).to_bytes(8) + bytes(130),
+        CloseCode.PROTOCOL_ERROR,
+    ),
     "a continuation of nothing": (frame(CONTINUATION, b"x"), CloseCode.PROTOCOL_ERROR),
     "a last continuation twice": (
         frame(TEXT, b"", fin=False) + frame(CONTINUATION) + frame(CONTINUATION),
