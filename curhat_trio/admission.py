@@ -11,7 +11,7 @@ import trio
 import trio.abc
 
 from curhat_trio.connection import Environment, serve_client
-from curhat_trio.link import LinkInbox, open_link
+from curhat_trio.link import Link, LinkInbox, open_link
 from curhat_trio.log import get_logger
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Profile
@@ -47,7 +47,8 @@ async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, envi
     """Open the WebSocket, and either run its session or say why not. Returns when it is closed."""
     refusal = _refusal(request, environment)
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-    environment.metrics.connections += refusal is None
+    counted = 1 if refusal is None else 0
+    environment.metrics.connections += counted
     try:
         async with trio.open_nursery() as nursery:
             link = await open_link(
@@ -56,15 +57,20 @@ async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, envi
             if refusal is None:
                 await serve_client(link, request.profile, username(request.target), environment)
             else:
-                _log.info("connection_refused", code=int(refusal), why=refusal.name.lower())
-                inbox = LinkInbox(1)
-                inbox.close()
-                link.start(inbox)
                 nursery.start_soon(link.keep_writing)
-                await link.close(refusal)
+                await _turn_away(link, refusal)
             nursery.cancel_scope.cancel()
     finally:
-        environment.metrics.connections -= refusal is None
+        environment.metrics.connections -= counted
+
+
+async def _turn_away(link: Link, refusal: CloseCode) -> None:
+    """Say why with the close frame, and listen to nothing."""
+    _log.info("connection_refused", code=int(refusal), why=refusal.name.lower())
+    inbox = LinkInbox(1)
+    inbox.close()
+    link.start(inbox)
+    await link.close(refusal)
 
 
 def _refusal(request: UpgradeRequest, environment: Environment) -> CloseCode | None:

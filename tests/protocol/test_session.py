@@ -159,6 +159,25 @@ def freshly_opened(rules: Rules = RULES) -> Conversation:
 
 Row = tuple[Event, list[Any], type[Any]]
 
+LEAVING_A_PARTNER: Row = (
+    said(Leave()),
+    [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
+    Connected,
+)
+GOING_TO_THE_NEXT: Row = (
+    said(Next(), fresh_room=MY_NEXT_TICKET),
+    [
+        tell_anna_it_is_over(LeaveReason.NEXT),
+        FOREVER,
+        i_left(LeaveReason.NEXT),
+        FOREVER,
+        Send(Ready(MY_NEXT_TICKET)),
+        Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
+    ],
+    Waiting,
+)
+"""The same whether an offer has passed or not."""
+
 ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Connected, Join): (
         said(Join(), fresh_room=MY_TICKET),
@@ -168,45 +187,15 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Connected, Ping): (said(Ping("1")), [Send(Pong("1"))], Connected),
     (Waiting, Leave): (said(Leave()), [Withdraw(MY_TICKET), i_left(LeaveReason.LEFT)], Connected),
     (Waiting, Ping): (said(Ping()), [Send(Pong())], Waiting),
-    (Paired, Leave): (
-        said(Leave()),
-        [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
-        Connected,
-    ),
-    (Paired, Next): (
-        said(Next(), fresh_room=MY_NEXT_TICKET),
-        [
-            tell_anna_it_is_over(LeaveReason.NEXT),
-            FOREVER,
-            i_left(LeaveReason.NEXT),
-            FOREVER,
-            Send(Ready(MY_NEXT_TICKET)),
-            Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
-        ],
-        Waiting,
-    ),
+    (Paired, Leave): LEAVING_A_PARTNER,
+    (Paired, Next): GOING_TO_THE_NEXT,
     (Paired, Offer): (said(offer("mine")), [FOREVER, to_anna(offer("mine"))], Negotiating),
     (Paired, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Paired),
     (Paired, Candidate): (said(candidate("mine")), [], Paired),
     (Paired, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Paired),
     (Paired, Ping): (said(Ping("1")), [Send(Pong("1"))], Paired),
-    (Negotiating, Leave): (
-        said(Leave()),
-        [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
-        Connected,
-    ),
-    (Negotiating, Next): (
-        said(Next(), fresh_room=MY_NEXT_TICKET),
-        [
-            tell_anna_it_is_over(LeaveReason.NEXT),
-            FOREVER,
-            i_left(LeaveReason.NEXT),
-            FOREVER,
-            Send(Ready(MY_NEXT_TICKET)),
-            Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
-        ],
-        Waiting,
-    ),
+    (Negotiating, Leave): LEAVING_A_PARTNER,
+    (Negotiating, Next): GOING_TO_THE_NEXT,
     (Negotiating, Offer): (said(offer("mine")), [Refusal(ErrorCode.WRONG_STATE, "offer")], Negotiating),
     (Negotiating, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Negotiating),
     (Negotiating, Candidate): (said(candidate("mine")), [to_anna(candidate("mine"))], Negotiating),
