@@ -11,12 +11,17 @@ the same however many wait.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from curhat_trio.protocol.effects import Ticket
-from curhat_trio.protocol.ids import RoomId
+from curhat_trio.protocol.errors import LeaveReason
+from curhat_trio.protocol.events import Event, Matched, PeerLeft
+from curhat_trio.protocol.ids import ClientId, RoomId
+
+Tell = Callable[[ClientId, Event], bool]
+"""Hand an event to a client's session without waiting; False: it can't be reached."""
 
 
 @attrs.frozen
@@ -149,3 +154,27 @@ def _topics(ticket: Ticket) -> Iterable[_Topic]:
 
 def _met_last(one: Ticket, other: Ticket) -> bool:
     return one.avoid == other.client or other.avoid == one.client
+
+
+def introduce(pair: Pair, tell: Tell, now: float) -> None:
+    """Tell both partners in one step; if one can't be reached, tell the other that it is over already."""
+    first = tell(pair.first.client, _matched(pair, pair.first, pair.second, now))
+    second = tell(pair.second.client, _matched(pair, pair.second, pair.first, now))
+    lost = PeerLeft(pair.first.id, LeaveReason.PEER_LOST)
+    if first and not second:
+        tell(pair.first.client, lost)
+    elif second and not first:
+        tell(pair.second.client, lost)
+
+
+def _matched(pair: Pair, own: Ticket, partner: Ticket, now: float) -> Matched:
+    return Matched(
+        ticket=own.id,
+        room=pair.first.id,
+        partner=partner.client,
+        partner_username=partner.username,
+        partner_profile=partner.profile,
+        offerer=own is pair.first,
+        topics=pair.topics,
+        at=now,
+    )

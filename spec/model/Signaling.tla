@@ -9,7 +9,7 @@
 (*   not, # unequal, @ the old value. `CASE p -> v [] q -> w` takes the first that holds (they exclude each other).*)
 (*                                                                                                                 *)
 (* Names are the code's: React is `step` in protocol/session.py, SayOffer and HearOffer are in signaling.py,       *)
-(* Introduce in matchmaker.py, Tell in relay.py and backends/memory.py, Detach in connection.py.                   *)
+(* Introduce in policy/matching.py, Tell in relay.py and backends/memory.py, Detach in connection.py.               *)
 (* One action is what the code does between two awaits, or less: then the model allows more orders than the code.  *)
 (*                                                                                                                 *)
 (* The client says anything at any time (Say). So nothing would be gained by a queue from the client, and a queue  *)

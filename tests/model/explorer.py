@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from curhat_trio.matchmaker import introduce
-from curhat_trio.policy.matching import Pool
+from curhat_trio.policy.matching import Pool, introduce
 from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Ticket, Withdraw
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (

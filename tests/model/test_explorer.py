@@ -12,8 +12,7 @@ import explorer
 import pytest
 from explorer import World, explore
 
-from curhat_trio.matchmaker import Tell, introduce
-from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
 from curhat_trio.protocol import session, signaling
 from curhat_trio.protocol.events import Event, Matched, PeerLeft
 from curhat_trio.protocol.ids import ClientId

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from slow_pool import Waiter, are_compatible
 
-from curhat_trio.matchmaker import introduce
-from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.policy.matching import Pair, Pool, introduce
 from curhat_trio.protocol.effects import (
     Close,
     Count,
