@@ -13,10 +13,12 @@ from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode, decode_server
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.messages import FROM_CLIENT
-from curhat_trio.protocol.session import FEATURES, TABLE, Closed
+from curhat_trio.protocol.session import FEATURES, SETTLE_SECONDS, TABLE, Closed
 from curhat_trio.protocol.signaling import HELD_CANDIDATES
+from curhat_trio.specification.requirements import read_requirements
 
 SPEC = (Path(__file__).parents[2] / "spec" / "protocol.md").read_text()
+RULES = read_requirements(SPEC)
 
 
 def section(number: int) -> str:
@@ -42,10 +44,23 @@ def test_what_the_server_says_in_examples_is_understood(example: str) -> None:
     assert "seq" in orjson.loads(example)
 
 
-def test_every_rule_has_its_own_id_in_its_own_section() -> None:
-    ids = re.findall(r"^- \[P-(\d+)\.(\d+)\]", SPEC, re.MULTILINE)
-    assert len(ids) == len(set(ids))
-    assert all(f"- [P-{major}.{minor}]" in section(int(major)) for major, minor in ids)
+def test_the_rules_of_a_section_are_numbered_in_order() -> None:
+    for number in range(2, 12):
+        ids = [identifier for identifier in RULES if identifier.startswith(f"P-{number}.")]
+        assert ids == [f"P-{number}.{place}" for place in range(1, len(ids) + 1)]
+        assert all(f"- [{identifier}] " in section(number) for identifier in ids)
+
+
+def test_whatever_must_or_should_be_is_a_rule_with_an_id() -> None:
+    strong = re.compile(r"\b(MUST|SHOULD|MAY)\b")
+    outside = SPEC.split("\n## ", 1)[1]
+    told = sum(len(strong.findall(rule.text)) for rule in RULES.values())
+    assert len(strong.findall(outside)) == told
+
+
+def test_rules_that_others_refer_to_exist() -> None:
+    assert set(re.findall(r"\[(P-\d+\.\d+)\]", SPEC)) == set(RULES)
+    assert {f"P-{number}" for number in re.findall(r"rules? (\d+\.\d+)", SPEC)} <= set(RULES)
 
 
 def test_the_messages_and_their_states_are_the_tables() -> None:
@@ -81,4 +96,6 @@ def test_the_defaults_told_are_the_defaults() -> None:
     assert f"After {rules.max_misunderstandings} messages that could not" in SPEC
     assert f"more than {MAX_FRAGMENTS} frames" in SPEC
     assert f"(at most {HELD_CANDIDATES})" in SPEC
+    assert SETTLE_SECONDS == 2
+    assert "two seconds have passed since the match" in " ".join(SPEC.split())
     assert all(f'"{feature}"' in section(1) for feature in FEATURES)

@@ -1,0 +1,151 @@
+"""What was tried and how it went, by requirement: as text for people, as JSON and JUnit XML for machines."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from xml.etree import ElementTree
+
+import attrs
+import orjson
+
+from curhat_trio.specification.requirements import Level, Party, Requirement
+
+
+class Outcome(StrEnum):
+    """How one trial went."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Not tried, or it came to nothing: the detail says why."""
+
+
+@attrs.frozen
+class Trial:
+    """One thing that was tried."""
+
+    name: str
+    requirements: tuple[str, ...]
+    """Ids of the rules that it shows."""
+    outcome: Outcome
+    seconds: float = 0.0
+    detail: str = ""
+    """What was expected, what came instead, what to look at; empty if it passed."""
+    transcript: tuple[str, ...] = ()
+    """What was said on the way there, a line each, if it failed."""
+
+
+@attrs.frozen
+class Report:
+    """All trials of one run.
+
+    Args:
+        subject: What was tried, such as `ws://127.0.0.1:8080/ws`.
+        party: Which side it is: only its requirements are reported.
+        requirements: All rules of the protocol, by id.
+        trials: In the order in which they were made.
+    """
+
+    subject: str
+    party: Party
+    requirements: Mapping[str, Requirement]
+    trials: tuple[Trial, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a MUST was broken, or nothing was shown at all; a broken SHOULD is told, and no failure."""
+        outcomes = self.by_requirement()
+        broken = any(
+            outcome is Outcome.FAILED and self.requirements[identifier].level is Level.MUST
+            for identifier, outcome in outcomes.items()
+        )
+        unassigned = any(trial.outcome is Outcome.FAILED and not self._own(trial) for trial in self.trials)
+        return int(broken or unassigned or Outcome.PASSED not in outcomes.values())
+
+    def by_requirement(self) -> dict[str, Outcome]:
+        """Every rule that binds the subject: failed if one trial did, else passed if one did."""
+        return {
+            identifier: _worst(trial.outcome for trial in self.trials if identifier in trial.requirements)
+            for identifier, requirement in self.requirements.items()
+            if requirement.party is self.party
+        }
+
+    def text(self) -> str:
+        """For people: what failed and how, then a line for each rule."""
+        failed = [trial for trial in self.trials if trial.outcome is Outcome.FAILED]
+        parts = [line for trial in failed for line in _told(trial)]
+        parts += [f"{self.subject}, by the rules of spec/protocol.md for a {self.party}:"]
+        for identifier, outcome in self.by_requirement().items():
+            requirement = self.requirements[identifier]
+            parts.append(f"  {_WORDS[outcome]:9} {identifier:7} {requirement.level:6} {_short(requirement.text)}")
+        counts = [sum(trial.outcome is outcome for trial in self.trials) for outcome in Outcome]
+        parts.append(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+        return "\n".join(parts) + "\n"
+
+    def json(self) -> bytes:
+        """One JSON object: `subject`, `party`, `requirements` by id, `trials` in order."""
+        rules = {
+            identifier: {"level": self.requirements[identifier].level, "outcome": outcome}
+            for identifier, outcome in self.by_requirement().items()
+        }
+        value = {
+            "subject": self.subject,
+            "party": self.party,
+            "requirements": rules,
+            "trials": [attrs.asdict(trial) for trial in self.trials],
+        }
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    def junit(self) -> bytes:
+        """JUnit XML: a test case for each trial, its requirements as properties."""
+        suite = ElementTree.Element(
+            "testsuite",
+            name=f"curhat.v1 {self.party}",
+            tests=str(len(self.trials)),
+            failures=str(sum(trial.outcome is Outcome.FAILED for trial in self.trials)),
+            skipped=str(sum(trial.outcome is Outcome.SKIPPED for trial in self.trials)),
+        )
+        for trial in self.trials:
+            suite.append(_test_case(trial, self.party))
+        written: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+        return written
+
+    def _own(self, trial: Trial) -> bool:
+        return any(self.requirements[identifier].party is self.party for identifier in trial.requirements)
+
+
+_WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.SKIPPED: "not shown"}
+_SHORT = 70
+
+
+def _worst(outcomes: Iterable[Outcome]) -> Outcome:
+    seen = set(outcomes)
+    return next((each for each in (Outcome.FAILED, Outcome.PASSED) if each in seen), Outcome.SKIPPED)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[:_SHORT].rstrip()}..."
+
+
+def _told(trial: Trial) -> list[str]:
+    rules = ", ".join(trial.requirements)
+    return [f"FAILED {trial.name} ({rules}): {trial.detail}", *(f"    {line}" for line in trial.transcript), ""]
+
+
+def _test_case(trial: Trial, party: Party) -> ElementTree.Element:
+    case = ElementTree.Element(
+        "testcase", name=trial.name, classname=f"curhat.v1.{party}", time=f"{trial.seconds:.3f}"
+    )
+    properties = ElementTree.SubElement(case, "properties")
+    for identifier in trial.requirements:
+        ElementTree.SubElement(properties, "property", name="requirement", value=identifier)
+    if trial.outcome is Outcome.FAILED:
+        failure = ElementTree.SubElement(case, "failure", message=_printable(trial.detail))
+        failure.text = _printable("\n".join(trial.transcript))
+    elif trial.outcome is Outcome.SKIPPED:
+        ElementTree.SubElement(case, "skipped", message=_printable(trial.detail))
+    return case
+
+
+def _printable(text: str) -> str:
+    """Without the characters that XML can't hold."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,85 @@
+"""A report tells, by requirement, what was broken, shown, or not tried; its exit status is for scripts."""
+
+from xml.etree import ElementTree
+
+import orjson
+import pytest
+
+from curhat_trio.conformance.report import Outcome, Report, Trial
+from curhat_trio.specification.requirements import Party, read_requirements
+
+RULES = read_requirements(
+    "- [P-2.1] A **server** MUST answer.\n"
+    "- [P-2.2] A **server** SHOULD hurry.\n"
+    "- [P-2.3] A **server** MUST wait.\n"
+    "- [P-2.4] A **client** MUST ask.\n"
+)
+
+
+def trial(outcome: Outcome, *requirements: str, detail: str = "") -> Trial:
+    return Trial(f"{outcome} {requirements}", requirements, outcome, 0.25, detail, ("> ping",))
+
+
+def report(*trials: Trial) -> Report:
+    return Report("ws://127.0.0.1/ws", Party.SERVER, RULES, trials)
+
+
+PASSED = trial(Outcome.PASSED, "P-2.1")
+BROKEN = trial(Outcome.FAILED, "P-2.1", "P-2.2", detail="expected pong, heard \x00")
+SLOW = trial(Outcome.FAILED, "P-2.2")
+UNTRIED = trial(Outcome.SKIPPED, "P-2.3", detail="takes a minute")
+ASIDE = trial(Outcome.FAILED, "P-2.4")
+
+
+@pytest.mark.parametrize(
+    ("trials", "status"),
+    [
+        ([PASSED], 0),
+        ([PASSED, UNTRIED], 0),
+        ([PASSED, SLOW], 0),
+        ([PASSED, BROKEN], 1),
+        ([PASSED, ASIDE], 1),
+        ([UNTRIED], 1),
+        ([], 1),
+    ],
+)
+def test_the_exit_status_is_of_what_must_be(trials: list[Trial], status: int) -> None:
+    assert report(*trials).exit_status == status
+
+
+def test_one_failure_breaks_a_rule_and_one_success_shows_it() -> None:
+    assert report(PASSED, UNTRIED, SLOW).by_requirement() == {
+        "P-2.1": Outcome.PASSED,
+        "P-2.2": Outcome.FAILED,
+        "P-2.3": Outcome.SKIPPED,
+    }
+    assert report(PASSED, BROKEN).by_requirement()["P-2.1"] is Outcome.FAILED
+
+
+def test_the_text_tells_what_failed_and_each_rule() -> None:
+    text = report(PASSED, BROKEN, UNTRIED).text()
+    assert "FAILED failed ('P-2.1', 'P-2.2') (P-2.1, P-2.2): expected pong, heard \x00\n    > ping\n" in text
+    assert "  BROKEN    P-2.1   MUST   A **server** MUST answer.\n" in text
+    assert "  not shown P-2.3   MUST   A **server** MUST wait.\n" in text
+    assert "P-2.4" not in text
+    assert text.endswith("1 passed, 1 failed, 1 skipped\n")
+
+
+def test_the_json_holds_it_all() -> None:
+    value = orjson.loads(report(PASSED, BROKEN).json())
+    assert value["requirements"]["P-2.1"] == {"level": "MUST", "outcome": "failed"}
+    assert [trial["outcome"] for trial in value["trials"]] == ["passed", "failed"]
+
+
+def test_the_junit_file_has_a_case_for_each_trial() -> None:
+    suite = ElementTree.fromstring(report(PASSED, BROKEN, UNTRIED).junit())
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert (failure.get("message"), failure.text) == ("expected pong, heard \N{REPLACEMENT CHARACTER}", "> ping")
+    assert [each.get("value") for each in suite.iterfind("testcase/properties/property")] == [
+        "P-2.1",
+        "P-2.1",
+        "P-2.2",
+        "P-2.3",
+    ]
