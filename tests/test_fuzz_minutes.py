@@ -1,0 +1,97 @@
+"""`--fuzz-minutes`, in small test runs of its own."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROPERTIES = """
+    from pathlib import Path
+
+    import pytest
+    import trio
+    from hypothesis import given, settings, strategies as st
+    from hypothesis.stateful import RuleBasedStateMachine, rule
+
+    def note(name, value):
+        with Path(name).open("a") as file:
+            file.write(f"{value}\\n")
+
+    @given(st.integers(0, 2**64))
+    def test_plain(number):
+        note("plain", number)
+
+    @pytest.mark.parametrize("side", ["left", "right"])
+    @given(st.booleans())
+    async def test_async(side, value):
+        await trio.lowlevel.checkpoint()
+        note("async", side)
+
+    class Machine(RuleBasedStateMachine):
+        @rule()
+        def step(self):
+            note("machine", "step")
+
+    Machine.TestCase.settings = settings(stateful_step_count=2)
+    TestMachine = Machine.TestCase
+
+    def test_without_examples():
+        note("without", "examples")
+"""
+FAILING = """
+    from hypothesis import given, strategies as st
+
+    @given(st.integers())
+    def test_small(number):
+        assert number < 100
+"""
+
+
+@pytest.fixture
+def fuzz(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Runs tests for some seconds, in a process of its own: Hypothesis' profiles are the whole process's."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    pytester.makeini("[pytest]\ntrio_mode = true\nfilterwarnings = error")
+    pytester.makeconftest("import fuzz_minutes\n\nfuzz_minutes.EXAMPLES_PER_ROUND = 20")
+
+    def run(seconds: float, *options: str) -> pytest.RunResult:
+        minutes = f"--fuzz-minutes={seconds / 60}"
+        return pytester.runpytest_subprocess("-p", "fuzz_minutes", "-p", "no:cacheprovider", minutes, *options)
+
+    return run
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def test_properties_take_turns_with_fresh_examples(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+    pytester.makepyfile(PROPERTIES)
+    run = fuzz(1.5)
+    assert run.ret == pytest.ExitCode.OK
+    run.stdout.fnmatch_lines(["*fuzzing*", "*rounds*examples*", "*::test_plain", "*all 4"])
+    rounds, examples = map(int, re.findall(r"(\d+) +(\d+) +\d+ +0  \S+::test_plain", run.stdout.str())[0])
+    numbers = lines(pytester.path / "plain")
+    assert rounds >= 2
+    assert len(numbers) == examples
+    assert len(set(numbers)) > examples / rounds, "another round has other examples"
+    assert set(lines(pytester.path / "async")) == {"left", "right"}
+    assert len(lines(pytester.path / "machine")) >= rounds
+    assert not (pytester.path / "without").exists()
+
+
+def test_a_failure_is_shown_once_and_the_others_go_on(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+    pytester.makepyfile(test_failing=FAILING, test_good=PROPERTIES)
+    run = fuzz(1.5)
+    assert run.ret == pytest.ExitCode.TESTS_FAILED
+    assert run.stdout.str().count("number=100") == 1
+    run.stdout.re_match_lines(
+        [r" +1 +\d+ +\d+ +1  test_failing.py::test_small", r" +([2-9]|\d\d+) .* 0  \S+::test_plain"]
+    )
+
+
+def test_with_a_seed_all_rounds_would_be_the_same(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+    pytester.makepyfile(PROPERTIES)
+    run = fuzz(1.5, "--hypothesis-seed=1")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    run.stderr.fnmatch_lines(["*leave out --hypothesis-seed*"])
