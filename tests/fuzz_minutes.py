@@ -1,4 +1,4 @@
-"""`pytest --hypothesis-profile=fuzz --fuzz-minutes 60`: the properties alone, round after round, until time is over.
+"""`pytest --hypothesis-profile=fuzz --fuzz-minutes 60`: the properties alone, round after round, until time is up.
 
 In a round each Hypothesis test gets a slice of fresh examples. So every property is searched in any run, however
 short, and the longer it is the more deeply. A test that has failed is shown as usual and not run again.
