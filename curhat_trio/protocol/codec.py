@@ -5,6 +5,7 @@ clients of a later version can be understood.
 """
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from types import GenericAlias
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,7 +14,7 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from curhat_trio.protocol.errors import ErrorCode, Fault
+from curhat_trio.protocol.errors import ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -88,6 +89,13 @@ def _number(value: Any, _type: type) -> float:
     return float(value)
 
 
+def _member(value: Any, kind: type[StrEnum]) -> StrEnum:
+    _expect(value, str)
+    if value not in set(kind):
+        raise ValueError(f"must be one of {', '.join(kind)}")
+    return kind(value)
+
+
 def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
@@ -135,6 +143,8 @@ def _make_converter() -> cattrs.Converter:
     for wanted in (str, int, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
     converter.register_structure_hook(float, _number)
+    for table in (ErrorCode, LeaveReason):  # by itself each would be read as any string
+        converter.register_structure_hook(table, _member)
     converter.register_structure_hook_factory(_is_tuple, _strict_tuple)
     converter.register_structure_hook_factory(attrs.has, _strict_class)
     converter.register_unstructure_hook_factory(attrs.has, _absent_when_none)

@@ -505,6 +505,31 @@ def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) ->
     assert path in fault.message
 
 
+@pytest.mark.parametrize(
+    ("wire", "complaint"),
+    [
+        ({"type": "leave", "from": "a", "roomId": "r", "reason": "bored"}, "must be one of left, next, peer_lost"),
+        (
+            {"type": "error", "code": "bored", "message": "m", "fatal": False},
+            "must be one of bad_message, unknown_type",
+        ),
+        ({"type": "goaway", "reason": "", "retryAfterSeconds": 5}, "must be one of left, next, peer_lost"),
+        ({"type": "leave", "from": "a", "roomId": "r", "reason": 5}, "must be a string, not a whole number"),
+    ],
+    ids=str,
+)
+def test_reasons_and_codes_are_those_of_their_tables(wire: dict[str, Any], complaint: str) -> None:
+    fault = decode_server(as_text(wire))
+    assert isinstance(fault, Fault)
+    assert complaint in fault.message
+
+
+def test_reasons_and_codes_are_read_as_such() -> None:
+    left = decode_server('{"type":"leave","from":"a","roomId":"r","reason":"next"}')
+    assert isinstance(left, Left)
+    assert left.reason is LeaveReason.NEXT
+
+
 def test_a_client_ignores_what_a_later_server_says() -> None:
     fault = decode_server('{"type":"resumed"}')
     assert isinstance(fault, Fault)
