@@ -50,7 +50,7 @@ RELAYED_VOCABULARY: Mapping[str, type[Any]] = {kind.type: kind for kind in get_a
 """What the server passes on, with `RelayedFrom` added."""
 
 
-_ARRAY_ITEMS = 32
+ARRAY_ITEMS = 32
 """Items that any array of the protocol may have. More are refused before one is looked at: thousands of wrong
 items would keep everybody waiting, and the list of their faults would be far longer than the message."""
 
@@ -106,8 +106,8 @@ def _strict_tuple(kind: Any) -> Callable[[Any, type], Any]:
 
     def structure(value: Any, _type: type) -> Any:
         _expect(value, list)
-        if len(value) > _ARRAY_ITEMS:
-            raise ValueError(f"must have at most {_ARRAY_ITEMS} items, not {len(value)}")
+        if len(value) > ARRAY_ITEMS:
+            raise ValueError(f"must have at most {ARRAY_ITEMS} items, not {len(value)}")
         return tuple(structure_list(value, list_kind))
 
     return structure

@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from curhat_trio.protocol.codec import RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
+from curhat_trio.protocol.codec import ARRAY_ITEMS, RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
     Characters,
@@ -93,7 +93,7 @@ def _value(hint: Any) -> Schema:
     if origin is Literal:
         return {"type": "string", "enum": list(get_args(hint))}
     if origin is tuple:
-        return {"type": "array", "items": _value(get_args(hint)[0])}
+        return {"type": "array", "items": _value(get_args(hint)[0]), "maxItems": ARRAY_ITEMS}
     if attrs.has(hint):
         return _object(hint)
     if isinstance(hint, type) and issubclass(hint, StrEnum):

@@ -65,6 +65,26 @@ def test_the_codec_accepts_what_the_server_schemas_accept(value: dict[str, Any])
     assert accepts(SERVER, value) == (understood and numbered)
 
 
+@pytest.mark.parametrize("items", [32, 33])
+@pytest.mark.parametrize("place", ["iceServers", "urls", "topics"])
+def test_codec_and_schema_draw_the_same_line_for_arrays(place: str, items: int) -> None:
+    servers: list[Any] = [{"urls": ["stun:s"] * (items if place == "urls" else 1)}]
+    value = {
+        "type": "join",
+        "from": "a",
+        "username": "A",
+        "roomId": "r",
+        "role": "offerer",
+        "polite": False,
+        "topics": ["rain"] * (items if place == "topics" else 0),
+        "iceServers": servers * (items if place == "iceServers" else 1),
+        "iceTransportPolicy": "all",
+        "seq": 1,
+    }
+    understood = not isinstance(decode_server(orjson.dumps(value)), Fault)
+    assert understood == accepts(SERVER, value) == (items <= 32)
+
+
 def test_the_folder_is_up_to_date() -> None:
     assert differences(GENERATED) == []
 
