@@ -1,0 +1,83 @@
+"""Fuzzes one target with atheris: `python tests/fuzz/run.py codec --minutes 15`, or `frames`, or `front_door`.
+
+It begins with the kept inputs and goes on in `.fuzz/TARGET/` from run to run. An input that a target fails with is
+written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` writes there the
+smallest set of inputs that reaches all that was reached so far.
+
+It wants `pip install -e '.[test,fuzz]'`; atheris is in an extra of its own because it is to be had for Linux alone.
+"""
+
+import argparse
+import subprocess
+import sys
+from hashlib import sha1
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import atheris
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+with atheris.instrument_imports(
+    include=["curhat_trio", "trio_websocket", "h11", "wsproto", "jsonschema", "cattrs"]
+):
+    from corpus import keep, kept
+    from json_mutation import mutate_message
+    from targets import TARGETS
+
+WORK = HERE.parents[1] / ".fuzz"
+_INPUT_BYTES = 2000
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("target", choices=TARGETS)
+    arguments.add_argument("--minutes", type=float, default=15.0, help="default: %(default)s")
+    arguments.add_argument("--keep", action="store_true", help="look for nothing; write what is worth keeping")
+    arguments.add_argument("--merge-into", type=Path, help=argparse.SUPPRESS)
+    choice = arguments.parse_args()
+    found = WORK / choice.target
+    found.mkdir(parents=True, exist_ok=True)
+    for data in kept(choice.target):
+        (found / sha1(data).hexdigest()).write_bytes(data)
+    if choice.keep:
+        keep_the_best(choice.target, found)
+    elif choice.merge_into:
+        fuzz(choice.target, "-merge=1", str(choice.merge_into), str(found))
+    else:
+        fuzz(choice.target, f"-max_total_time={round(60 * choice.minutes)}", str(found))
+
+
+def fuzz(target: str, *options: str) -> None:
+    """Does not return: at the end the process ends."""
+    command = [
+        sys.argv[0],
+        f"-max_len={_INPUT_BYTES}",
+        "-timeout=60",
+        f"-artifact_prefix={WORK}/{target}-",
+        *options,
+    ]
+    with TARGETS[target]() as check:
+        atheris.Setup(command, check, **({"custom_mutator": mutate} if target == "codec" else {}))
+        atheris.Fuzz()
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    return mutate_message(data, Random(seed), lambda data: atheris.Mutate(data, max_size))[:max_size]
+
+
+def escaped(word: bytes) -> str:
+    """As libFuzzer reads it."""
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def keep_the_best(target: str, found: Path) -> None:
+    with TemporaryDirectory() as best:
+        subprocess.run([sys.executable, __file__, target, "--merge-into", best], check=True)
+        keep(target, (file.read_bytes() for file in Path(best).iterdir()))
+
+
+if __name__ == "__main__":
+    main()

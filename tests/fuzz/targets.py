@@ -1,0 +1,148 @@
+"""What fuzzing feeds with bytes: each target takes any bytes at all and raises if the server handles them wrongly.
+
+They need no fuzzer: `run.py` lets atheris look for inputs that reach new code, `test_corpus.py` repeats kept ones.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import attrs
+import orjson
+from front_door import NEW_PIECE, FuzzedServer
+from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+from peers import ANSWER, CANDIDATE, OFFER, said
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import Message, Ping, TextMessage
+from wsproto.utilities import RemoteProtocolError
+
+from curhat_trio.frames import FrameScanner, Scan
+from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
+from curhat_trio.protocol.errors import CloseCode, Fault
+from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
+from curhat_trio.specification.schemas import client_schemas, server_schemas
+
+# ---------------------------------------------------------------- the codec
+
+
+def _is_whole(_checker: object, value: object) -> bool:
+    """To JSON Schema 1.0 is an integer too; the codec takes whole numbers for what is written as one."""
+    return type(value) is int
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+)
+_CLIENT = {name: _Validator(schema) for name, schema in client_schemas().items()}
+_SERVER = {name: _Validator(schema) for name, schema in server_schemas().items()}
+
+
+def codec(data: bytes) -> None:
+    """What is read is a message or a fault, as its schema has it; written and read again, it stays the same."""
+    heard = decode(data, "v1")
+    assert isinstance(heard, Fault | ClientMessage)
+    assert accepts(_CLIENT, data) == isinstance(heard, ClientMessage)
+    if isinstance(heard, ClientMessage):
+        assert decode(encode_client(heard), "v1") == heard
+
+    heard_of_old = decode(data, "legacy")
+    assert isinstance(heard_of_old, Fault | ClientMessage)
+    if isinstance(heard_of_old, ClientMessage):
+        assert heard_of_old == heard
+    elif isinstance(heard, ClientMessage):
+        assert heard.type not in LEGACY_FROM_CLIENT
+
+    told = decode_server(data)
+    assert isinstance(told, Fault | ServerMessage)
+    assert accepts(_SERVER, data) == (isinstance(told, ServerMessage) and is_numbered(data))
+    if isinstance(told, ServerMessage):
+        assert decode_server(encode(told, seq=1)) == told
+
+
+def accepts(schemas: dict[str, Draft202012Validator], data: bytes) -> bool:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    name = value.get("type") if isinstance(value, dict) else None
+    return isinstance(name, str) and name in schemas and schemas[name].is_valid(value)
+
+
+def is_numbered(data: bytes) -> bool:
+    seq = orjson.loads(data).get("seq")
+    return type(seq) is int and seq >= 1
+
+
+# ---------------------------------------------------------------- frames
+
+_LIMIT = 1000
+
+
+def frames(data: bytes) -> None:
+    """Frames are read as wsproto reads them, and as if they came one byte at a time."""
+    found = FrameScanner(_LIMIT).feed(data)
+    assert attrs.asdict(byte_by_byte(data)) == attrs.asdict(found)
+    texts, pings, fault = read_by_wsproto(data)
+    if found.fault in (None, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8) and not too_long(texts):
+        assert texts[: len(found.texts)] == found.texts
+    if found.fault is None and not found.closing:
+        assert fault is None, fault
+        assert texts == found.texts
+        assert pings == read_by_wsproto(bytes(found.control))[1]
+
+
+def byte_by_byte(data: bytes) -> Scan:
+    scanner, total = FrameScanner(_LIMIT), Scan()
+    for byte in data:
+        scan = scanner.feed(bytes([byte]))
+        total.texts += scan.texts
+        total.control += scan.control
+        total.control_frames += scan.control_frames
+        total.pong |= scan.pong
+        total.closing |= scan.closing
+        total.fault = total.fault or scan.fault
+    return total
+
+
+def too_long(texts: list[str]) -> bool:
+    return any(len(text.encode()) > _LIMIT for text in texts)
+
+
+def read_by_wsproto(data: bytes) -> tuple[list[str], list[bytes], RemoteProtocolError | None]:
+    """Whole texts, the payloads of pings, and what was wrong in the end."""
+    connection = Connection(ConnectionType.SERVER)
+    texts, pings, begun = [], [], ""
+    try:
+        connection.receive_data(data)
+        for event in connection.events():
+            match event:
+                case TextMessage(text, message_finished=finished):
+                    begun += text
+                    if finished:
+                        texts.append(begun)
+                        begun = ""
+                case Message():
+                    break
+                case Ping(payload):
+                    pings.append(bytes(payload))
+    except RemoteProtocolError as error:
+        return texts, pings, error
+    return texts, pings, None
+
+
+# ---------------------------------------------------------------- by name
+
+TARGETS: dict[str, Callable[[], AbstractContextManager[Callable[[bytes], None]]]] = {
+    "codec": lambda: nullcontext(codec),
+    "frames": lambda: nullcontext(frames),
+    "front_door": FuzzedServer,
+}
+
+DICTIONARIES: dict[str, list[bytes]] = {
+    "codec": [b"null", b"1.0", b"\\ud800", b'{"type":'],
+    "frames": [],
+    "front_door": [NEW_PIECE]
+    + [said(name)[:-1] for name in (*_CLIENT, "report")]
+    + [said("offer", payload=OFFER), said("answer", payload=ANSWER), said("candidate", payload=CANDIDATE)],
+}
+"""Words that help a fuzzer, which by itself would hardly ever write a message."""
