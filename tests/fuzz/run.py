@@ -4,7 +4,7 @@ It begins with the kept inputs and goes on in `.fuzz/TARGET/` from run to run. A
 written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` writes there the
 smallest set of inputs that reaches all that was reached so far.
 
-It wants `pip install -e '.[test,fuzz]'`; atheris is in an extra of its own because it is to be had for Linux alone.
+It wants `pip install -e '.[test,fuzz]'`; atheris has an extra of its own because there are wheels for Linux alone.
 """
 
 import argparse
