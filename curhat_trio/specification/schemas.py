@@ -106,7 +106,7 @@ def _constrain(schema: Schema, constraint: object) -> None:
         case Characters(low, high):
             schema |= {"minLength": low, "maxLength": high}
         case NoControlCharacters():
-            schema["pattern"] = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+            schema["not"] = {"type": "string", "pattern": r"[\u0000-\u001f\u007f-\u009f]"}
         case Items(most, Characters(low, high)):
             schema["maxItems"] = most
             schema["items"] |= {"minLength": low, "maxLength": high}

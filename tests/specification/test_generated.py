@@ -65,6 +65,17 @@ def test_the_codec_accepts_what_the_server_schemas_accept(value: dict[str, Any])
     assert accepts(SERVER, value) == (understood and numbered)
 
 
+@pytest.mark.parametrize("name", ["\n", "Ann\n", "\nAnn", "A\x85", "Ann", None])
+def test_codec_and_schema_know_the_same_control_characters(name: str | None) -> None:
+    """Also for validators in languages where `$` in a pattern stands before a last line's end too."""
+    value = {"type": "join", "username": name}
+    assert (
+        accepts(CLIENT, value)
+        == (not isinstance(decode(orjson.dumps(value), "v1"), Fault))
+        == (name in ("Ann", None))
+    )
+
+
 @pytest.mark.parametrize("items", [32, 33])
 @pytest.mark.parametrize("place", ["iceServers", "urls", "topics"])
 def test_codec_and_schema_draw_the_same_line_for_arrays(place: str, items: int) -> None:
