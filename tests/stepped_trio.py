@@ -197,6 +197,15 @@ class SteppedClient:
         target = "/ws" if username is None else f"/ws?username={username}"
         self.wire.put(upgrade_head(target, sec_websocket_protocol=subprotocol) + b"".join(pipelined))
 
+    @property
+    def is_open(self) -> bool:
+        """The opening handshake is over."""
+        return self._head is None
+
+    def put(self, data: bytes) -> None:
+        """Send bytes, as they are."""
+        self.wire.put(data)
+
     def hear(self) -> bool:
         """Take what is there, and answer pings and the close frame; True: something was answered."""
         data = self.wire.take()
@@ -206,7 +215,7 @@ class SteppedClient:
             self._ws.receive_data(data)
         answers = [answer for event in self._ws.events() if (answer := self._hear(event))]
         for answer in answers:
-            self.wire.put(answer)
+            self.put(answer)
         if self.goodbye is not None and self.answers_close:
             self.wire.end()
         return bool(answers)

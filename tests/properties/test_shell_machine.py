@@ -1,0 +1,614 @@
+"""The real server, whole but for its sockets: clients say and do anything, and all goes as the pure core has it.
+
+`server.serve` runs over wires in memory, on a clock that only the rules move, its tasks scheduled at random. After
+every rule the server is at rest. Then sessions, deadlines, pool and counts, and what every client heard, byte for
+byte, must be those of `shell_model.Replay`.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
+from math import inf
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import peers
+import pytest
+import trio
+from conversation import answer, candidate, offer
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, frame, running_server
+from shell_model import (
+    Detached,
+    Entered,
+    Forecast,
+    Limits,
+    Mouth,
+    Opened,
+    Record,
+    Relaxed,
+    Replay,
+    Seat,
+    Stepped,
+    Told,
+    ToldAll,
+    Withdrawn,
+)
+from stepped_trio import SteppedClient, SteppedTrio, Wire
+
+from curhat_trio import connection
+from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.config import Settings
+from curhat_trio.connection import Driver, Environment
+from curhat_trio.frames import FrameScanner
+from curhat_trio.link import Link
+from curhat_trio.metrics import state_name
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.protocol.codec import encode_client
+from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import Event, LinkLost, Profile
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Status
+from curhat_trio.protocol.session import Negotiating, Paired
+from curhat_trio.protocol.signaling import HaveRemoteOffer
+
+SETTINGS = Settings(
+    max_message_bytes=1024,
+    message_burst=10,
+    messages_per_second=5.0,
+    byte_burst=4096,
+    bytes_per_second=1024.0,
+    outbound_messages=20,
+    outbound_bytes=8192,
+)
+LIMITS = Limits(
+    messages=(SETTINGS.messages_per_second, SETTINGS.message_burst),
+    bytes=(SETTINGS.bytes_per_second, SETTINGS.byte_burst),
+    message_bytes=SETTINGS.max_message_bytes,
+    waiting_messages=SETTINGS.outbound_messages,
+    waiting_bytes=SETTINGS.outbound_bytes,
+    write_seconds=SETTINGS.write_seconds,
+)
+PEOPLE = 6
+
+
+# ---------------------------------------------------------------- where the shell is watched
+
+
+class RecordingRendezvous(MemoryRendezvous):
+    """Writes down who was told what."""
+
+    def __init__(self, record: list[Record]) -> None:
+        super().__init__()
+        self._record = record
+
+    def detach(self, client: ClientId) -> None:
+        self._record.append(Detached(client))
+        super().detach(client)
+
+    def tell(self, client: ClientId, event: Event) -> bool:
+        taken = super().tell(client, event)
+        self._record.append(Told(client, event, taken))
+        return taken
+
+    def tell_all(self, event: Event) -> None:
+        self._record.append(ToldAll(event))
+        super().tell_all(event)
+
+
+class RecordingPool(Pool):
+    """Writes down what the matchmaker does with its pool."""
+
+    def __init__(self, record: list[Record], relax_after: float) -> None:
+        super().__init__(relax_after)
+        self._record = record
+
+    def join(self, ticket: Ticket, now: float) -> Pair | None:
+        pair = super().join(ticket, now)
+        self._record.append(Entered(ticket, pair))
+        return pair
+
+    def leave(self, ticket: RoomId) -> bool:
+        self._record.append(Withdrawn(ticket))
+        return super().leave(ticket)
+
+    def relax(self, now: float) -> list[Pair]:
+        pairs = super().relax(now)
+        self._record.append(Relaxed(pairs))
+        return pairs
+
+
+class RecordingDriver(Driver):
+    """Writes down what its session steps through."""
+
+    def __init__(
+        self,
+        record: list[Record],
+        drivers: "dict[ClientId, RecordingDriver]",
+        client: ClientId,
+        profile: Profile,
+        username: str,
+        link: Link,
+        environment: Environment,
+    ) -> None:
+        super().__init__(client, profile, username, link, environment)
+        self._record = record
+        drivers[client] = self
+        record.append(Opened(client, profile, username, link._tap._stream))
+
+    def _step(self, event: Event) -> None:
+        self._record.append(Stepped(self._session.client, event))
+        super()._step(event)
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self._deadline == inf else self._deadline
+
+    @property
+    def is_idle(self) -> bool:
+        statistics = self._inbox._receive.statistics()
+        return not (self._unread or self._requests or statistics.current_buffer_used)
+
+
+# ---------------------------------------------------------------- the people
+
+
+class Person(SteppedClient):
+    """A client: its wire, its ears, and what the model knows of its mouth."""
+
+    def __init__(self, wire: Wire, mouth: Mouth, now: Callable[[], float]) -> None:
+        super().__init__(wire)
+        self.mouth = mouth
+        self._now = now
+        self.is_gone = False
+        self.was_deaf = False
+        self.has_spoken = True
+        """In this round. More would arrive with it or after it, and that is not always the same."""
+
+    @property
+    def is_here(self) -> bool:
+        return not (self.is_gone or self.wire.is_closed)
+
+    @property
+    def reads(self) -> bool:
+        return self.mouth.deaf_since is None
+
+    def put(self, data: bytes) -> None:
+        self.wire.put(data)
+        self.mouth.say(data, self._now())
+
+    def vanish(self) -> None:
+        self.is_gone = self.mouth.has_left = True
+        self.wire.vanish()
+
+    def stop_reading(self) -> None:
+        if self.reads and self.is_open:
+            self.was_deaf = True
+            self.mouth.deaf_since = self._now()
+            self.wire.read(False)
+
+    def read_again(self) -> None:
+        self.mouth.deaf_since = None
+        self.wire.read(True)
+
+    def answer_no_pings(self) -> None:
+        self.answers_pings = self.mouth.answers_pings = False
+
+
+# ---------------------------------------------------------------- the server among them
+
+
+class Shell:
+    """A running server with its record, the people, and the model beside it."""
+
+    def __init__(self, schedule: int) -> None:
+        trio._core._run._r.seed(schedule)
+        self.people: list[Person] = []
+        self.drivers: dict[ClientId, RecordingDriver] = {}
+        self._record: list[Record] = []
+        self._minted = 0
+        self._trio = SteppedTrio()
+        self._trio.start(self._serve)
+        self._trio.settle()
+        self._idle_tasks = len(self._server.tasks)
+        self.model = Replay(self._server._watched.environment.rules, LIMITS, SETTINGS.relax_after_seconds)
+
+    async def _serve(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peers, "MemoryRendezvous", partial(RecordingRendezvous, self._record))
+            patch.setattr(peers, "Pool", partial(RecordingPool, self._record))
+            patch.setattr(connection, "Driver", partial(RecordingDriver, self._record, self.drivers))
+            patch.setattr(connection, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._mint()))
+            async with running_server(SETTINGS, patience=inf) as self._server:
+                await trio.sleep_forever()
+
+    _server: RunningServer
+
+    def _mint(self) -> str:
+        self._minted += 1
+        return f"id-{self._minted}"
+
+    @property
+    def now(self) -> float:
+        return self._trio.clock.current_time()
+
+    # ------------------------------------------------------------ what happens
+
+    def arrive(self, profile: Profile, pipelined: bytes) -> Person:
+        wire, name = Wire(), f"Person{len(self.people)}"
+        person = Person(wire, Mouth(LIMITS, profile, name), lambda: self.now)
+        self.people.append(person)
+        self.model.expect(wire, person.mouth)
+        assert self._server.listener is not None
+        self._trio.do(self._server.listener.admit, wire)
+        person.connect(pipelined, username=name, subprotocol="curhat.v1" if profile == "v1" else None)
+        person.mouth.say(pipelined, self.now)
+        return person
+
+    def go_on(self, turns: int) -> None:
+        self._trio.go_on(turns)
+
+    def pass_time(self, seconds: float) -> None:
+        self._trio.pass_time(seconds)
+
+    def stop(self) -> None:
+        self.model.is_draining = True
+        self._server.stop.set()
+
+    def close(self) -> None:
+        """Cancel everything, and follow it to the end."""
+        self.model.is_cancelled = True
+        self._trio.close()
+        self._follow()
+
+    # ------------------------------------------------------------ what is compared
+
+    def come_to_rest(self) -> None:
+        """Let everything happen, and see that it was right."""
+        self._trio.settle()
+        while self._hear():
+            self._trio.settle()
+        assert not self._server.complaints, self._server.complaints
+        self._follow()
+        self.model.check_quiet()
+        compare(self._picture(), self._picture_of_the_model())
+        for person in self.people:
+            seat = self.model.seat_of(person.mouth)
+            if seat is not None and person.reads and not person.is_gone:
+                check_ears(person, seat)
+
+    def _hear(self) -> bool:
+        """Everybody who reads does; True: somebody answered."""
+        answers = [person.hear() for person in self.people if person.reads and not person.is_gone]
+        return any(answers)
+
+    def _follow(self) -> None:
+        self.model.now = self.now
+        self.model.follow(self._record)
+        self._record.clear()
+
+    def _picture(self) -> dict[str, Any]:
+        """What is really there."""
+        server, drivers = self._server, self.drivers
+        return {
+            "sessions": {client: driver._session for client, driver in drivers.items()},
+            "deadlines": {client: driver.deadline for client, driver in drivers.items()},
+            "numbers": {client: driver._seq for client, driver in drivers.items()},
+            "codes": {client: driver._close_code for client, driver in drivers.items()},
+            "reachable": set(server.rendezvous._inboxes),
+            "busy": [client for client, driver in drivers.items() if not driver.is_idle],
+            "waiting": server.pool._waits,
+            "choosy": server.pool._choosy,
+            "counts": server.metrics.events,
+            "states": +server.metrics.states,
+            "connections": server.metrics.connections,
+        }
+
+    def _picture_of_the_model(self) -> dict[str, Any]:
+        """What there should be."""
+        seats = self.model.seats
+        attached = [seat for seat in seats.values() if seat.attached]
+        let_in = [person for person in self.people if self.model.seat_of(person.mouth)]
+        return {
+            "sessions": {client: seat.session for client, seat in seats.items()},
+            "deadlines": {client: seat.deadline for client, seat in seats.items()},
+            "numbers": {client: seat.seq for client, seat in seats.items()},
+            "codes": {client: seat.close and seat.close.code for client, seat in seats.items()},
+            "reachable": {seat.client for seat in attached},
+            "busy": [],
+            "waiting": self.model.pool._waits,
+            "choosy": self.model.pool._choosy,
+            "counts": self.model.counts,
+            "states": Counter(state_name(seat.session) for seat in attached),
+            "connections": sum(not person.wire.is_closed for person in let_in),
+        }
+
+    def see_that_nobody_is_left(self) -> None:
+        """Everybody has vanished: after the longest deadline nothing is left of anybody."""
+        for person in self.people:
+            person.vanish()
+        self.come_to_rest()
+        self.pass_time(SETTINGS.close_seconds + SETTINGS.write_seconds)
+        self.come_to_rest()
+        assert all(person.wire.is_closed for person in self.people)
+        assert len(self._server.pool) == 0
+        assert self.model.is_draining or len(self._server.tasks) == self._idle_tasks
+
+    def foresee(self) -> Forecast:
+        self.model.now = self.now
+        return Forecast(self.model, (f"id-{number}" for number in count(self._minted + 1)))
+
+
+def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Part by part, so that a failure shows no more than it has to."""
+    assert found.keys() == wanted.keys()
+    for part in wanted:
+        assert found[part] == wanted[part], part
+
+
+def check_ears(person: Person, seat: Seat) -> None:
+    """Somebody who reads has heard all it was told, in order, and in the end why it ended."""
+    code = seat.close and seat.close.code
+    if seat.closed and (person.mouth.has_left or code is CloseCode.SLOW_CONSUMER or person.was_deaf):
+        # what was under way when the client left, or was given up, may be lost
+        assert person.texts == seat.told[: len(person.texts)]
+        assert len(person.texts) >= person.mouth.heard
+    else:
+        assert person.texts == seat.told
+        assert (person.goodbye and person.goodbye.code) == code
+    if not seat.closed:
+        assert person.pongs == person.mouth.pings
+    person.mouth.heard = len(person.texts)
+
+
+# ---------------------------------------------------------------- what may be said
+
+Word = bytes | None
+"""Frames; None: the description that a browser would send next."""
+
+UFRAGS = st.sampled_from(["a", "b"])
+TAGS = st.integers(0, 999)
+WISHES = st.builds(
+    Join,
+    username=st.sampled_from([None, None, "Ann"]),
+    topics=st.sampled_from([(), (), ("rain",), ("sun", "rain")]),
+    room=st.sampled_from([None, None, None, "tea"]),
+)
+MESSAGES = st.one_of(
+    WISHES,
+    st.just(Leave()),
+    st.just(Next()),
+    st.builds(offer, UFRAGS, tag=TAGS.map(str)),
+    st.builds(answer, UFRAGS, tag=TAGS.map(str)),
+    st.builds(candidate, st.none() | UFRAGS, TAGS),
+    st.builds(Chat, TAGS.map(str)),
+    st.builds(Status, st.sampled_from(["connected", "failed"])),
+    st.builds(Ping, TAGS.map(str)),
+).map(encode_client)
+GARBAGE = st.sampled_from([b"{}", b"[", b'{"type":"join","topics":5}', b'{"type":"resume"}', b"\xc3\xa9", b""])
+TEXTS = MESSAGES | MESSAGES | MESSAGES | GARBAGE
+
+
+def in_pieces(text: bytes, cut: int) -> bytes:
+    """A message in three frames, with a ping between."""
+    cut %= len(text) + 1
+    head, tail = frame(TEXT, text[:cut], fin=False), frame(CONTINUATION, text[cut:])
+    return head + frame(PING, b"amid") + frame(CONTINUATION, b"", fin=False) + tail
+
+
+WHOLE = TEXTS.map(lambda text: frame(TEXT, text))
+ODD = st.one_of(
+    st.builds(in_pieces, TEXTS, st.integers(0, 200)),
+    st.binary(max_size=8).map(lambda payload: frame(PING, payload)),
+    st.just(frame(PONG, b"unasked")),
+    st.integers(2, 30).flatmap(lambda times: WHOLE.map(lambda word: word * times)),
+    st.sampled_from([frame(PING, b"flood") * 30, frame(TEXT, b'{"type":"ping"}', fin=False)]),
+)
+BROKEN = st.sampled_from(
+    [
+        frame(BINARY, b"x"),
+        frame(TEXT, b"\xff"),
+        frame(TEXT, b"x", masked=False),
+        frame(TEXT, b"x" * 1025),
+        frame(CLOSE, b"\x03"),
+        frame(CONTINUATION, b""),
+    ]
+)
+CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
+WORDS = {"whole": WHOLE, "fitting": st.none(), "odd": ODD, "broken": BROKEN, "closing": CLOSING}
+WORD: st.SearchStrategy[Word] = st.sampled_from(
+    [*["whole"] * 8, *["fitting"] * 5, *["odd"] * 2, "broken", "closing"]
+).flatmap(lambda kind: WORDS[kind])
+
+
+@attrs.frozen
+class Say:
+    """Somebody sends this in one segment."""
+
+    who: int
+    words: list[Word]
+
+
+@attrs.frozen
+class Arrive:
+    """Somebody new comes, and maybe says something before it has heard anything."""
+
+    profile: Profile
+    words: bytes
+
+
+@attrs.frozen
+class Behave:
+    """Somebody vanishes, reads no more, ..."""
+
+    who: int
+    how: Callable[[Person], None]
+
+
+Deed = Say | Arrive | Behave
+WHO = st.integers(0, PEOPLE - 1)
+PROFILES = st.sampled_from(["v1", "v1", "legacy"])
+BEHAVIOUR = st.sampled_from(
+    [Person.vanish, Person.stop_reading, Person.read_again, Person.read_again, Person.answer_no_pings]
+)
+ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
+DEEDS: dict[str, st.SearchStrategy[Deed]] = {
+    "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
+    "arrive": ARRIVAL,
+    "behave": st.builds(Behave, WHO, BEHAVIOUR),
+}
+DEED = st.sampled_from([*["say"] * 8, *["arrive"] * 2, "behave"]).flatmap(lambda kind: DEEDS[kind])
+
+
+# ---------------------------------------------------------------- the rules
+
+
+class ShellMachine(RuleBasedStateMachine):
+    shell: Shell
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_sound = False
+        """The last rule came to its end."""
+        self.is_stopping = False
+        self.rounds = 0
+
+    @contextmanager
+    def round(self) -> Iterator[Shell]:
+        """Something happens, and then everything that follows from it."""
+        self.is_sound = False
+        self.rounds += 1
+        for person in self.shell.people:
+            person.has_spoken = False
+        yield self.shell
+        self.shell.come_to_rest()
+        self.is_sound = True
+
+    @initialize(schedule=st.integers(0, 2**32 - 1), crowd=st.lists(ARRIVAL, min_size=2, max_size=4))
+    def people_come(self, schedule: int, crowd: list[Arrive]) -> None:
+        self.shell = Shell(schedule)
+        with self.round():
+            for arrival in crowd:
+                self.do(arrival)
+
+    @precondition(lambda self: not self.is_stopping)
+    @rule(deed=DEED)
+    def one_does_something(self, deed: Deed) -> None:
+        """What will come of it is known beforehand, wherever it does not depend on who is faster."""
+        forecast = self.foresee(deed)
+        with self.round():
+            self.do(deed)
+        if forecast is not None:
+            compare(self.shell.model.picture(), forecast.picture())
+
+    @precondition(lambda self: not self.is_stopping)
+    @rule(deeds=st.lists(st.tuples(DEED, st.integers(0, 4)), min_size=2, max_size=6))
+    def many_do_something(self, deeds: list[tuple[Deed, int]]) -> None:
+        with self.round() as shell:
+            for deed, turns in deeds:
+                self.do(deed)
+                shell.go_on(turns)
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 10.0, 20.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        with self.round() as shell:
+            shell.pass_time(seconds)
+
+    @precondition(lambda self: not self.is_stopping and self.rounds > 10)
+    @rule(deeds=st.lists(DEED, max_size=3), turns=st.integers(0, 8))
+    def the_server_stops(self, deeds: list[Deed], turns: int) -> None:
+        self.is_stopping = True
+        with self.round() as shell:
+            for deed in deeds:
+                self.do(deed)
+            shell.go_on(turns)
+            shell.stop()
+
+    # ------------------------------------------------------------ deeds
+
+    @property
+    def has_room(self) -> bool:
+        return sum(person.is_here for person in self.shell.people) < PEOPLE
+
+    def somebody(self, who: int) -> Person | None:
+        here = [person for person in self.shell.people if person.is_here]
+        return here[who % len(here)] if here else None
+
+    def do(self, deed: Deed) -> None:
+        match deed:
+            case Arrive(profile, words):
+                if self.has_room:
+                    self.shell.arrive(profile, words)
+            case Say(who, words):
+                person = self.somebody(who)
+                if person is not None and not person.has_spoken:
+                    person.has_spoken = True
+                    person.put(self.segment(person, words))
+            case Behave(who, how):
+                person = self.somebody(who)
+                if person is not None:
+                    how(person)
+
+    def segment(self, person: Person, words: list[Word]) -> bytes:
+        fitting = frame(TEXT, encode_client(self.fitting(person)))
+        data = b"".join(fitting if word is None else word for word in words)
+        if person.reads or not FrameScanner(LIMITS.message_bytes).feed(data).control_frames:
+            return data
+        return fitting  # with a pong to send that is not read, the server would read no further
+
+    def fitting(self, person: Person) -> ClientMessage:
+        seat = self.shell.model.seat_of(person.mouth)
+        match seat and seat.session.state:
+            case Paired(pairing) | Negotiating(pairing):
+                tag = str(len(person.texts))
+                has_offer = isinstance(pairing.signaling.view, HaveRemoteOffer)
+                return answer("a", tag=tag) if has_offer else offer("a", tag=tag)
+        return Join()
+
+    def foresee(self, deed: Deed) -> Forecast | None:
+        """None: what will happen depends on who is faster, or on more than the sessions."""
+        forecast = self.shell.foresee()
+        match deed:
+            case Arrive(profile, words) if self.has_room:
+                mouth = Mouth(LIMITS, profile, f"Person{len(self.shell.people)}")
+                seat: Seat | None = forecast.open(mouth)
+                said = mouth.say(words, self.shell.now)
+            case Say(who, words) if person := self.somebody(who):
+                mouth = copy.deepcopy(person.mouth)
+                said = mouth.say(self.segment(person, words), self.shell.now)
+                seat = forecast.seat_of(person.mouth)
+            case Behave(who, Person.vanish) if person := self.somebody(who):
+                mouth = attrs.evolve(person.mouth, has_left=True)
+                said = []
+                seat = forecast.seat_of(person.mouth)
+            case _:
+                return None
+        is_fair = len(said) + mouth.has_left < 2 or (
+            not mouth.has_left and all(isinstance(word, str) for word in said)
+        )
+        if seat is None or not is_fair:
+            return None
+        forecast.says(seat, said)
+        if mouth.has_left:
+            forecast.step(seat, LinkLost())
+        forecast.come_to_rest()
+        return forecast if forecast.is_certain else None
+
+    def teardown(self) -> None:
+        if self.is_sound:
+            self.shell.see_that_nobody_is_left()
+            self.shell.close()
+        elif hasattr(self, "shell"):
+            with suppress(BaseException):  # the failure is known already
+                self.shell.close()
+
+
+ShellMachine.TestCase.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30)
+TestShellMachine = ShellMachine.TestCase
