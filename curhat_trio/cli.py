@@ -2,13 +2,15 @@
 
 curhat-trio [flags]                   serve
 curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification
+curhat-trio check-trace FILE...       can a server have done what these traces tell?
 """
 
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import trio
 
@@ -16,6 +18,8 @@ from curhat_trio.config import Settings, SettingsError, load_settings
 from curhat_trio.log import configure_logging, get_logger
 from curhat_trio.server import serve
 from curhat_trio.specification import draw_specification
+from curhat_trio.trace.checker import check_traces
+from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
 
@@ -29,29 +33,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] == "spec":
         return draw_specification(arguments[1:])
+    if arguments and arguments[0] == "check-trace":
+        return check_traces(arguments[1:])
     try:
         settings = load_settings(arguments, os.environ)
     except SettingsError as error:
         return _complain(str(error))
     configure_logging(settings.log_level, settings.log_format)
     try:
-        trio.run(_run, settings)
-    except CannotListen as error:
+        with _open_trace(settings) as trace:
+            trio.run(_run, settings, trace)
+    except CannotStart as error:
         return _complain(str(error))
     return 0
 
 
-class CannotListen(Exception):
-    """The address of the settings can't be listened on."""
+class CannotStart(Exception):
+    """The address of the settings can't be listened on, or the trace can't be written."""
 
 
-async def _run(settings: Settings) -> None:
+@contextmanager
+def _open_trace(settings: Settings) -> Iterator[TraceWriter | None]:
+    if not settings.trace:
+        yield None
+        return
+    relaxes = settings.relax_after_seconds > 0
+    try:
+        trace = TraceWriter.open(settings.trace, inbox=settings.outbound_messages, relaxes=relaxes)
+    except OSError as error:
+        raise CannotStart(
+            f"can't write the trace {settings.trace}: {error.strerror}; choose another with --trace"
+        ) from error
+    with trace:
+        yield trace
+
+
+async def _run(settings: Settings, trace: TraceWriter | None) -> None:
     """Serve; the first signal asks to stop, a second one ends at once."""
     listeners = await _listen(settings)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            nursery.start_soon(_serve_until_stopped, settings, listeners, stop, nursery.cancel_scope)
+            nursery.start_soon(_serve_until_stopped, settings, listeners, stop, trace, nursery.cancel_scope)
             async for number in signals:
                 _log.info("stopping", signal=signal.Signals(number).name, at_once=stop.is_set())
                 if stop.is_set():
@@ -63,15 +86,19 @@ async def _listen(settings: Settings) -> list[trio.SocketListener]:
     try:
         listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(settings.port, host=settings.host)
     except OSError as error:
-        raise CannotListen(_explain(error, settings)) from error
+        raise CannotStart(_explain(error, settings)) from error
     return listeners
 
 
 async def _serve_until_stopped(
-    settings: Settings, listeners: list[trio.SocketListener], stop: trio.Event, everything: trio.CancelScope
+    settings: Settings,
+    listeners: list[trio.SocketListener],
+    stop: trio.Event,
+    trace: TraceWriter | None,
+    everything: trio.CancelScope,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve, settings, listeners, stop)
+        await nursery.start(serve, settings, listeners, stop, trace)
         for listener in listeners:
             _log.info("listening", url=_url(listener))
     _log.info("stopped")

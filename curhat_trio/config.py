@@ -165,6 +165,22 @@ class _Host(_Kind):
 
 
 @attrs.frozen(kw_only=True)
+class _File(_Kind):
+    """A path to write to; only the operating system knows whether it can be. Empty: no file."""
+
+    @property
+    def expected(self) -> str:
+        return "a path to write to"
+
+    def from_text(self, text: str) -> object:
+        return text
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, str) or "\0" in value:
+            raise self.refusal(value, "is not a path")
+
+
+@attrs.frozen(kw_only=True)
 class _Listing(_Kind):
     """Any number of strings of one form; in text they are separated by commas."""
 
@@ -341,6 +357,9 @@ class Settings:
     )
     log_format: LogFormat = _logging(  # noqa: RUF009
         _choice(LogFormat), "auto", "How to write them; auto is console on a terminal, json elsewhere."
+    )
+    trace: str = _logging(
+        _File(metavar="FILE"), "", "Write all that sessions do as NDJSON, in place of whatever the file held."
     )
 
     def __attrs_post_init__(self) -> None:
@@ -545,7 +564,7 @@ def _help(field: "attrs.Attribute[Any]") -> str:
 def _default(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
-    return str(value) if value != () else "none"
+    return "none" if value in ((), "") else str(value)
 
 
 def _parse_flags(argv: Sequence[str]) -> dict[str, str]:

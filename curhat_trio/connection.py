@@ -8,6 +8,7 @@ import math
 import secrets
 from collections import deque
 from contextlib import suppress
+from functools import partial
 
 import attrs
 import trio
@@ -46,6 +47,7 @@ from curhat_trio.protocol.events import (
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import IceServer, Join, Next, ServerMessage
 from curhat_trio.protocol.session import Closed, Rules, Session, step
+from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
 
@@ -59,6 +61,8 @@ class Environment:
     metrics: Metrics = attrs.Factory(Metrics)
     draining: trio.Event = attrs.Factory(trio.Event)
     """Set when the server is going away: who comes now is closed at once."""
+    trace: TraceWriter | None = None
+    """Told of all that sessions do."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
 
@@ -98,7 +102,8 @@ class Driver:
         self._environment = environment
         self._rendezvous = environment.rendezvous
         self._metrics = environment.metrics
-        self._inbox = LinkInbox(settings.outbound_messages)
+        self._trace = trace = environment.trace
+        self._inbox = LinkInbox(settings.outbound_messages, None if trace is None else partial(trace.told, client))
         self._allowance = Allowance(
             TokenBucket(settings.messages_per_second, settings.message_burst),
             TokenBucket(settings.bytes_per_second, settings.byte_burst),
@@ -106,7 +111,8 @@ class Driver:
         self._unread: deque[Event | Heard] = deque()
         """What was taken from the inbox and is not stepped through yet."""
         self._deadline = math.inf
-        self._seq = 0
+        self._said = 0
+        """How many messages to the client so far."""
         self._frames: list[bytes] = []
         self._requests: list[Enter | Withdraw] = []
         self._close_code: CloseCode | None = None
@@ -118,6 +124,8 @@ class Driver:
             await self._drive()
         except Exception:
             _log.exception("bug", state=state_name(self._session))
+            if self._trace is not None:
+                self._trace.stumbled(self._session.client)
             self._advance(ClosingForced(CloseCode.INTERNAL))
         finally:
             self._detach()
@@ -144,6 +152,8 @@ class Driver:
     def _attach(self) -> None:
         self._metrics.enter_state(self._session)
         self._rendezvous.attach(self._session.client, self._inbox)
+        if self._trace is not None:
+            self._trace.attached(self._session)
         _log.debug("session_opened", profile=self._session.profile)
 
     def _detach(self) -> None:
@@ -153,6 +163,8 @@ class Driver:
         self._unread += self._inbox.close()
         self._read()
         self._metrics.leave_state(self._session)
+        if self._trace is not None:
+            self._trace.detached(self._session.client, self._close_code, self._said)
         if self._close_code is None:
             _log.debug("session_closed", by="client")
         else:
@@ -173,11 +185,22 @@ class Driver:
             item = self._unread.popleft()
             if isinstance(item, Heard):
                 item.taken.set()
-                for text in item.texts:
-                    self._step(self._understand(text))
+                self._read_words(item)
+            elif isinstance(item, DeadlinePassed):
+                self._step(item, "driver")
             else:
-                self._step(item)
+                self._step(item, "inbox")
         self._flush()
+
+    def _read_words(self, heard: Heard) -> None:
+        """Step through what the client said; nobody looks at what comes after the end."""
+        for text in heard.texts:
+            if self._closed:
+                return
+            event = self._understand(text)
+            if self._trace is not None:
+                self._trace.heard(self._session.client, event)
+            self._step(event, "client")
 
     def _understand(self, text: str) -> Event:
         now = trio.current_time()
@@ -193,13 +216,16 @@ class Driver:
     # ------------------------------------------------------------ effects
 
     def _advance(self, event: Event) -> None:
-        """Step through one event of the driver's own."""
-        self._step(event)
+        """Step through one event of the driver's own, unless the end has come already."""
+        if not self._closed:
+            self._step(event, "driver")
         self._flush()
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Event, source: str) -> None:
         before = self._session
         self._session, effects = step(before, event)
+        if self._trace is not None:
+            self._trace.stepped(before, source, event, self._session, effects)
         if type(self._session.state) is not type(before.state):
             self._note_transition(before, event)
         for effect in effects:
@@ -207,7 +233,7 @@ class Driver:
 
     def _flush(self) -> None:
         frames, self._frames = self._frames, []
-        if frames and not self._link.send(frames) and not self._closed:
+        if frames and not self._link.send(frames):
             self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
 
     def _note_transition(self, before: Session, event: Event) -> None:
@@ -237,10 +263,8 @@ class Driver:
                 self._close_code = code
 
     def _say(self, message: ServerMessage) -> None:
-        seq = None
-        if self._session.profile == "v1":
-            self._seq += 1
-            seq = self._seq
+        self._said += 1
+        seq = self._said if self._session.profile == "v1" else None
         self._frames.append(text_frame(encode(message, seq)))
 
     async def _make_requests(self) -> None:

@@ -7,11 +7,14 @@ import math
 
 import trio
 
-from curhat_trio.policy.matching import Pool, Tell, introduce
+from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
 from curhat_trio.protocol.effects import Enter, Withdraw
+from curhat_trio.trace.writer import TraceWriter
 
 
-async def run_matchmaker(requests: trio.MemoryReceiveChannel[Enter | Withdraw], tell: Tell, pool: Pool) -> None:
+async def run_matchmaker(
+    requests: trio.MemoryReceiveChannel[Enter | Withdraw], tell: Tell, pool: Pool, trace: TraceWriter | None = None
+) -> None:
     """Serve requests until the channel ends or the task is cancelled. Nothing is awaited between a request
     and what follows from it, so a cancelled matchmaker has never half a pair."""
     with requests:  # or a session that ends after this one would wait for ever with its withdrawal
@@ -23,11 +26,23 @@ async def run_matchmaker(requests: trio.MemoryReceiveChannel[Enter | Withdraw], 
                 except trio.EndOfChannel:
                     return
             now = trio.current_time()
-            if isinstance(request, Enter):
-                pair = pool.join(request.ticket, now)
+            if request is not None:
+                pair = _serve(request, pool, now)
+                if trace is not None:
+                    trace.served(request, pair, len(pool))
                 if pair is not None:
                     introduce(pair, tell, now)
-            elif isinstance(request, Withdraw):
-                pool.leave(request.ticket)
-            for pair in pool.relax(now):
-                introduce(pair, tell, now)
+            for ticket, pair in pool.relaxing(now):
+                if trace is not None:
+                    trace.relaxed(ticket, pair, len(pool))
+                if pair is not None:
+                    introduce(pair, tell, now)
+
+
+def _serve(request: Enter | Withdraw, pool: Pool, now: float) -> Pair | None:
+    match request:
+        case Enter(ticket):
+            return pool.join(ticket, now)
+        case Withdraw(ticket):
+            pool.leave(ticket)
+    return None

@@ -3,7 +3,7 @@
 Towards a client nothing ever waits: what does not fit marks that client as lost, and its own task finds out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import trio
@@ -19,10 +19,12 @@ class Inbox(Generic[Heard]):
 
     Args:
         capacity: How many things may wait to be read.
+        watch: Told of every event that is handed over, and whether it fitted.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, watch: Callable[[Event, bool], None] | None = None) -> None:
         self._send, self._receive = trio.open_memory_channel[Event | Heard](capacity)
+        self._watch = watch
         self.overflowed = False
         """Something did not fit and is lost: the session has to close."""
 
@@ -34,8 +36,12 @@ class Inbox(Generic[Heard]):
             return False
         except trio.WouldBlock:
             self.overflowed = True
-            return False
-        return True
+            fits = False
+        else:
+            fits = True
+        if self._watch is not None:
+            self._watch(event, fits)
+        return fits
 
     async def wait_to_tell(self, heard: Heard) -> bool:
         """Hand over what the own client said, waiting for room; False: nobody reads any more."""

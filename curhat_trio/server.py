@@ -19,6 +19,7 @@ from curhat_trio.matchmaker import run_matchmaker
 from curhat_trio.policy.matching import Pool
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced
+from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
 
@@ -27,6 +28,7 @@ async def serve(
     settings: Settings,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     stop: trio.Event,
+    trace: TraceWriter | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -36,14 +38,15 @@ async def serve(
         settings: Everything but the address, which is the listeners'.
         listeners: Where connections come from. Closed when this returns.
         stop: Set it to end politely; cancel to end at once.
+        trace: Told of all that sessions and matchmaker do; stays open.
         task_status: Started when connections are accepted.
     """
-    rendezvous = MemoryRendezvous()
-    environment = Environment(settings, rendezvous)
+    rendezvous = MemoryRendezvous(trace=trace)
+    environment = Environment(settings, rendezvous, trace=trace)
     door = FrontDoor(environment)
     async with trio.open_nursery() as root:
         pool = Pool(settings.relax_after_seconds)
-        root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.tell, pool)
+        root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.tell, pool, trace)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 await accepting.start(_listen, door, listeners, connections)
@@ -54,7 +57,11 @@ async def serve(
             connections.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
             environment.draining.set()
             door.close()
+            if trace is not None:
+                trace.draining()
             rendezvous.tell_all(ClosingForced(CloseCode.SHUTDOWN))
+            if trace is not None:
+                trace.flush()
         root.cancel_scope.cancel()
 
 

@@ -22,6 +22,7 @@ import structlog
 import trio
 import trio.abc
 import trio.testing
+from traces import new_trace_file
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
@@ -32,6 +33,7 @@ from curhat_trio.connection import Environment
 from curhat_trio.http import FrontDoor
 from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
+from curhat_trio.trace.writer import TraceWriter
 
 Message = dict[str, Any]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
@@ -559,11 +561,16 @@ async def running_server(
         return dialed[-1]
 
     watched, stop = _Watched(), trio.Event()
-    with _captured_log() as log, trio.fail_after(patience), pytest.MonkeyPatch.context() as patch:
+    with (
+        _captured_log() as log,
+        _trace(settings) as trace,
+        trio.fail_after(patience),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         _watch(patch, watched)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(server.serve, settings, listeners, stop)
+                await nursery.start(server.serve, settings, listeners, stop, trace)
                 (task,) = nursery.child_tasks
                 running = RunningServer(
                     settings, stop, dial, task, port, memory, nursery.cancel_scope, watched, log
@@ -578,9 +585,21 @@ async def running_server(
         assert running.expects_trouble or not running.complaints, running.complaints
 
 
+@contextmanager
+def _trace(settings: Settings) -> Iterator[TraceWriter | None]:
+    """A trace of a server of this process, as `--trace` writes it, if the whole run is traced."""
+    path = new_trace_file()
+    if path is None:
+        yield None
+        return
+    relaxes = settings.relax_after_seconds > 0
+    with TraceWriter.open(str(path), inbox=settings.outbound_messages, relaxes=relaxes) as trace:
+        yield trace
+
+
 def _watch(patch: pytest.MonkeyPatch, watched: _Watched) -> None:
     def keep(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *arguments: watched.made(name, kind(*arguments))
+        return lambda *arguments, **named: watched.made(name, kind(*arguments, **named))
 
     patch.setattr(server, "MemoryRendezvous", keep("rendezvous", MemoryRendezvous))
     patch.setattr(server, "Pool", keep("pool", Pool))

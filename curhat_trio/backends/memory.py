@@ -8,6 +8,7 @@ from curhat_trio.protocol.effects import Enter, Ticket, Withdraw
 from curhat_trio.protocol.events import Event, PeerLeft, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.relay import Inbox
+from curhat_trio.trace.writer import TraceWriter
 
 
 class MemoryRendezvous:
@@ -15,9 +16,11 @@ class MemoryRendezvous:
 
     Args:
         capacity: How many requests may wait for the matchmaker before drivers wait with them.
+        trace: Told of every event that nobody is there to get; of the others the inboxes tell.
     """
 
-    def __init__(self, capacity: int = 256) -> None:
+    def __init__(self, capacity: int = 256, trace: TraceWriter | None = None) -> None:
+        self._trace = trace
         self._inboxes: dict[ClientId, Inbox[Any]] = {}
         self._ask, self.requests = trio.open_memory_channel[Enter | Withdraw](capacity)
 
@@ -39,7 +42,11 @@ class MemoryRendezvous:
     def tell(self, client: ClientId, event: Event) -> bool:
         """Put an event into a client's inbox; False: nobody is there, or there is no room."""
         inbox = self._inboxes.get(client)
-        return inbox is not None and inbox.tell(event)
+        if inbox is not None:
+            return inbox.tell(event)
+        if self._trace is not None:
+            self._trace.missed(client)
+        return False
 
     def tell_all(self, event: Event) -> None:
         """Tell every session of this process."""

@@ -11,7 +11,7 @@ the same however many wait.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -94,14 +94,14 @@ class Pool:
 
     def relax(self, now: float) -> list[Pair]:
         """Let those who were choosy long enough take anybody."""
-        pairs = []
+        return [pair for _, pair in self.relaxing(now) if pair is not None]
+
+    def relaxing(self, now: float) -> Iterator[tuple[Ticket, Pair | None]]:
+        """One after the other, as `relax`: who takes anybody from now on, and the pair if that made one."""
         while (soonest := self.next_relaxation()) is not None and soonest <= now:
             wait = self._waits[next(iter(self._choosy))]
             self._remove(wait)
-            pair = self._pair_or_keep(attrs.evolve(wait, relaxes_at=None))
-            if pair is not None:
-                pairs.append(pair)
-        return pairs
+            yield wait.ticket, self._pair_or_keep(attrs.evolve(wait, relaxes_at=None))
 
     def _pair_or_keep(self, wait: _Wait) -> Pair | None:
         partner = self._best(wait, self._candidates(wait))

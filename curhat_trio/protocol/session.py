@@ -272,10 +272,10 @@ def _join(session: Session, _state: Connected, event: MessageReceived) -> Step:
     assert isinstance(join, Join)
     if join.username is not None:
         session = attrs.evolve(session, username=join.username)
-    return _wait(session, event, join.room, _comparable(join.topics))
+    return _wait(session, event, join.room, comparable_topics(join.topics))
 
 
-def _comparable(topics: tuple[str, ...]) -> frozenset[str]:
+def comparable_topics(topics: tuple[str, ...]) -> frozenset[str]:
     """Topics as they are compared: "Music " and "music" are the same."""
     return frozenset(filter(None, (topic.strip().casefold() for topic in topics)))
 

@@ -1,0 +1,512 @@
+"""Can a server have done what a trace tells? `curhat-trio check-trace FILE...`
+
+Does it all again: steps each session with the events that the lines tell of, asks a pool of its own, keeps inboxes
+of its own, and refuses the first line that is not what follows. So every line must be explained by those before it:
+an event was said, or lay in the inbox, in order and once; (state, event) leads where the row of the session table
+says; the effects are the rule's; whom the matchmaker pairs waited in its pool.
+
+What the trace leaves to itself: when a deadline or a relaxation comes, whose request is served next, and how a
+client's own words and its inbox are interleaved.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Withdraw
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import ClosingForced, Event, LinkLost, MessageReceived
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.session import TABLE, Closed, Connected, Paired, Rules, Session, step
+from curhat_trio.trace.lines import (
+    FORMAT,
+    Line,
+    Names,
+    event_line,
+    pair_line,
+    request_line,
+    revive,
+    step_line,
+)
+
+
+@attrs.frozen
+class Refused(Exception):
+    """A trace that is none of this server's."""
+
+    number: int
+    """Which line, counted from 1."""
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: expected {self.expected}; found {self.found}"
+
+
+def check_trace(text: bytes, *, cut_short: bool = False) -> int:
+    """Check one trace.
+
+    Args:
+        text: The whole file.
+        cut_short: The server was killed: the end, and the last line's end, may be missing.
+
+    Returns:
+        How many lines it has.
+
+    Raises:
+        Refused: With the first line that does not follow from those before it.
+    """
+    replay = _Replay(text, cut_short)
+    replay.run()
+    return replay.number
+
+
+def check_traces(arguments: Sequence[str]) -> int:
+    """The subcommand. Returns its exit status: 0 if all were accepted, 1 if not, 2 if one can't be read."""
+    parser = argparse.ArgumentParser(
+        prog="curhat-trio check-trace",
+        description="Tell whether a server can have done what these traces tell (see --trace).",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a trace, or a folder with *.ndjson")
+    parser.add_argument("--cut-short", action="store_true", help="accept traces of servers that were killed")
+    options = parser.parse_args(arguments)
+    began, lines, refused, files = time.monotonic(), 0, 0, list(_traces(options.files))
+    if not files:
+        print("curhat-trio: no trace is there; expected files, or folders with *.ndjson", file=sys.stderr)
+        return 2
+    for file in files:
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            print(f"curhat-trio: {file}: {error.strerror}; expected a readable trace", file=sys.stderr)
+            return 2
+        try:
+            lines += check_trace(text, cut_short=options.cut_short)
+        except Refused as refusal:
+            refused += 1
+            print(f"{file}: {refusal}")
+    seconds = time.monotonic() - began
+    print(f"{len(files) - refused} of {len(files)} traces accepted, {lines} lines in {seconds:.1f} s")
+    return 1 if refused else 0
+
+
+def _traces(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(path.glob("*.ndjson"))
+        else:
+            yield path
+
+
+# ---------------------------------------------------------------- doing it again
+
+
+@attrs.define
+class _Seat:
+    """One session, and what its driver keeps for it."""
+
+    session: Session
+    fresh: bool = True
+    """Attached, and nothing else."""
+    heard: Line | None = None
+    """What the client said and the session has not taken yet."""
+    inbox: deque[Line] = attrs.Factory(deque)
+    overflowed: bool = False
+    stumbled: bool = False
+    """A bug broke what it was at: the next in its inbox may have been lost by that."""
+    requests: deque[Enter | Withdraw] = attrs.Factory(deque)
+    waits: int = 0
+    told: int = 0
+    close_code: CloseCode | None = None
+    detached: bool = False
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self.session.state, Closed)
+
+
+class _CutShort(Exception):
+    """The lines end here, and may."""
+
+
+class _Stumbled(Exception):
+    """A bug broke the performing of effects here."""
+
+
+class _Replay:
+    """A whole server, led by the lines of its trace."""
+
+    def __init__(self, text: bytes, cut_short: bool) -> None:
+        *self._lines, self._rest = text.split(b"\n")
+        self._cut_short = cut_short
+        self._names = Names()
+        self._seats: dict[str, _Seat] = {}
+        self._clock = 0.0
+        self._draining = False
+        self._ended = False
+        self.number = 0
+        """Of the present line."""
+        self._line: Line = {}
+
+    def run(self) -> None:
+        try:
+            self._begin()
+            while not self._ended:
+                self._next()
+                self._follow()
+            self._expect_nothing_more()
+        except _CutShort:
+            pass
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            problem = f"{type(error).__name__} {error}" if str(error) else type(error).__name__
+            raise Refused(self.number, "a line of this format (spec/trace.md)", f"{problem} in {self._found}") from error
+
+    # ------------------------------------------------------------ lines
+
+    def _peek(self) -> Line | None:
+        """The next line; None if there is none."""
+        if self.number >= len(self._lines):
+            return None
+        try:
+            line = json.loads(self._lines[self.number])
+        except ValueError:
+            line = None
+        return line if isinstance(line, dict) else {}
+
+    def _next(self) -> Line:
+        line = self._peek()
+        if line is None:
+            if self._cut_short:
+                raise _CutShort
+            raise Refused(self.number + 1, "another line; the last is of the type `end`", self._found_rest())
+        self._line = line
+        self.number += 1
+        if not line:
+            raise Refused(self.number, "a JSON object", self._shown(self._lines[self.number - 1].decode("utf-8", "replace")))
+        if line.get("n") != self.number or type(line["n"]) is not int:
+            self._refuse(f"n {self.number}: the lines are numbered from 1 on")
+        return line
+
+    def _found_rest(self) -> str:
+        return "a line without its end" if self._rest else "the end of the file"
+
+    def _expect_nothing_more(self) -> None:
+        if self._rest or self.number < len(self._lines):
+            raise Refused(self.number + 1, "nothing after the line `end`", "more")
+
+    @property
+    def _found(self) -> str:
+        return self._shown(json.dumps(self._line))
+
+    @staticmethod
+    def _shown(text: str) -> str:
+        return text if len(text) <= 2000 else f"{text[:2000]}..."
+
+    def _refuse(self, expected: str) -> Any:
+        raise Refused(self.number, expected, self._found)
+
+    def _expect(self, line: Line) -> None:
+        """The present line must be this."""
+        whole = {"n": self.number, **line}
+        if self._line != whole or not _same_types(self._line, whole):
+            self._refuse(_difference(whole, self._line))
+
+    # ------------------------------------------------------------ what each line tells
+
+    def _begin(self) -> None:
+        line = self._next()
+        if line.get("what") != "begin" or line.get("format") != FORMAT:
+            self._refuse(f"the line `begin` of a trace of format {FORMAT}")
+        self._inbox, relaxes = line["inbox"], line["relaxes"]
+        if type(self._inbox) is not int or type(relaxes) is not bool:
+            self._refuse("inbox, a number, and relaxes, true or false")
+        self._settings = {"format": FORMAT, "inbox": self._inbox, "relaxes": relaxes}
+        self._expect({"what": "begin", **self._settings})
+        self._pool = Pool(_FOR_EVER if relaxes else 0.0)
+
+    def _follow(self) -> None:
+        """One line, and those that it brings with it."""
+        kinds = {
+            "attached": self._attached,
+            "heard": self._heard,
+            "step": self._step,
+            "told": self._told_by_link,
+            "lost": self._lost_by_link,
+            "bug": self._bug,
+            "detached": self._detached,
+            "served": self._served,
+            "relaxed": self._relaxed,
+            "draining": self._drain,
+            "end": self._end,
+        }
+        kind = kinds.get(self._line.get("what", ""))
+        if kind is None:
+            self._refuse(f"what: one of {', '.join(kinds)}")
+        else:
+            try:
+                kind()
+            except _Stumbled:
+                self._bug()
+
+    def _seat(self, name: str) -> _Seat:
+        seat = self._seats.get(name)
+        if seat is None or seat.detached:
+            raise Refused(self.number, "a session that is attached", self._found)
+        return seat
+
+    def _attached(self) -> None:
+        name, profile = f"s{len(self._seats) + 1}", self._line["profile"]
+        if profile not in ("v1", "legacy"):
+            self._refuse("profile: v1 or legacy")
+        self._seats[name] = seat = _Seat(Session(ClientId(name), profile, "", Rules()))
+        self._expect({"what": "attached", "session": self._names.session(seat.session.client), "profile": profile})
+
+    def _heard(self) -> None:
+        seat = self._seat(self._line["session"])
+        event = revive(self._line["event"])
+        if seat.closed or seat.fresh or seat.heard is not None:
+            self._refuse("words of a client that is open and whose last words were taken")
+        seat.heard = event_line(event, self._names)
+        self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
+        following = self._peek()
+        if following is None or following.get("what") not in ("step", "bug"):
+            self.number += 1
+            self._line = following or {}
+            if following is None and self._cut_short:
+                raise _CutShort
+            self._refuse("the step that takes the words just heard")
+
+    def _step(self) -> None:
+        line = self._line
+        seat = self._seat(line["session"])
+        happened = line["event"]
+        fresh_room = RoomId(f"{seat.session.client}/{seat.waits + 1}")
+        event = revive(happened, fresh_room)
+        if line["from"] != "client" and isinstance(event, MessageReceived):
+            self._refuse("from: client")
+        match line["from"]:
+            case "client":
+                self._take_words(seat, happened)
+            case "inbox":
+                self._take_from_inbox(seat, happened)
+            case "driver":
+                self._check_own(seat, event)
+            case _:
+                self._refuse("from: client, inbox or driver")
+        seat.fresh = False
+        before = seat.session
+        after, effects = step(before, event)
+        self._check_row(before, event, after)
+        self._expect(step_line(before, line["from"], event, after, effects, self._names))
+        seat.session = after
+        self._perform(seat, effects)
+
+    def _take_words(self, seat: _Seat, happened: Line) -> None:
+        if seat.heard is None or seat.heard != happened:
+            self._refuse(f"what the client just said, {seat.heard or 'nothing'}")
+        seat.heard = None
+
+    def _take_from_inbox(self, seat: _Seat, happened: Line) -> None:
+        if seat.stumbled and seat.inbox and seat.inbox[0] != happened:
+            seat.inbox.popleft()
+        seat.stumbled = False
+        if not seat.inbox or seat.inbox.popleft() != happened:
+            self._refuse("the next event of its inbox")
+
+    def _check_own(self, seat: _Seat, event: Event) -> None:
+        """What a driver tells its session by itself, and when it may."""
+        state = seat.session.state
+        may = False
+        match type(event).__name__:
+            case "LinkOpened":
+                may = seat.fresh
+            case "DeadlinePassed":
+                may = isinstance(state, Paired) or (isinstance(state, Connected) and state.speak_by is not None)
+            case "LinkLost":
+                may = not seat.closed
+            case "ClosingForced":
+                code = event.code if isinstance(event, ClosingForced) else None
+                may = not seat.closed and (
+                    code is CloseCode.SLOW_CONSUMER
+                    or (code is CloseCode.SHUTDOWN and self._draining)
+                    or (code is CloseCode.INTERNAL and seat.stumbled)
+                )
+        if not may or (seat.fresh and type(event).__name__ != "LinkOpened"):
+            self._refuse("an event that its driver may tell it now")
+
+    def _check_row(self, before: Session, event: Event, after: Session) -> None:
+        """The row of the session table leads there."""
+        kind = type(event.message) if isinstance(event, MessageReceived) else type(event)
+        row = TABLE.get((type(before.state), kind))
+        leads_to = {type(before.state), *(row.to if row is not None else ())}
+        assert type(after.state) in leads_to, f"the row ({type(before.state).__name__}, {kind.__name__})"
+
+    def _perform(self, seat: _Seat, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    seat.told += 1
+                case Enter():
+                    seat.waits += 1
+                    seat.requests.append(effect)
+                case Withdraw():
+                    seat.requests.append(effect)
+                case Forward(partner, event):
+                    self._tell(partner, event)
+                case Close(code):
+                    seat.close_code = code
+
+    # ------------------------------------------------------------ inboxes
+
+    def _tell(self, client: ClientId, event: Event) -> bool:
+        """The next line tells what became of an event that is for a session."""
+        line = self._next()
+        if line.get("what") == "bug":
+            raise _Stumbled
+        seat = self._seats[client]
+        to = self._names.session(client)
+        if line.get("what") == "told":
+            self._expect({"what": "told", "to": to, "event": event_line(event, self._names)})
+            self._put(seat, line["event"])
+            return True
+        if seat.detached:
+            self._expect({"what": "lost", "to": to, "by": "server", "why": "gone"})
+        else:
+            self._expect({"what": "lost", "to": to, "by": "server", "why": "full"})
+            self._overflow(seat)
+        return False
+
+    def _told_by_link(self) -> None:
+        seat = self._seat(self._line["to"])
+        event = revive(self._line["event"])
+        if not _is_of_the_link(event):
+            self._refuse("an event that a session, the matchmaker or the link has caused")
+        self._expect({"what": "told", "to": seat.session.client, "event": event_line(event, self._names)})
+        self._put(seat, self._line["event"])
+
+    def _lost_by_link(self) -> None:
+        seat = self._seat(self._line["to"])
+        self._expect({"what": "lost", "to": seat.session.client, "by": "link", "why": "full"})
+        self._overflow(seat)
+
+    def _put(self, seat: _Seat, event: Line) -> None:
+        # one more than fit: a waiting session is handed what comes first
+        if seat.detached or len(seat.inbox) > self._inbox:
+            self._refuse(f"room in the inbox of {seat.session.client}, which holds {self._inbox}")
+        seat.inbox.append(event)
+
+    def _overflow(self, seat: _Seat) -> None:
+        # one less than fit: what the client said lies there too
+        if len(seat.inbox) < self._inbox - 1:
+            self._refuse(f"{self._inbox} events in the inbox of {seat.session.client}, or it is not full")
+        seat.overflowed = True
+
+    # ------------------------------------------------------------ matchmaker
+
+    def _served(self) -> None:
+        """Requests of one session are served in order."""
+        wanted = self._line["request"]
+        seat = self._seats[_owner(wanted["room"])]
+        request = seat.requests.popleft()
+        self._clock += 1
+        pair = None
+        if isinstance(request, Enter):
+            pair = self._pool.join(request.ticket, self._clock)
+        else:
+            self._pool.leave(request.ticket)
+        expected = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
+        self._expect({"what": "served", **expected, "waiting": len(self._pool)})
+        self._introduce(pair)
+
+    def _relaxed(self) -> None:
+        due = self._pool.next_relaxation()
+        if due is None:
+            self._refuse("somebody in the pool who is choosy")
+            return
+        ((ticket, pair),) = self._pool.relaxing(due)  # no two joined together
+        expected = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
+        self._expect({"what": "relaxed", **expected, "waiting": len(self._pool)})
+        self._introduce(pair)
+
+    def _introduce(self, pair: Pair | None) -> None:
+        if pair is not None:
+            introduce(pair, self._tell, self._clock)
+
+    # ------------------------------------------------------------ ends
+
+    def _bug(self) -> None:
+        """What was heard last, or lay in the inbox, may be lost; the session is closed next."""
+        seat = self._seat(self._line["session"])
+        self._expect({"what": "bug", "session": seat.session.client})
+        seat.heard = None
+        seat.stumbled = True
+
+    def _detached(self) -> None:
+        seat = self._seat(self._line["session"])
+        if seat.stumbled and seat.inbox:
+            seat.inbox.popleft()
+        if not seat.closed or seat.inbox:
+            self._refuse(f"{seat.session.client} closed and its inbox empty before it is detached")
+        code = None if seat.close_code is None else int(seat.close_code)
+        self._expect({"what": "detached", "session": seat.session.client, "code": code, "told": seat.told})
+        seat.detached = True
+
+    def _drain(self) -> None:
+        self._expect({"what": "draining"})
+        if self._draining:
+            self._refuse("no second drain")
+        self._draining = True
+        for seat in self._seats.values():
+            if not seat.detached:
+                self._tell(seat.session.client, ClosingForced(CloseCode.SHUTDOWN))
+
+    def _end(self) -> None:
+        left = [name for name, seat in self._seats.items() if not seat.detached]
+        if left:
+            self._refuse(f"{', '.join(left)} detached before the end")
+        self._expect({"what": "end", **self._settings, "drained": self._draining})
+        self._ended = True
+
+
+_FOR_EVER = 1e15
+"""In requests served: the pool's clock here."""
+
+
+def _owner(room: str) -> str:
+    return room.partition("/")[0]
+
+
+def _is_of_the_link(event: Event) -> bool:
+    if isinstance(event, ClosingForced):
+        return event.code is not CloseCode.SHUTDOWN
+    return isinstance(event, LinkLost)
+
+
+def _same_types(one: Any, other: Any) -> bool:
+    """To Python 1, 1.0 and True are the same."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return all(_same_types(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return all(map(_same_types, one, other))
+    return True
+
+
+def _difference(expected: Line, found: Line) -> str:
+    """The first field that differs, or the whole line."""
+    for key, value in expected.items():
+        if key not in found:
+            return f"{key} {json.dumps(value)}"
+        if found[key] != value or not _same_types(found[key], value):
+            return f"{key} {json.dumps(value)}, not {json.dumps(found[key])}"
+    extra = [key for key in found if key not in expected]
+    return f"no {', '.join(extra)}"

@@ -1,0 +1,366 @@
+"""What a trace tells, and that it tells no more: sessions, events and effects as small JSON objects.
+
+Everything that is somebody's own (ids, names of rooms and topics, ICE user fragments) is told by a short name that
+says only "the same as there"; descriptions, candidates, chat and user names are not told at all. A field that holds
+what it usually holds is left out.
+
+`revive` goes the other way: an event that tells the same, for a session to be stepped with.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from curhat_trio.policy.matching import Pair
+from curhat_trio.protocol.effects import Close, Count, Effect, Enter, Forward, Send, Ticket, Withdraw
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    Matched,
+    MessageReceived,
+    Misunderstood,
+    Overheated,
+    PeerLeft,
+    PeerSaid,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import (
+    FROM_CLIENT,
+    NOT_YET,
+    Answer,
+    Candidate,
+    Chat,
+    ClientMessage,
+    Description,
+    ErrorMessage,
+    GoAway,
+    IceCandidate,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Next,
+    Offer,
+    Ping,
+    Ready,
+    Relayable,
+    Relayed,
+    ServerMessage,
+    Status,
+)
+from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
+from curhat_trio.protocol.session import (
+    Closed,
+    Connected,
+    Negotiating,
+    Paired,
+    Session,
+    Waiting,
+    comparable_topics,
+)
+from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
+
+FORMAT = 1
+"""Told in the first line; another number is another language."""
+
+Line = dict[str, Any]
+
+
+class Names:
+    """Short names, numbered in the order in which they are first told.
+
+    Sessions are s1, s2, ...; the waits that s1 begins, and the rooms they may become, s1/1, s1/2, ...; ICE
+    generations u1, ...; topics t1, ...; named rooms n1, ... They are kept as long as the trace is written.
+    """
+
+    def __init__(self) -> None:
+        self._short: dict[tuple[str, str], str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def session(self, client: ClientId) -> str:
+        return self._name("s", client)
+
+    def begin_wait(self, ticket: Ticket) -> None:
+        """Name a room after the session that begins to wait in it."""
+        own = f"{self.session(ticket.client)}/"
+        self._counts[own] += 1
+        self._short["room", ticket.id] = f"{own}{self._counts[own]}"
+
+    def room(self, room: RoomId) -> str:
+        return self._short["room", room]
+
+    def named_room(self, name: str) -> str:
+        return self._name("n", name)
+
+    def topics(self, topics: Iterable[str]) -> list[str]:
+        return self._set("t", topics)
+
+    def generation(self, ufrag: str) -> str:
+        return self._name("u", ufrag)
+
+    def generations(self, ufrags: Iterable[str]) -> list[str]:
+        return self._set("u", ufrags)
+
+    def _set(self, letter: str, members: Iterable[str]) -> list[str]:
+        return sorted((self._name(letter, member) for member in sorted(members, key=_by_number)), key=_by_number)
+
+    def _name(self, letter: str, meaning: str) -> str:
+        known = self._short.get((letter, meaning))
+        if known is None:
+            self._counts[letter] += 1
+            known = self._short[letter, meaning] = f"{letter}{self._counts[letter]}"
+        return known
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    """t2 before t10; any order will do for what is not named yet, if it is the same every time."""
+    return len(name), name
+
+
+def _brief(**fields: Any) -> Line:
+    """Without what holds its usual value."""
+    return {name: value for name, value in fields.items() if value not in (None, False, 0, (), [])}
+
+
+# ---------------------------------------------------------------- sessions
+
+
+def session_line(session: Session, names: Names) -> Line:
+    """What is told of a session between two events."""
+    line: Line = {"state": type(session.state).__name__.lower()}
+    match session.state:
+        case Connected(speak_by):
+            line |= _brief(silent=speak_by is not None)
+        case Waiting(ticket):
+            line |= {"room": names.room(ticket.id), "wish": _wish_line(ticket.room, ticket.topics, names)}
+        case Paired(pairing) | Negotiating(pairing):
+            signaling = pairing.signaling
+            view = {HaveLocalOffer: "local", HaveRemoteOffer: "remote"}.get(type(signaling.view))
+            line |= {
+                "room": names.room(pairing.room),
+                "wish": _wish_line(pairing.wishes.room, pairing.wishes.topics, names),
+                "partner": names.session(pairing.partner),
+            }
+            line |= _brief(
+                polite=signaling.polite,
+                view=view,
+                described=signaling.own is not None,
+                held=len(signaling.held),
+            )
+            if isinstance(session.state, Paired) and session.state.settling is not None:
+                line |= {"settling": True} | _brief(kept=len(session.state.settling.kept))
+        case Closed():
+            pass
+    last = session.last_partner
+    return line | _brief(
+        last=None if last is None else names.session(last),
+        misunderstood=session.misunderstandings,
+        overheated=session.overheated,
+    )
+
+
+def _wish_line(room: str | None, topics: Iterable[str], names: Names) -> Line:
+    return {"in": None if room is None else names.named_room(room), "topics": names.topics(topics)}
+
+
+# ---------------------------------------------------------------- events
+
+
+def event_line(event: Event, names: Names) -> Line:
+    """What is told of an event: its type (a message has its own), and what the session may decide by."""
+    match event:
+        case MessageReceived(message):
+            return _message_line(message, names)
+        case Misunderstood(fault):
+            return {"type": "Misunderstood", "code": str(fault.code)} | _brief(ref=_known(fault.ref))
+        case Matched():
+            return {
+                "type": "Matched",
+                "ticket": names.room(event.ticket),
+                "room": names.room(event.room),
+                "partner": names.session(event.partner),
+                "profile": event.partner_profile,
+                "offerer": event.offerer,
+                "topics": names.topics(event.topics),
+            }
+        case PeerSaid(room, message):
+            said = _message_line(message, names)
+            return {**said, "type": "PeerSaid", "room": names.room(room), "kind": message.type}
+        case PeerLeft(room, reason):
+            return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
+        case ClosingForced(code):
+            return {"type": "ClosingForced", "code": int(code)}
+    return {"type": type(event).__name__}
+
+
+def _message_line(message: ClientMessage, names: Names) -> Line:
+    line: Line = {"type": message.type}
+    match message:
+        case Join(topics=topics, room=room):
+            line["wish"] = _wish_line(room, comparable_topics(topics), names)
+        case Offer(payload) | Answer(payload):
+            line["ice"] = names.generations(description_ufrags(payload))
+        case Candidate(payload):
+            ufrag = candidate_ufrag(payload)
+            line["ice"] = [] if ufrag is None else [names.generation(ufrag)]
+        case Status(media):
+            line["media"] = media
+    return line
+
+
+def _known(ref: str | None) -> str | None:
+    """The type of a message that was not understood: only if it is one of ours, for it is the client's word."""
+    return ref if ref is None or ref in FROM_CLIENT or ref in NOT_YET else "other"
+
+
+def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
+    """An event of which the same is told. All deadlines have passed, and nothing has taken any time.
+
+    Raises:
+        LookupError, TypeError, ValueError: No event is told of like that.
+    """
+    match line["type"]:
+        case "LinkOpened":
+            return LinkOpened(0.0)
+        case "LinkLost":
+            return LinkLost()
+        case "DeadlinePassed":
+            return DeadlinePassed(math.inf)
+        case "Overheated":
+            return Overheated(1.0)
+        case "ClosingForced":
+            return ClosingForced(CloseCode(line["code"]))
+        case "Misunderstood":
+            return Misunderstood(Fault(ErrorCode(line["code"]), "", line.get("ref")))
+        case "Matched":
+            return Matched(
+                ticket=RoomId(line["ticket"]),
+                room=RoomId(line["room"]),
+                partner=ClientId(line["partner"]),
+                partner_username="",
+                partner_profile=line["profile"],
+                offerer=line["offerer"],
+                topics=tuple(line["topics"]),
+                at=0.0,
+            )
+        case "PeerSaid":
+            said: Any = _revive_message({**line, "type": line["kind"]})
+            return PeerSaid(RoomId(line["room"]), said)
+        case "PeerLeft":
+            return PeerLeft(RoomId(line["room"]), LeaveReason(line["reason"]))
+    return MessageReceived(_revive_message(line), 0.0, fresh_room)
+
+
+def _revive_message(line: Line) -> ClientMessage:
+    match line["type"]:
+        case "join":
+            return Join(topics=tuple(line["wish"]["topics"]), room=line["wish"]["in"])
+        case "offer":
+            return Offer(_description("offer", line["ice"]))
+        case "answer":
+            return Answer(_description("answer", line["ice"]))
+        case "candidate":
+            (ufrag,) = line["ice"] or [None]
+            return Candidate(IceCandidate("", usernameFragment=ufrag))
+        case "chat":
+            return Chat("-")
+        case "status":
+            return Status(line["media"])
+        case "leave":
+            return Leave()
+        case "next":
+            return Next()
+        case "ping":
+            return Ping()
+    raise ValueError(f"{line['type']} is no event")
+
+
+def _description(kind: Any, ufrags: list[str]) -> Description:
+    return Description(kind, "".join(["v=0\r\n", *(f"a=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)]))
+
+
+# ---------------------------------------------------------------- effects
+
+
+def step_line(session: Session, source: str, event: Event, after: Session, effects: list[Effect], names: Names) -> Line:
+    """What is told of one step: where the event came from, the session before and after, what is to be done."""
+    before = session_line(session, names)
+    happened = event_line(event, names)
+    for effect in effects:
+        if isinstance(effect, Enter):
+            names.begin_wait(effect.ticket)
+    line: Line = {
+        "what": "step",
+        "session": names.session(session.client),
+        "from": source,
+        "event": happened,
+        "before": before,
+        "after": session_line(after, names),
+    }
+    line |= _brief(
+        says=[_told_line(effect.message, names) for effect in effects if isinstance(effect, Send)],
+        tells=[
+            {"to": names.session(effect.partner), "event": event_line(effect.event, names)}
+            for effect in effects
+            if isinstance(effect, Forward)
+        ],
+        asks=[request_line(effect, names) for effect in effects if isinstance(effect, Enter | Withdraw)],
+        counts=[effect.what for effect in effects if isinstance(effect, Count)],
+    )
+    for effect in effects:
+        if isinstance(effect, Close):
+            line["closes"] = code_line(effect.code)
+    return line
+
+
+def code_line(code: CloseCode | None) -> int | None:
+    return None if code is None else int(code)
+
+
+def request_line(request: Enter | Withdraw, names: Names) -> Line:
+    """What is told of a request to the matchmaker."""
+    match request:
+        case Enter(ticket):
+            return {
+                "type": "Enter",
+                "room": names.room(ticket.id),
+                "profile": ticket.profile,
+                "wish": _wish_line(ticket.room, ticket.topics, names),
+            } | _brief(avoid=None if ticket.avoid is None else names.session(ticket.avoid))
+        case Withdraw(room):
+            return {"type": "Withdraw", "room": names.room(room)}
+
+
+def pair_line(pair: Pair | None, names: Names) -> Line:
+    """The longer wait first; nothing if there is no pair."""
+    return {} if pair is None else {"pair": [names.room(pair.first.id), names.room(pair.second.id)]}
+
+
+def _told_line(message: ServerMessage, names: Names) -> Line:
+    """What is told of a message to the client."""
+    line: Line = {"type": message.type}
+    match message:
+        case Ready(room):
+            line["room"] = names.room(room)
+        case Joined():
+            line |= {
+                "room": names.room(message.room_id),
+                "from": names.session(message.from_),
+                "role": message.role,
+                "polite": message.polite,
+                "topics": names.topics(message.topics),
+            }
+        case Relayed():
+            line |= {"room": names.room(message.room_id), "from": names.session(message.from_)}
+        case Left(sender, room, reason):
+            line |= {"room": names.room(room), "from": names.session(sender), "reason": str(reason)}
+        case ErrorMessage():
+            line |= {"code": str(message.code), "ref": _known(message.ref), "fatal": message.fatal}
+        case GoAway(reason):
+            line["reason"] = str(reason)
+    return line

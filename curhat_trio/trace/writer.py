@@ -1,0 +1,166 @@
+"""Writes down what happens in a server, in the order in which it happens.
+
+Whoever has something to tell calls the method of that name. Lines wait in a buffer of this process; they are in the
+file when a drain begins and at the end. A file that can't be written any more is given up with one warning, and
+nobody else notices.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Self
+
+import orjson
+
+from curhat_trio.log import get_logger
+from curhat_trio.policy.matching import Pair
+from curhat_trio.protocol.effects import Effect, Enter, Ticket, Withdraw
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import ClosingForced, Event, LinkLost
+from curhat_trio.protocol.ids import ClientId
+from curhat_trio.protocol.session import Session
+from curhat_trio.trace.lines import (
+    FORMAT,
+    Line,
+    Names,
+    code_line,
+    event_line,
+    pair_line,
+    request_line,
+    step_line,
+)
+
+_log = get_logger(__name__)
+
+_BUFFER_BYTES = 1 << 18
+
+
+class TraceWriter:
+    """The trace of one server. A context manager: when its block ends, so does the trace.
+
+    Args:
+        file: Where the lines go; closed at the end.
+        inbox: How many events fit into a session's inbox.
+        relaxes: Whether people with topics wait for somebody who shares one, before anybody will do.
+    """
+
+    def __init__(self, file: IO[bytes], *, inbox: int, relaxes: bool) -> None:
+        self._file: IO[bytes] | None = file
+        self._names = Names()
+        self._lines = 0
+        self._settings: Line = {"format": FORMAT, "inbox": inbox, "relaxes": relaxes}
+        self._drained = False
+        self._write({"what": "begin", **self._settings})
+
+    @classmethod
+    def open(cls, path: str, *, inbox: int, relaxes: bool) -> Self:
+        """Begin a trace, in place of whatever the file held.
+
+        Raises:
+            OSError: The file can't be opened for writing.
+        """
+        return cls(Path(path).open("wb", buffering=_BUFFER_BYTES), inbox=inbox, relaxes=relaxes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.end()
+
+    # ------------------------------------------------------------ sessions
+
+    def attached(self, session: Session) -> None:
+        """A session can be reached from now on."""
+        line = {"session": self._names.session(session.client), "profile": session.profile}
+        self._write({"what": "attached", **line})
+
+    def heard(self, client: ClientId, event: Event) -> None:
+        """A client said something, and this is how it was understood; the session takes it next."""
+        line = {"session": self._names.session(client), "event": event_line(event, self._names)}
+        self._write({"what": "heard", **line})
+
+    def stepped(self, before: Session, source: str, event: Event, after: Session, effects: list[Effect]) -> None:
+        """A session has taken an event; what it tells partners comes next."""
+        self._write(step_line(before, source, event, after, effects, self._names))
+
+    def told(self, client: ClientId, event: Event, fits: bool) -> None:
+        """An event was put into a session's inbox, or is lost because there was no room."""
+        line: Line = {"to": self._names.session(client)}
+        if fits:
+            self._write({"what": "told", **line, "event": event_line(event, self._names)})
+        else:
+            sender = "link" if _is_of_the_link(event) else "server"
+            self._write({"what": "lost", **line, "by": sender, "why": "full"})
+
+    def missed(self, client: ClientId) -> None:
+        """An event was for somebody who can't be reached any more."""
+        self._write({"what": "lost", "to": self._names.session(client), "by": "server", "why": "gone"})
+
+    def stumbled(self, client: ClientId) -> None:
+        """A bug broke the step, or the performing, of what a session had just taken. It is closed next."""
+        self._write({"what": "bug", "session": self._names.session(client)})
+
+    def detached(self, client: ClientId, code: CloseCode | None, told: int) -> None:
+        """A session has ended: with which close code, after how many messages to its client."""
+        line = {"session": self._names.session(client), "code": code_line(code), "told": told}
+        self._write({"what": "detached", **line})
+
+    # ------------------------------------------------------------ the matchmaker
+
+    def served(self, request: Enter | Withdraw, pair: Pair | None, waiting: int) -> None:
+        """The matchmaker has done what was asked; so many tickets wait now. A pair is introduced next."""
+        line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
+        self._write({"what": "served", **line, "waiting": waiting})
+
+    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        """Somebody who was choosy takes anybody now. A pair is introduced next."""
+        line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
+        self._write({"what": "relaxed", **line, "waiting": waiting})
+
+    # ------------------------------------------------------------ the end
+
+    def draining(self) -> None:
+        """The server is going away; all sessions are told next."""
+        self._drained = True
+        self._write({"what": "draining"})
+
+    def flush(self) -> None:
+        """Let the file have what there is."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self._give_up(error)
+
+    def end(self) -> None:
+        """Write the last line and close the file. Nothing follows."""
+        self._write({"what": "end", **self._settings, "drained": self._drained})
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, line: Line) -> None:
+        if self._file is None:
+            return
+        self._lines += 1
+        try:
+            self._file.write(orjson.dumps({"n": self._lines, **line}, option=orjson.OPT_APPEND_NEWLINE))
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Write no more. What is there has no last line, so nobody takes it for whole."""
+        _log.warning("trace_given_up", why=error.strerror, lines=self._lines)
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # closing tries once more to write what is left
+                file.close()
+
+
+def _is_of_the_link(event: Event) -> bool:
+    match event:
+        case LinkLost():
+            return True
+        case ClosingForced(code):
+            return code is not CloseCode.SHUTDOWN
+    return False
