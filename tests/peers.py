@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -539,13 +540,20 @@ def _captured_log() -> Iterator[io.StringIO]:
 
 @asynccontextmanager
 async def running_server(
-    settings: Settings | None = None, *, sockets: bool = False, patience: float = 3600.0
+    settings: Settings | None = None,
+    *,
+    sockets: bool = False,
+    patience: float = 3600.0,
+    trace_file: Path | None = None,
+    traced: bool = True,
 ) -> AsyncIterator[RunningServer]:
     """A server for the time of a `with` block; afterwards it is cancelled, and must have forgotten everybody.
 
     Args:
         sockets: On a free port of 127.0.0.1 rather than in memory.
         patience: Seconds after which the test has failed (autojump makes an hour short).
+        trace_file: Where to write a trace; by default where the whole run's are, if it is traced.
+        traced: False if the test makes up what no server says: then a trace would tell of wonders.
     """
     settings = settings or Settings()
     memory = None if sockets else MemoryListener()
@@ -563,7 +571,7 @@ async def running_server(
     watched, stop = _Watched(), trio.Event()
     with (
         _captured_log() as log,
-        _trace(settings) as trace,
+        _trace(settings, trace_file or (new_trace_file() if traced else None)) as trace,
         trio.fail_after(patience),
         pytest.MonkeyPatch.context() as patch,
     ):
@@ -586,9 +594,8 @@ async def running_server(
 
 
 @contextmanager
-def _trace(settings: Settings) -> Iterator[TraceWriter | None]:
-    """A trace of a server of this process, as `--trace` writes it, if the whole run is traced."""
-    path = new_trace_file()
+def _trace(settings: Settings, path: Path | None) -> Iterator[TraceWriter | None]:
+    """A trace of a server of this process, as `--trace` writes it."""
     if path is None:
         yield None
         return

@@ -67,6 +67,7 @@ def test_defaults_are_those_promised() -> None:
         "byte_burst": 524288,
         "log_level": "info",
         "log_format": "auto",
+        "trace": "",
     }
 
 
@@ -162,6 +163,7 @@ def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", sourc
         "ice_transport_policy": ("relay", "relay"),
         "log_level": ("error", "error"),
         "log_format": ("json", "json"),
+        "trace": ("a b/trace!.ndjson", "a b/trace!.ndjson"),
         # These three may not move far from what they must fit.
         "message_burst": ("100", 100),
         "byte_burst": ("70000", 70000),
@@ -465,7 +467,7 @@ def test_every_default_is_in_help(field: "attrs.Attribute[Any]", capsys: pytest.
     _, text, _ = printed(["--help"], capsys)
     entry = help_entries(text)[f"--{field.name.replace('_', '-')}"]
     shown = entry.partition("; default ")[2].partition("]")[0]
-    if isinstance(field.default, tuple):
+    if field.default in ((), ""):
         assert shown == "none"
     elif isinstance(field.default, str):
         assert shown == field.default

@@ -1,11 +1,11 @@
-"""Where the servers of a whole test run write their traces: `pytest --traces FOLDER`."""
+"""Where the servers of a whole test run write their traces: `CURHAT_TEST_TRACES=FOLDER pytest`."""
 
 import itertools
 import os
 from pathlib import Path
 
 VARIABLE = "CURHAT_TEST_TRACES"
-"""The folder. A variable and no option, because the tests of the command line and the browser start processes."""
+"""The folder. Also the modules that don't know pytest look here."""
 
 _numbers = itertools.count(1)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from traces import new_trace_file
+
 START_SECONDS = 10
 STOP_SECONDS = 15
 
@@ -30,8 +32,10 @@ class ServerProcess:
 
     def _start(self, port: int) -> None:
         command = [sys.executable, "-m", "curhat_trio", "--port", str(port), "--log-format", "json"]
+        self._trace = new_trace_file()
+        trace = () if self._trace is None else ("--trace", str(self._trace))
         self._process = subprocess.Popen(
-            [*command, *self._options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            [*command, *self._options, *trace], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
@@ -72,6 +76,8 @@ class ServerProcess:
         """End it as a crash would."""
         self._process.kill()
         self._wait()
+        if self._trace is not None and self._trace.exists():
+            self._trace.rename(self._trace.with_suffix(".cut"))
 
     def _wait(self) -> int:
         status = self._process.wait(STOP_SECONDS)

@@ -232,7 +232,7 @@ async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockC
 
 
 async def test_an_inbox_that_overflows_closes_its_session_4001(autojump_clock: MockClock) -> None:
-    async with running_server() as server:
+    async with running_server(traced=False) as server:
         waiting = await server.v1()
         await waiting.say("join")
         await waiting.hear("ready")

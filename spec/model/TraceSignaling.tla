@@ -1,0 +1,437 @@
+--------------------------- MODULE TraceSignaling ---------------------------
+(* Is what a server wrote with --trace a behaviour of Signaling?                                                   *)
+(*                                                                                                                 *)
+(* How to read this: after Signaling.tla, which begins with how to read TLA+, and with ../trace.md at hand, which  *)
+(* tells the lines. Here a line is a record, `line.session` its field; [line] @@ [more] has the fields of both.    *)
+(* traces.py writes the module TraceData: Traces[k] is trace number k, line by line, each with the lines that tell *)
+(* what became of the events it sent, `puts`. A room s1/2 is <<"s1", 2>>, the second wait of s1, as in Signaling.  *)
+(*                                                                                                                 *)
+(* Every action is one line: Fits the line? Then these are the variables afterwards. So each trace is one chain of *)
+(* states; it is accepted if the chain comes to its line `end`, and then its number is printed.                    *)
+(*                                                                                                                 *)
+(* What a session does is React, Signaling's own. What Signaling leaves out is added here, in `more` of each       *)
+(* client: the legacy profile, close codes and reasons, what is counted, and candidates. To React a candidate that *)
+(* passes is a chat, and every way to close is LinkLost; the Mistakes are none.                                    *)
+(*                                                                                                                 *)
+(* Left out: which of several fitting tickets the matchmaker prefers, and lines that tell of a bug.                *)
+EXTENDS Signaling, TLC, TraceData
+
+VARIABLES
+    tr,        \* which trace this is
+    at,        \* how many of its lines have been read
+    next,      \* where in Traces[tr] the next is
+    more,      \* of each client: what Signaling does not know of its session
+    here,      \* how many sessions have come so far: s1, s2, ... in this order
+    words,     \* what a client just said, and its session takes next: <<client, event>>; or None
+    draining   \* the server is going away
+
+extra == <<tr, at, next, more, here, words, draining>>
+
+Range(list) == {list[k] : k \in 1..Len(list)}
+RECURSIVE Concat(_)
+Concat(lists) == IF lists = <<>> THEN <<>> ELSE Head(lists) \o Concat(Tail(lists))
+
+(* What holds its usual value is not told. *)
+Brief(record, usual) == [f \in {f \in DOMAIN record : record[f] # usual[f]} |-> record[f]]
+Perhaps(list, record) == IF list = <<>> THEN [f \in {} |-> None] ELSE record
+
+Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
+             misunderstood |-> 0, overheated |-> 0, told |-> 0, code |-> None,
+             own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
+             settling |-> FALSE, kept |-> <<>>]
+(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. told: messages so far.    *)
+(* own, peer: ICE generations of the last finished exchange; mine, theirs: of the pending offer; refused: void ones *)
+(* held: candidates whose description has not come. settling, kept: see Settle.                                     *)
+
+Line == Traces[tr][next]
+Settings == [f \in {"format", "inbox", "relaxes"} |-> Traces[tr][1][f]]
+Capacity == Settings.inbox   \* how many events fit into an inbox
+
+---------------------------------------------------------------------------
+(* What a step does: the session, what is more, and all that is to be done, as lines tell it *)
+
+Doing(s, x) == [s |-> s, x |-> x, says |-> <<>>, tells |-> <<>>, asks |-> <<>>, counts |-> <<>>, closes |-> <<>>]
+Says(s, x, says) == [Doing(s, x) EXCEPT !.says = says]
+Error(code, ref, fatal) == [type |-> "error", code |-> code, ref |-> ref, fatal |-> fatal]
+WrongState(s, x, e) == Says(s, x, <<Error("wrong_state", e.type, FALSE)>>)
+
+OldVocabulary == {"ready", "join", "offer", "answer", "candidate", "leave", "error"}
+(* An old client is told neither what it does not know nor that it has left itself. *)
+IsFor(c, x, m) == x.profile = "v1" \/ (m.type \in OldVocabulary /\ ~(m.type = "leave" /\ m.from = c))
+Heed(c, x, says) == SelectSeq(says, LAMBDA m : IsFor(c, x, m))
+
+(* Why a pairing or a wait ends *)
+Why(s, e) ==
+    CASE e.type = "leave" -> "left"
+      [] e.type = "next" -> "next"
+      [] e.type = "PeerLeft" -> e.reason
+      [] e.type = "DeadlinePassed" -> "negotiation_timeout"
+      [] e.type = "Matched" -> IF s.st = "closed" THEN "peer_lost" ELSE "left"
+      [] e.type = "ClosingForced" -> IF e.code = 4000 THEN "server_shutdown" ELSE "peer_lost"
+      [] OTHER -> "peer_lost"
+
+(* Why something said is refused *)
+Because(s, e) ==
+    IF e.type = "offer" /\ Live(s) /\ s.view = "stable" THEN "not_your_turn" ELSE "wrong_state"
+
+(* What Signaling says to the client and tells a partner, as lines tell it *)
+SaidLine(s, e, m) ==
+    CASE m.t = "ready" -> [type |-> "ready", room |-> m.room]
+      [] m.t = "join" -> [type |-> "join", room |-> m.room, from |-> e.partner, polite |-> ~e.offerer,
+                          role |-> IF e.offerer THEN "offerer" ELSE "answerer", topics |-> e.topics]
+      [] m.t = "leave" -> [type |-> "leave", room |-> m.room, from |-> m.from, reason |-> Why(s, e)]
+      [] m.t = "said" -> [type |-> e.kind, room |-> m.room, from |-> m.from]
+      [] m.t = "error" -> Error(Because(s, e), m.ref, FALSE)
+TellLine(s, e, tell) ==
+    [to |-> tell.to,
+     event |-> CASE tell.event.t = "PeerLeft" -> [type |-> "PeerLeft", room |-> tell.event.room, reason |-> Why(s, e)]
+                 [] tell.event.t = "PeerSaid" ->
+                      [type |-> "PeerSaid", room |-> tell.event.room, kind |-> e.type]
+                      @@ (IF e.type = "chat" THEN [f \in {} |-> None] ELSE [ice |-> e.ice])]
+AskLine(x, ask) ==
+    CASE ask.t = "Withdraw" -> [type |-> "Withdraw", room |-> ask.id]
+      [] ask.t = "Enter" -> [type |-> "Enter", room |-> ask.id, profile |-> x.profile, wish |-> ask.wish]
+                            @@ (IF x.last = None THEN [f \in {} |-> None] ELSE [avoid |-> x.last])
+
+(* As Signaling names events *)
+Plain(s, e) ==
+    CASE e.type = "join" -> [t |-> "join", wish |-> e.wish]
+      [] e.type = "candidate" -> [t |-> "chat"]
+      [] e.type = "Matched" -> Matched(e.ticket, e.room, e.partner, e.offerer)
+      [] e.type = "PeerSaid" -> PeerSaid(e.room, s.partner, IF e.kind = "candidate" THEN "chat" ELSE e.kind)
+      [] e.type = "PeerLeft" -> PeerLeft(e.room)
+      [] e.type = "ClosingForced" -> [t |-> "LinkLost"]
+      [] OTHER -> [t |-> e.type]
+
+(* Let Signaling decide. Whoever leaves a pairing alive remembers the partner; whoever gets one begins anew. *)
+ByModel(c, s, x, e) ==
+    LET step == React(c, s, Plain(s, e), <<c, joins[c] + 1>>, TRUE)
+        parts == Live(s) /\ ~Live(step.s) /\ step.s.st # "closed"
+        meets == ~Live(s) /\ Live(step.s)
+        fresh == [x EXCEPT !.own = None, !.mine = {}, !.theirs = {}, !.peer = {}, !.refused = <<>>, !.held = <<>>,
+                           !.settling = x.profile = "legacy" /\ step.s.polite, !.kept = <<>>]
+        x2 == IF meets THEN fresh ELSE IF parts THEN [x EXCEPT !.last = s.partner] ELSE x
+    IN [Doing(step.s, x2) EXCEPT
+            !.says = Heed(c, x, [k \in 1..Len(step.says) |-> SaidLine(s, e, step.says[k])]),
+            !.tells = [k \in 1..Len(step.tells) |-> TellLine(s, e, step.tells[k])],
+            !.asks = [k \in 1..Len(step.asks) |-> AskLine(x2, step.asks[k])]]
+
+(* The end, for whatever reason. A shutdown is told on the way out. *)
+End(c, s, x, e) ==
+    LET done == ByModel(c, s, x, e)
+        bye == (IF Live(s) THEN <<[type |-> "leave", room |-> s.room, from |-> s.partner,
+                                   reason |-> "server_shutdown"]>> ELSE <<>>)
+               \o <<[type |-> "goaway", reason |-> "server_shutdown"]>>
+        code == IF e.type = "LinkLost" THEN None ELSE e.code
+    IN IF s.st = "closed" THEN Doing(s, x)
+       ELSE [done EXCEPT !.says = IF code = 4000 THEN Heed(c, x, bye) ELSE <<>>,
+                         !.x.code = code, !.closes = <<code>>]
+Forced(code) == [type |-> "ClosingForced", code |-> code]
+
+(* What was not understood, or was one too many, is told; the last straw closes. *)
+Complain(c, s, x, error, code) ==
+    IF ~error.fatal THEN Says(s, x, <<error>>)
+    ELSE LET done == End(c, s, x, Forced(code)) IN [done EXCEPT !.says = <<error>> \o @]
+Misunderstand(c, s, x, e) ==
+    LET count == x.misunderstood + 1
+        ref == IF "ref" \in DOMAIN e THEN e.ref ELSE None
+    IN Complain(c, s, [x EXCEPT !.misunderstood = count], Error(e.code, ref, count >= 20), 4501)
+CoolDown(c, s, x) ==
+    LET count == x.overheated + 1
+    IN Complain(c, s, [x EXCEPT !.overheated = count], Error("rate_limited", None, count >= 100), 4003)
+
+---------------------------------------------------------------------------
+(* signaling.py: what belongs to which ICE generation. `ice`: fragments of a description, or the candidate's or none *)
+
+IsOf(ice, generation) == ice = <<>> \/ generation = {} \/ ice[1] \in generation
+Void(x, generation, ice) ==   \* remember those of a void offer, unless an exchange that stands uses them too
+    LET new == SelectSeq(ice, LAMBDA u : u \in generation /\ u \notin x.peer /\ u \notin Range(x.refused))
+        all == x.refused \o new
+    IN [x EXCEPT !.refused = SubSeq(all, IF Len(all) > 8 THEN Len(all) - 7 ELSE 1, Len(all))]
+Stands(x, ice) == [x EXCEPT !.refused = SelectSeq(@, LAMBDA u : u \notin Range(ice))]
+RECURSIVE AsList(_)
+AsList(set) == IF set = {} THEN <<>> ELSE LET u == CHOOSE u \in set : TRUE IN <<u>> \o AsList(set \ {u})
+
+SayDescription(c, s, x, e) ==   \* after it go the held candidates that are its own; the others are dropped
+    LET done == ByModel(c, s, x, e)
+        passes == done.tells # <<>>
+        mine == Range(e.ice)
+        followers == SelectSeq(x.held, LAMBDA ice : IsOf(ice, mine))
+        follow(k) == [to |-> s.partner, event |-> [type |-> "PeerSaid", room |-> s.room, kind |-> "candidate",
+                                                   ice |-> followers[k]]]
+        cross == e.type = "offer" /\ s.view = "remote"
+        x2 == IF cross THEN Void(x, x.theirs, AsList(x.theirs)) ELSE x
+        x3 == IF e.type = "offer" THEN [x2 EXCEPT !.mine = mine, !.held = <<>>]
+              ELSE [x2 EXCEPT !.own = mine, !.peer = x.theirs, !.held = <<>>]
+    IN CASE passes -> [done EXCEPT !.x = x3, !.tells = @ \o [k \in 1..Len(followers) |-> follow(k)]]
+         [] ~passes /\ cross -> Doing(s, x)   \* the polite one's: dropped in silence
+         [] OTHER -> done
+
+Given(c, s, x, e) ==   \* a signal of the partner's is judged, and passed to the client if it stands
+    LET done == ByModel(c, s, x, e)
+        passes == done.says # <<>>
+    IN CASE e.kind = "offer" /\ passes -> [done EXCEPT !.x = [Stands(x, e.ice) EXCEPT !.theirs = Range(e.ice)]]
+         [] e.kind = "offer" /\ ~passes -> [done EXCEPT !.x = Void(x, Range(e.ice), e.ice)]
+         [] e.kind = "answer" /\ passes ->
+              [done EXCEPT !.x = [Stands(x, e.ice) EXCEPT !.own = x.mine, !.peer = Range(e.ice)]]
+         [] e.kind = "candidate" /\ Range(e.ice) \cap Range(x.refused) # {} -> Doing(s, x)
+         [] OTHER -> done
+
+(* An old page that is to answer may be about to offer all the same: signals are kept until it has settled. *)
+RECURSIVE GiveAll(_, _, _, _)
+GiveAll(c, s, x, kept) ==
+    IF kept = <<>> THEN Doing(s, x)
+    ELSE LET one == Given(c, s, x, Head(kept))
+             rest == GiveAll(c, one.s, one.x, Tail(kept))
+         IN [rest EXCEPT !.says = one.says \o @]
+Settle(c, s, x) == GiveAll(c, s, [x EXCEPT !.settling = FALSE, !.kept = <<>>], x.kept)
+Settling(s, x) == s.st = "paired" /\ x.settling
+
+Hear2(c, s, x, e) ==
+    LET keep == [x EXCEPT !.kept = Append(@, e)] IN
+    CASE ~Live(s) \/ e.room # s.room -> Doing(s, x)
+      [] Live(s) /\ e.room = s.room /\ Settling(s, x) /\ e.kind # "chat" ->
+            IF Len(keep.kept) < 64 THEN Doing(s, keep) ELSE Settle(c, s, keep)
+      [] OTHER -> Given(c, s, x, e)
+
+SayCandidate(c, s, x, e) ==
+    LET described == (x.own # None /\ IsOf(e.ice, x.own)) \/ (s.view = "local" /\ IsOf(e.ice, x.mine))
+        passed == ByModel(c, s, x, e)
+        held == Doing(s, [x EXCEPT !.held = Append(@, e.ice)])
+        done == IF described THEN passed ELSE held
+        settled == Settle(c, s, done.x)
+    IN CASE ~described /\ Len(x.held) >= 64 -> WrongState(s, x, e)
+         [] (described \/ Len(x.held) < 64) /\ Settling(s, x) -> [settled EXCEPT !.tells = done.tells]
+         [] OTHER -> done
+
+SayChat2(c, s, x, e) ==
+    IF more[s.partner].profile = "legacy" THEN Says(s, x, <<Error("unsupported", "chat", FALSE)>>)
+    ELSE ByModel(c, s, x, e)
+
+---------------------------------------------------------------------------
+(* One event: which of the above it is for *)
+
+FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "status", "ping",
+               "Misunderstood", "Overheated"}
+Act(c, s, x0, e) ==
+    LET x == IF e.type \in FromClient THEN [x0 EXCEPT !.silent = FALSE] ELSE x0
+        t == e.type
+    IN CASE t = "LinkOpened" -> Says(s, [x EXCEPT !.silent = TRUE], Heed(c, x, <<[type |-> "welcome"]>>))
+         [] t = "ping" -> Says(s, x, <<[type |-> "pong"]>>)
+         [] t = "status" -> IF s.st = "negotiating" THEN [Doing(s, x) EXCEPT !.counts = <<"media_" \o e.media>>]
+                            ELSE WrongState(s, x, e)
+         [] t = "Misunderstood" -> Misunderstand(c, s, x, e)
+         [] t = "Overheated" -> CoolDown(c, s, x)
+         [] t \in {"offer", "answer"} /\ Live(s) -> SayDescription(c, s, x, e)
+         [] t = "candidate" -> IF Live(s) THEN SayCandidate(c, s, x, e) ELSE WrongState(s, x, e)
+         [] t = "chat" /\ Live(s) -> SayChat2(c, s, x, e)
+         [] t = "PeerSaid" -> Hear2(c, s, x, e)
+         [] t = "DeadlinePassed" /\ s.st = "connected" -> End(c, s, x, Forced(4502))
+         [] t = "DeadlinePassed" /\ Settling(s, x) -> Settle(c, s, x)
+         [] t \in {"LinkLost", "ClosingForced"} -> End(c, s, x, e)
+         [] OTHER -> ByModel(c, s, x, e)
+
+(* A session as lines tell it *)
+Usual == [state |-> None, silent |-> FALSE, room |-> None, wish |-> None, partner |-> None, polite |-> FALSE,
+          view |-> "stable", described |-> FALSE, held |-> 0, settling |-> FALSE, kept |-> 0, last |-> None,
+          misunderstood |-> 0, overheated |-> 0]
+Shown(s, x) == Brief(
+    [state |-> s.st, silent |-> s.st = "connected" /\ x.silent, room |-> s.room, wish |-> s.wish,
+     partner |-> s.partner, polite |-> s.polite, view |-> s.view, described |-> s.described,
+     held |-> IF Live(s) THEN Len(x.held) ELSE 0, settling |-> Settling(s, x),
+     kept |-> IF Settling(s, x) THEN Len(x.kept) ELSE 0, last |-> x.last,
+     misunderstood |-> x.misunderstood, overheated |-> x.overheated], Usual)
+
+StepLine(c, from, e, s, x, done) ==
+    [n |-> Line.n, what |-> "step", session |-> c, from |-> from, event |-> e, puts |-> Line.puts,
+     before |-> Shown(s, x), after |-> Shown(done.s, done.x)]
+    @@ Perhaps(done.says, [says |-> done.says]) @@ Perhaps(done.tells, [tells |-> done.tells])
+    @@ Perhaps(done.asks, [asks |-> done.asks]) @@ Perhaps(done.counts, [counts |-> done.counts])
+    @@ Perhaps(done.closes, [closes |-> done.closes[1]])
+
+---------------------------------------------------------------------------
+(* What became of events that were sent: `puts` must tell of just these, in this order *)
+
+Here == {c \in Clients : door[c] # "detached"}
+AsTold(e) == e @@ [t |-> e.type]   \* in an inbox an event has Signaling's `t` too
+Put(put, to, event, boxes, doors) ==
+    LET length == Len(boxes[to])
+        told == put = [n |-> put.n, what |-> "told", to |-> to, event |-> event]
+        lost(why) == put = [n |-> put.n, what |-> "lost", to |-> to, by |-> "server", why |-> why]
+        as(ok, box, gate) == [ok |-> ok, inbox |-> box, door |-> gate]
+    IN CASE put.what = "told" ->   \* one more than fit: a waiting session is handed what comes first
+              as(told /\ doors[to] # "detached" /\ length <= Capacity, [boxes EXCEPT ![to] = Append(@, AsTold(event))], doors)
+         [] put.what = "lost" ->   \* one less than fit: what the client said lies there too
+              as((lost("gone") /\ doors[to] = "detached")
+                    \/ (lost("full") /\ doors[to] # "detached" /\ length + 1 >= Capacity),
+                 boxes, IF doors[to] = "detached" THEN doors ELSE [doors EXCEPT ![to] = "overflowed"])
+RECURSIVE PutAll(_, _, _, _)
+PutAll(puts, tells, boxes, doors) ==
+    IF puts = <<>> \/ tells = <<>> THEN [ok |-> puts = tells, inbox |-> boxes, door |-> doors]
+    ELSE LET one == Put(Head(puts), Head(tells).to, Head(tells).event, boxes, doors)
+         IN IF one.ok THEN PutAll(Tail(puts), Tail(tells), one.inbox, one.door) ELSE one
+
+Sends(tells, boxes, doors) ==
+    LET all == PutAll(Line.puts, tells, boxes, doors) IN all.ok /\ inbox' = all.inbox /\ door' = all.door
+
+(* Lines are numbered from 1 on. *)
+Read(what) ==
+    /\ next <= Len(Traces[tr]) /\ Line.what = what /\ Line.n = at + 1
+    /\ \A k \in 1..Len(Line.puts) : Line.puts[k].n = Line.n + k
+    /\ next' = next + 1 /\ at' = Line.n + Len(Line.puts) /\ tr' = tr /\ ear' = ear
+Is(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> <<>>] @@ record
+IsWithPuts(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> Line.puts] @@ record
+Quiet == words = None /\ UNCHANGED words   \* the words just heard are taken before anything else happens
+
+---------------------------------------------------------------------------
+(* The lines *)
+
+Begin ==
+    /\ Read("begin") /\ next = 1 /\ Is(Settings) /\ Settings.format = 1
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, words, draining>>
+
+Attached ==
+    /\ Read("attached") /\ Quiet /\ next > 1
+    /\ LET c == "s" \o ToString(here + 1) IN
+       /\ Line.profile \in {"v1", "legacy"} /\ Is([session |-> c, profile |-> Line.profile])
+       /\ more' = [more EXCEPT ![c] = [Stranger EXCEPT !.profile = Line.profile]]
+       /\ door' = [door EXCEPT ![c] = "open"]
+    /\ here' = here + 1
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, draining>>
+
+Heard ==
+    /\ Read("heard") /\ words = None
+    /\ LET c == Line.session IN
+       /\ c \in Here /\ ~IsClosed(c) /\ ~more[c].fresh /\ Line.event.type \in FromClient
+       /\ Is([session |-> c, event |-> Line.event])
+       /\ words' = <<c, Line.event>>
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, draining>>
+
+Own(c, e) ==   \* what a driver tells its session by itself, and when it may
+    LET s == session[c] IN
+    IF more[c].fresh THEN e = [type |-> "LinkOpened"]
+    ELSE \/ e = [type |-> "DeadlinePassed"] /\ (s.st = "paired" \/ (s.st = "connected" /\ more[c].silent))
+         \/ e = [type |-> "LinkLost"] /\ s.st # "closed"
+         \/ e = Forced(4001) /\ s.st # "closed"
+         \/ e = Forced(4000) /\ s.st # "closed" /\ draining
+
+Stepped ==
+    /\ Read("step")
+    /\ LET c == Line.session  e == Line.event IN
+       /\ c \in Here
+       /\ CASE Line.from = "client" -> words = <<c, e>> /\ words' = None
+            [] Line.from = "inbox" -> Quiet /\ inbox[c] # <<>> /\ Head(inbox[c]) = AsTold(e) /\ ~more[c].fresh
+            [] Line.from = "driver" -> Quiet /\ Own(c, e)
+       /\ LET done == Act(c, session[c], more[c], e)
+              boxes == IF Line.from = "inbox" THEN [inbox EXCEPT ![c] = Tail(@)] ELSE inbox
+              doors == IF done.s.st = "closed" THEN [door EXCEPT ![c] = "open"] ELSE door
+              enters == \E k \in 1..Len(done.asks) : done.asks[k].type = "Enter"
+          IN /\ Line = StepLine(c, Line.from, e, session[c], more[c], done)
+             /\ Sends(done.tells, boxes, doors)
+             /\ session' = [session EXCEPT ![c] = done.s]
+             /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE, !.told = @ + Len(done.says)]]
+             /\ asked' = [asked EXCEPT ![c] = @ \o [k \in 1..Len(done.asks) |->
+                            done.asks[k] @@ [t |-> done.asks[k].type, id |-> done.asks[k].room]]]
+             /\ joins' = [joins EXCEPT ![c] = IF enters THEN @ + 1 ELSE @]
+    /\ UNCHANGED <<pool, here, draining>>
+
+OfLink(e) == e = [type |-> "LinkLost"] \/ (e.type = "ClosingForced" /\ e = Forced(e.code) /\ e.code # 4000)
+ToldByLink ==
+    /\ Read("told") /\ Quiet
+    /\ LET c == Line.to IN
+       /\ c \in Here /\ OfLink(Line.event) /\ Is([to |-> c, event |-> Line.event])
+       /\ Len(inbox[c]) <= Capacity
+       /\ inbox' = [inbox EXCEPT ![c] = Append(@, AsTold(Line.event))]
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, draining>>
+LostByLink ==
+    /\ Read("lost") /\ Quiet
+    /\ LET c == Line.to IN
+       /\ c \in Here /\ Is([to |-> c, by |-> "link", why |-> "full"]) /\ Len(inbox[c]) + 1 >= Capacity
+       /\ door' = [door EXCEPT ![c] = "overflowed"]
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, more, here, draining>>
+
+Detached ==
+    /\ Read("detached") /\ Quiet
+    /\ LET c == Line.session IN
+       /\ c \in Here /\ Is([session |-> c, code |-> more[c].code, told |-> more[c].told])
+       /\ Detach(c)
+    /\ UNCHANGED <<more, here, draining>>
+
+(* The matchmaker. A ticket of a trace has the wish as it was said: a named room or None, and topics. *)
+Takes(wish) == wish.topics = <<>> \/ wish.in # None \/ ~Settings.relaxes   \* ... anybody of its room, from the beginning
+Share(x, y) == SelectSeq(x.wish.topics, LAMBDA topic : topic \in Range(y.wish.topics))
+FitsAsSaid(x, y) == x.wish.in = y.wish.in /\ ((x.easy /\ y.easy) \/ Share(x, y) # <<>>)
+
+MatchedLine(own, other, room) ==
+    [type |-> "Matched", ticket |-> own.id, room |-> room, partner |-> Owner(other.id),
+     profile |-> more[Owner(other.id)].profile, offerer |-> own.id = room, topics |-> Share(own, other)]
+Introduced(first, second) ==   \* both are told; if one can't be reached, the other is told that it is over
+    LET a == Owner(first.id)
+        b == Owner(second.id)
+        over == [type |-> "PeerLeft", room |-> first.id, reason |-> "peer_lost"]
+        reached(k) == Line.puts[k].what = "told"
+    IN /\ Len(Line.puts) >= 2
+       /\ Sends(<<[to |-> a, event |-> MatchedLine(first, second, first.id)],
+                  [to |-> b, event |-> MatchedLine(second, first, first.id)]>>
+                \o (IF reached(1) /\ ~reached(2) THEN <<[to |-> a, event |-> over]>> ELSE <<>>)
+                \o (IF ~reached(1) /\ reached(2) THEN <<[to |-> b, event |-> over]>> ELSE <<>>), inbox, door)
+Pairs(ticket, place, others, keep) ==   \* place: of the ticket among the others, by how long they have waited
+    LET found == {i \in 1..Len(others) : FitsAsSaid(ticket, others[i])}
+        with(i) == IF i < place THEN <<others[i].id, ticket.id>> ELSE <<ticket.id, others[i].id>>
+    IN IF "pair" \notin DOMAIN Line
+       THEN found = {} /\ pool' = keep /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
+       ELSE \E i \in found : /\ Line.pair = with(i) /\ pool' = Without(others, i)
+                             /\ IF i < place THEN Introduced(others[i], ticket) ELSE Introduced(ticket, others[i])
+WithPair(record) == IF "pair" \in DOMAIN Line THEN record @@ [pair |-> Line.pair] ELSE record
+
+Served ==
+    /\ Read("served") /\ Quiet
+    /\ LET request == Line.request
+           c == Owner(request.room)
+       IN /\ c \in Clients /\ asked[c] # <<>>
+          /\ Head(asked[c]) = request @@ [t |-> request.type, id |-> request.room]
+          /\ asked' = [asked EXCEPT ![c] = Tail(@)]
+          /\ CASE request.type = "Enter" ->
+                    LET ticket == [id |-> request.room, wish |-> request.wish, easy |-> Takes(request.wish)]
+                    IN Pairs(ticket, Len(pool) + 1, pool, Append(pool, ticket))
+               [] request.type = "Withdraw" ->
+                    /\ pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.room)
+                    /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
+          /\ IsWithPuts(WithPair([request |-> request, waiting |-> Len(pool')]))
+    /\ UNCHANGED <<session, joins, more, here, draining>>
+
+Relaxed ==   \* the longest choosy wait
+    /\ Read("relaxed") /\ Quiet
+    /\ LET choosy == {i \in 1..Len(pool) : ~pool[i].easy}
+           i == First(choosy)
+           ticket == [pool[i] EXCEPT !.easy = TRUE]
+       IN /\ choosy # {}
+          /\ Pairs(ticket, i, Without(pool, i), [pool EXCEPT ![i] = ticket])
+          /\ IsWithPuts(WithPair([room |-> ticket.id, waiting |-> Len(pool')]))
+    /\ UNCHANGED <<session, joins, asked, more, here, draining>>
+
+Draining ==
+    /\ Read("draining") /\ Quiet /\ ~draining /\ draining' = TRUE /\ next > 1
+    /\ IsWithPuts([f \in {} |-> None])
+    /\ LET names == [k \in 1..here |-> "s" \o ToString(k)]
+           present == SelectSeq(names, LAMBDA c : c \in Here)
+       IN Sends([k \in 1..Len(present) |-> [to |-> present[k], event |-> Forced(4000)]], inbox, door)
+    /\ UNCHANGED <<session, joins, asked, pool, more, here>>
+
+Ended ==
+    /\ Read("end") /\ Quiet /\ Is(Settings @@ [drained |-> draining])
+    /\ Here = {} /\ next = Len(Traces[tr])
+    /\ PrintT(<<"accepted", tr>>)
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, draining>>
+
+---------------------------------------------------------------------------
+
+TraceInit ==   \* as Init, but nobody is there before it is attached
+    /\ tr \in 1..Len(Traces) /\ at = 0 /\ next = 1 /\ here = 0 /\ words = None /\ draining = FALSE
+    /\ session = [c \in Clients |-> Connected] /\ joins = [c \in Clients |-> 0]
+    /\ asked = [c \in Clients |-> <<>>] /\ pool = <<>> /\ inbox = [c \in Clients |-> <<>>]
+    /\ door = [c \in Clients |-> "detached"] /\ ear = [c \in Clients |-> <<"idle", None>>]
+    /\ more = [c \in Clients |-> Stranger]
+TraceNext == \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Detached \/ Served \/ Relaxed
+             \/ Draining \/ Ended
+=============================================================================

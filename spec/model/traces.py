@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Are these traces behaviours of the formal model? `python spec/model/traces.py [options] FILE_OR_FOLDER...`
+
+Turns traces (`curhat-trio --trace`, see spec/trace.md) into the module TraceData, and lets TLC follow them through
+TraceSignaling.tla, many in one run: each is one chain of states. Needs Java and pip, but not curhat_trio.
+
+A trace that tells of a bug in the server is passed over, for the model knows no bugs. Prints what was refused, with
+the line at which TLC stopped, and how many were accepted; the exit status is 1 if any was refused.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from run import HERE, find_jar
+
+Line = dict[str, Any]
+
+LINES_PER_RUN = 20_000
+"""A longer module TraceData would take TLC too much memory."""
+
+CONFIG = """\
+CONSTANTS
+  Clients = {{{clients}}}
+  None = None
+  Joins = 0
+  AllJoins = 0
+  InboxCap = 0
+  Wishes = {{}}
+  Kinds = {{}}
+  Mistake = "none"
+INIT TraceInit
+NEXT TraceNext
+"""
+
+INVARIANTS = """\
+INVARIANTS
+  Symmetric PoolOnlyWaiting WaitingIsKnown NotStranded OneOfferer FirstOfferByOfferer
+"""
+"""Of Signaling, what is also looked at in every state of an accepted trace."""
+
+
+class Trace(NamedTuple):
+    """One trace, ready to be told to TLC."""
+
+    name: str
+    lines: list[Line]
+
+    @property
+    def clients(self) -> int:
+        return sum(line.get("what") == "attached" for line in self.lines)
+
+
+# ---------------------------------------------------------------- NDJSON to TLA+
+
+
+def read(file: Path) -> Trace:
+    """A trace's lines."""
+    return Trace(str(file), [json.loads(line) for line in file.read_text().splitlines()])
+
+
+def grouped(lines: Iterable[Line]) -> Iterator[Line]:
+    """Each line with those that directly follow it and tell what became of events it sent: `puts`."""
+    current: Line | None = None
+    for line in lines:
+        if current is not None and current["what"] in SENDERS and _is_put(line):
+            current["puts"].append(line)
+            continue
+        if current is not None:
+            yield current
+        current = {**line, "puts": []}
+    if current is not None:
+        yield current
+
+
+SENDERS = frozenset({"step", "served", "relaxed", "draining"})
+
+
+def _is_put(line: Line) -> bool:
+    """Whether it was sent by a session, the matchmaker or the server, and not by somebody's link."""
+    if line["what"] == "lost":
+        return bool(line.get("by") == "server")
+    event = line.get("event", {})
+    of_link = event.get("type") == "LinkLost" or (event.get("type") == "ClosingForced" and event.get("code") != 4000)
+    return line["what"] == "told" and not of_link
+
+
+_ROOM = re.compile(r"(s\d+)/(\d+)")
+
+
+def value(found: Any) -> str:
+    """A JSON value as TLA+: arrays are sequences, objects records, null is None, the room s1/2 is <<"s1", 2>>."""
+    if isinstance(found, dict):
+        fields = ", ".join(f"{name} |-> {value(field)}" for name, field in found.items())
+        return f"[{fields}]" if found else "[f \\in {} |-> None]"
+    if isinstance(found, list):
+        return f"<<{', '.join(map(value, found))}>>"
+    if isinstance(found, str) and (room := _ROOM.fullmatch(found)):
+        return f'<<"{room[1]}", {room[2]}>>'
+    if isinstance(found, bool):
+        return "TRUE" if found else "FALSE"
+    return "None" if found is None else json.dumps(found)
+
+
+def module(traces: Iterable[Trace]) -> str:
+    """The module TraceData."""
+    told = (
+        f"<<\\* {number}\n" + ",\n".join(value(line) for line in grouped(trace.lines)) + ">>"
+        for number, trace in enumerate(traces, 1)
+    )
+    return "---- MODULE TraceData ----\nEXTENDS Signaling\nTraces == <<\n" + ",\n".join(told) + "\n>>\n====\n"
+
+
+# ---------------------------------------------------------------- TLC
+
+
+class Checker:
+    """TLC, and a directory for its litter."""
+
+    def __init__(self, jar: Path, invariants: bool = True) -> None:
+        self._jar = jar
+        self._invariants = invariants
+
+    def accepted(self, traces: Sequence[Trace]) -> set[int]:
+        """Which of these traces are behaviours of the model, by their places.
+
+        Raises:
+            RuntimeError: TLC did not come to an end; with what it said.
+        """
+        told = self._run(traces, "-deadlock")
+        if "Model checking completed" not in told:
+            raise RuntimeError("TLC failed: " + "\n".join(told.strip().splitlines()[:40]))
+        return {int(number) - 1 for number in re.findall(r'<<"accepted", (\d+)>>', told)}
+
+    def stopped_at(self, trace: Trace) -> int:
+        """The first line of a refused trace that the model can't follow."""
+        told = self._run([trace])
+        return int(re.findall(r"^/\\ at = (\d+)", told, re.MULTILINE)[-1]) + 1
+
+    def _run(self, traces: Sequence[Trace], *options: str) -> str:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            for file in ("Signaling.tla", "TraceSignaling.tla"):
+                (directory / file).write_text((HERE / file).read_text())
+            (directory / "TraceData.tla").write_text(module(traces))
+            clients = max(1, *(trace.clients for trace in traces))
+            config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
+            (directory / "trace.cfg").write_text(config + (INVARIANTS if self._invariants else ""))
+            java = ["java", f"-Djava.io.tmpdir={name}", "-Xss64m", "-Xmx3g", "-XX:+UseSerialGC", "-cp", str(self._jar)]
+            tlc = ["tlc2.TLC", "-cleanup", "-workers", "1", *options, "-config", "trace.cfg", "TraceSignaling.tla"]
+            told = subprocess.run(["nice", "-n", "10", *java, *tlc], cwd=directory, capture_output=True, text=True)
+            return told.stdout + told.stderr
+
+
+def batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
+    """Traces that go into one run: of about as many clients, for each state is as large as the largest world."""
+    batch: list[Trace] = []
+    lines = 0
+    for trace in sorted(traces, key=lambda trace: trace.clients):
+        if batch and (lines + len(trace.lines) > LINES_PER_RUN or trace.clients > 2 * batch[0].clients + 2):
+            yield batch
+            batch, lines = [], 0
+        batch.append(trace)
+        lines += len(trace.lines)
+    if batch:
+        yield batch
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("traces", nargs="+", type=Path, metavar="FILE", help="a trace, or a folder with *.ndjson")
+    parser.add_argument("--most-lines", type=int, metavar="N", help="pass over longer traces")
+    parser.add_argument("--most-clients", type=int, metavar="N", help="pass over traces of more clients")
+    parser.add_argument("--tools", type=Path, default=Path(tempfile.gettempdir()) / "curhat-tlc", help="for TLC")
+    options = parser.parse_args()
+
+    began = time.monotonic()
+    found = [read(file) for path in options.traces for file in (sorted(path.glob("*.ndjson")) if path.is_dir() else [path])]
+    fit = [
+        trace
+        for trace in found
+        if len(trace.lines) <= (options.most_lines or len(trace.lines))
+        and trace.clients <= (options.most_clients or trace.clients)
+    ]
+    sound = [trace for trace in fit if not any(line.get("what") == "bug" for line in trace.lines)]
+    checker = Checker(find_jar(options.tools))
+    refused = 0
+    for batch in batches(sound):
+        accepted = checker.accepted(batch)
+        for place, trace in enumerate(batch):
+            if place not in accepted:
+                refused += 1
+                print(f"{trace.name}: refused at line {checker.stopped_at(trace)}", flush=True)
+    lines = sum(len(trace.lines) for trace in sound)
+    print(
+        f"TLC accepted {len(sound) - refused} of {len(sound)} traces, {lines} lines in {time.monotonic() - began:.1f} s; "
+        f"passed over: {len(found) - len(fit)} that are too long, {len(fit) - len(sound)} that tell of a bug"
+    )
+    return 1 if refused or not sound else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
