@@ -23,7 +23,7 @@ import structlog
 import trio
 import trio.abc
 import trio.testing
-from traces import new_trace_file
+from trace_files import new_trace_file
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 from peers import ANSWER, CANDIDATE, OFFER, Answer, Browser, Peer, open_peer
+from trace_files import new_trace_file, was_killed
 
 COMMAND = [sys.executable, "-m", "curhat_trio"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -62,10 +63,12 @@ class ServerProcess:
 @asynccontextmanager
 async def server_process(*flags: str) -> AsyncIterator[ServerProcess]:
     """A server on a free port; killed at the end if it still runs."""
+    trace = new_trace_file()
+    tracing = () if trace is None else ("--trace", str(trace))
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
-                [*COMMAND, "--port", "0", *flags], stderr=subprocess.PIPE, env=ENVIRONMENT
+                [*COMMAND, "--port", "0", *tracing, *flags], stderr=subprocess.PIPE, env=ENVIRONMENT
             )
             server = ServerProcess(process)
             nursery.start_soon(server.read_log)
@@ -78,7 +81,8 @@ async def server_process(*flags: str) -> AsyncIterator[ServerProcess]:
                     await trio.aclose_forcefully(client)
                 process.kill()
                 with trio.CancelScope(shield=True):
-                    await process.wait()
+                    if await process.wait() == -signal.SIGKILL:
+                        was_killed(trace)
 
 
 def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:

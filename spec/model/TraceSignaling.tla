@@ -25,8 +25,6 @@ VARIABLES
     words,     \* what a client just said, and its session takes next: <<client, event>>; or None
     draining   \* the server is going away
 
-extra == <<tr, at, next, more, here, words, draining>>
-
 Range(list) == {list[k] : k \in 1..Len(list)}
 RECURSIVE Concat(_)
 Concat(lists) == IF lists = <<>> THEN <<>> ELSE Head(lists) \o Concat(Tail(lists))
@@ -322,6 +320,7 @@ Stepped ==
        /\ CASE Line.from = "client" -> words = <<c, e>> /\ words' = None
             [] Line.from = "inbox" -> Quiet /\ inbox[c] # <<>> /\ Head(inbox[c]) = AsTold(e) /\ ~more[c].fresh
             [] Line.from = "driver" -> Quiet /\ Own(c, e)
+            [] OTHER -> FALSE
        /\ LET done == Act(c, session[c], more[c], e)
               boxes == IF Line.from = "inbox" THEN [inbox EXCEPT ![c] = Tail(@)] ELSE inbox
               doors == IF done.s.st = "closed" THEN [door EXCEPT ![c] = "open"] ELSE door
@@ -427,11 +426,16 @@ Ended ==
 ---------------------------------------------------------------------------
 
 TraceInit ==   \* as Init, but nobody is there before it is attached
-    /\ tr \in 1..Len(Traces) /\ at = 0 /\ next = 1 /\ here = 0 /\ words = None /\ draining = FALSE
+    /\ tr \in (IF Forks = <<>> THEN 1..Len(Traces) ELSE {1}) /\ at = 0 /\ next = 1 /\ here = 0 /\ words = None /\ draining = FALSE
     /\ session = [c \in Clients |-> Connected] /\ joins = [c \in Clients |-> 0]
     /\ asked = [c \in Clients |-> <<>>] /\ pool = <<>> /\ inbox = [c \in Clients |-> <<>>]
     /\ door = [c \in Clients |-> "detached"] /\ ear = [c \in Clients |-> <<"idle", None>>]
     /\ more = [c \in Clients |-> Stranger]
-TraceNext == \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Detached \/ Served \/ Relaxed
+Branch ==   \* Forks[k]: numbers of traces that are trace 1 up to its line k; so what they share is looked at once
+    /\ tr = 1 /\ next <= Len(Forks)
+    /\ tr' \in Forks[next]
+    /\ UNCHANGED <<vars, at, next, more, here, words, draining>>
+
+TraceNext == \/ Branch \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Detached \/ Served \/ Relaxed
              \/ Draining \/ Ended
 =============================================================================

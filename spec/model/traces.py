@@ -58,6 +58,107 @@ class Trace(NamedTuple):
         return sum(line.get("what") == "attached" for line in self.lines)
 
 
+# ---------------------------------------------------------------- what a line may look like
+
+FIELDS = {
+    "begin": "format:number inbox:number relaxes:truth",
+    "attached": "session:name profile:name",
+    "heard": "session:name event:said",
+    "step": "session:name from:name event:event before:state after:state "
+    "says?:messages tells?:forwards asks?:requests counts?:names closes?:number|null",
+    "told": "to:name event:event",
+    "lost": "to:name by:name why:name",
+    "bug": "session:name",
+    "detached": "session:name code:number|null told:number",
+    "served": "request:request pair?:rooms waiting:number",
+    "relaxed": "room:room pair?:rooms waiting:number",
+    "draining": "",
+    "end": "format:number inbox:number relaxes:truth drained:truth",
+}
+"""The fields of a line, by its `what`: each with its kind; `?`: may be left out."""
+
+SAID = {
+    "join": "wish:wish",
+    "leave": "",
+    "next": "",
+    "offer": "ice:names",
+    "answer": "ice:names",
+    "candidate": "ice:names",
+    "chat": "",
+    "status": "media:name",
+    "ping": "",
+    "Misunderstood": "code:name ref?:name",
+    "Overheated": "",
+}
+EVENTS = SAID | {
+    "Matched": "ticket:room room:room partner:name profile:name offerer:truth topics:names",
+    "PeerSaid": "room:room kind:name ice?:names",
+    "PeerLeft": "room:room reason:name",
+    "LinkOpened": "",
+    "LinkLost": "",
+    "DeadlinePassed": "",
+    "ClosingForced": "code:number",
+}
+MESSAGES = {
+    "welcome": "",
+    "ready": "room:room",
+    "join": "room:room from:name role:name polite:truth topics:names",
+    "leave": "room:room from:name reason:name",
+    "error": "code:name ref:name|null fatal:truth",
+    "pong": "",
+    "goaway": "reason:name",
+} | dict.fromkeys(("offer", "answer", "candidate", "chat"), "room:room from:name")
+REQUESTS = {"Enter": "room:room profile:name wish:wish avoid?:name", "Withdraw": "room:room"}
+STATE = (
+    "state:name silent?:truth room?:room wish?:wish partner?:name polite?:truth view?:name described?:truth "
+    "held?:number settling?:truth kept?:number last?:name misunderstood?:number overheated?:number"
+)
+BY_TYPE = {"said": SAID, "event": EVENTS, "message": MESSAGES, "request": REQUESTS}
+RECORDS = {"state": STATE, "wish": "in:name|null topics:names", "forward": "to:name event:event"}
+
+_ROOM = re.compile(r"(s\d+)/(\d+)")
+
+
+def is_well_formed(line: Any) -> bool:
+    """Whether TLC can read a line at all: it has the fields of its kind, of the right types."""
+    match line:
+        case {"n": n, "what": str(what), **fields}:
+            return _is(n, "number") and what in FIELDS and _has(fields, FIELDS[what])
+    return False
+
+
+def _has(found: dict[str, Any], wanted: str) -> bool:
+    kinds = dict(field.split(":") for field in wanted.split())
+    return set(found) <= {name.rstrip("?") for name in kinds} and all(
+        (name.endswith("?") and name[:-1] not in found)
+        or (name.rstrip("?") in found and _is(found[name.rstrip("?")], kind))
+        for name, kind in kinds.items()
+    )
+
+
+def _is(found: Any, kind: str) -> bool:
+    if kind.endswith("|null"):
+        return found is None or _is(found, kind.removesuffix("|null"))
+    if kind.endswith("s"):
+        return isinstance(found, list) and all(_is(item, kind[:-1]) for item in found)
+    match kind:
+        case "number":
+            return type(found) is int and found >= 0
+        case "truth":
+            return type(found) is bool
+        case "name":
+            return isinstance(found, str) and _ROOM.fullmatch(found) is None
+        case "room":
+            return isinstance(found, str) and _ROOM.fullmatch(found) is not None
+    if not isinstance(found, dict):
+        return False
+    if kind in RECORDS:
+        return _has(found, RECORDS[kind])
+    fields = dict(found)
+    shape = BY_TYPE[kind].get(fields.pop("type", None))
+    return shape is not None and _has(fields, shape)
+
+
 # ---------------------------------------------------------------- NDJSON to TLA+
 
 
@@ -92,9 +193,6 @@ def _is_put(line: Line) -> bool:
     return line["what"] == "told" and not of_link
 
 
-_ROOM = re.compile(r"(s\d+)/(\d+)")
-
-
 def value(found: Any) -> str:
     """A JSON value as TLA+: arrays are sequences, objects records, null is None, the room s1/2 is <<"s1", 2>>."""
     if isinstance(found, dict):
@@ -111,11 +209,50 @@ def value(found: Any) -> str:
 
 def module(traces: Iterable[Trace]) -> str:
     """The module TraceData."""
-    told = (
-        f"<<\\* {number}\n" + ",\n".join(value(line) for line in grouped(trace.lines)) + ">>"
-        for number, trace in enumerate(traces, 1)
+    told = ",\n".join(f"<<\\* {number}\n{_lines(trace.lines)}>>" for number, trace in enumerate(traces, 1))
+    return f"---- MODULE TraceData ----\nEXTENDS Signaling\nTraces == <<\n{told}\n>>\nForks == <<>>\n====\n"
+
+
+def module_of_forks(base: Trace, forks: Sequence[Trace]) -> str:
+    """The module TraceData of a trace and many that differ from it in one place: numbers 2, 3, ..."""
+    whole = list(grouped(base.lines))
+    changes: list[str] = []
+    beginnings: list[list[int]] = [[] for _ in whole]
+    for number, fork in enumerate(forks, 2):
+        lines = list(grouped(fork.lines))
+        first = _common(whole, lines)
+        last = _common(whole[first:][::-1], lines[first:][::-1])
+        beginnings[first].append(number)
+        middle = _lines_of_groups(lines[first : len(lines) - last])
+        changes.append(f"[upto |-> {first}, middle |-> <<{middle}>>, from |-> {len(whole) - last + 1}]")
+    return "\n".join(
+        (
+            "---- MODULE TraceData ----",
+            "EXTENDS Signaling",
+            f"Base == <<\n{_lines_of_groups(whole)}>>",
+            f"Changes == <<\n{','.join(changes)}>>",
+            "Changed(c) == SubSeq(Base, 1, c.upto) \\o c.middle \\o SubSeq(Base, c.from, Len(Base))",
+            "Traces == [k \\in 1..(Len(Changes) + 1) |-> IF k = 1 THEN Base ELSE Changed(Changes[k - 1])]",
+            f"Forks == <<{', '.join('{' + ', '.join(map(str, numbers)) + '}' for numbers in beginnings)}>>",
+            "====\n",
+        )
     )
-    return "---- MODULE TraceData ----\nEXTENDS Signaling\nTraces == <<\n" + ",\n".join(told) + "\n>>\n====\n"
+
+
+def _common(one: list[Line], other: list[Line]) -> int:
+    """How many lines both begin with; not all of the first, so that there is a place to part."""
+    count = 0
+    while count < min(len(one) - 1, len(other)) and json.dumps(one[count]) == json.dumps(other[count]):
+        count += 1
+    return count
+
+
+def _lines(lines: Iterable[Line]) -> str:
+    return _lines_of_groups(grouped(lines))
+
+
+def _lines_of_groups(groups: Iterable[Line]) -> str:
+    return ",\n".join(map(value, groups))
 
 
 # ---------------------------------------------------------------- TLC
@@ -134,22 +271,34 @@ class Checker:
         Raises:
             RuntimeError: TLC did not come to an end; with what it said.
         """
-        told = self._run(traces, "-deadlock")
-        if "Model checking completed" not in told:
-            raise RuntimeError("TLC failed: " + "\n".join(told.strip().splitlines()[:40]))
-        return {int(number) - 1 for number in re.findall(r'<<"accepted", (\d+)>>', told)}
+        readable = [place for place, trace in enumerate(traces) if all(map(is_well_formed, trace.lines))]
+        whole = [traces[place] for place in readable]
+        told = self._run(module(whole), whole, "-deadlock") if whole else ""
+        return {readable[number - 1] for number in _accepted(told)}
+
+    def accepted_forks(self, base: Trace, forks: Sequence[Trace]) -> set[int]:
+        """As `accepted`, of many traces that differ from a good one in one place. The good one must be accepted."""
+        readable = [place for place, fork in enumerate(forks) if all(map(is_well_formed, fork.lines))]
+        parted = [forks[place] for place in readable]
+        told = _accepted(self._run(module_of_forks(base, parted), [base, *parted], "-deadlock"))
+        if 1 not in told:
+            raise RuntimeError(f"TLC refused {base.name}, which was to be good")
+        return {readable[number - 2] for number in told - {1}}
 
     def stopped_at(self, trace: Trace) -> int:
         """The first line of a refused trace that the model can't follow."""
-        told = self._run([trace])
+        for number, line in enumerate(trace.lines, 1):
+            if not is_well_formed(line):
+                return number
+        told = self._run(module([trace]), [trace])
         return int(re.findall(r"^/\\ at = (\d+)", told, re.MULTILINE)[-1]) + 1
 
-    def _run(self, traces: Sequence[Trace], *options: str) -> str:
+    def _run(self, data: str, traces: Sequence[Trace], *options: str) -> str:
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             for file in ("Signaling.tla", "TraceSignaling.tla"):
                 (directory / file).write_text((HERE / file).read_text())
-            (directory / "TraceData.tla").write_text(module(traces))
+            (directory / "TraceData.tla").write_text(data)
             clients = max(1, *(trace.clients for trace in traces))
             config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
             (directory / "trace.cfg").write_text(config + (INVARIANTS if self._invariants else ""))
@@ -157,6 +306,13 @@ class Checker:
             tlc = ["tlc2.TLC", "-cleanup", "-workers", "1", *options, "-config", "trace.cfg", "TraceSignaling.tla"]
             told = subprocess.run(["nice", "-n", "10", *java, *tlc], cwd=directory, capture_output=True, text=True)
             return told.stdout + told.stderr
+
+
+def _accepted(told: str) -> set[int]:
+    """The numbers of the traces whose chains came to their end."""
+    if told and "Model checking completed" not in told:
+        raise RuntimeError("TLC failed: " + "\n".join(told.strip().splitlines()[:60]))
+    return {int(number) for number in re.findall(r'<<"accepted", (\d+)>>', told)}
 
 
 def batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from traces import new_trace_file
+from trace_files import new_trace_file, was_killed
 
 START_SECONDS = 10
 STOP_SECONDS = 15
@@ -76,8 +76,7 @@ class ServerProcess:
         """End it as a crash would."""
         self._process.kill()
         self._wait()
-        if self._trace is not None and self._trace.exists():
-            self._trace.rename(self._trace.with_suffix(".cut"))
+        was_killed(self._trace)
 
     def _wait(self) -> int:
         status = self._process.wait(STOP_SECONDS)

@@ -10,6 +10,12 @@ VARIABLE = "CURHAT_TEST_TRACES"
 _numbers = itertools.count(1)
 
 
+def was_killed(trace: Path | None) -> None:
+    """A server ended as in a crash: its trace, if there is one, lacks the end and gets another name."""
+    if trace is not None and trace.exists():
+        trace.rename(trace.with_suffix(".cut"))
+
+
 def new_trace_file() -> Path | None:
     """A file for one more server's trace, named after the test that runs; None: this run is not traced."""
     folder = os.environ.get(VARIABLE)

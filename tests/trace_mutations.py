@@ -1,0 +1,154 @@
+"""Every way to spoil one line of a trace: leave it out, write it twice, swap it with the next, alter it.
+
+Each is tried with the numbers as they were, which give it away, and numbered anew, so that something else must.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
+from curhat_trio.protocol.messages import FROM_CLIENT
+
+Line = dict[str, Any]
+Path = tuple[str | int, ...]
+
+
+class Mutation(NamedTuple):
+    """A spoiled trace."""
+
+    what: str
+    """How it was spoiled, and where."""
+    lines: list[Line]
+
+
+WORDS: dict[str, list[Any]] = {
+    "what": ["attached", "heard", "step", "told", "lost", "detached", "served", "relaxed", "draining", "end", "bug"],
+    "profile": ["v1", "legacy"],
+    "from": ["client", "inbox", "driver"],
+    "state": ["connected", "waiting", "paired", "negotiating", "closed"],
+    "view": ["local", "remote"],
+    "kind": ["offer", "answer", "candidate", "chat"],
+    "role": ["offerer", "answerer"],
+    "media": ["connected", "failed"],
+    "reason": [str(reason) for reason in LeaveReason],
+    "type": [*FROM_CLIENT, "LinkOpened", "LinkLost", "DeadlinePassed", "Overheated", "Enter", "Withdraw", "pong"],
+    "code": [*map(str, ErrorCode), *map(int, CloseCode), None],
+    "closes": [4000, 4001, 4002, None],
+    "by": ["link", "server"],
+    "why": ["full", "gone"],
+    "ref": [*FROM_CLIENT, "other", None],
+    "counts": ["media_connected", "media_failed"],
+    "in": ["n1", None],
+    "topics": ["t1", "t2"],
+    "ice": ["u1", "u2"],
+}
+"""What a field may hold besides what it holds elsewhere in the trace."""
+
+
+def mutations(lines: list[Line]) -> Iterator[Mutation]:
+    """All of them."""
+    for number in range(len(lines)):
+        yield from moved(lines, number)
+        yield from altered(lines, number)
+
+
+def moved(lines: list[Line], number: int) -> Iterator[Mutation]:
+    """One line left out, twice, or behind the next."""
+    before, line, after = lines[:number], lines[number], lines[number + 1 :]
+    for what, spoiled in (("left out", [*before, *after]), ("doubled", [*before, line, line, *after])):
+        yield Mutation(f"line {number + 1} {what}", spoiled)
+        yield Mutation(f"line {number + 1} {what}, numbered anew", _numbered(spoiled))
+    if after:
+        swapped = [*before, after[0], line, *after[1:]]
+        yield Mutation(f"line {number + 1} swapped", swapped)
+        if _order_matters(line, after[0]):
+            yield Mutation(f"line {number + 1} swapped, numbered anew", _numbered(swapped))
+
+
+def altered(lines: list[Line], number: int) -> Iterator[Mutation]:
+    """One field of one line, at whatever depth: other values that it could have, left out, one too many."""
+    known = _values(lines)
+    for path, value in _fields(lines[number]):
+        for what, line in _alterations(lines[number], path, value, known):
+            yield Mutation(f"line {number + 1} {path}: {what}", [*lines[:number], line, *lines[number + 1 :]])
+
+
+def _alterations(line: Line, path: Path, value: Any, known: dict[str, list[Any]]) -> Iterator[tuple[str, Line]]:
+    if isinstance(value, dict):
+        yield "a field too many", _with(line, path, {**value, "more": True})
+    elif isinstance(value, list):
+        if value:
+            yield "an item less", _with(line, path, value[:-1])
+            yield "an item twice", _with(line, path, [*value, value[0]])
+        for other in known[_name(path)]:
+            if other not in value and isinstance(other, str):
+                yield f"also {other}", _with(line, path, [*value, other])
+    else:
+        for other in [*known[_name(path)], *_near(value)]:
+            if other != value or type(other) is not type(value):
+                yield f"{json.dumps(other)}", _with(line, path, other)
+    if path and isinstance(path[-1], str):
+        yield "left out", _without(line, path)
+
+
+def _near(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    return [value + 1, value - 1] if isinstance(value, int) else []
+
+
+def _numbered(lines: list[Line]) -> list[Line]:
+    return [{**line, "n": number} for number, line in enumerate(lines, 1)]
+
+
+def _order_matters(one: Line, other: Line) -> bool:
+    """Whether no server could have done these two the other way round."""
+    kinds = (one["what"], other["what"])
+    if kinds[0] in ("begin", "draining") or kinds[1] in ("end", "draining"):
+        return True
+    if kinds[0] in ("step", "served", "relaxed") and kinds[1] in ("told", "lost"):
+        event = other.get("event", {"type": ""})["type"]
+        return event in ("Matched", "PeerSaid", "PeerLeft") or other.get("by") == "server"
+    if one.get("session") is not None and one.get("session") == other.get("session"):
+        return kinds != ("step", "step") or one != {**other, "n": one["n"]}
+    return False
+
+
+def _values(lines: list[Line]) -> dict[str, list[Any]]:
+    """What each field may hold, by its name."""
+    known: dict[str, list[Any]] = defaultdict(list, {name: list(words) for name, words in WORDS.items()})
+    for line in lines:
+        for path, value in _fields(line):
+            if not isinstance(value, dict | list) and value not in known[_name(path)]:
+                known[_name(path)].append(value)
+    return known
+
+
+def _name(path: Path) -> str:
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
+
+
+def _fields(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _fields(inner, (*path, key))
+
+
+def _with(line: Any, path: Path, value: Any) -> Any:
+    if not path:
+        return value
+    changed = line.copy()
+    changed[path[0]] = _with(line[path[0]], path[1:], value)
+    return changed
+
+
+def _without(line: Any, path: Path) -> Any:
+    changed = line.copy()
+    if len(path) == 1:
+        del changed[path[0]]
+    else:
+        changed[path[0]] = _without(line[path[0]], path[1:])
+    return changed

@@ -1,0 +1,218 @@
+"""Good traces of real servers over memory streams, with every kind of line, event and effect in them.
+
+Everything that people say here has a mark in it, so that it can be looked for.
+"""
+
+import json
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from peers import RunningServer, frame, running_server, said
+
+from curhat_trio import connection
+from curhat_trio.config import Settings
+from curhat_trio.protocol.events import Event, MessageReceived
+from curhat_trio.protocol.messages import Chat
+from curhat_trio.protocol.session import Session, Step
+
+MARK = "mark"
+
+Scenario = Callable[[RunningServer], Awaitable[None]]
+
+
+def description(kind: str, ufrag: str) -> dict[str, Any]:
+    return {"type": kind, "sdp": f"v=0\r\ns={MARK}\r\na=ice-ufrag:{MARK}-{ufrag}\r\n"}
+
+
+def candidate(ufrag: str | None) -> dict[str, Any]:
+    named = {} if ufrag is None else {"usernameFragment": f"{MARK}-{ufrag}"}
+    return {"candidate": f"candidate:1 1 udp 1 192.0.2.1 9 typ host {MARK}", "sdpMid": "0", **named}
+
+
+async def a_call(server: RunningServer) -> None:
+    """Held and stale candidates, offers that cross, all that is refused, and all that ends a pairing."""
+    ann, bob = await server.v1(f"{MARK}-ann"), await server.v1(f"{MARK}-bob")
+    await ann.say("leave")
+    await ann.say("join", username=f"{MARK}-Ann")
+    await ann.hear("error", "ready")
+    await bob.say("join")
+    await bob.hear("ready", "ready", "join")
+    await ann.hear("join")
+    await bob.say("offer", payload=description("offer", "hasty"))
+    await bob.hear("error")
+    await ann.send(
+        said("candidate", payload=candidate("a")),
+        said("candidate", payload=candidate("old")),
+        said("offer", payload=description("offer", "a")),
+        said("candidate", payload=candidate(None)),
+    )
+    await bob.hear("offer", "candidate", "candidate")
+    await bob.say("answer", payload=description("answer", "b"))
+    await ann.hear("answer")
+    await ann.say("offer", payload=description("offer", "a2"))
+    await bob.say("offer", payload=description("offer", "b2"))
+    await bob.say("candidate", payload=candidate("b2"))
+    await bob.hear("offer")
+    await bob.say("answer", payload=description("answer", "b3"))
+    await ann.hear("answer")
+    await ann.send(
+        said("status", media="connected"),
+        said("chat", text=f"{MARK}, hello"),
+        said("ping", data=MARK),
+        said("answer", payload=description("answer", "none")),
+        said(f"{MARK}-nonsense"),
+    )
+    await ann.hear("pong", "error", "error")
+    await bob.hear("chat")
+    await bob.say("next", reason=MARK)
+    await ann.hear("leave")
+    await ann.say("join")
+    await ann.hear("ready", "ready", "join")
+    await bob.hear("leave", "ready", "join")
+    await ann.say("leave")
+    await bob.hear("leave")
+    await ann.hear("leave")
+    await ann.close()
+    await bob.vanish()
+
+
+async def an_old_page(server: RunningServer) -> None:
+    """Legacy clients: signals are kept until the answerer has settled; no chat; times that pass."""
+    first, second = await server.legacy(f"{MARK}-first"), await server.legacy(f"{MARK}-second")
+    await first.say("join")
+    await first.hear("ready")
+    await second.say("join")
+    await second.hear("ready", "ready", "join")
+    await first.hear("join")
+    await first.say("offer", payload=description("offer", "a"))
+    await first.say("candidate", payload=candidate("a"))
+    await second.say("candidate", payload=candidate("b"))
+    await second.hear("offer", "candidate")
+    await second.say("answer", payload=description("answer", "b"))
+    await first.hear("answer", "candidate")
+    await second.say("leave")
+    await first.hear("leave")
+    newcomer = await server.v1(f"{MARK}-new")
+    await newcomer.say("join")
+    await newcomer.hear("ready")
+    await first.say("join")
+    await first.hear("ready", "ready", "join")
+    await newcomer.hear("join")
+    await newcomer.say("chat", text=MARK)
+    await newcomer.hear("error")
+    await trio.sleep(server.settings.offer_seconds + 1)
+    await newcomer.hear("leave")
+    silent = await server.v1()
+    await trio.sleep(server.settings.first_message_seconds + 1)
+    await silent.hear_goodbye()
+
+
+async def wishes(server: RunningServer) -> None:
+    """Topics that are shared, or given up; a named room; a wait that is withdrawn; the last partner avoided."""
+    people = [await server.v1(f"{MARK}-{number}") for number in range(3)]
+    music, art, tea = people
+    await music.say("join", topics=[f"{MARK} Music ", f"{MARK}-sea"])
+    await art.say("join", topics=[f"{MARK}-art"])
+    await tea.say("join", room=f"{MARK}-tea")
+    for peer in people:
+        await peer.hear("ready")
+    await trio.sleep(server.settings.relax_after_seconds + 1)
+    await music.hear("join")
+    await art.hear("ready", "join")
+    await tea.say("leave")
+    await tea.hear("leave")
+    await tea.say("join", topics=[f"{MARK}-sea"])
+    await tea.hear("ready")
+    await music.say("next")
+    await art.hear("leave")
+    await music.hear("leave", "ready")
+    await tea.hear("join")
+
+
+async def too_much(server: RunningServer) -> None:
+    """Who is told more than fits, who says more than is allowed, and who breaks a rule."""
+    ann, bob = await server.pair()
+    for _ in range(30):
+        await ann.say("candidate", payload=candidate("a"))
+        await trio.sleep(1)
+    await ann.say("offer", payload=description("offer", "a"))
+    await bob.hear_goodbye()
+    await ann.hear("leave")
+    await ann.send(*[said("ping")] * 12)
+    assert [message["type"] for message in await ann.hear_what_is_there()].count("error") > 0
+    await ann.send(frame(0x2, b"binary"))
+    await ann.hear_goodbye()
+
+
+async def a_drain(server: RunningServer) -> None:
+    """The server goes away while people wait and talk; one more comes too late."""
+    old, new = await server.legacy(), await server.v1()
+    await old.say("join")
+    await old.hear("ready")
+    await new.say("join")
+    await new.hear("ready", "ready", "join")
+    await old.hear("join")
+    waiting = await server.v1()
+    await waiting.say("join")
+    await waiting.hear("ready")
+    await server.v1()
+    server.stop.set()
+    for peer in (old, new, waiting):
+        await peer.hear_goodbye()
+
+
+async def a_bug(server: RunningServer) -> None:
+    """The server's own fault costs one client the connection."""
+    server.expects_trouble = True
+    ann, bob = await server.negotiating_pair()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "step", partial(_fragile_step, connection.step))
+        await ann.say("chat", text=MARK)
+        await ann.hear_goodbye()
+    await bob.hear("leave")
+    await bob.close()
+
+
+def _fragile_step(real_step: Callable[[Session, Event], Step], session: Session, event: Event) -> Step:
+    if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
+        raise ZeroDivisionError("a bug")
+    return real_step(session, event)
+
+
+SMALL = Settings(
+    message_burst=10, messages_per_second=2.0, outbound_messages=20, offer_seconds=600.0, ping_seconds=600.0
+)
+SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
+    "a call": (a_call, Settings()),
+    "an old page": (an_old_page, Settings()),
+    "wishes": (wishes, Settings()),
+    "too much": (too_much, SMALL),
+    "a drain": (a_drain, Settings()),
+    "a bug": (a_bug, Settings()),
+}
+
+
+@cache
+def trace_text(name: str) -> str:
+    """The trace of a scenario, as its server wrote it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.ndjson"
+        trio.run(_play, *SCENARIOS[name], file, clock=trio.testing.MockClock(autojump_threshold=0))
+        return file.read_text()
+
+
+async def _play(scenario: Scenario, settings: Settings, file: Path) -> None:
+    async with running_server(settings, trace_file=file) as server:
+        await scenario(server)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+def trace_of(name: str) -> list[dict[str, Any]]:
+    """The lines of `trace_text`."""
+    return [json.loads(line) for line in trace_text(name).splitlines()]
