@@ -13,7 +13,7 @@ ROOT = Path(curhat_trio.__file__).parent
 
 SHELL = ["cli", "server", "http", "admission", "connection", "link", "backends", "relay"]
 """From the outside in: each may import those that follow it."""
-FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "__init__"}
+FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "trace", "__init__"}
 """What everything may import, and what imports nothing of the shell."""
 ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)} | {
     "__main__": {"cli"},
@@ -24,6 +24,7 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "config": {"__init__"},
     "log": set(),
     "metrics": {"protocol"},
+    "trace": {"protocol", "policy", "log"},
     "policy": {"policy", "protocol"},
     "protocol": {"protocol"},
     "__init__": set(),

@@ -6,7 +6,7 @@ Everything that people say here has a mark in it, so that it can be looked for.
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from curhat_trio import connection
 from curhat_trio.config import Settings
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
-from curhat_trio.protocol.session import Session, Step
+from curhat_trio.protocol.session import Session, Step, step
 
 MARK = "mark"
 
@@ -109,7 +109,6 @@ async def an_old_page(server: RunningServer) -> None:
     await trio.sleep(server.settings.offer_seconds + 1)
     await newcomer.hear("leave")
     silent = await server.v1()
-    await trio.sleep(server.settings.first_message_seconds + 1)
     await silent.hear_goodbye()
 
 
@@ -172,17 +171,17 @@ async def a_bug(server: RunningServer) -> None:
     server.expects_trouble = True
     ann, bob = await server.negotiating_pair()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connection, "step", partial(_fragile_step, connection.step))
+        patch.setattr(connection, "step", _fragile_step)
         await ann.say("chat", text=MARK)
         await ann.hear_goodbye()
     await bob.hear("leave")
     await bob.close()
 
 
-def _fragile_step(real_step: Callable[[Session, Event], Step], session: Session, event: Event) -> Step:
+def _fragile_step(session: Session, event: Event) -> Step:
     if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
         raise ZeroDivisionError("a bug")
-    return real_step(session, event)
+    return step(session, event)
 
 
 SMALL = Settings(

@@ -1,9 +1,9 @@
 """Can a server have done what a trace tells? `curhat-trio check-trace FILE...`
 
-Does it all again: steps each session with the events that the lines tell of, asks a pool of its own, keeps inboxes
-of its own, and refuses the first line that is not what follows. So every line must be explained by those before it:
-an event was said, or lay in the inbox, in order and once; (state, event) leads where the row of the session table
-says; the effects are the rule's; whom the matchmaker pairs waited in its pool.
+Does it all again: steps each session with the events that the lines tell of, asks a pool of its own, keeps
+inboxes of its own, and refuses the first line that is not what follows. So every line must be explained by those
+before it: an event was said, or lay in the inbox, in order and once; (state, event) leads where the row of the
+session table says; the effects are the rule's; whom the matchmaker pairs waited in its pool.
 
 What the trace leaves to itself: when a deadline or a relaxation comes, whose request is served next, and how a
 client's own words and its inbox are interleaved.
@@ -121,7 +121,9 @@ class _Seat:
     inbox: deque[Line] = attrs.Factory(deque)
     overflowed: bool = False
     stumbled: bool = False
-    """A bug broke what it was at: the next in its inbox may have been lost by that."""
+    """A bug broke what it was at."""
+    may_miss_one: bool = False
+    """What the bug broke may have been the next in its inbox."""
     requests: deque[Enter | Withdraw] = attrs.Factory(deque)
     waits: int = 0
     told: int = 0
@@ -167,7 +169,9 @@ class _Replay:
             pass
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
             problem = f"{type(error).__name__} {error}" if str(error) else type(error).__name__
-            raise Refused(self.number, "a line of this format (spec/trace.md)", f"{problem} in {self._found}") from error
+            raise Refused(
+                self.number, "a line of this format (spec/trace.md)", f"{problem} in {self._found}"
+            ) from error
 
     # ------------------------------------------------------------ lines
 
@@ -182,6 +186,7 @@ class _Replay:
         return line if isinstance(line, dict) else {}
 
     def _next(self) -> Line:
+        """Go on to the next line."""
         line = self._peek()
         if line is None:
             if self._cut_short:
@@ -190,7 +195,9 @@ class _Replay:
         self._line = line
         self.number += 1
         if not line:
-            raise Refused(self.number, "a JSON object", self._shown(self._lines[self.number - 1].decode("utf-8", "replace")))
+            raise Refused(
+                self.number, "a JSON object", self._shown(self._lines[self.number - 1].decode("utf-8", "replace"))
+            )
         if line.get("n") != self.number or type(line["n"]) is not int:
             self._refuse(f"n {self.number}: the lines are numbered from 1 on")
         return line
@@ -276,13 +283,15 @@ class _Replay:
             self._refuse("words of a client that is open and whose last words were taken")
         seat.heard = event_line(event, self._names)
         self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
-        following = self._peek()
-        if following is None or following.get("what") not in ("step", "bug"):
-            self.number += 1
-            self._line = following or {}
-            if following is None and self._cut_short:
-                raise _CutShort
-            self._refuse("the step that takes the words just heard")
+        taken = self._next()
+        if taken.get("session") != seat.session.client:
+            self._refuse(f"{seat.session.client} taking the words just heard")
+        elif taken.get("what") == "bug":
+            self._bug()
+        elif taken.get("what") == "step" and taken.get("from") == "client":
+            self._step()
+        else:
+            self._refuse("the step that takes the words just heard, from the client")
 
     def _step(self) -> None:
         line = self._line
@@ -315,9 +324,9 @@ class _Replay:
         seat.heard = None
 
     def _take_from_inbox(self, seat: _Seat, happened: Line) -> None:
-        if seat.stumbled and seat.inbox and seat.inbox[0] != happened:
+        if seat.may_miss_one and seat.inbox and seat.inbox[0] != happened:
             seat.inbox.popleft()
-        seat.stumbled = False
+        seat.may_miss_one = False
         if not seat.inbox or seat.inbox.popleft() != happened:
             self._refuse("the next event of its inbox")
 
@@ -446,12 +455,15 @@ class _Replay:
         """What was heard last, or lay in the inbox, may be lost; the session is closed next."""
         seat = self._seat(self._line["session"])
         self._expect({"what": "bug", "session": seat.session.client})
-        seat.heard = None
+        if seat.stumbled:
+            self._refuse(f"no second bug in {seat.session.client}: the first one closed it")
         seat.stumbled = True
+        seat.may_miss_one = seat.heard is None
+        seat.heard = None
 
     def _detached(self) -> None:
         seat = self._seat(self._line["session"])
-        if seat.stumbled and seat.inbox:
+        if seat.may_miss_one and seat.inbox:
             seat.inbox.popleft()
         if not seat.closed or seat.inbox:
             self._refuse(f"{seat.session.client} closed and its inbox empty before it is detached")

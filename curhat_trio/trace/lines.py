@@ -1,8 +1,8 @@
 """What a trace tells, and that it tells no more: sessions, events and effects as small JSON objects.
 
-Everything that is somebody's own (ids, names of rooms and topics, ICE user fragments) is told by a short name that
-says only "the same as there"; descriptions, candidates, chat and user names are not told at all. A field that holds
-what it usually holds is left out.
+Everything that is somebody's own (ids, names of rooms and topics, ICE user fragments) is told by a short name
+that says only "the same as there"; descriptions, candidates, chat and user names are not told at all. A field that
+holds what it usually holds is left out.
 
 `revive` goes the other way: an event that tells the same, for a session to be stepped with.
 """
@@ -48,7 +48,6 @@ from curhat_trio.protocol.messages import (
     Offer,
     Ping,
     Ready,
-    Relayable,
     Relayed,
     ServerMessage,
     Status,
@@ -287,7 +286,9 @@ def _description(kind: Any, ufrags: list[str]) -> Description:
 # ---------------------------------------------------------------- effects
 
 
-def step_line(session: Session, source: str, event: Event, after: Session, effects: list[Effect], names: Names) -> Line:
+def step_line(
+    session: Session, source: str, event: Event, after: Session, effects: list[Effect], names: Names
+) -> Line:
     """What is told of one step: where the event came from, the session before and after, what is to be done."""
     before = session_line(session, names)
     happened = event_line(event, names)

@@ -1,8 +1,8 @@
 """Writes down what happens in a server, in the order in which it happens.
 
-Whoever has something to tell calls the method of that name. Lines wait in a buffer of this process; they are in the
-file when a drain begins and at the end. A file that can't be written any more is given up with one warning, and
-nobody else notices.
+Whoever has something to tell calls the method of that name. Lines wait in a buffer of this process; they are in
+the file when a drain begins and at the end. A file that can't be written any more is given up with one warning,
+and nobody else notices.
 """
 
 from contextlib import suppress

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Are spoiled traces refused? `python spec/model/mutated_traces.py [--sample N] [--only NAME]`
 
-Takes the good traces of tests/trace_scenarios.py, spoils each in every way of tests/trace_mutations.py, one at a time,
-and expects check-trace and TLC to refuse every one. With --sample it takes N mutations of each trace, spread evenly.
-Needs what traces.py needs, and a Python that has curhat_trio and its tests' libraries. The exit status is 1 if a spoiled
-trace was accepted, or a good one refused.
+Takes the good traces of tests/trace_scenarios.py, spoils each in every way of tests/trace_mutations.py, one at a
+time, and expects check-trace and TLC to refuse every one. With --sample it takes N mutations of each trace, spread
+evenly. Needs what traces.py needs, and a Python that has curhat_trio and its tests' libraries. The exit status is
+1 if a spoiled trace was accepted, or a good one refused.
 """
 
 import argparse

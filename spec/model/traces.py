@@ -4,8 +4,8 @@
 Turns traces (`curhat-trio --trace`, see spec/trace.md) into the module TraceData, and lets TLC follow them through
 TraceSignaling.tla, many in one run: each is one chain of states. Needs Java and pip, but not curhat_trio.
 
-A trace that tells of a bug in the server is passed over, for the model knows no bugs. Prints what was refused, with
-the line at which TLC stopped, and how many were accepted; the exit status is 1 if any was refused.
+A trace that tells of a bug in the server is passed over, for the model knows no bugs. Prints what was refused,
+with the line at which TLC stopped, and how many were accepted; the exit status is 1 if any was refused.
 """
 
 import argparse
@@ -119,12 +119,11 @@ RECORDS = {"state": STATE, "wish": "in:name|null topics:names", "forward": "to:n
 _ROOM = re.compile(r"(s\d+)/(\d+)")
 
 
-def is_well_formed(line: Any) -> bool:
+def is_well_formed(line: Line) -> bool:
     """Whether TLC can read a line at all: it has the fields of its kind, of the right types."""
-    match line:
-        case {"n": n, "what": str(what), **fields}:
-            return _is(n, "number") and what in FIELDS and _has(fields, FIELDS[what])
-    return False
+    fields = dict(line)
+    n, what = fields.pop("n", None), fields.pop("what", None)
+    return _is(n, "number") and what in FIELDS and _has(fields, FIELDS[what])
 
 
 def _has(found: dict[str, Any], wanted: str) -> bool:
@@ -162,9 +161,22 @@ def _is(found: Any, kind: str) -> bool:
 # ---------------------------------------------------------------- NDJSON to TLA+
 
 
+def files(path: Path) -> list[Path]:
+    """A file, or the traces of a folder."""
+    return sorted(path.glob("*.ndjson")) if path.is_dir() else [path]
+
+
 def read(file: Path) -> Trace:
-    """A trace's lines."""
-    return Trace(str(file), [json.loads(line) for line in file.read_text().splitlines()])
+    """A trace's lines; what is no JSON object is an empty one, which is not well-formed."""
+    return Trace(str(file), list(map(_object, file.read_bytes().split(b"\n")[:-1])))
+
+
+def _object(text: bytes) -> Line:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def grouped(lines: Iterable[Line]) -> Iterator[Line]:
@@ -189,7 +201,9 @@ def _is_put(line: Line) -> bool:
     if line["what"] == "lost":
         return bool(line.get("by") == "server")
     event = line.get("event", {})
-    of_link = event.get("type") == "LinkLost" or (event.get("type") == "ClosingForced" and event.get("code") != 4000)
+    of_link = event.get("type") == "LinkLost" or (
+        event.get("type") == "ClosingForced" and event.get("code") != 4000
+    )
     return line["what"] == "told" and not of_link
 
 
@@ -277,7 +291,7 @@ class Checker:
         return {readable[number - 1] for number in _accepted(told)}
 
     def accepted_forks(self, base: Trace, forks: Sequence[Trace]) -> set[int]:
-        """As `accepted`, of many traces that differ from a good one in one place. The good one must be accepted."""
+        """As `accepted`, of many traces that differ from one in one place; that one must be accepted."""
         readable = [place for place, fork in enumerate(forks) if all(map(is_well_formed, fork.lines))]
         parted = [forks[place] for place in readable]
         told = _accepted(self._run(module_of_forks(base, parted), [base, *parted], "-deadlock"))
@@ -302,7 +316,15 @@ class Checker:
             clients = max(1, *(trace.clients for trace in traces))
             config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
             (directory / "trace.cfg").write_text(config + (INVARIANTS if self._invariants else ""))
-            java = ["java", f"-Djava.io.tmpdir={name}", "-Xss64m", "-Xmx3g", "-XX:+UseSerialGC", "-cp", str(self._jar)]
+            java = [
+                "java",
+                f"-Djava.io.tmpdir={name}",
+                "-Xss64m",
+                "-Xmx3g",
+                "-XX:+UseSerialGC",
+                "-cp",
+                str(self._jar),
+            ]
             tlc = ["tlc2.TLC", "-cleanup", "-workers", "1", *options, "-config", "trace.cfg", "TraceSignaling.tla"]
             told = subprocess.run(["nice", "-n", "10", *java, *tlc], cwd=directory, capture_output=True, text=True)
             return told.stdout + told.stderr
@@ -338,7 +360,11 @@ def main() -> int:
     options = parser.parse_args()
 
     began = time.monotonic()
-    found = [read(file) for path in options.traces for file in (sorted(path.glob("*.ndjson")) if path.is_dir() else [path])]
+    found = [
+        read(file)
+        for path in options.traces
+        for file in (sorted(path.glob("*.ndjson")) if path.is_dir() else [path])
+    ]
     fit = [
         trace
         for trace in found
@@ -356,8 +382,9 @@ def main() -> int:
                 print(f"{trace.name}: refused at line {checker.stopped_at(trace)}", flush=True)
     lines = sum(len(trace.lines) for trace in sound)
     print(
-        f"TLC accepted {len(sound) - refused} of {len(sound)} traces, {lines} lines in {time.monotonic() - began:.1f} s; "
-        f"passed over: {len(found) - len(fit)} that are too long, {len(fit) - len(sound)} that tell of a bug"
+        f"TLC accepted {len(sound) - refused} of {len(sound)} traces, {lines} lines, "
+        f"in {time.monotonic() - began:.1f} s; passed over: {len(found) - len(fit)} that are too long, "
+        f"{len(fit) - len(sound)} that tell of a bug"
     )
     return 1 if refused or not sound else 0
 

@@ -1,0 +1,325 @@
+"""Traces: what is in them, what is never in them, and that check-trace takes the good ones and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trace_mutations import Line, altered, moved, mutations
+from trace_scenarios import MARK, SCENARIOS, trace_of, trace_text
+from vocabulary import CLIENT_MESSAGES, text
+
+from curhat_trio.cli import main
+from curhat_trio.protocol.codec import decode
+from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.events import Event, LinkLost, MessageReceived, Misunderstood, PeerSaid
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import FROM_CLIENT, NOT_YET, Answer, Candidate, Chat, Offer
+from curhat_trio.protocol.session import TABLE
+from curhat_trio.relay import Inbox
+from curhat_trio.trace.checker import Refused, check_trace
+from curhat_trio.trace.lines import Names, event_line
+from curhat_trio.trace.writer import TraceWriter
+
+NAMES = list(SCENARIOS)
+
+
+def as_text(lines: list[Line]) -> bytes:
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+
+
+def is_accepted(lines: list[Line]) -> bool:
+    try:
+        check_trace(as_text(lines))
+    except Refused:
+        return False
+    return True
+
+
+def refusal(text: bytes, **options: bool) -> Refused:
+    with pytest.raises(Refused) as refused:
+        check_trace(text, **options)
+    return refused.value
+
+
+# ---------------------------------------------------------------- good traces
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_server_did_is_accepted(name: str) -> None:
+    assert check_trace(trace_text(name).encode()) == len(trace_of(name))
+
+
+def test_the_good_traces_have_everything_in_them() -> None:
+    lines = [line for name in NAMES for line in trace_of(name)]
+    steps = [line for line in lines if line["what"] == "step"]
+    assert {line["what"] for line in lines} == {
+        *("begin", "attached", "heard", "step", "told", "lost", "bug", "detached"),
+        *("served", "relaxed", "draining", "end"),
+    }
+    kinds = {kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE}
+    assert {step["event"]["type"] for step in steps} == kinds
+    assert {message["type"] for step in steps for message in step.get("says", [])} == {
+        *("welcome", "ready", "join", "leave", "error", "pong", "goaway", "offer", "answer", "candidate", "chat")
+    }
+    for field in ("silent", "polite", "view", "described", "held", "settling", "kept", "last", "overheated"):
+        assert any(field in step["after"] for step in steps), field
+
+
+# ---------------------------------------------------------------- spoiled ones
+
+
+def test_a_trace_with_any_line_spoiled_in_any_way_is_refused() -> None:
+    """One whole trace; spec/model/mutated_traces.py does it with all, and with TLC."""
+    spoiled = list(mutations(trace_of("wishes")))
+    assert len(spoiled) > 5000
+    assert [mutation.what for mutation in spoiled if is_accepted(mutation.lines)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trace_with_any_line_moved_is_refused(name: str) -> None:
+    lines = trace_of(name)
+    for number in range(len(lines)):
+        assert [what for what, spoiled in moved(lines, number) if is_accepted(spoiled)] == []
+
+
+@given(st.data())
+def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
+    lines = trace_of(data.draw(st.sampled_from(NAMES)))
+    number = data.draw(st.integers(0, len(lines) - 1))
+    mutation = data.draw(st.sampled_from(list(altered(lines, number))))
+    assert not is_accepted(mutation.lines), mutation.what
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "expected"),
+    [
+        (b"", 1, "another line"),
+        (b"\n", 1, "a JSON object"),
+        (b"{}\n", 1, "a JSON object"),
+        (b"\xff\n", 1, "a JSON object"),
+        (b'{"n": 1}\n', 1, "`begin`"),
+        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "format 1"),
+        (b'{"n": 1, "what": "begin", "format": 1, "inbox": "x", "relaxes": true}\n', 1, "a number"),
+        (b'{"n": true, "what": "begin", "format": 1, "inbox": 9, "relaxes": true}\n', 1, "n 1"),
+    ],
+)
+def test_what_is_no_trace_is_refused(text: bytes, number: int, expected: str) -> None:
+    refused = refusal(text)
+    assert refused.number == number
+    assert expected in refused.expected
+
+
+def test_a_refusal_tells_the_line_what_was_expected_and_what_was_found() -> None:
+    lines = trace_of("a call")
+    number = next(line["n"] for line in lines if line["what"] == "detached")
+    lines[number - 1] = lines[number - 1] | {"told": 99}
+    told = str(refusal(as_text(lines)))
+    assert told.startswith(f"line {number}: expected told ")
+    assert ", not 99; found {" in told
+
+
+def test_a_trace_of_a_server_that_was_killed_is_accepted_only_if_that_is_known() -> None:
+    text = trace_text("a call").encode()
+    for length in range(0, len(text) - 1, 97):
+        assert refusal(text[:length])
+        assert check_trace(text[:length], cut_short=True) == text[:length].count(b"\n")
+    assert refusal(text.replace(b'"profile":"v1"', b'"profile":"v2"'), cut_short=True).number == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_may_follow_the_end(name: str) -> None:
+    text = trace_text(name).encode()
+    assert refusal(text + b"more").expected == "nothing after the line `end`"
+    assert refusal(text + text).expected == "nothing after the line `end`"
+
+
+def test_what_a_link_could_not_tell_is_lost_only_if_the_inbox_is_full(tmp_path: Path) -> None:
+    lines = trace_of("too much")
+    place = next(n for n, line in enumerate(lines) if line["what"] == "lost" and line["why"] == "full")
+    while lines[place]["what"] == "lost":
+        place += 1
+    lost = {"n": 0, "what": "lost", "to": "s2", "by": "link", "why": "full"}
+
+    def with_one_more(place: int) -> list[Line]:
+        more = [*lines[:place], lost, *lines[place:]]
+        return [{**line, "n": number} for number, line in enumerate(more, 1)]
+
+    assert is_accepted(with_one_more(place))
+    assert not is_accepted(with_one_more(place - 40))
+
+
+# ---------------------------------------------------------------- what is never in them
+
+_SHORT_NAME = re.compile(r"s\d+(/\d+)?|[utn]\d+")
+_WORDS = {
+    *[
+        "begin",
+        "attached",
+        "heard",
+        "step",
+        "told",
+        "lost",
+        "bug",
+        "detached",
+        "served",
+        "relaxed",
+        "draining",
+        "end",
+    ],
+    *[
+        "client",
+        "inbox",
+        "driver",
+        "link",
+        "server",
+        "full",
+        "gone",
+        "v1",
+        "legacy",
+        "offerer",
+        "answerer",
+        "other",
+        "local",
+        "remote",
+    ],
+    *["connected", "waiting", "paired", "negotiating", "closed", "failed", "media_connected", "media_failed"],
+    *["welcome", "ready", "pong", "error", "goaway", "Enter", "Withdraw"],
+    *(kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE),
+    *FROM_CLIENT,
+    *NOT_YET,
+    *map(str, ErrorCode),
+    *map(str, LeaveReason),
+}
+"""All that a trace says, but for numbers."""
+
+
+def strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from (string for inner in value.values() for string in strings(inner))
+        case list():
+            yield from (string for inner in value for string in strings(inner))
+
+
+def is_discreet(line: Any) -> bool:
+    return all(string in _WORDS or _SHORT_NAME.fullmatch(string) for string in strings(line))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_that_anybody_said_is_in_a_trace(name: str) -> None:
+    assert MARK not in trace_text(name)
+    assert "192.0.2.1" not in trace_text(name)
+    assert [line for line in trace_of(name) if not is_discreet(line)] == []
+
+
+ROOM = RoomId("a secret room")
+PEER_SAID = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
+
+
+def fault_of(name: str) -> Fault:
+    fault = decode(json.dumps({"type": name}), "v1")
+    assert isinstance(fault, Fault)
+    return fault
+
+
+MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
+UNREADABLE = text(1, 40).map(lambda name: Misunderstood(fault_of(f"never heard of {name}")))
+
+
+@given(
+    MESSAGE.map(lambda message: MessageReceived(message, 0.0))
+    | PEER_SAID.map(lambda message: PeerSaid(ROOM, message))
+    | UNREADABLE
+)
+def test_no_event_tells_more_than_it_may(event: Event) -> None:
+    names = Names()
+    names.begin_wait(Ticket(ROOM, ClientId("a secret id"), "a name", "v1", None, frozenset(), None))
+    assert is_discreet(event_line(event, names))
+
+
+# ---------------------------------------------------------------- writing them
+
+
+def begin(tmp_path: Path) -> TraceWriter:
+    return TraceWriter.open(str(tmp_path / "trace.ndjson"), inbox=1, relaxes=True)
+
+
+def test_an_inbox_tells_its_watch_what_fits_and_what_is_lost(tmp_path: Path) -> None:
+    with begin(tmp_path) as trace:
+        inbox: Inbox[Any] = Inbox(1, lambda event, fits: trace.told(ClientId("x"), event, fits))
+        assert inbox.tell(LinkLost())
+        assert not inbox.tell(LinkLost())
+        inbox.close()
+        assert not inbox.tell(LinkLost()), "nobody is there, and nobody cares"
+    _, told, lost, _ = (tmp_path / "trace.ndjson").read_text().splitlines()
+    assert json.loads(told) == {"n": 2, "what": "told", "to": "s1", "event": {"type": "LinkLost"}}
+    assert json.loads(lost) == {"n": 3, "what": "lost", "to": "s1", "by": "link", "why": "full"}
+
+
+def test_who_is_gone_misses_what_is_told(tmp_path: Path) -> None:
+    with begin(tmp_path) as trace:
+        trace.missed(ClientId("x"))
+    assert json.loads((tmp_path / "trace.ndjson").read_text().splitlines()[1])["why"] == "gone"
+
+
+def test_a_full_disk_ends_the_trace_and_nothing_else() -> None:
+    with TraceWriter.open("/dev/full", inbox=1, relaxes=True) as trace:
+        trace.flush()
+        trace.missed(ClientId("x"))
+        trace.draining()
+
+
+def test_a_full_disk_is_noticed_in_the_middle_of_a_line_too() -> None:
+    with TraceWriter.open("/dev/full", inbox=1, relaxes=True) as trace:
+        for _ in range(10_000):
+            trace.missed(ClientId("x"))
+
+
+def test_a_drain_is_in_the_file_at_once(tmp_path: Path) -> None:
+    with begin(tmp_path) as trace:
+        trace.draining()
+        trace.flush()
+        assert len((tmp_path / "trace.ndjson").read_text().splitlines()) == 2
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_accepts_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(NAMES):
+        (tmp_path / f"{number}.ndjson").write_text(trace_text(name))
+    assert main(["check-trace", str(tmp_path), str(tmp_path / "0.ndjson")]) == 0
+    assert f"{len(NAMES) + 1} of {len(NAMES) + 1} traces accepted" in capsys.readouterr().out
+
+
+def test_the_command_tells_which_line_of_which_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.ndjson", tmp_path / "bad.ndjson"
+    good.write_text(trace_text("a call"))
+    bad.write_bytes(as_text(trace_of("a call")[:-1]))
+    assert main(["check-trace", str(bad), str(good)]) == 1
+    refused, summary = capsys.readouterr().out.splitlines()
+    assert refused.startswith(f"{bad}: line {len(trace_of('a call'))}: expected another line")
+    assert summary.startswith("1 of 2 traces accepted")
+    assert main(["check-trace", "--cut-short", str(bad), str(good)]) == 0
+
+
+def test_the_command_tells_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "absent", tmp_path):
+        assert main(["check-trace", str(path)]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert len(told.err.splitlines()) == 1
+
+
+def test_the_codes_that_a_trace_tells_are_the_close_codes() -> None:
+    codes = {line["code"] for name in NAMES for line in trace_of(name) if line["what"] == "detached"}
+    assert codes <= {None, *map(int, CloseCode)}
+    assert {None, 4000, 4001, 4004, 4502, 1003} <= codes
