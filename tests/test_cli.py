@@ -181,6 +181,69 @@ def test_flags_that_make_no_sense_are_told_in_one_line(flags: list[str]) -> None
     the_one_line_of(run(*flags))
 
 
+# ---------------------------------------------------------------- traces
+
+
+async def test_a_trace_tells_of_everybody_and_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "trace.ndjson"
+    async with server_process("--trace", str(file)) as server:
+        peer = await server.connect()
+        await peer.hear("welcome")
+        await peer.say("join")
+        await peer.hear("ready")
+        server.process.send_signal(signal.SIGTERM)
+        await peer.hear_goodbye()
+        assert await server.process.wait() == 0
+    assert run("check-trace", str(file)).returncode == 0
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["what"] for line in lines if line["what"] in ("attached", "detached", "draining", "end")] == [
+        *("attached", "draining", "detached", "end")
+    ]
+
+
+async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "trace.ndjson"
+    flags = ["--trace", str(file), "--drain-seconds", "1000", "--close-seconds", "1000"]
+    async with server_process(*flags) as server:
+        peer = await server.connect()
+        peer.answers_close = False
+        await peer.hear("welcome")
+        server.process.send_signal(signal.SIGINT)
+        await peer.hear_goodbye()
+        server.process.send_signal(signal.SIGINT)
+        assert await server.process.wait() == 0
+    assert run("check-trace", str(file)).returncode == 0
+
+
+async def test_a_trace_of_a_server_that_is_killed_is_cut_short(tmp_path: Path) -> None:
+    file = tmp_path / "trace.ndjson"
+    async with server_process("--trace", str(file)) as server:
+        await (await server.connect()).hear("welcome")
+        server.process.kill()
+        await server.process.wait()
+    assert run("check-trace", str(file)).returncode == 1
+    assert run("check-trace", "--cut-short", str(file)).returncode == 0
+
+
+def test_a_trace_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "trace.ndjson"):
+        line = the_one_line_of(run("--port", "0", "--trace", str(path)))
+        assert str(path) in line
+        assert "--trace" in line
+
+
+async def test_a_full_disk_ends_the_trace_and_hurts_nobody() -> None:
+    async with server_process("--trace", "/dev/full") as server:
+        peer = await server.connect()
+        await peer.hear("welcome")
+        server.process.send_signal(signal.SIGTERM)
+        await peer.hear("goaway")
+        assert (await peer.hear_goodbye()).code == 4000
+        assert await server.process.wait() == 0
+        assert (await server.logged("trace_given_up"))["why"] == "No space left on device"
+        assert b"Traceback" not in server.raw_log
+
+
 # ---------------------------------------------------------------- what is never written down
 
 

@@ -158,38 +158,15 @@ def test_what_a_link_could_not_tell_is_lost_only_if_the_inbox_is_full(tmp_path: 
 
 _SHORT_NAME = re.compile(r"s\d+(/\d+)?|[utn]\d+")
 _WORDS = {
-    *[
-        "begin",
-        "attached",
-        "heard",
-        "step",
-        "told",
-        "lost",
-        "bug",
-        "detached",
-        "served",
-        "relaxed",
-        "draining",
-        "end",
-    ],
-    *[
-        "client",
-        "inbox",
-        "driver",
-        "link",
-        "server",
-        "full",
-        "gone",
-        "v1",
-        "legacy",
-        "offerer",
-        "answerer",
-        "other",
-        "local",
-        "remote",
-    ],
-    *["connected", "waiting", "paired", "negotiating", "closed", "failed", "media_connected", "media_failed"],
-    *["welcome", "ready", "pong", "error", "goaway", "Enter", "Withdraw"],
+    *re.findall(
+        r"\w+",
+        """
+        begin attached heard step told lost bug detached served relaxed draining end
+        client inbox driver link server full gone v1 legacy offerer answerer other local remote
+        connected waiting paired negotiating closed failed media_connected media_failed
+        welcome ready pong error goaway Enter Withdraw
+        """,
+    ),
     *(kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE),
     *FROM_CLIENT,
     *NOT_YET,

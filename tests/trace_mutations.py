@@ -23,20 +23,9 @@ class Mutation(NamedTuple):
     lines: list[Line]
 
 
+_KINDS = ("attached", "heard", "step", "told", "lost", "detached", "served", "relaxed", "draining", "end", "bug")
 WORDS: dict[str, list[Any]] = {
-    "what": [
-        "attached",
-        "heard",
-        "step",
-        "told",
-        "lost",
-        "detached",
-        "served",
-        "relaxed",
-        "draining",
-        "end",
-        "bug",
-    ],
+    "what": [*_KINDS],
     "profile": ["v1", "legacy"],
     "from": ["client", "inbox", "driver"],
     "state": ["connected", "waiting", "paired", "negotiating", "closed"],
