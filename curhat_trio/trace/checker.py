@@ -23,7 +23,14 @@ import attrs
 from curhat_trio.policy.matching import Pair, Pool, introduce
 from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Withdraw
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, Event, LinkLost, MessageReceived
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    DeadlinePassed,
+    Event,
+    LinkLost,
+    LinkOpened,
+    MessageReceived,
+)
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.session import TABLE, Closed, Connected, Paired, Rules, Session, step
 from curhat_trio.trace.lines import (
@@ -119,7 +126,6 @@ class _Seat:
     heard: Line | None = None
     """What the client said and the session has not taken yet."""
     inbox: deque[Line] = attrs.Factory(deque)
-    overflowed: bool = False
     stumbled: bool = False
     """A bug broke what it was at."""
     may_miss_one: bool = False
@@ -168,42 +174,26 @@ class _Replay:
         except _CutShort:
             pass
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            problem = f"{type(error).__name__} {error}" if str(error) else type(error).__name__
-            raise Refused(
-                self.number, "a line of this format (spec/trace.md)", f"{problem} in {self._found}"
-            ) from error
+            found = f"{type(error).__name__} {error} in {self._found}"
+            raise Refused(self.number, "a line of this format (spec/trace.md)", found) from error
 
     # ------------------------------------------------------------ lines
 
-    def _peek(self) -> Line | None:
-        """The next line; None if there is none."""
-        if self.number >= len(self._lines):
-            return None
-        try:
-            line = json.loads(self._lines[self.number])
-        except ValueError:
-            line = None
-        return line if isinstance(line, dict) else {}
-
     def _next(self) -> Line:
         """Go on to the next line."""
-        line = self._peek()
-        if line is None:
+        if self.number >= len(self._lines):
             if self._cut_short:
                 raise _CutShort
-            raise Refused(self.number + 1, "another line; the last is of the type `end`", self._found_rest())
-        self._line = line
+            found = "a line without its end" if self._rest else "the end of the file"
+            raise Refused(self.number + 1, "another line; the last is of the type `end`", found)
+        text = self._lines[self.number]
         self.number += 1
-        if not line:
-            raise Refused(
-                self.number, "a JSON object", self._shown(self._lines[self.number - 1].decode("utf-8", "replace"))
-            )
-        if line.get("n") != self.number or type(line["n"]) is not int:
+        self._line = _object(text)
+        if not self._line:
+            raise Refused(self.number, "a JSON object", _shown(text.decode("utf-8", "replace")))
+        if self._line.get("n") != self.number or type(self._line["n"]) is not int:
             self._refuse(f"n {self.number}: the lines are numbered from 1 on")
-        return line
-
-    def _found_rest(self) -> str:
-        return "a line without its end" if self._rest else "the end of the file"
+        return self._line
 
     def _expect_nothing_more(self) -> None:
         if self._rest or self.number < len(self._lines):
@@ -211,11 +201,7 @@ class _Replay:
 
     @property
     def _found(self) -> str:
-        return self._shown(json.dumps(self._line))
-
-    @staticmethod
-    def _shown(text: str) -> str:
-        return text if len(text) <= 2000 else f"{text[:2000]}..."
+        return _shown(json.dumps(self._line))
 
     def _refuse(self, expected: str) -> Any:
         raise Refused(self.number, expected, self._found)
@@ -334,21 +320,20 @@ class _Replay:
         """What a driver tells its session by itself, and when it may."""
         state = seat.session.state
         may = False
-        match type(event).__name__:
-            case "LinkOpened":
+        match event:
+            case LinkOpened():
                 may = seat.fresh
-            case "DeadlinePassed":
+            case DeadlinePassed():
                 may = isinstance(state, Paired) or (isinstance(state, Connected) and state.speak_by is not None)
-            case "LinkLost":
+            case LinkLost():
                 may = not seat.closed
-            case "ClosingForced":
-                code = event.code if isinstance(event, ClosingForced) else None
-                may = not seat.closed and (
-                    code is CloseCode.SLOW_CONSUMER
-                    or (code is CloseCode.SHUTDOWN and self._draining)
-                    or (code is CloseCode.INTERNAL and seat.stumbled)
-                )
-        if not may or (seat.fresh and type(event).__name__ != "LinkOpened"):
+            case ClosingForced(CloseCode.SLOW_CONSUMER):
+                may = not seat.closed
+            case ClosingForced(CloseCode.SHUTDOWN):
+                may = not seat.closed and self._draining
+            case ClosingForced(CloseCode.INTERNAL):
+                may = not seat.closed and seat.stumbled
+        if not may or seat.fresh is not isinstance(event, LinkOpened):
             self._refuse("an event that its driver may tell it now")
 
     def _check_row(self, before: Session, event: Event, after: Session) -> None:
@@ -390,7 +375,7 @@ class _Replay:
             self._expect({"what": "lost", "to": to, "by": "server", "why": "gone"})
         else:
             self._expect({"what": "lost", "to": to, "by": "server", "why": "full"})
-            self._overflow(seat)
+            self._check_full(seat)
         return False
 
     def _told_by_link(self) -> None:
@@ -404,7 +389,7 @@ class _Replay:
     def _lost_by_link(self) -> None:
         seat = self._seat(self._line["to"])
         self._expect({"what": "lost", "to": seat.session.client, "by": "link", "why": "full"})
-        self._overflow(seat)
+        self._check_full(seat)
 
     def _put(self, seat: _Seat, event: Line) -> None:
         # one more than fit: a waiting session is handed what comes first
@@ -412,11 +397,10 @@ class _Replay:
             self._refuse(f"room in the inbox of {seat.session.client}, which holds {self._inbox}")
         seat.inbox.append(event)
 
-    def _overflow(self, seat: _Seat) -> None:
+    def _check_full(self, seat: _Seat) -> None:
         # one less than fit: what the client said lies there too
         if len(seat.inbox) < self._inbox - 1:
             self._refuse(f"{self._inbox} events in the inbox of {seat.session.client}, or it is not full")
-        seat.overflowed = True
 
     # ------------------------------------------------------------ matchmaker
 
@@ -488,8 +472,22 @@ class _Replay:
         self._ended = True
 
 
+_SHOWN_CHARACTERS = 2000
 _FOR_EVER = 1e15
 """In requests served: the pool's clock here."""
+
+
+def _object(text: bytes) -> Line:
+    """A line; what is no JSON object is an empty one."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    return line if isinstance(line, dict) else {}
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def _owner(room: str) -> str:
