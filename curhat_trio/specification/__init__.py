@@ -13,6 +13,7 @@ from curhat_trio.specification.asyncapi import Document, asyncapi
 from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diagram_svg
 from curhat_trio.specification.schemas import Schema, client_schemas, server_schemas
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table
+from curhat_trio.specification.tla import session_table
 
 Documents = dict[str, str]
 """File name, relative to the folder, to its text."""
@@ -25,6 +26,7 @@ def documents() -> Documents:
         "states.md": state_table(),
         "states.mermaid": state_diagram_mermaid(),
         "states.svg": state_diagram_svg(),
+        "SessionTable.tla": session_table(),
         "errors.md": error_table(),
         "close-codes.md": close_code_table(),
         "leave-reasons.md": leave_reason_table(),

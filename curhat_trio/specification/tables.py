@@ -44,6 +44,11 @@ def close_code_table() -> str:
     )
 
 
+def rule_name(row: Row) -> str:
+    """The name of a row's rule, as it stands in session.py but for the underscore before it."""
+    return row.rule.__name__.strip("_")
+
+
 def _event_name(kind: type) -> str:
     name = getattr(kind, "type", None)
     return f"`{name}`" if isinstance(name, str) else kind.__name__
@@ -52,7 +57,7 @@ def _event_name(kind: type) -> str:
 def _cell(row: Row | None, state: type, kind: type) -> str:
     if row is None:
         return _NOT_ALLOWED if hasattr(kind, "type") and state is not Closed else _NOTHING
-    rule = row.rule.__name__.strip("_").replace("_", " ")
+    rule = rule_name(row).replace("_", " ")
     return " → ".join([rule, *([" or ".join(end.__name__.lower() for end in row.to)] if row.to else [])])
 
 

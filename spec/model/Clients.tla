@@ -7,6 +7,7 @@ EXTENDS Signaling
 CONSTANTS
     InbCap,      \* how much a client says before the server has read it
     OutCap,      \* how much the server says before the client has read it; more, and the client is closed (4001)
+    Deaf,        \* clients that may never read what they are told
     HeedsRefusal \* TRUE: a client whose `leave` or `next` is refused with wrong_state knows that the pairing is over.
                  \* FALSE: it waits for the `leave` that carries its own id
 
@@ -42,8 +43,9 @@ Learn(c, belief, m) ==
       [] m.t = "leave" /\ belief = "moving" /\ m.from = c -> "waiting"
       [] m.t = "error" /\ HeedsRefusal /\ <<belief, m.ref>> \in {<<"leaving", "leave">>, <<"moving", "next">>} -> "idle"
       [] OTHER -> belief
+TooSlow(c) == Len(out[c]) > OutCap /\ Mistake # "slow_kept"   \* nothing more happens before Close1
 Read(c) ==
-    /\ up[c] /\ out[c] # <<>>
+    /\ up[c] /\ out[c] # <<>> /\ ~TooSlow(c)
     /\ mood' = [mood EXCEPT ![c] = Learn(c, @, Head(out[c]))]
     /\ out' = [out EXCEPT ![c] = Tail(@)]
     /\ UNCHANGED <<vars, up, inb>>
@@ -52,12 +54,15 @@ Read(c) ==
 
 Answer(c, e) == out' = [out EXCEPT ![c] = @ \o Reaction(c, e).says]
 Hear1(c) ==
-    /\ inb[c] # <<>> /\ Say(c, Head(inb[c])) /\ Answer(c, Head(inb[c]))
+    /\ inb[c] # <<>> /\ ~TooSlow(c) /\ Say(c, Head(inb[c])) /\ Answer(c, Head(inb[c]))
     /\ inb' = [inb EXCEPT ![c] = Tail(@)] /\ UNCHANGED <<up, mood>>
-Take1(c) == Take(c) /\ Answer(c, Head(inbox[c])) /\ UNCHANGED <<up, inb, mood>>
-Timeout1(c) == Timeout(c) /\ Answer(c, [t |-> "DeadlinePassed"]) /\ UNCHANGED <<up, inb, mood>>
+Take1(c) == ~TooSlow(c) /\ Take(c) /\ Answer(c, Head(inbox[c])) /\ UNCHANGED <<up, inb, mood>>
+Timeout1(c) == ~TooSlow(c) /\ Timeout(c) /\ Answer(c, [t |-> "DeadlinePassed"]) /\ UNCHANGED <<up, inb, mood>>
+MustHangUp(c) ==
+    /\ ~IsClosed(c)
+    /\ TooSlow(c) \/ door[c] = "overflowed" \/ (~up[c] /\ Mistake # "loss_unseen")
 Close1(c) ==   \* the socket is gone, or the client is too slow in either direction
-    /\ ~up[c] \/ Len(out[c]) > OutCap \/ door[c] = "overflowed"
+    /\ MustHangUp(c)
     /\ Lose(c)
     /\ up' = [up EXCEPT ![c] = FALSE] /\ inb' = [inb EXCEPT ![c] = <<>>] /\ out' = [out EXCEPT ![c] = <<>>]
     /\ mood' = [mood EXCEPT ![c] = "idle"]
@@ -66,8 +71,13 @@ Behind(c) == (Detach(c) \/ Serve(c)) /\ UNCHANGED wires
 Server(c) == Hear1(c) \/ Take1(c) \/ Close1(c) \/ Behind(c)
 Move(c) == WantJoin(c) \/ WantLeave(c) \/ WantNext(c) \/ Drop(c) \/ Read(c) \/ Timeout1(c) \/ Server(c)
 
-(* Fairness: while anything is on the way, something of it arrives. No run goes round for ever, so that is enough. *)
-Honest == Here /\ [][\E c \in Clients : Move(c)]_all /\ WF_all(\E c \in Clients : Read(c) \/ Server(c))
+(* While anything is on the way, something of it arrives. No run goes round for ever: as in Signaling.tla, that is  *)
+(* the same as weak fairness of \E c \in Clients : (c \notin Deaf /\ Read(c)) \/ Server(c).                           *)
+Due(c) == \/ c \notin Deaf /\ up[c] /\ out[c] # <<>>
+          \/ inb[c] # <<>> \/ MustHangUp(c)
+          \/ inbox[c] # <<>> \/ asked[c] # <<>> \/ (IsClosed(c) /\ door[c] # "detached")
+DueIsEnabled == (\E c \in Clients : Due(c)) = ENABLED \E c \in Clients : (c \notin Deaf /\ Read(c)) \/ Server(c)
+Honest == Here /\ [][\E c \in Clients : Move(c)]_all /\ <>[](\A c \in Clients : ~Due(c))
 
 ---------------------------------------------------------------------------
 
@@ -82,6 +92,10 @@ BeliefIsTrue(c) == Mistaken(c) ~> ~Mistaken(c) \/ ~up[c]
 
 (* A lost socket closes the session and frees everything. *)
 LostSocketIsFreed(c) == ~up[c] ~> Freed(c)
+
+(* Who does not read fast enough is closed, and what waits for it is bounded. *)
+SlowIsClosed(c) == Len(out[c]) > OutCap ~> IsClosed(c)
+OutIsBounded == \A c \in Clients : Len(out[c]) <= OutCap + 3   \* no step says more than three things
 
 (* The only refusal that a client gets which does as it should is of a leave or next that crossed its partner's. *)
 OnlyLeaveIsRefused == \A c \in Clients : \A i \in 1..Len(out[c]) :

@@ -1,8 +1,11 @@
 ---- MODULE MCclients ----
-(* Clients: what must come about in the end, asked of one client. *)
+(* Clients: what must come about in the end, asked of particular clients. *)
 EXTENDS Clients
-CONSTANTS a
+CONSTANTS a, b
 LeaveIsAnsweredA == LeaveIsAnswered(a)
 BeliefIsTrueA == BeliefIsTrue(a)
 LostSocketIsFreedA == LostSocketIsFreed(a)
+SlowIsClosedA == SlowIsClosed(a)
+LeaveIsAnsweredB == LeaveIsAnswered(b)
+BeliefIsTrueB == BeliefIsTrue(b)
 ====

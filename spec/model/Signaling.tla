@@ -15,7 +15,7 @@
 (* The client says anything at any time (Say). So nothing would be gained by a queue from the client, and a queue  *)
 (* to it is read by `ear`, which checks what the client is told. Clients.tla adds both queues, for clients that    *)
 (* follow the protocol. README.md tells what else is left out.                                                     *)
-EXTENDS Naturals, Sequences, FiniteSets
+EXTENDS Naturals, Sequences, FiniteSets, SessionTable
 
 CONSTANTS
     Clients,    \* who may connect; each once
@@ -161,28 +161,42 @@ Abandon(s) ==   \* the socket is lost, or has to be closed; in a shutdown the cl
          IF Live(s) /\ Mistake # "lost_untold" THEN To(s.partner, PeerLeft(s.room)) ELSE <<>>,
          IF s.st = "waiting" /\ Mistake # "lost_not_withdrawn" THEN <<Withdraw(s.room)>> ELSE <<>>)
 
-(* the table; whoever is not in it gets `error wrong_state` (a message) or is ignored (any other event) *)
+(* the rules, under the names that the table has for them *)
+Follow(rule, c, s, e, fresh) ==
+    CASE rule = "join" -> Join(s, fresh, e.wish)
+      [] rule = "leave_wait" -> LeaveWait(c, s)
+      [] rule = "leave_pairing" -> WalkAway(c, s)
+      [] rule = "next" -> NextOne(c, s, fresh)
+      [] rule = "signal" -> (CASE e.t = "offer" -> SayOffer(c, s) [] e.t = "answer" -> SayAnswer(c, s))
+      [] rule = "chat" -> SayChat(c, s)
+      [] rule = "wrong_state" -> Refuse(s, e.t)
+      [] rule = "pair" -> Pair(s, e)
+      [] rule = "decline" -> Decline(s, e)
+      [] rule = "hear" -> Hear(s, e)
+      [] rule = "lose_partner" -> LosePartner(s, e, fresh)
+      [] rule = "watch_clock" -> GiveUpNegotiation(s)
+      [] rule = "vanish" -> Abandon(s)
+      [] rule = "ignore" -> Nothing(s)
+
+(* which of them it is, and where it may lead, is told by the table; another way leads nowhere: StaysInTable finds it *)
+Obey(before, event, step) ==
+    IF step.s.st \in MayLead(before, event) \/ Mistake # "none" THEN step ELSE [step EXCEPT !.s.st = "nowhere"]
+
 React(c, s, e, fresh, mayJoin) ==
-    CASE e.t = "join" /\ s.st = "connected" /\ mayJoin -> Join(s, fresh, e.wish)
-      [] e.t = "leave" /\ s.st = "waiting" -> LeaveWait(c, s)
-      [] e.t = "leave" /\ Live(s) -> WalkAway(c, s)
-      [] e.t = "next" /\ Live(s) /\ mayJoin -> NextOne(c, s, fresh)
-      [] e.t = "offer" /\ Live(s) -> SayOffer(c, s)
-      [] e.t = "answer" /\ Live(s) -> SayAnswer(c, s)
-      [] e.t = "chat" /\ Live(s) -> SayChat(c, s)
-      [] e.t \in {"join", "leave", "next", "offer", "answer", "chat"}
-            /\ ~(e.t = "join" /\ s.st = "connected" /\ mayJoin) /\ ~(e.t = "leave" /\ (s.st = "waiting" \/ Live(s)))
-            /\ ~(e.t = "next" /\ Live(s) /\ mayJoin) /\ ~(e.t \in {"offer", "answer", "chat"} /\ Live(s))
-            -> Refuse(s, e.t)
-      [] e.t = "Matched" /\ s.st = "waiting" -> Pair(s, e)
-      [] e.t = "Matched" /\ s.st # "waiting" -> Decline(s, e)
-      [] e.t = "PeerSaid" /\ Live(s) -> Hear(s, e)
-      [] e.t = "PeerLeft" /\ Live(s) -> LosePartner(s, e, fresh)
-      [] e.t = "PeerLeft" /\ s.st = "connected" /\ Mistake = "left_twice" ->
-            Step(s, <<Left(e.room, None)>>, <<>>, <<>>)
-      [] e.t = "DeadlinePassed" /\ s.st = "paired" -> GiveUpNegotiation(s)
-      [] e.t = "LinkLost" /\ s.st # "closed" -> Abandon(s)
-      [] OTHER -> Nothing(s)
+    CASE e.t \in {"join", "next"} /\ ~mayJoin -> Refuse(s, e.t)   \* the world is only so large
+      [] e.t = "join" /\ mayJoin /\ s.st # "closed" /\ Mistake = "join_again" -> Join(s, fresh, e.wish)
+      [] e.t = "PeerLeft" /\ s.st = "connected" /\ Mistake = "left_twice" -> Step(s, <<Left(e.room, None)>>, <<>>, <<>>)
+      [] OTHER -> Obey(s.st, e.t, Follow(RuleOf(s.st, e.t), c, s, e, fresh))
+
+(* Rows of the table for what is not in this model are such that what is there stands for them. *)
+ASSUME \A st \in States :
+    /\ Table[st].ClosingForced.to = Table[st].LinkLost.to                       \* every way of closing is Lose,
+    /\ Table[st].Misunderstood.to = Table[st].LinkLost.to                       \* ... the last straw too; any other
+    /\ Table[st].Overheated.to = Table[st].LinkLost.to                          \*     straw is only complained of
+    /\ RuleOf(st, "candidate") = RuleOf(st, "offer")                            \* a candidate travels as chat does;
+    /\ st # "paired" => Table[st].candidate.to = {}                             \* that of an old page may settle it
+    /\ \A event \in {"ping", "status", "LinkOpened"} : Table[st][event].to = {} \* nobody else hears of these
+ASSUME Table["connected"].DeadlinePassed.to = {"closed"}                        \* silence: Lose
 
 ---------------------------------------------------------------------------
 (* What the client is told, judged as it goes: ready before join, one leave for each join, nothing relayed but in  *)
@@ -205,7 +219,8 @@ Listen(e, says, wished) == IF says = <<>> THEN e ELSE Listen(Judge(e, Head(says)
 ---------------------------------------------------------------------------
 (* relay.py, backends/memory.py: hand an event over without waiting *)
 
-Reaches(boxes, doors, to) == doors[to] = "open" /\ Len(boxes[to]) < InboxCap
+Reaches(boxes, doors, to) ==
+    (doors[to] = "open" \/ (doors[to] = "detached" /\ Mistake = "told_the_gone")) /\ Len(boxes[to]) < InboxCap
 Tell(boxes, doors, to, event) ==
     CASE Reaches(boxes, doors, to) -> [inbox |-> [boxes EXCEPT ![to] = Append(@, event)], door |-> doors]
       [] doors[to] = "open" /\ ~Reaches(boxes, doors, to) /\ Mistake # "overflow_ignored" ->
@@ -321,16 +336,29 @@ Next == \/ Relax
         \/ \E c \in Clients : \/ SayJoin(c) \/ SayLeave(c) \/ SayNext(c) \/ SaySomething(c)
                               \/ Take(c) \/ Timeout(c) \/ Lose(c) \/ Detach(c) \/ Serve(c)
 
-(* What the server does not stop doing while there is something of it to do: it reads what it was told, serves      *)
-(* what it was asked, closes what it must. Clients are sure of nothing. Where Kinds = {} this is fairness enough:   *)
-(* each client begins but so many waits, so no run goes round for ever, and any order of the server's steps will do.*)
-ServerStep == \/ Mistake # "never_relaxed" /\ Relax
-              \/ \E c \in Clients : Take(c) \/ Detach(c) \/ LoseOverflowed(c) \/ (Mistake # "unfair" /\ Serve(c))
 Spec == Init /\ [][Next]_vars
-FairSpec == Spec /\ WF_vars(ServerStep)
+
+(* What the server does not stop doing while there is something of it to do: it reads what it was told, serves      *)
+(* what it was asked, closes what it must. Clients are sure of nothing.                                             *)
+(* Each client begins but so many waits, so where Kinds = {} no run goes round for ever. Then the server does not   *)
+(* stop just if in the end it has nothing to do, <>[]~Busy: the same as WF_vars(ServerStep), which takes TLC twice  *)
+(* as long. BusyIsEnabled is the invariant that Busy tells when the server can take a step.                         *)
+ServerStep == \/ Mistake # "never_relaxed" /\ Relax
+              \/ \E c \in Clients : \/ Take(c) \/ Detach(c) \/ (Mistake # "unfair" /\ Serve(c))
+                                    \/ (Mistake # "overflow_lingers" /\ LoseOverflowed(c))
+Busy == \/ Mistake # "never_relaxed" /\ \E i \in 1..Len(pool) : ~pool[i].easy
+        \/ \E c \in Clients : \/ inbox[c] # <<>>
+                              \/ IsClosed(c) /\ door[c] # "detached"
+                              \/ Mistake # "unfair" /\ asked[c] # <<>>
+                              \/ Mistake # "overflow_lingers" /\ door[c] = "overflowed"
+BusyIsEnabled == Busy = ENABLED ServerStep
+FairSpec == Spec /\ <>[]~Busy
 
 ---------------------------------------------------------------------------
 (* Invariants. The numbers are those of the design's list. *)
+
+(* 7. No step of a session leads elsewhere than its row of the table says. *)
+StaysInTable == \A c \in Clients : session[c].st \in States
 
 Rooms == Clients \X (1..Joins)
 InPool(id) == \E i \in 1..Len(pool) : pool[i].id = id
@@ -432,7 +460,7 @@ SignalsFit ==
 
 TypeOK ==
     /\ \A c \in Clients :
-          /\ session[c].st \in {"connected", "waiting", "paired", "negotiating", "closed"}
+          /\ session[c].st \in States
           /\ session[c].view \in {"stable", "local", "remote"}
           /\ (session[c].room = None) = (session[c].st \in {"connected", "closed"})
           /\ (session[c].partner = None) = ~Live(session[c])

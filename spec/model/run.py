@@ -25,14 +25,15 @@ from typing import NamedTuple
 from mistakes import MISTAKES
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
+GENERATED = HERE.parent / "generated"
+"""Where SessionTable.tla is, which Signaling.tla extends."""
 WHEEL_SHA256 = "ad5b86d802e3dd5fce2a24ffcd05ebee71b5e93e79106ceb900c26eabb11b240"
 JAR_SHA256 = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
 
-MODULES = {"MClive": "MClive", "MCclients": "MCclients"}
+MODULES = {"MClive": "MClive", "MCclients": "MCclients", "MCdeaf": "MCclients"}
 """Which module a .cfg belongs to; the others to MC."""
 
-QUICK = ("MCglare2", "MCsafe2", "MCsafe3", "MCrejoin3", "MCwishes3", "MClive", "MCclients")
+QUICK = ("MCglare2", "MCsafe2", "MCsafe3", "MCrejoin3", "MCwishes3", "MClive", "MCclients", "MCdeaf")
 LONG = ("MCrelay3", "MCtopics3", "MCsignal3")
 GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3")
 LONG_GRAPHS = ("MCgraph2",)
@@ -84,7 +85,15 @@ class Checker:
 
     def _check(self, module: str, config: Path, *options: str) -> Outcome:
         directory = config.parent
-        java = ["java", f"-Djava.io.tmpdir={directory}", "-XX:+UseSerialGC", "-Xmx3g", "-cp", str(self._jar)]
+        java = [
+            "java",
+            f"-Djava.io.tmpdir={directory}",
+            f"-DTLA-Library={GENERATED}",
+            "-XX:+UseSerialGC",
+            "-Xmx3g",
+            "-cp",
+            str(self._jar),
+        ]
         tlc = ["tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1", "-metadir", str(directory / "states")]
         command = [*java, *tlc, *options, "-config", str(config), f"{module}.tla"]
         began = time.monotonic()
