@@ -12,6 +12,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
@@ -47,12 +48,14 @@ from curhat_trio.protocol.messages import (
     ServerMessage,
 )
 from curhat_trio.protocol.session import (
+    TABLE,
     Closed,
     Connected,
     Negotiating,
     Paired,
     Rules,
     Session,
+    State,
     Waiting,
     step,
 )
@@ -237,11 +240,16 @@ def beginning(world: World) -> Reality:
     )
 
 
-class _Turn:
-    """One step of the world: a real state, taken apart to be changed."""
+Way: TypeAlias = tuple[type[State], type[Any], type[State]]
+"""A step of a session: from which state, at what message or event, to which state."""
 
-    def __init__(self, world: World, before: Reality) -> None:
+
+class _Turn:
+    """One step of the world: a real state, taken apart to be changed. `ways` is added to."""
+
+    def __init__(self, world: World, before: Reality, ways: set[Way]) -> None:
         self._world = world
+        self._ways = ways
         self.sessions = list(before.sessions)
         self.joins = list(before.joins)
         self.asked = list(before.asked)
@@ -289,7 +297,10 @@ class _Turn:
 
     def drive(self, index: int, event: Event) -> None:
         """Step a session and perform the effects, as `Driver._advance`."""
+        before = type(self.sessions[index].state)
         self.sessions[index], effects = step(self.sessions[index], event)
+        kind = type(event.message if isinstance(event, MessageReceived) else event)
+        self._ways.add((before, kind, type(self.sessions[index].state)))
         wished = isinstance(event, MessageReceived) and isinstance(event.message, Join | Next)
         for effect in effects:
             self._perform(index, effect, wished)
@@ -334,11 +345,17 @@ class _Turn:
 # ---------------------------------------------------------------- what may happen
 
 
-def successors(world: World, before: Reality) -> Iterator[tuple[str, Reality]]:
-    """Each thing that may happen in a state: its name in Signaling.tla, and the state after it."""
+def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[str, Reality]]:
+    """Each thing that may happen in a state: its name in Signaling.tla, and the state after it.
+
+    Args:
+        world: How small the world is.
+        before: The state.
+        ways: The steps of sessions are added to it.
+    """
 
     def after(change: Callable[..., None], *arguments: Any) -> Reality:
-        turn = _Turn(world, before)
+        turn = _Turn(world, before, ways)
         change(turn, *arguments)
         return turn.over()
 
@@ -663,35 +680,60 @@ class Exploration:
     """All steps that change something, if they were asked for."""
     depth: int
     """States on the longest shortest path, as TLC counts."""
+    ways: set[Way]
+    """Every step that a session took, whether it moved or stayed."""
     broken: str | None = None
     story: tuple[str, ...] = ()
     """How the broken state came about, if there is one."""
 
 
-def explore(world: World, keep_edges: bool = False) -> Exploration:
-    """Visit every state of the small world, or stop at the first in which an invariant is broken."""
+def explore(world: World, keep_edges: bool = False, at_most: float = inf) -> Exploration:
+    """Visit every state of the small world, or stop at the first in which something is broken.
+
+    Args:
+        world: How small it is.
+        keep_edges: Whether to keep the graph.
+        at_most: More states than these are broken too.
+    """
     start = beginning(world)
     first = snapshot(start)
     came: dict[Snapshot, tuple[Snapshot, str] | None] = {first: None}
-    edges: set[tuple[Snapshot, str, Snapshot]] | None = set() if keep_edges else None
-    layer, depth = deque([(first, start)]), 0
+    found = Exploration(1, set() if keep_edges else None, 0, set())
+    layer = deque([(first, start)])
     while layer:
-        depth += 1
+        found.depth += 1
         following: deque[tuple[Snapshot, Reality]] = deque()
         for seen, reality in layer:
-            eye = Eye(world, seen)
-            for holds in INVARIANTS:
-                if not holds(eye):
-                    return Exploration(len(came), edges, depth, holds.__name__, _story(came, seen))
-            for name, after in successors(world, reality):
+            known = len(found.ways)
+            found.broken = _broken(Eye(world, seen))
+            for name, after in () if found.broken else successors(world, reality, found.ways):
                 seen_after = snapshot(after, (reality, seen))
-                if edges is not None and seen_after != seen:
-                    edges.add((seen, name, seen_after))
+                if found.edges is not None and seen_after != seen:
+                    found.edges.add((seen, name, seen_after))
                 if seen_after not in came:
                     came[seen_after] = (seen, name)
                     following.append((seen_after, after))
+            if len(found.ways) > known and not all(map(_is_in_table, found.ways)):
+                found.broken = "stays_in_table"
+            found.states = len(came)
+            if found.states > at_most:
+                found.broken = "more states than there are"
+            if found.broken:
+                found.story = _story(came, seen)
+                return found
         layer = following
-    return Exploration(len(came), edges, depth)
+    return found
+
+
+def _broken(eye: Eye) -> str | None:
+    """The name of the first invariant that does not hold."""
+    return next((holds.__name__ for holds in INVARIANTS if not holds(eye)), None)
+
+
+def _is_in_table(way: Way) -> bool:
+    """7. No step leads elsewhere than its row of the table says."""
+    before, kind, after = way
+    return after is before or ((before, kind) in TABLE and after in TABLE[before, kind].to)
 
 
 def _story(came: dict[Snapshot, tuple[Snapshot, str] | None], end: Snapshot) -> tuple[str, ...]:

@@ -1,0 +1,387 @@
+#!/usr/bin/env python3
+"""Change one row of the session's table at a time, and see who notices: `python spec/model/table_mutation.py`.
+
+Every row is removed; led to one state more, or one less; given to every other rule that could stand there. And
+every pair without a row gets one, by each rule that deals with the event elsewhere. A mutant is the table changed
+in memory, in a process of its own, so everything that runs there runs by it.
+
+Who is asked: the tests of one session (tests/protocol), the property of any events in any order, the explorer's
+small worlds (tests/model); with `--all` also the property of a whole world, and with `--tlc` the formal model with
+the mutant's table drawn. Apart from these is told whether the generated documents differ: they always should.
+
+A survivor is a mutant that nobody noticed. Those that survivors.py explains are listed with their explanation; any
+other, and an explanation of a mutant that is noticed, makes the exit status 1.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, Protocol, get_args
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent.parent / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "model")]
+
+from explorer import Exploration, World, explore  # noqa: E402
+from survivors import SURVIVORS  # noqa: E402
+
+from curhat_trio.protocol import session  # noqa: E402
+from curhat_trio.protocol.events import MessageReceived  # noqa: E402
+from curhat_trio.protocol.messages import FROM_CLIENT  # noqa: E402
+from curhat_trio.protocol.session import TABLE, Row  # noqa: E402
+from curhat_trio.specification import documents  # noqa: E402
+from curhat_trio.specification.tables import STATES, rule_name  # noqa: E402
+from curhat_trio.specification.tla import HAPPENINGS  # noqa: E402
+
+Key = tuple[type[Any], type[Any]]
+
+WORLDS = (
+    World(("a", "b"), 1, 2, 2, ("any",), ("offer", "answer")),
+    World(("a", "b"), 1, 2, 1, ("any",), ("offer", "answer", "chat")),
+    World(("a", "b"), 2, 3, 1, ("any",), ("offer",)),
+)
+"""Small worlds that together have every row that can occur in them."""
+
+LONGEST = 120
+"""Seconds of processor time. What takes longer does not end, and so is noticed."""
+
+REAL = dict(TABLE)
+"""The table as it really is."""
+
+KINDS = (*FROM_CLIENT.values(), *HAPPENINGS)
+
+
+# ---------------------------------------------------------------- mutants
+
+
+class Mutant(NamedTuple):
+    """One change of the table."""
+
+    name: str
+    key: Key
+    row: Row | None
+    """What stands there instead; None: nothing."""
+
+    def apply(self) -> None:
+        """Change the table of this process, for good."""
+        if self.row is None:
+            del TABLE[self.key]
+        else:
+            TABLE[self.key] = self.row
+
+
+def mutants() -> Iterator[Mutant]:
+    """All of them, row by row."""
+    for key, row in TABLE.items():
+        yield Mutant(f"remove {_told(key)}", key, None)
+        yield from _led_elsewhere(key, row)
+        yield from _by_another_rule(key, row)
+    for state in STATES:
+        for kind in KINDS:
+            if (state, kind) not in TABLE:
+                yield from _added((state, kind))
+
+
+def _led_elsewhere(key: Key, row: Row) -> Iterator[Mutant]:
+    for state in STATES:
+        if state is key[0]:
+            continue
+        if state in row.to:
+            to = tuple(each for each in row.to if each is not state)
+            yield Mutant(f"lead {_told(key)} not to {state.__name__}", key, Row(row.rule, *to))
+        else:
+            yield Mutant(f"lead {_told(key)} to {state.__name__}", key, Row(row.rule, *row.to, state))
+
+
+def _by_another_rule(key: Key, row: Row) -> Iterator[Mutant]:
+    """It may lead where either rule leads, so that not this is what is noticed."""
+    for rule, to in _rules().items():
+        if rule is not row.rule and _suits(rule, key):
+            both = dict.fromkeys((*row.to, *to))
+            yield Mutant(f"exchange {_told(key)} for {rule_name(Row(rule))}", key, Row(rule, *both))
+
+
+def _added(key: Key) -> Iterator[Mutant]:
+    for rule, to in _rules(key[1]).items():
+        yield Mutant(f"add {_told(key)} {rule_name(Row(rule))}", key, Row(rule, *to))
+
+
+def _rules(kind: type[Any] | None = None) -> dict[Callable[..., Any], tuple[type[Any], ...]]:
+    """Every rule, and everywhere it leads; or only those that deal with one kind of event."""
+    found: dict[Callable[..., Any], tuple[type[Any], ...]] = {}
+    for (_, dealt_with), row in REAL.items():
+        if kind is None or dealt_with is kind:
+            found[row.rule] = (*found.get(row.rule, ()), *row.to)
+    if kind is None:
+        found |= {session._WRONG_STATE.rule: (), session._IGNORED.rule: ()}
+    return found
+
+
+def _suits(rule: Callable[..., Any], key: Key) -> bool:
+    """Whether a rule is written for this state and this event, by its annotations."""
+    _, state, event, _ = rule.__annotations__.values()
+    happens = MessageReceived if key[1] in FROM_CLIENT.values() else key[1]
+    return key[0] in (get_args(state) or (state,)) and happens in (get_args(event) or (event,))
+
+
+def _told(key: Key) -> str:
+    return f"({key[0].__name__}, {key[1].__name__})"
+
+
+# ---------------------------------------------------------------- who may notice
+
+Verdict = str | None
+"""What was noticed; None: nothing."""
+
+
+class Witness(Protocol):
+    """Somebody who is asked."""
+
+    name: str
+
+    def notice(self, mutant: Mutant) -> Verdict:
+        """What was noticed of a mutant whose table is in force."""
+
+
+class Tests:
+    """Some of the tests, collected once; run in a process where the table is another."""
+
+    def __init__(self, name: str, *files: str) -> None:
+        self.name = name
+        self.files = files
+        self.items: list[pytest.Item] = []
+
+    def choose(self, items: Sequence[pytest.Item]) -> None:
+        """Those of these files, but not the one that only compares lists of rows."""
+        self.items = [
+            item
+            for item in items
+            if str(item.path.relative_to(TESTS)) in self.files
+            and item.name != "test_every_row_of_the_table_is_told_here"
+        ]
+
+    def notice(self, mutant: Mutant) -> Verdict:
+        """The first test that fails. Those that have the row's name in theirs come first."""
+        state, kind = (part.__name__ for part in mutant.key)
+        items = sorted(self.items, key=lambda item: (state in item.name) + (kind in item.name), reverse=True)
+        for item in items:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if item.session.testsfailed:
+                return item.name
+        return None
+
+
+class Explorer:
+    """The small worlds, through the real `step` and by the mutant's table."""
+
+    name = "explorer"
+
+    def __init__(self) -> None:
+        self._found = {world: explore(world) for world in WORLDS}
+        """The worlds as they really are."""
+
+    def notice(self, mutant: Mutant) -> Verdict:
+        """What is broken in the first world in which something is; or that states or ways are missing."""
+        worlds = {world: found for world, found in self._found.items() if mutant.key in occurring(found)}
+        if not worlds:
+            return None
+        real = REAL.get(mutant.key, Row(session._ignore))
+        led = mutant.row or Row(session._ignore)
+        unreached = set(real.to) - ends(worlds.values(), mutant.key)
+        if led.rule is not real.rule:
+            for world, found in worlds.items():
+                try:
+                    worlds[world] = explore(world, at_most=found.states)
+                except Exception as crash:
+                    return type(crash).__name__
+                if worlds[world].broken or size(worlds[world]) != size(found):
+                    return worlds[world].broken or "{} states, {} ways".format(*size(worlds[world]))
+        reached = ends(worlds.values(), mutant.key)
+        return None if reached == set(led.to) - unreached else "leads elsewhere"
+
+
+def size(found: Exploration) -> tuple[int, int]:
+    """What test_explorer.py expects of a world: how many states, how many ways of a session."""
+    return found.states, len(found.ways)
+
+
+def occurring(found: Exploration) -> set[Key]:
+    """Which events came in which states."""
+    return {(before, kind) for before, kind, _ in found.ways}
+
+
+def ends(found: Iterable[Exploration], key: Key) -> set[type[Any]]:
+    """Where an event led from a state."""
+    ways = (way for each in found for way in each.ways)
+    return {after for before, kind, after in ways if (before, kind) == key and after is not before}
+
+
+# ---------------------------------------------------------------- the campaign
+
+
+class Report(NamedTuple):
+    """Who noticed a mutant, and by what."""
+
+    mutant: str
+    drawn: bool
+    """Whether a generated document differs."""
+    noticed: dict[str, Verdict]
+
+
+class TooLong(Exception):
+    """It does not end."""
+
+
+class Campaign:
+    """A plugin of pytest: instead of running the tests that were collected, lets them look at every mutant."""
+
+    def __init__(self, mutants: Sequence[Mutant], tests: Sequence[Tests], jobs: int) -> None:
+        self.mutants = mutants
+        self._tests = tests
+        self._jobs = jobs
+        self._documents = documents()
+        self.reports: list[Report] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self) -> None:
+        """The same examples every time, and no shrinking: which they are does not matter."""
+        from hypothesis import HealthCheck, Phase, settings
+
+        settings.register_profile(
+            "mutation",
+            max_examples=200,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Share them out."""
+        for tests in self._tests:
+            tests.choose(items)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Judge every mutant in a process of its own."""
+        session.config.pluginmanager.unregister(name="terminalreporter")
+        self._session = session
+        self._explorer = Explorer()
+        with multiprocessing.get_context("fork").Pool(self._jobs, maxtasksperchild=1) as pool:
+            self.reports += pool.imap(_judge, range(len(self.mutants)), chunksize=1)
+        return True
+
+    def judge(self, mutant: Mutant) -> Report:
+        """Change the table, and ask everybody."""
+        mutant.apply()
+        drawn = any(self._documents[name] != text for name, text in documents().items())
+        noticed: dict[str, Verdict] = {}
+        witnesses: list[Witness] = [*self._tests, self._explorer]
+        for witness in witnesses:
+            self._session.testsfailed = 0
+            signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
+            noticed[witness.name] = witness.notice(mutant)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        return Report(mutant.name, drawn, noticed)
+
+
+_campaign: Campaign
+"""Of this process. The processes that judge are its forks, since tests can't be sent to another."""
+
+
+def _judge(number: int) -> Report:
+    signal.signal(signal.SIGVTALRM, _end)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return _campaign.judge(_campaign.mutants[number])
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise TooLong
+
+
+# ---------------------------------------------------------------- what it comes to
+
+
+def sum_up(reports: Sequence[Report]) -> None:
+    """A table: how many mutants of each sort there were, and how many each witness noticed."""
+    witnesses = list(reports[0].noticed)
+    print(f"{'':10} {'mutants':>8} {'drawn':>8} {'anybody':>8}" + "".join(f" {name:>9}" for name in witnesses))
+    sorts = dict.fromkeys(report.mutant.split()[0] for report in reports)
+    for sort in (*sorts, ""):
+        these = [report for report in reports if report.mutant.startswith(sort)]
+        counts = [len(these), sum(report.drawn for report in these), sum(map(is_noticed, these))]
+        own = [sum(report.noticed[name] is not None for report in these) for name in witnesses]
+        print(f"{sort or 'all':10}" + "".join(f" {n:>8}" for n in counts) + "".join(f" {n:>9}" for n in own))
+
+
+def is_noticed(report: Report) -> bool:
+    """Whether somebody noticed, not counting the documents."""
+    return any(report.noticed.values())
+
+
+def main() -> int:
+    global _campaign
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="ask the property of a whole world too")
+    parser.add_argument("--only", default="", metavar="WORD", help="only mutants with this in their name")
+    parser.add_argument("--verbose", action="store_true", help="tell of every mutant who noticed it by what")
+    parser.add_argument("--jobs", type=int, default=2, help="how many processes")
+    options = parser.parse_args()
+
+    tests = [Tests("tests", "protocol/test_session.py", "protocol/test_settling.py")]
+    tests.append(Tests("events", "properties/test_any_events.py"))
+    if options.all:
+        tests.append(Tests("world", "properties/test_world.py"))
+    chosen = [mutant for mutant in mutants() if options.only in mutant.name]
+    key, row = next(iter(REAL.items()))
+    control = Mutant("nothing", key, row)
+    _campaign = Campaign([control, *chosen], tests, options.jobs)
+    files = [str(TESTS / file) for each in tests for file in each.files]
+    began = time.monotonic()
+    quiet = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutation"]
+    status = pytest.main([*quiet, f"--rootdir={TESTS.parent}", *files], [_campaign])
+    if status is not pytest.ExitCode.OK:
+        print("the tests could not be collected: run them by themselves")
+        return 1
+    unchanged, *reports = _campaign.reports
+    if is_noticed(unchanged) or unchanged.drawn:
+        print(f"with no change at all something was noticed: {unchanged.noticed}")
+        return 1
+
+    if options.verbose:
+        for report in reports:
+            print(report.mutant, {name: verdict for name, verdict in report.noticed.items() if verdict})
+    sum_up(reports)
+    used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    print(f"{time.monotonic() - began:.0f} s, {used:.0f} s of processor time")
+    return tell_survivors(reports)
+
+
+def tell_survivors(reports: Sequence[Report]) -> int:
+    """Tell of each survivor why. 1 if that is not known of one, or if one that is explained did not survive."""
+    survivors = [report.mutant for report in reports if not is_noticed(report)]
+    undrawn = [report.mutant for report in reports if not report.drawn]
+    stale = [report.mutant for report in reports if is_noticed(report) and report.mutant in SURVIVORS]
+    for name in survivors:
+        print(f"survivor: {name}: {SURVIVORS.get(name, 'NOT EXPLAINED')}")
+    for name in undrawn:
+        print(f"no document differs: {name}")
+    for name in stale:
+        print(f"explained in survivors.py, but noticed: {name}")
+    return 1 if undrawn or stale or set(survivors) - SURVIVORS.keys() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
