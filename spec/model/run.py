@@ -58,47 +58,43 @@ class Check(NamedTuple):
     module: str
     expected: str
     remark: str = ""
-    compare: bool = False
-    """Whether TLC's graph is compared with the real code's."""
+    compare: str = ""
+    """The program that compares what TLC found with the real code: graph.py, ways.py."""
     claims: tuple[str, ...] = ()
     """For the Promela twin: which `ltl`s to check. `config` then holds the options for SPIN."""
 
 
 class Checker:
-    """TLC, with a directory for its litter."""
+    """TLC, with a directory for its litter, and one where SessionTable.tla is."""
 
-    def __init__(self, jar: Path, litter: Path) -> None:
+    def __init__(self, jar: Path, litter: Path, library: Path = GENERATED) -> None:
         self._jar = jar
         self._litter = litter
+        self._library = library
 
     def run(self, check: Check) -> Outcome:
-        """Check one world, and compare its graph if that is asked for."""
+        """Check one world, and compare its graph or its ways if that is asked for."""
         with tempfile.TemporaryDirectory(dir=self._litter) as directory:
             if check.claims:
                 return _spin(check, Path(directory))
-            config, dump = Path(directory) / "world.cfg", Path(directory) / "graph.dot"
+            config, told, dump = (Path(directory) / name for name in ("world.cfg", "told.txt", "graph.dot"))
             config.write_text(check.config)
-            if not check.compare:
-                return self._check(check.module, config)
-            outcome = self._check(check.module, config, "-dump", "dot,actionlabels", str(dump))
-            return _compare(config, dump, outcome) if outcome.verdict == "holds" else outcome
+            options = ("-dump", "dot,actionlabels", str(dump)) if check.compare == "graph.py" else ()
+            outcome = self._check(check.module, config, told, *options)
+            if check.compare and outcome.verdict == "holds":
+                files = (config, dump) if check.compare == "graph.py" else (told,)
+                return _compare(check.compare, files, outcome)
+            return outcome
 
-    def _check(self, module: str, config: Path, *options: str) -> Outcome:
+    def _check(self, module: str, config: Path, told: Path, *options: str) -> Outcome:
         directory = config.parent
-        java = [
-            "java",
-            f"-Djava.io.tmpdir={directory}",
-            f"-DTLA-Library={GENERATED}",
-            "-XX:+UseSerialGC",
-            "-Xmx3g",
-            "-cp",
-            str(self._jar),
-        ]
-        tlc = ["tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1", "-metadir", str(directory / "states")]
-        command = [*java, *tlc, *options, "-config", str(config), f"{module}.tla"]
+        java = ["java", f"-Djava.io.tmpdir={directory}", f"-DTLA-Library={self._library}", "-XX:+UseSerialGC"]
+        tlc = ["-Xmx3g", "-cp", str(self._jar), "tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1"]
+        where = ["-metadir", str(directory / "states"), *options, "-config", str(config), f"{module}.tla"]
         began = time.monotonic()
-        told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, preexec_fn=_politely)
-        return _read(told.stdout + told.stderr, config.read_text(), time.monotonic() - began)
+        with told.open("w") as output:
+            subprocess.run([*java, *tlc, *where], cwd=HERE, stdout=output, stderr=output, preexec_fn=_politely)
+        return _read(told.read_text(), config.read_text(), time.monotonic() - began)
 
 
 def _politely() -> None:
@@ -132,10 +128,10 @@ def _spin(check: Check, directory: Path) -> Outcome:
     return Outcome(states, depth, time.monotonic() - began, verdict)
 
 
-def _compare(config: Path, dump: Path, outcome: Outcome) -> Outcome:
-    """TLC's graph with the real code's: graph.py."""
+def _compare(program: str, files: tuple[Path, ...], outcome: Outcome) -> Outcome:
+    """What TLC found with what the real code does: graph.py, ways.py."""
     began = time.monotonic()
-    command = [sys.executable, str(HERE / "graph.py"), str(config), str(dump)]
+    command = [sys.executable, str(HERE / program), *map(str, files)]
     told = subprocess.run(command, capture_output=True, text=True, preexec_fn=_politely)
     verdict = (told.stdout or told.stderr.strip().splitlines()[-1]).strip()
     return outcome._replace(seconds=outcome.seconds + time.monotonic() - began, verdict=verdict)
@@ -148,6 +144,8 @@ def _read(told: str, config: str, seconds: float) -> Outcome:
         verdict = "holds"
     elif found := re.search(r"Invariant (\w+) is violated", told):
         verdict = found[1]
+    elif "is false" in told and "Assumption" in told:
+        verdict = "ASSUME"
     elif "Temporal properties were violated" in told:
         verdict = " ".join(_properties(config))
     else:
@@ -169,14 +167,24 @@ def worlds(names: tuple[str, ...]) -> Iterator[Check]:
     """The real design in every small world: all must hold."""
     for name in names:
         config = (HERE / f"{name}.cfg").read_text()
-        yield Check(name, config, MODULES.get(name, "MC"), "holds", config.splitlines()[0].removeprefix("\\* "))
+        yield Check(name, config, MODULES.get(name, "MC"), "holds", _title(config))
+
+
+def _title(config: str) -> str:
+    return config.splitlines()[0].removeprefix("\\* ")
 
 
 def graphs(names: tuple[str, ...]) -> Iterator[Check]:
     """The model's graph and the code's: states and edges must be the same."""
     for name in names:
         config = (HERE / f"{name}.cfg").read_text()
-        yield Check(name, config, "MC", "the same", config.splitlines()[0].removeprefix("\\* "), compare=True)
+        yield Check(name, config, "MC", "the same", _title(config), compare="graph.py")
+
+
+def ways() -> Iterator[Check]:
+    """The ways that sessions go in the model, and those of the table: none more, and none less."""
+    config = (HERE / "MCways.cfg").read_text()
+    yield Check("MCways", config, "MCways", "the same", _title(config), compare="ways.py")
 
 
 def twins() -> Iterator[Check]:
@@ -251,6 +259,7 @@ def main() -> int:
     jar = find_jar(options.tools)
     checks = [
         *worlds(QUICK + (LONG if options.long else ())),
+        *ways(),
         *graphs(GRAPHS + (LONG_GRAPHS if options.long else ())),
         *twins(),
         *mistakes(),

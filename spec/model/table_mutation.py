@@ -6,8 +6,9 @@ every pair without a row gets one, by each rule that deals with the event elsewh
 in memory, in a process of its own, so everything that runs there runs by it.
 
 Who is asked: the tests of one session (tests/protocol), the property of any events in any order, the explorer's
-small worlds (tests/model); with `--all` also the property of a whole world, and with `--tlc` the formal model with
-the mutant's table drawn. Apart from these is told whether the generated documents differ: they always should.
+small worlds (tests/model): one after the other, until somebody notices. With `--all` everybody is asked, and also
+the property of a whole world; with `--tlc` the formal model too, with the mutant's table drawn. Apart from these
+is told whether the generated documents differ: they always should.
 
 A survivor is a mutant that nobody noticed. Those that survivors.py explains are listed with their explanation; any
 other, and an explanation of a mutant that is noticed, makes the exit status 1.
@@ -245,9 +246,10 @@ class TooLong(Exception):
 class Campaign:
     """A plugin of pytest: instead of running the tests that were collected, lets them look at every mutant."""
 
-    def __init__(self, mutants: Sequence[Mutant], tests: Sequence[Tests], jobs: int) -> None:
+    def __init__(self, mutants: Sequence[Mutant], tests: Sequence[Tests], ask_all: bool, jobs: int) -> None:
         self.mutants = mutants
         self._tests = tests
+        self._ask_all = ask_all
         self._jobs = jobs
         self._documents = documents()
         self.reports: list[Report] = []
@@ -294,6 +296,8 @@ class Campaign:
             signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
             noticed[witness.name] = witness.notice(mutant)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            if noticed[witness.name] and not self._ask_all:
+                break
         return Report(mutant.name, drawn, noticed)
 
 
@@ -316,13 +320,13 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 def sum_up(reports: Sequence[Report]) -> None:
     """A table: how many mutants of each sort there were, and how many each witness noticed."""
-    witnesses = list(reports[0].noticed)
+    witnesses = list(dict.fromkeys(name for report in reports for name in report.noticed))
     print(f"{'':10} {'mutants':>8} {'drawn':>8} {'anybody':>8}" + "".join(f" {name:>9}" for name in witnesses))
     sorts = dict.fromkeys(report.mutant.split()[0] for report in reports)
     for sort in (*sorts, ""):
         these = [report for report in reports if report.mutant.startswith(sort)]
         counts = [len(these), sum(report.drawn for report in these), sum(map(is_noticed, these))]
-        own = [sum(report.noticed[name] is not None for report in these) for name in witnesses]
+        own = [sum(report.noticed.get(name) is not None for report in these) for name in witnesses]
         print(f"{sort or 'all':10}" + "".join(f" {n:>8}" for n in counts) + "".join(f" {n:>9}" for n in own))
 
 
@@ -334,7 +338,7 @@ def is_noticed(report: Report) -> bool:
 def main() -> int:
     global _campaign
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="ask the property of a whole world too")
+    parser.add_argument("--all", action="store_true", help="ask everybody, and the property of a whole world too")
     parser.add_argument("--only", default="", metavar="WORD", help="only mutants with this in their name")
     parser.add_argument("--verbose", action="store_true", help="tell of every mutant who noticed it by what")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes")
@@ -347,7 +351,7 @@ def main() -> int:
     chosen = [mutant for mutant in mutants() if options.only in mutant.name]
     key, row = next(iter(REAL.items()))
     control = Mutant("nothing", key, row)
-    _campaign = Campaign([control, *chosen], tests, options.jobs)
+    _campaign = Campaign([control, *chosen], tests, options.all, options.jobs)
     files = [str(TESTS / file) for each in tests for file in each.files]
     began = time.monotonic()
     quiet = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutation"]

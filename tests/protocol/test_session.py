@@ -88,6 +88,7 @@ from curhat_trio.protocol.session import (
     Paired,
     Rules,
     Waiting,
+    step,
 )
 
 FOREVER = SetDeadline(None)
@@ -280,20 +281,28 @@ def test_row(state: type[Any], kind: type[Any]) -> None:
     assert type(talk.state) is following
 
 
-MOVING_EVENTS: dict[tuple[type[Any], type[Any]], Event] = {
-    (Paired, PeerSaid): heard(offer("annas")),
+def old_page_with_annas_offer_kept() -> Conversation:
+    return paired(offerer=False, profile="legacy").after(heard(offer("annas"), ANNAS_TICKET))
+
+
+STRICT = attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1)
+MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
+    (Paired, PeerSaid): [(paired(), heard(offer("annas")))],
+    (Paired, Candidate): [(old_page_with_annas_offer_kept(), said(candidate("mine")))],
+    (Paired, DeadlinePassed): [
+        (paired(), DeadlinePassed(20.0)),
+        (old_page_with_annas_offer_kept(), DeadlinePassed(2.0)),
+    ],
+    (Connected, DeadlinePassed): [(freshly_opened(), DeadlinePassed(60.0))],
 }
-"""What moves a session where the event of `ROWS` does not."""
+"""What moves a session where the event of `ROWS`, with patience for not a single fault, does not."""
 
 
 @pytest.mark.parametrize(("state", "kind"), ROWS, ids=name_of)
-def test_a_row_leads_where_the_table_says(state: type[Any], kind: type[Any]) -> None:
-    """To the last of the row's states; the others are those of old pages, in `test_settling`."""
-    rules = attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1)
-    talk = freshly_opened(rules) if state is Connected else IN_STATE[state](rules=rules)
-    talk.after(MOVING_EVENTS.get((state, kind), ROWS[state, kind][0]))
-    expected = state if kind is Candidate else (state, *TABLE[state, kind].to)[-1]
-    assert type(talk.state) is expected
+def test_a_row_leads_where_the_table_says_and_nowhere_else(state: type[Any], kind: type[Any]) -> None:
+    moves = MOVES.get((state, kind), [(IN_STATE[state](rules=STRICT), ROWS[state, kind][0])])
+    ends = {type(step(talk.session, event)[0].state) for talk, event in moves}
+    assert ends - {state} == set(TABLE[state, kind].to)
 
 
 # ---------------------------------------------------------------- what the table does not have
@@ -470,6 +479,28 @@ def test_it_takes_one_offer_to_negotiate_whoever_makes_it() -> None:
     assert talk << FOREVER << from_anna(offer("annas"), ANNAS_TICKET)
     assert isinstance(talk.state, Negotiating)
     assert talk >> said(answer("mine")) << to_anna(answer("mine"), ANNAS_TICKET)
+
+
+def test_who_was_answered_may_offer_again() -> None:
+    talk = negotiating().after(heard(answer("annas")))
+    assert talk >> said(offer("again")) << to_anna(offer("again"))
+
+
+@pytest.mark.parametrize(
+    ("in_pairing", "signal", "why"),
+    [
+        (paired, answer("mine"), "there is no offer to answer"),
+        (negotiating, answer("mine"), "there is no offer to answer"),
+        (negotiating, offer("mine"), "your last offer still awaits its answer"),
+    ],
+    ids=["answer-paired", "answer-negotiating", "offer-negotiating"],
+)
+def test_a_signal_out_of_turn_is_refused_with_its_own_reason(
+    in_pairing: PAIRING, signal: Offer | Answer, why: str
+) -> None:
+    """And not with a list of what may be said now, in which it would stand itself."""
+    [error] = i_am_told("error", in_pairing().all_that(said(signal)))
+    assert (error.code, error.message) == (ErrorCode.WRONG_STATE, why)
 
 
 def test_an_answerer_who_offers_first_waits_on() -> None:
