@@ -5,7 +5,6 @@ told to `hear`, and its stream is there for bytes that no client should send. `r
 either on memory streams or on a port of 127.0.0.1, and looks inside when the test is over.
 """
 
-import base64
 import io
 import json
 import logging
@@ -24,218 +23,78 @@ import trio
 import trio.abc
 import trio.testing
 from trace_files import new_trace_file
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from curhat_trio import server
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
+from curhat_trio.conformance.wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    MASK,
+    PING,
+    PONG,
+    TEXT,
+    Goodbye,
+    Message,
+    frame,
+    said,
+    shake_hands,
+    upgrade_head,
+)
 from curhat_trio.connection import Environment
 from curhat_trio.http import FrontDoor
 from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
 from curhat_trio.trace.writer import TraceWriter
 
-Message = dict[str, Any]
-Dial = Callable[[], Awaitable[trio.abc.Stream]]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "KEY",
+    "MASK",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Goodbye",
+    "Message",
+    "frame",
+    "said",
+    "shake_hands",
+    "upgrade_head",
+]
+"""What tests get from here, but the conformance kit needs too."""
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-MASK = b"\x11\x22\x33\x44"
-KEY = base64.b64encode(b"sixteen bytes...").decode()
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 OFFER = {"type": "offer", "sdp": "v=0\r\na=ice-ufrag:offerers\r\n"}
 ANSWER = {"type": "answer", "sdp": "v=0\r\na=ice-ufrag:answerers\r\n"}
 CANDIDATE = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0}
 
 
-# ---------------------------------------------------------------- bytes
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    reserved: int = 0,
-    masked: bool = True,
-    declared: int | None = None,
-) -> bytes:
-    """One frame as a client sends it (RFC 6455, section 5.2), or as it should not.
-
-    Args:
-        declared: The length that the header claims; by default the payload's.
-    """
-    size = len(payload) if declared is None else declared
-    short = size if size < 126 else 126 if size < 1 << 16 else 127
-    head = bytes([fin << 7 | reserved << 4 | opcode, masked << 7 | short])
-    head += b"" if size < 126 else size.to_bytes(2 if size < 1 << 16 else 8, "big")
-    if not masked:
-        return head + payload
-    return head + MASK + bytes(byte ^ MASK[i % 4] for i, byte in enumerate(payload))
-
-
-def said(type: str, **fields: Any) -> bytes:
-    """The frame of one message; several can be glued into one segment."""
-    return frame(TEXT, json.dumps({"type": type, **fields}).encode())
-
-
-def upgrade_head(target: str = "/ws", **headers: str | None) -> bytes:
-    """A WebSocket opening request; `headers` replace the usual ones (`_` is `-`), None leaves one out."""
-    usual: dict[str, str | None] = {
-        "host": "curhat.test",
-        "upgrade": "websocket",
-        "connection": "Upgrade",
-        "sec-websocket-key": KEY,
-        "sec-websocket-version": "13",
-    }
-    named = usual | {name.lower().replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"{name}: {value}" for name, value in named.items() if value is not None]
-    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
-
-
 # ---------------------------------------------------------------- a WebSocket client
 
 
-class Goodbye(Exception):
-    """The server closed the connection. `code` None: without a close frame."""
-
-    def __init__(self, code: int | None, reason: str = "") -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-
-
-class Peer:
-    """A WebSocket client after its opening handshake.
-
-    Args:
-        early: Bytes of the server's that came with the end of its handshake.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, early: bytes = b"", subprotocol: str | None = None) -> None:
-        self.stream = stream
-        self.subprotocol = subprotocol
-        self.answers_pings = True
-        self.answers_close = True
-        self.pinged_at: list[float] = []
-        self.pongs: list[bytes] = []
-        self.unread: list[Message] = []
-        self._goodbye: Goodbye | None = None
-        self._ws = Connection(ConnectionType.CLIENT, trailing_data=early)
-
-    async def say(self, type: str, **fields: Any) -> None:
-        """Send one message."""
-        await self.stream.send_all(said(type, **fields))
-
-    async def send(self, *frames: bytes) -> None:
-        """Send frames, right or wrong, in one segment."""
-        await self.stream.send_all(b"".join(frames))
-
-    async def hear(self, *types: str) -> Message:
-        """The next message; with `types`, each of them in this order and nothing else: returns the last.
-
-        Raises:
-            Goodbye: There is none any more.
-        """
-        message = await self._next_message()
-        for position, expected in enumerate(types):
-            if position:
-                message = await self._next_message()
-            assert message["type"] == expected, f"expected {expected}, heard {message}"
-        return message
-
-    async def hear_goodbye(self) -> Goodbye:
-        """The end, and on the way to it whatever is still said (kept in `unread`)."""
-        said_before = []
-        try:
-            while True:
-                said_before.append(await self._next_message())
-        except Goodbye as goodbye:
-            self.unread = said_before
-            return goodbye
+class Peer(wire.Peer):
+    """A WebSocket client after its opening handshake, over memory streams or sockets."""
 
     async def hear_what_is_there(self) -> list[Message]:
         """Everything that is said until the whole server has nothing left to do. Only over memory streams."""
-        messages = []
+        messages: list[Message] = []
         async with trio.open_nursery() as nursery:
 
             async def listen() -> None:
                 with suppress(Goodbye):
                     while True:
-                        messages.append(await self._next_message())
+                        messages.append(await self.next_message())
 
             nursery.start_soon(listen)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         return messages
-
-    async def close(self, code: int = 1000) -> Goodbye:
-        """Close politely; returns the server's answer."""
-        with suppress(trio.BrokenResourceError):
-            await self.stream.send_all(self._ws.send(CloseConnection(code)))
-        goodbye = await self.hear_goodbye()
-        await self.vanish()
-        return goodbye
-
-    async def vanish(self) -> None:
-        """Be gone without a word."""
-        await trio.aclose_forcefully(self.stream)
-
-    async def _next_message(self) -> Message:
-        if self.unread:
-            return self.unread.pop(0)
-        while True:
-            await self._take_in()
-            if self.unread:
-                return self.unread.pop(0)
-            if self._goodbye is not None:
-                raise self._goodbye
-            try:
-                data = bytes(await self.stream.receive_some())
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            if not data:
-                raise Goodbye(None)
-            self._ws.receive_data(data)
-
-    async def _take_in(self) -> None:
-        for event in self._ws.events():
-            match event:
-                case TextMessage():
-                    assert event.message_finished, "the server never fragments"
-                    assert self._goodbye is None, "nothing may follow the close frame"
-                    self.unread.append(_one_object(event.data))
-                case Ping():
-                    self.pinged_at.append(trio.current_time())
-                    if self.answers_pings:
-                        await self._answer(self._ws.send(event.response()))
-                case Pong():
-                    self.pongs.append(bytes(event.payload))
-                case CloseConnection():
-                    self._goodbye = Goodbye(event.code, event.reason or "")
-                    if self.answers_close:
-                        await self._answer_close(event)
-                    return
-                case _:
-                    raise AssertionError(f"the server sent {event}")
-
-    async def _answer(self, data: bytes) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.stream.send_all(data)
-
-    async def _answer_close(self, event: CloseConnection) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            if self._ws.state.name != "CLOSED":
-                await self.stream.send_all(self._ws.send(event.response()))
-            while await self.stream.receive_some():
-                raise AssertionError("something followed the close frame")
-        await self.vanish()
-
-
-def _one_object(text: str) -> Message:
-    value = json.loads(text)
-    assert isinstance(value, dict)
-    return value
 
 
 async def open_peer(
@@ -252,18 +111,9 @@ async def open_peer(
         Goodbye: The server ended the connection.
     """
     target = "/ws" if username is None else f"/ws?username={username}"
-    await stream.send_all(upgrade_head(target, sec_websocket_protocol=subprotocol, **headers) + pipelined)
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        data = bytes(await stream.receive_some())
-        if not data:
-            raise Goodbye(None, "in the opening handshake")
-        answer += data
-    head, early = answer.split(b"\r\n\r\n", 1)
-    status, *lines = head.decode("ascii").split("\r\n")
-    assert status.startswith("HTTP/1.1 101 "), status
-    fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    return Peer(stream, early, fields.get("sec-websocket-protocol"))
+    request = upgrade_head(target, sec_websocket_protocol=subprotocol, **headers) + pipelined
+    opened = await shake_hands(stream, request)
+    return Peer(stream, opened.early, opened.subprotocol)
 
 
 # ---------------------------------------------------------------- an HTTP client
