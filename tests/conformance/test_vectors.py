@@ -1,21 +1,37 @@
 """The vectors of spec/vectors, played against the real server; and that they leave nothing of it unplayed."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import pytest
 import trio
-from peers import RunningServer, running_server
+from peers import running_server
 from trio.testing import MockClock
 
+from curhat_trio import admission, connection
 from curhat_trio.config import Settings
 from curhat_trio.conformance.playing import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Vector, read_library
+from curhat_trio.link import Link
+from curhat_trio.protocol.effects import Close, Send
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
+from curhat_trio.protocol.events import Event, Matched, MessageReceived
+from curhat_trio.protocol.messages import FROM_CLIENT, ErrorMessage, Left
+from curhat_trio.protocol.session import (
+    TABLE,
+    Connected,
+    Negotiating,
+    Paired,
+    Session,
+    Step,
+    Waiting,
+    step,
+)
+from curhat_trio.specification.requirements import Party, requirements
 
 LIBRARY = read_library()
-SEEDS = range(20)
+SEEDS = range(8)
 
 
 def settings(vector: Vector) -> Settings:
@@ -41,3 +57,127 @@ def told(trial: Trial) -> str:
 async def test_the_server_passes(vector: Vector, autojump_clock: MockClock) -> None:
     trial = await played(vector)
     assert trial.outcome is Outcome.PASSED, told(trial)
+
+
+RACES = [vector for vector in LIBRARY.vectors if any(step.act in ("together", "either") for step in vector.steps)]
+
+
+@pytest.mark.parametrize("vector", RACES, ids=lambda vector: vector.name)
+async def test_races_pass_however_tasks_are_scheduled(vector: Vector, autojump_clock: MockClock) -> None:
+    for seed in SEEDS:
+        trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+        trial = await played(vector)
+        assert trial.outcome is Outcome.PASSED, f"seed {seed}: {told(trial)}"
+
+
+OVER_SOCKETS = [vector for vector in LIBRARY.vectors if vector.seconds(LIBRARY.times) < 0.25][::12]
+
+
+@pytest.mark.parametrize("vector", OVER_SOCKETS, ids=lambda vector: vector.name)
+async def test_some_pass_over_real_sockets(vector: Vector) -> None:
+    trial = await played(vector, sockets=True)
+    assert trial.outcome is Outcome.PASSED, told(trial)
+
+
+# ---------------------------------------------------------------- nothing is left unplayed
+
+UNFORCED_ROWS = {
+    (Paired, Matched): "a client's matches arrive in the order of its waits, and it waits for one at a time",
+    (Negotiating, Matched): "likewise",
+}
+"""Rows that no client can bring about, however it races."""
+
+UNFORCED_CLOSES = {
+    CloseCode.SLOW_CONSUMER: "a client can't know when the buffers of the network between are full",
+    CloseCode.INTERNAL: "there is no known fault of the server's to bring about",
+    CloseCode.BAD_TOKEN: "reserved",
+    CloseCode.BANNED: "reserved",
+    CloseCode.REPLACED: "reserved",
+}
+
+UNFORCED_REASONS = {LeaveReason.MEDIA_FAILED: "reserved", LeaveReason.REPORTED: "reserved"}
+
+
+@attrs.frozen
+class Seen:
+    """What the server's sessions went through."""
+
+    cells: set[tuple[type[Any], type[Any]]] = attrs.Factory(set)
+    """(state, message or event)"""
+    errors: set[ErrorCode] = attrs.Factory(set)
+    refused: set[tuple[type[Any], str]] = attrs.Factory(set)
+    """(state, type of the message that was answered wrong_state)"""
+    closes: set[int] = attrs.Factory(set)
+    reasons: set[LeaveReason] = attrs.Factory(set)
+    moves: set[tuple[type[Any], type[Any], type[Any]]] = attrs.Factory(set)
+    """(state, message or event, another state)"""
+
+    def step(self, session: Session, event: Event) -> Step:
+        """As the table's, with a look at it."""
+        after, effects = step(session, event)
+        kind = type(event.message) if isinstance(event, MessageReceived) else type(event)
+        before = type(session.state)
+        self.cells.add((before, kind))
+        if type(after.state) is not before:
+            self.moves.add((before, kind, type(after.state)))
+        for effect in effects:
+            match effect:
+                case Send(ErrorMessage(code, _, ref)):
+                    self.errors.add(code)
+                    if code is ErrorCode.WRONG_STATE and ref is not None:
+                        self.refused.add((before, ref))
+                case Send(Left(_, _, reason)):
+                    self.reasons.add(reason)
+                case Close(code) if code is not None:
+                    self.closes.add(code)
+        return after, effects
+
+    async def turn_away(self, link: Link, refusal: CloseCode) -> None:
+        """As the door's, with a look at it."""
+        self.closes.add(refusal)
+        await TURN_AWAY(link, refusal)
+
+
+TURN_AWAY = admission._turn_away
+
+
+async def test_the_vectors_leave_nothing_unplayed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row of the table, every place that a row may lead to, every message in every state, every error, every
+    close code and every reason: played, or among the exceptions."""
+    seen = Seen()
+    monkeypatch.setattr(connection, "step", seen.step)
+    monkeypatch.setattr(admission, "_turn_away", seen.turn_away)
+    for vector in LIBRARY.vectors:
+        for seed in SEEDS if vector in RACES else [0]:
+            trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+            await played(vector)
+    assert set(TABLE) - seen.cells == set(UNFORCED_ROWS)
+    assert {(state, kind, to) for (state, kind), row in TABLE.items() for to in row.to} <= seen.moves
+    states = (Connected, Waiting, Paired, Negotiating)
+    unheard = {(state, kind.type) for state in states for kind in FROM_CLIENT.values()} - {
+        (state, kind.type) for state, kind in TABLE if kind in FROM_CLIENT.values()
+    }
+    assert unheard <= seen.refused
+    assert set(ErrorCode) == seen.errors
+    assert set(CloseCode) - seen.closes == set(UNFORCED_CLOSES)
+    assert set(LeaveReason) - seen.reasons == set(UNFORCED_REASONS)
+
+
+UNSHOWN = {
+    "P-11.3": "what a server logs is not seen from outside",
+}
+"""Rules for servers that no conversation shows."""
+
+
+def test_the_vectors_name_rules_that_there_are_and_leave_out_none_that_they_could_show() -> None:
+    rules = requirements()
+    named = {rule for vector in LIBRARY.vectors for rule in vector.rules()}
+    assert named <= set(rules)
+    assert {rule.id for rule in rules.values() if rule.party is Party.SERVER} - named == set(UNSHOWN)
+
+
+def test_names_of_vectors_are_their_own() -> None:
+    names = [vector.name for vector in LIBRARY.vectors]
+    assert len(names) == len(set(names))
