@@ -131,8 +131,8 @@ class _Player:
         breach = None
         async with trio.open_nursery() as self._nursery:
             try:
-                for self._number, step in enumerate(self._vector.steps, start=1):
-                    self._step = step
+                for step in self._vector.steps:
+                    self._number, self._step = self._number + 1, step
                     await self._perform(step)
                 self._step = None
                 await self._end()

@@ -1,0 +1,266 @@
+"""What a server by the book would answer: the sessions, pool and introductions that this project's server runs,
+without time or network, one thing after the other.
+
+Told what clients do, it writes the whole conversation down as a vector: what was done, and what everybody must
+hear because of it. Where a client would hear nothing, it is asked something first that it must be answered, so
+that the next thing happens after this one on a real server too.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import orjson
+
+from curhat_trio.conformance.patterns import expand
+from curhat_trio.conformance.vectors import Profile, Step, Vector
+from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.protocol.codec import decode, encode
+from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Withdraw
+from curhat_trio.protocol.errors import CloseCode, Fault
+from curhat_trio.protocol.events import (
+    ClosingForced,
+    Event,
+    LinkLost,
+    LinkOpened,
+    MessageReceived,
+    Misunderstood,
+)
+from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.messages import Join, Next, ServerMessage
+from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Rules, Session, step
+from curhat_trio.protocol.signaling import HaveRemoteOffer
+
+RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
+    "welcome": ("P-2.6",),
+    "ready": ("P-3.11",),
+    "join": ("P-3.12",),
+    "offer": ("P-3.13", "P-5.8"),
+    "answer": ("P-3.13", "P-5.11"),
+    "candidate": ("P-6.1", "P-6.2"),
+    "chat": ("P-3.13",),
+    "leave": ("P-4.5",),
+    "pong": ("P-3.8",),
+    "wrong_state": ("P-4.1",),
+    "not_your_turn": ("P-5.4",),
+    "bad_message": ("P-3.5",),
+    "unknown_type": ("P-3.3",),
+    "unsupported": ("P-3.3",),
+}
+"""What is broken if a message of this type, or an error of this code, does not come as it should."""
+
+BINARY_FRAME = "828000000000"
+_LEFT_OPEN = frozenset({"message", "limits", "features", "pingSeconds", "iceServers", "iceTransportPolicy"})
+"""Fields that a server words as it likes."""
+
+
+@attrs.define(eq=False)
+class _Seat:
+    """One client's connection."""
+
+    name: str
+    session: Session
+    told: list[Step] = attrs.Factory(list)
+    touched: bool = False
+    """Something was done or told to it that it may not notice."""
+
+
+@attrs.define
+class Reference:
+    """The server by the book.
+
+    Args:
+        values: What names in messages stand for.
+    """
+
+    _values: Mapping[str, Any]
+    _rules: Rules = attrs.Factory(Rules)
+    _pool: Pool = attrs.Factory(lambda: Pool(0.0))
+    _seats: dict[str, _Seat] = attrs.Factory(dict)
+    """By the client's name, while it is connected."""
+    _by_id: dict[ClientId, _Seat] = attrs.Factory(dict)
+    _inbox: deque[tuple[_Seat, Event]] = attrs.Factory(deque)
+    _profiles: dict[str, Profile] = attrs.Factory(dict)
+    _opened: int = 0
+    _rooms: int = 0
+    _asked: int = 0
+    steps: list[Step] = attrs.Factory(list)
+    """The conversation so far."""
+
+    def vector(self, name: str) -> Vector:
+        """The conversation so far, as one to be played."""
+        shows = dict.fromkeys(rule for step in self.steps for rule in step.shows)
+        return Vector(name, tuple(shows), dict(self._profiles), tuple(self.steps))
+
+    # ------------------------------------------------------------ what clients do
+
+    def is_open(self, who: str) -> bool:
+        return who in self._seats
+
+    def open(self, who: str, profile: Profile) -> None:
+        """Connect, as a client that was never here before."""
+        self._opened += 1
+        client = ClientId(f"${who}{self._opened}")
+        seat = _Seat(who, Session(client, profile, "Anonymous", self._rules))
+        self._seats[who] = self._by_id[client] = seat
+        self._profiles[who] = profile
+        self.steps.append(Step("opens", {}, who))
+        self._do(seat, LinkOpened(0.0))
+
+    def say(self, who: str, message: Mapping[str, Any]) -> None:
+        """Say one message."""
+        seat = self._seats[who]
+        self.steps.append(Step("says", dict(message), who))
+        self._do(seat, self._understood(seat, self._text(message)))
+
+    def say_text(self, who: str, text: str) -> None:
+        """Say anything."""
+        seat = self._seats[who]
+        self.steps.append(Step("saysText", text, who))
+        self._do(seat, self._understood(seat, text.encode()))
+
+    def send_binary(self, who: str) -> None:
+        """Send what is closed with 1003."""
+        self.steps.append(Step("sendsBytes", [BINARY_FRAME], who))
+        self._do(self._seats[who], ClosingForced(CloseCode.UNSUPPORTED_DATA))
+
+    def close(self, who: str) -> None:
+        """Close politely."""
+        self.steps.append(Step("closes", 1000, who))
+        self._do(self._seats[who], LinkLost())
+
+    def vanish(self, who: str) -> None:
+        """Be gone without a word."""
+        self.steps.append(Step("vanishes", True, who))
+        self._do(self._seats[who], LinkLost())
+
+    def sensible(self, who: str) -> dict[str, Any]:
+        """What a client that wants a call would say now."""
+        state = self._seats[who].session.state
+        if isinstance(state, Paired | Negotiating):
+            signaling = state.pairing.signaling
+            if isinstance(signaling.view, HaveRemoteOffer):
+                return {"type": "answer", "payload": "$answerA" if not signaling.polite else "$answerB"}
+            if isinstance(state, Paired) and not signaling.polite:
+                return {"type": "offer", "payload": "$offerA"}
+            return {"type": "candidate", "payload": "$candidateOfAny"}
+        return {"type": "join", "room": "$room"} if isinstance(state, Connected) else {"type": "leave"}
+
+    def _text(self, message: Mapping[str, Any]) -> bytes:
+        rooms = {name: name for name in ("room", "room2")}
+        return orjson.dumps(expand(dict(message), {**self._values, **rooms}))
+
+    def _understood(self, seat: _Seat, text: bytes) -> Event:
+        message = decode(text, seat.session.profile)
+        if isinstance(message, Fault):
+            return Misunderstood(message)
+        if not isinstance(message, Join | Next):
+            return MessageReceived(message, 0.0)
+        self._rooms += 1
+        return MessageReceived(message, 0.0, RoomId(f"$r{self._rooms}"))
+
+    # ------------------------------------------------------------ what follows from it
+
+    def _do(self, seat: _Seat, event: Event) -> None:
+        """Let something happen and everything follow from it; write down what everybody hears."""
+        seat.touched = True
+        self._advance(seat, event)
+        self._settle()
+        self._write_down()
+
+    def _settle(self) -> None:
+        while self._inbox:
+            seat, event = self._inbox.popleft()
+            seat.touched = True
+            self._advance(seat, event)
+
+    def _write_down(self) -> None:
+        for seat in [*self._seats.values()]:
+            self._write_down_one(seat)
+        for seat in [*self._seats.values()]:
+            if isinstance(seat.session.state, Closed):
+                del self._seats[seat.name]
+        for seat in self._seats.values():
+            if _is_settling(seat.session):
+                # a page that gathers: the rest would hang on the clock
+                self.say(seat.name, {"type": "candidate", "payload": "$candidateOfAny"})
+
+    def _write_down_one(self, seat: _Seat) -> None:
+        heard, seat.told = _without_ready_before_join(seat.told), []
+        unnoticed = seat.touched and not heard and not isinstance(seat.session.state, Closed)
+        seat.touched = False
+        self.steps += heard
+        if unnoticed:
+            self._ask(seat)
+
+    def _ask(self, seat: _Seat) -> None:
+        """Say what changes nothing and must be answered."""
+        self._asked += 1
+        message: dict[str, Any] = {"type": "ping", "data": f"{self._asked}"}
+        if seat.session.profile == "legacy":
+            message = {"type": "leave" if isinstance(seat.session.state, Connected) else "join"}
+        self.steps.append(Step("says", message, seat.name))
+        self._advance(seat, self._understood(seat, orjson.dumps(message)))
+        self.steps += seat.told
+        seat.told = []
+
+    def _advance(self, seat: _Seat, event: Event) -> None:
+        seat.session, effects = step(seat.session, event)
+        for effect in effects:
+            self._perform(seat, effect)
+
+    def _perform(self, seat: _Seat, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                seat.told.append(_expected(seat.name, message))
+            case Forward(partner, event):
+                self._tell(partner, event)
+            case Enter(ticket):
+                pair = self._pool.join(ticket, 0.0)
+                if pair is not None:
+                    self._introduce(pair)
+            case Withdraw(ticket):
+                self._pool.leave(ticket)
+            case Close(code) if code is not None:
+                seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
+
+    def _introduce(self, pair: Pair) -> None:
+        introduce(pair, self._tell, 0.0)
+
+    def _tell(self, client: ClientId, event: Event) -> bool:
+        self._inbox.append((self._by_id[client], event))
+        return True
+
+
+def _is_settling(session: Session) -> bool:
+    return isinstance(session.state, Paired) and session.state.settling is not None
+
+
+def _without_ready_before_join(told: Sequence[Step]) -> list[Step]:
+    """Where a pairing follows at once, `ready` may be said once or twice before it: the `join` skips it."""
+    kept: list[Step] = []
+    for each in reversed(told):
+        if not (kept and _type(each) == "ready" and _type(kept[-1]) == "join"):
+            kept.append(each)
+    return kept[::-1]
+
+
+def _type(step: Step) -> str:
+    return str(step.value["type"]) if step.act == "hears" else step.act
+
+
+def _expected(who: str, message: ServerMessage) -> Step:
+    """The step that hears a message. A room has its name from `join` on."""
+    wire = {key: value for key, value in orjson.loads(encode(message)).items() if key not in _LEFT_OPEN}
+    kind = wire["type"]
+    options: dict[str, Any] = {}
+    if kind == "ready":
+        wire["roomId"] = {"$any": "string"}
+    elif kind == "join":
+        wire["topics"] = [{"$any": "string"} for _ in wire["topics"]]
+        options = {"skipping": ["ready"]}
+    elif kind == "error" and "ref" not in wire:
+        wire["ref"] = {"$absent": True}
+    rules = RULES_BY_TYPE[wire["code"] if kind == "error" else kind]
+    return Step("hears", wire, who, rules, options)
