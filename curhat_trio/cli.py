@@ -3,6 +3,7 @@
 curhat-trio [flags]                   serve
 curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification
 curhat-trio check-trace FILE...       can a server have done what these traces tell?
+curhat-trio conform URL [flags]       try any server by the rules of the specification
 """
 
 import os
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 import trio
 
 from curhat_trio.config import Settings, SettingsError, load_settings
+from curhat_trio.conformance.command import main as try_server
 from curhat_trio.log import configure_logging, get_logger
 from curhat_trio.server import serve
 from curhat_trio.specification import draw_specification
@@ -24,6 +26,13 @@ from curhat_trio.trace.writer import TraceWriter
 _log = get_logger(__name__)
 
 
+_SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "spec": draw_specification,
+    "check-trace": check_traces,
+    "conform": try_server,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand, or the server until it is told to stop.
 
@@ -31,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 after a stop that was asked for (SIGINT, SIGTERM), 1 if a check failed, 2 if it could not start.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] == "spec":
-        return draw_specification(arguments[1:])
-    if arguments and arguments[0] == "check-trace":
-        return check_traces(arguments[1:])
+    if arguments and arguments[0] in _SUBCOMMANDS:
+        return _SUBCOMMANDS[arguments[0]](arguments[1:])
     try:
         settings = load_settings(arguments, os.environ)
     except SettingsError as error:

@@ -1,5 +1,5 @@
-"""Random conversations: Hypothesis invents what clients do, the reference tells what they must hear, a player finds
-out whether they do; the shortest conversation that goes wrong is kept. Needs the extra `conform`.
+"""Random conversations: Hypothesis invents what clients do, the reference tells what they must hear, a player
+finds out whether they do; the shortest conversation that goes wrong is kept. Needs the extra `conform`.
 """
 
 import time

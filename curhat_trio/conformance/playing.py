@@ -241,7 +241,7 @@ class _Player:
         client = self._client(step)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             with trio.move_on_after(self._at_once) as scope:
-                await client.peer.stream.send_all(data)
+                await client.peer.send(data)
             if scope.cancelled_caught:
                 raise Breach("P-11.5", f"the server does not read what {client.name} says")
 

@@ -162,14 +162,17 @@ class Peer:
         self._text: list[str] = []
         self._goodbye: Goodbye | None = None
         self._ws = Connection(ConnectionType.CLIENT, trailing_data=early)
+        self._sending = trio.Lock()
+        """Whoever reads may have to answer while another task sends."""
 
     async def say(self, type: str, **fields: Any) -> None:
         """Send one message."""
-        await self.stream.send_all(said(type, **fields))
+        await self.send(said(type, **fields))
 
     async def send(self, *frames: bytes) -> None:
         """Send frames, right or wrong, in one segment."""
-        await self.stream.send_all(b"".join(frames))
+        async with self._sending:
+            await self.stream.send_all(b"".join(frames))
 
     async def hear(self, *types: str) -> Message:
         """The next message; with `types`, each of them in this order and nothing else: returns the last.
@@ -197,7 +200,7 @@ class Peer:
     async def begin_close(self, code: int = 1000) -> None:
         """Send a close frame; the server's answer is its goodbye."""
         with suppress(trio.BrokenResourceError):
-            await self.stream.send_all(self._ws.send(CloseConnection(code)))
+            await self.send(self._ws.send(CloseConnection(code)))
 
     async def close(self, code: int = 1000) -> Goodbye:
         """Close politely; returns the server's answer."""
@@ -258,7 +261,7 @@ class Peer:
 
     async def _answer(self, data: bytes) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.stream.send_all(data)
+            await self.send(data)
 
     async def _answer_close(self, event: CloseConnection) -> None:
         if self._ws.state is not ConnectionState.CLOSED:

@@ -1,0 +1,267 @@
+"""`curhat-trio conform ws://HOST/ws`: try any server, from outside.
+
+First the vectors, several at once where they don't disturb each other; then random conversations. What was shown
+and what was broken is reported by rule of spec/protocol.md.
+"""
+
+import argparse
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TextIO
+
+import attrs
+import trio
+
+from curhat_trio.conformance.dialing import Address, Unreachable, ask_welcome, read_address
+from curhat_trio.conformance.playing import A_MOMENT, AT_ONCE, play
+from curhat_trio.conformance.report import Outcome, Report, Trial
+from curhat_trio.conformance.vectors import (
+    SLOW_SECONDS,
+    Library,
+    Time,
+    Vector,
+    VectorError,
+    read_library,
+    write_vectors,
+)
+from curhat_trio.conformance.wire import Message
+from curhat_trio.specification.requirements import Party, requirements
+
+PING_LIMIT = "the ping limit"
+PONG_SECONDS = 20.0
+"""How long a client has to answer a ping, by spec/protocol.md, section 7."""
+EXPLORING = {AT_ONCE: Time(0.0, 2.0), A_MOMENT: Time(0.1, 0.0)}
+"""Random conversations are many: they wait less."""
+WITHOUT_HYPOTHESIS = (
+    "random conversations need hypothesis: pip install 'curhat-trio[conform]', or leave them out with --examples 0"
+)
+
+
+class Progress:
+    """What is going on: a line that is written over on a terminal, a line for each trial elsewhere."""
+
+    def __init__(self, out: TextIO, total: int) -> None:
+        self._out = out
+        self._total = total
+        self._done = 0
+        self._redraws = out.isatty()
+
+    def done(self, trial: Trial) -> None:
+        """One vector more."""
+        self._done += 1
+        self._show(f"[{self._done}/{self._total}] {trial.outcome:7} {trial.name}", trial.outcome is Outcome.FAILED)
+
+    def tried(self, count: int, failing: bool) -> None:
+        """One random conversation more."""
+        doing = "one failed; looking for a shorter one" if failing else "none failed"
+        if self._redraws or count % 50 == 0:
+            self._show(f"{count} random conversations, {doing}", False)
+
+    def finish(self) -> None:
+        """Leave the terminal's line empty."""
+        if self._redraws:
+            self._out.write("\r\x1b[K")
+
+    def _show(self, line: str, keeps: bool) -> None:
+        if self._redraws:
+            self._out.write(f"\r\x1b[K{line[:79]}" + ("\n" if keeps else ""))
+        else:
+            self._out.write(f"{line}\n")
+        self._out.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`curhat-trio conform`: try a server and report.
+
+    Returns:
+        The exit status: 0, 1 if a rule was broken or none was shown, or 2 if there was no server to try.
+    """
+    choice = _parser().parse_args(arguments)
+    try:
+        address = read_address(choice.url)
+        library = read_library(*choice.vectors)
+        library = attrs.evolve(library, times=_times(library.times, choice.time))
+        welcome = trio.run(ask_welcome, address)
+    except (Unreachable, VectorError) as error:
+        print(f"curhat-trio: {error}", file=sys.stderr)
+        return 2
+    library = _fitted(library, welcome, choice.time)
+    trials = _try_vectors(address, library, welcome, choice)
+    if not choice.only and not choice.vectors and choice.examples > 0:
+        trials.append(_try_conversations(address, library, choice))
+    report = Report(choice.url, Party.SERVER, requirements(), tuple(trials))
+    sys.stdout.write(report.text())
+    if choice.json is not None:
+        choice.json.write_bytes(report.json())
+    if choice.junit is not None:
+        choice.junit.write_bytes(report.junit())
+    return report.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="curhat-trio conform",
+        description="Try a server by the rules of spec/protocol.md: vectors, then random conversations.",
+        epilog="Exit status: 0, 1 if a rule was broken or none was shown, 2 if there was no server to try.",
+    )
+    parser.add_argument("url", metavar="URL", help="the server's WebSocket, such as ws://127.0.0.1:8080/ws")
+    parser.add_argument(
+        "--vectors", metavar="FILE", type=Path, action="append", default=[],
+        help="play these vectors in place of the standard ones; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--only", metavar="WORD", default="", help="only vectors with this in name or rules")
+    parser.add_argument("--slow", action="store_true", help=f"also what waits over {SLOW_SECONDS:.0f} seconds")
+    parser.add_argument(
+        "--busy", action="store_true", help="others use the server: leave out what they and it would disturb"
+    )
+    parser.add_argument("--at-once", metavar="N", type=_count, default=8, help="vectors at a time (%(default)s)")
+    parser.add_argument(
+        "--time", metavar="CLASS=SECONDS", type=_time, action="append", default=[],
+        help="the server's operator chose another time, such as 'the negotiation timeout=5'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--examples", metavar="N", type=_number, default=100, help="random conversations (%(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--minutes", metavar="M", type=float, default=5.0, help="end random conversations then (%(default)s)"
+    )
+    parser.add_argument("--seed", metavar="N", type=_number, default=None, help="try the same ones again")
+    parser.add_argument(
+        "--save", metavar="FILE", type=Path, help="write the shortest conversation that failed, for --vectors"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON too")
+    parser.add_argument("--junit", metavar="FILE", type=Path, help="write the report as JUnit XML too")
+    return parser
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("expected 0 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return value
+
+
+def _time(text: str) -> tuple[str, float]:
+    name, _, seconds = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError("expected CLASS=SECONDS")
+    return name, float(seconds)
+
+
+def _times(times: Mapping[str, Time], chosen: Sequence[tuple[str, float]]) -> dict[str, Time]:
+    changed = dict(times)
+    for name, seconds in chosen:
+        if name not in times:
+            raise VectorError(f"--time: no class of time is called {name!r}; there are {', '.join(times)}")
+        changed[name] = attrs.evolve(times[name], seconds=seconds)
+    return changed
+
+
+def _fitted(library: Library, welcome: Message, chosen: Sequence[tuple[str, float]]) -> Library:
+    """The ping limit follows from what the server tells."""
+    seconds = welcome.get("pingSeconds")
+    if not isinstance(seconds, int | float) or PING_LIMIT in dict(chosen) or PING_LIMIT not in library.times:
+        return library
+    limit = attrs.evolve(library.times[PING_LIMIT], seconds=seconds + PONG_SECONDS)
+    return attrs.evolve(library, times={**library.times, PING_LIMIT: limit})
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def _try_vectors(address: Address, library: Library, welcome: Message, choice: argparse.Namespace) -> list[Trial]:
+    wanted = [vector for vector in library.vectors if _is_wanted(vector, choice.only)]
+    progress = Progress(sys.stderr, len(wanted))
+    features = welcome.get("features")
+    offered = frozenset(features) if isinstance(features, list) else frozenset()
+    trials: dict[str, Trial] = {}
+
+    async def run(vectors: Sequence[Vector], at_once: int) -> None:
+        limiter = trio.CapacityLimiter(at_once)
+
+        async def run_one(vector: Vector) -> None:
+            async with limiter:
+                keep(vector, await play(vector, address.site(), library))
+
+        async with trio.open_nursery() as nursery:
+            for vector in vectors:
+                nursery.start_soon(run_one, vector)
+
+    def keep(vector: Vector, trial: Trial) -> None:
+        trials[vector.name] = trial
+        progress.done(trial)
+
+    for vector in wanted:
+        why = _why_not(vector, library, offered, choice)
+        if why:
+            keep(vector, Trial(vector.name, vector.rules(), Outcome.SKIPPED, detail=why))
+    playable = [vector for vector in wanted if vector.name not in trials]
+    together = [vector for vector in playable if not vector.alone and "rooms" in offered]
+    trio.run(run, together, choice.at_once)
+    trio.run(run, [vector for vector in playable if vector not in together], 1)
+    progress.finish()
+    return [trials[vector.name] for vector in wanted]
+
+
+def _is_wanted(vector: Vector, word: str) -> bool:
+    return word in vector.name or word in vector.rules()
+
+
+def _why_not(vector: Vector, library: Library, offered: frozenset[str], choice: argparse.Namespace) -> str:
+    """Why a vector is not played; empty: it is."""
+    if vector.stops_server:
+        return "the server has to be stopped meanwhile"
+    if vector.setup:
+        return f"the server has to be set up with {dict(vector.setup)}"
+    if vector.alone and choice.busy:
+        return "others on the server would disturb it"
+    if not set(vector.features) <= offered:
+        return f"the server does not offer {', '.join(sorted(set(vector.features) - offered))}"
+    if set(vector.lacks) & offered:
+        return f"the server offers {', '.join(sorted(set(vector.lacks) & offered))}"
+    seconds = vector.seconds(library.times)
+    if seconds > SLOW_SECONDS and not choice.slow:
+        return f"waits {seconds:.0f} seconds; --slow plays it"
+    return ""
+
+
+# ---------------------------------------------------------------- random conversations
+
+
+def _try_conversations(address: Address, library: Library, choice: argparse.Namespace) -> Trial:
+    name = "random conversations"
+    if find_spec("hypothesis") is None:
+        print(f"curhat-trio: {WITHOUT_HYPOTHESIS}", file=sys.stderr)
+        return Trial(name, (), Outcome.SKIPPED, detail=WITHOUT_HYPOTHESIS)
+    from curhat_trio.conformance.conversations import explore  # needs the extra `conform`
+
+    hasty = attrs.evolve(library, times={**library.times, **EXPLORING})
+    number = secrets.randbelow(1 << 32) if choice.seed is None else choice.seed
+    progress = Progress(sys.stderr, choice.examples)
+    found = explore(
+        lambda vector: trio.run(play, vector, address.site(), hasty),
+        library.values,
+        examples=choice.examples,
+        seconds=choice.minutes * 60,
+        number=number,
+        progress=progress.tried,
+    )
+    progress.finish()
+    if found.shortest is None:
+        return Trial(f"{found.tried} {name} (seed {number})", tuple(sorted(found.rules)), Outcome.PASSED)
+    vector, trial = found.shortest
+    detail = trial.detail + (" (not every time)" if found.flaky else "")
+    if choice.save is not None:
+        choice.save.write_text(write_vectors([vector]), encoding="utf-8")
+        detail += f"; play it again with --vectors {choice.save}"
+    return attrs.evolve(trial, detail=detail)
