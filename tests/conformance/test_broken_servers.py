@@ -1,0 +1,407 @@
+"""Servers that are broken on purpose: each is reported under the rule that it breaks. The first ones are broken as
+the Go server was that this one replaces."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from peers import running_server
+from trio.testing import MockClock
+
+from curhat_trio import connection, frames, link
+from curhat_trio.config import Settings
+from curhat_trio.conformance.conversations import explore
+from curhat_trio.conformance.playing import Site, play
+from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.vectors import Vector, read_library, write_vectors
+from curhat_trio.policy import matching
+from curhat_trio.protocol import session as sessions
+from curhat_trio.protocol.effects import Effect, Enter, Forward, Send
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.events import ClosingForced, Event, MessageReceived, PeerLeft
+from curhat_trio.protocol.messages import (
+    Candidate,
+    ClientMessage,
+    ErrorMessage,
+    Join,
+    Leave,
+    Left,
+    Next,
+    Offer,
+    Pong,
+    Ready,
+    Relayed,
+    ServerMessage,
+)
+from curhat_trio.protocol.session import Connected, Session, Step, Waiting
+from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
+
+LIBRARY = read_library()
+SEEDS = range(8)
+"""Of trio's scheduler, for vectors in which two do something at once."""
+Patch = pytest.MonkeyPatch
+Break = Callable[[Patch], Settings | None]
+"""Breaks the server, or its operator's choices."""
+
+BROKEN: dict[str, tuple[str, Break]] = {}
+"""What is wrong -> (the rule that it breaks, how it is done)."""
+
+
+def breaks(rule: str) -> Callable[[Break], Break]:
+    def enter(how: Break) -> Break:
+        BROKEN[how.__name__.replace("_", " ")] = rule, how
+        return how
+
+    return enter
+
+
+def change_step(patch: Patch, changed: Callable[[Session, Event], Step]) -> None:
+    patch.setattr(connection, "step", changed)
+
+
+def change_effects(patch: Patch, changed: Callable[[Session, Event, list[Effect]], list[Effect]]) -> None:
+    def step(session: Session, event: Event) -> Step:
+        after, effects = sessions.step(session, event)
+        return after, changed(session, event, effects)
+
+    change_step(patch, step)
+
+
+def change_sent(patch: Patch, changed: Callable[[Session, ServerMessage], list[ServerMessage]]) -> None:
+    def change(session: Session, _event: Event, effects: list[Effect]) -> list[Effect]:
+        told: list[Effect] = []
+        for effect in effects:
+            told += map(Send, changed(session, effect.message)) if isinstance(effect, Send) else [effect]
+        return told
+
+    change_effects(patch, change)
+
+
+# ---------------------------------------------------------------- as the Go server
+
+
+@breaks("P-2.9")
+def glues_what_is_queued_with_newlines(patch: Patch) -> None:
+    send = link.Link.send
+    patch.setattr(connection, "text_frame", lambda text: text)
+    patch.setattr(link.Link, "send", lambda self, texts: send(self, [frames.text_frame(b"\n".join(texts))]))
+
+
+@breaks("P-5.1")
+def makes_both_the_offerer(patch: Patch) -> None:
+    matched = matching._matched
+    patch.setattr(
+        matching, "_matched", lambda pair, own, *rest: attrs.evolve(matched(pair, own, *rest), offerer=True)
+    )
+
+
+@breaks("P-9.5")
+def tells_nobody_of_a_lost_partner(patch: Patch) -> None:
+    def is_told(effect: Effect) -> bool:
+        return not (
+            isinstance(effect, Forward)
+            and isinstance(effect.event, PeerLeft)
+            and effect.event.reason is LeaveReason.PEER_LOST
+        )
+
+    change_effects(patch, lambda _session, _event, effects: list(filter(is_told, effects)))
+
+
+@breaks("P-4.3")
+def leaves_the_abandoned_in_a_dead_room(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        after, effects = sessions.step(session, event)
+        return session if isinstance(event, PeerLeft) else after, effects
+
+    change_step(patch, step)
+
+
+@breaks("P-4.1")
+def lets_a_second_join_begin_a_second_wait(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        if isinstance(event, MessageReceived) and isinstance(event.message, Join):
+            session = attrs.evolve(session, state=Connected())
+        return sessions.step(session, event)
+
+    change_step(patch, step)
+
+
+@breaks("P-3.10")
+def relays_the_name_that_the_sender_claims(patch: Patch) -> None:
+    claimed: dict[Any, str] = {}
+
+    def decode(text: str, profile: Any) -> ClientMessage | Fault:
+        message = codec_decode(text, profile)
+        if not isinstance(message, Fault) and "username" in (wire := json.loads(text)):
+            claimed[message] = wire["username"]
+        return message
+
+    def encode(message: ServerMessage, seq: int | None = None) -> bytes:
+        if isinstance(message, Relayed):
+            message = attrs.evolve(message, username=claimed.get(message.said, message.username))
+        return codec_encode(message, seq)
+
+    codec_decode, codec_encode = connection.decode, connection.encode
+    patch.setattr(connection, "decode", decode)
+    patch.setattr(connection, "encode", encode)
+
+
+@breaks("P-2.13")
+def has_no_limit_to_the_size_of_a_message(patch: Patch) -> None:
+    patch.setattr(link, "FrameScanner", lambda _limit: frames.FrameScanner(1 << 30))
+
+
+@breaks("P-7.1")
+def never_pings(_patch: Patch) -> Settings:
+    return Settings(ping_seconds=1e6)
+
+
+@breaks("P-7.1")
+def waits_for_an_offer_for_ever(_patch: Patch) -> Settings:
+    return Settings(offer_seconds=1e6)
+
+
+# ---------------------------------------------------------------- as others might be
+
+
+@breaks("P-3.9")
+def counts_from_zero(patch: Patch) -> None:
+    encode = connection.encode
+    patch.setattr(
+        connection, "encode", lambda message, seq=None: encode(message, seq - 1 if seq is not None else None)
+    )
+
+
+@breaks("P-2.6")
+def welcomes_nobody(patch: Patch) -> None:
+    change_sent(patch, lambda _session, message: [] if message.type == "welcome" else [message])
+
+
+@breaks("P-3.10")
+def tells_another_room_with_what_the_partner_says(patch: Patch) -> None:
+    def elsewhere(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        return [attrs.evolve(message, room_id="elsewhere") if isinstance(message, Relayed) else message]
+
+    change_sent(patch, elsewhere)
+
+
+@breaks("P-6.1")
+def lets_candidates_overtake_their_description(patch: Patch) -> None:
+    say = sessions.say
+
+    def overtake(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
+        return (signaling, Passed((signal,))) if isinstance(signal, Candidate) else say(signaling, signal)
+
+    patch.setattr(sessions, "say", overtake)
+
+
+@breaks("P-6.2")
+def passes_candidates_of_offers_that_are_void(patch: Patch) -> None:
+    hear = sessions.hear
+
+    def forgetful(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
+        return hear(attrs.evolve(signaling, refused=()), signal)
+
+    patch.setattr(sessions, "hear", forgetful)
+
+
+@breaks("P-4.1")
+def says_nothing_of_a_wrong_state(patch: Patch) -> None:
+    def silent(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        wrong = isinstance(message, ErrorMessage) and message.code is ErrorCode.WRONG_STATE
+        return [] if wrong else [message]
+
+    change_sent(patch, silent)
+
+
+@breaks("P-10.2")
+def tells_legacy_clients_of_their_own_leave(patch: Patch) -> None:
+    patch.setattr(sessions, "_acknowledge", lambda _session, ended: [Send(ended)])
+
+
+@breaks("P-10.1")
+def numbers_what_it_says_to_legacy_clients(patch: Patch) -> None:
+    encode = connection.encode
+    patch.setattr(connection, "encode", lambda message, seq=None: encode(message, seq or 1))
+
+
+@breaks("P-10.5")
+def lets_no_legacy_answerer_settle(patch: Patch) -> None:
+    patch.setattr(sessions, "SETTLE_SECONDS", 0.0)
+
+
+@breaks("P-5.4")
+def lets_the_answerer_offer_first(patch: Patch) -> None:
+    say = sessions.say
+
+    def eager(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
+        if isinstance(signal, Offer) and signaling.own is None:
+            signaling = attrs.evolve(signaling, own=frozenset())
+        return say(signaling, signal)
+
+    patch.setattr(sessions, "say", eager)
+
+
+@breaks("P-5.8")
+def lets_both_offers_through_that_cross(patch: Patch) -> None:
+    say = sessions.say
+
+    def rude(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
+        if isinstance(signal, Offer) and isinstance(signaling.view, HaveRemoteOffer):
+            return attrs.evolve(signaling, view=HaveLocalOffer(frozenset())), Passed((signal,))
+        return say(signaling, signal)
+
+    patch.setattr(sessions, "say", rude)
+
+
+@breaks("P-4.4")
+def queues_the_abandoned_again(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        pairing = getattr(session.state, "pairing", None)
+        after, effects = sessions.step(session, event)
+        if isinstance(event, PeerLeft) and pairing is not None and isinstance(after.state, Connected):
+            ticket = attrs.evolve(pairing.wishes, id=f"again-{pairing.room}")
+            return attrs.evolve(after, state=Waiting(ticket)), [*effects, Send(Ready(ticket.id)), Enter(ticket)]
+        return after, effects
+
+    change_step(patch, step)
+
+
+@breaks("P-4.5")
+def says_every_leave_twice(patch: Patch) -> None:
+    change_sent(patch, lambda _session, message: [message] * (2 if isinstance(message, Left) else 1))
+
+
+@breaks("P-4.6")
+def does_not_answer_a_leave(patch: Patch) -> None:
+    patch.setattr(sessions, "_acknowledge", lambda _session, _ended: [])
+
+
+@breaks("P-4.7")
+def forgets_topics_at_next(patch: Patch) -> None:
+    wait = sessions._wait
+
+    def forget(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
+        return wait(session, event, room, frozenset() if isinstance(event.message, Next) else topics)
+
+    patch.setattr(sessions, "_wait", forget)
+
+
+@breaks("P-2.14")
+def refuses_unknown_fields(patch: Patch) -> None:
+    decode = connection.decode
+
+    def strict(text: str, profile: Any) -> ClientMessage | Fault:
+        return Fault(ErrorCode.BAD_MESSAGE, "unknown field", "ping") if '"mood"' in text else decode(text, profile)
+
+    patch.setattr(connection, "decode", strict)
+
+
+@breaks("P-3.8")
+def forgets_what_a_ping_said(patch: Patch) -> None:
+    change_sent(patch, lambda _session, message: [Pong() if isinstance(message, Pong) else message])
+
+
+@breaks("P-8.1")
+def does_not_tell_what_it_refuses(patch: Patch) -> None:
+    def vague(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        return [attrs.evolve(message, ref=None) if isinstance(message, ErrorMessage) else message]
+
+    change_sent(patch, vague)
+
+
+@breaks("P-8.2")
+def closes_at_the_first_error(patch: Patch) -> None:
+    def strict(session: Session, event: Event) -> Step:
+        after, effects = sessions.step(session, event)
+        if any(isinstance(each, Send) and isinstance(each.message, ErrorMessage) for each in effects):
+            after, more = sessions.step(after, ClosingForced(CloseCode.PROTOCOL_ERRORS))
+            effects += more
+        return after, effects
+
+    change_step(patch, strict)
+
+
+@breaks("P-2.11")
+def closes_with_one_code_whatever_is_wrong(patch: Patch) -> None:
+    patch.setattr(link, "ClosingForced", lambda _code: ClosingForced(CloseCode.PROTOCOL_ERROR))
+
+
+@breaks("P-3.6")
+def pairs_anybody_with_anybody(patch: Patch) -> None:
+    wait = sessions._wait
+    patch.setattr(sessions, "_wait", lambda session, event, _room, topics: wait(session, event, None, topics))
+
+
+# ---------------------------------------------------------------- they are found out
+
+
+async def played(vector: Vector, settings: Settings | None) -> Trial:
+    async with running_server(settings) as server:
+        server.expects_trouble = True
+        return await play(vector, Site(server.dial, stop=server.stop.set), LIBRARY)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_broken_server_is_found_out(name: str, autojump_clock: MockClock, monkeypatch: Patch) -> None:
+    rule, break_it = BROKEN[name]
+    settings = break_it(monkeypatch)
+    for vector in LIBRARY.vectors:
+        if rule not in vector.rules() or vector.setup:
+            continue
+        for seed in SEEDS if any(step.act == "together" for step in vector.steps) else SEEDS[:1]:
+            trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+            trial = await played(vector, settings)
+            if trial.outcome is Outcome.FAILED and rule in trial.requirements:
+                assert trial.detail
+                assert trial.transcript
+                return
+    pytest.fail(f"nobody noticed that {rule} is broken")
+
+
+# ---------------------------------------------------------------- what no vector thought of
+
+
+def forgets_to_wait_at_next_after_a_bad_message(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        if isinstance(event, MessageReceived) and isinstance(event.message, Next) and session.misunderstandings:
+            event = attrs.evolve(event, message=Leave())
+        return sessions.step(session, event)
+
+    change_step(patch, step)
+
+
+def test_random_conversations_find_what_the_vectors_do_not(monkeypatch: Patch, tmp_path: Any) -> None:
+    forgets_to_wait_at_next_after_a_bad_message(monkeypatch)
+
+    def run(vector: Vector) -> Trial:
+        return trio.run(played, vector, None, clock=MockClock(autojump_threshold=0))
+
+    about_next = [vector for vector in LIBRARY.vectors if "next" in vector.features]
+    assert about_next
+    assert all(run(vector).outcome is Outcome.PASSED for vector in about_next)
+    found = explore(run, LIBRARY.values, examples=1000, seconds=120, number=1)
+    assert found.shortest is not None
+    vector, trial = found.shortest
+    said = [step.value["type"] for step in vector.steps if step.act == "says" and step.value["type"] != "ping"]
+    assert said.count("next") == 1
+    assert len(said) <= 4, "two joins, something bad and next"
+    file = tmp_path / "found.json"
+    file.write_text(write_vectors([vector]))
+    (saved,) = read_library(file).vectors
+    assert run(saved).detail == trial.detail
+    monkeypatch.undo()
+    assert run(saved).outcome is Outcome.PASSED
+
+
+def test_random_conversations_find_nothing_in_the_real_server() -> None:
+    def run(vector: Vector) -> Trial:
+        return trio.run(played, vector, None, clock=MockClock(autojump_threshold=0))
+
+    found = explore(run, LIBRARY.values, examples=50, seconds=60, number=2)
+    assert found.shortest is None, found.shortest
+    assert found.tried == 50
+    assert {"P-3.13", "P-4.5", "P-5.8", "P-6.1"} <= found.rules
