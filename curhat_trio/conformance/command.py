@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--busy", action="store_true", help="others use the server: leave out what they and it would disturb"
     )
-    parser.add_argument("--at-once", metavar="N", type=_count, default=8, help="vectors at a time (%(default)s)")
+    parser.add_argument("--at-once", metavar="N", type=_count, default=16, help="vectors at a time (%(default)s)")
     parser.add_argument(
         "--time", metavar="CLASS=SECONDS", type=_time, action="append", default=[],
         help="the server's operator chose another time, such as 'the negotiation timeout=5'",
@@ -181,7 +181,6 @@ def _fitted(library: Library, welcome: Message, chosen: Sequence[tuple[str, floa
 
 def _try_vectors(address: Address, library: Library, welcome: Message, choice: argparse.Namespace) -> list[Trial]:
     wanted = [vector for vector in library.vectors if _is_wanted(vector, choice.only)]
-    progress = Progress(sys.stderr, len(wanted))
     features = welcome.get("features")
     offered = frozenset(features) if isinstance(features, list) else frozenset()
     trials: dict[str, Trial] = {}
@@ -191,21 +190,19 @@ def _try_vectors(address: Address, library: Library, welcome: Message, choice: a
 
         async def run_one(vector: Vector) -> None:
             async with limiter:
-                keep(vector, await play(vector, address.site(), library))
+                trials[vector.name] = await play(vector, address.site(), library)
+                progress.done(trials[vector.name])
 
         async with trio.open_nursery() as nursery:
             for vector in vectors:
                 nursery.start_soon(run_one, vector)
 
-    def keep(vector: Vector, trial: Trial) -> None:
-        trials[vector.name] = trial
-        progress.done(trial)
-
     for vector in wanted:
         why = _why_not(vector, library, offered, choice)
         if why:
-            keep(vector, Trial(vector.name, vector.rules(), Outcome.SKIPPED, detail=why))
+            trials[vector.name] = Trial(vector.name, vector.rules(), Outcome.SKIPPED, detail=why)
     playable = [vector for vector in wanted if vector.name not in trials]
+    progress = Progress(sys.stderr, len(playable))
     together = [vector for vector in playable if not vector.alone and "rooms" in offered]
     trio.run(run, together, choice.at_once)
     trio.run(run, [vector for vector in playable if vector not in together], 1)

@@ -1,5 +1,7 @@
 """How a server at a URL is reached, and whether there is one."""
 
+import os
+import socket
 import ssl
 from urllib.parse import urlsplit
 
@@ -38,17 +40,23 @@ class Address:
         try:
             with trio.fail_after(_CONNECT_SECONDS):
                 stream = await trio.open_tcp_stream(self.host, self.port)
-                if not self.secure:
-                    return stream
-                secured = trio.SSLStream(
-                    stream, ssl.create_default_context(), server_hostname=self.host, https_compatible=True
-                )
-                await secured.do_handshake()
-                return secured
+                return await self._secure(stream) if self.secure else stream
         except trio.TooSlowError:
             raise TimeoutError(f"no answer within {_CONNECT_SECONDS:.0f} seconds") from None
+
+    async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream:
+        context = ssl.create_default_context()
+        secured = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
+        try:
+            await secured.do_handshake()
         except trio.BrokenResourceError as error:
+            await trio.aclose_forcefully(stream)
             raise ConnectionError(f"TLS failed: {error.__cause__ or error}") from None
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+            raise
+        return secured
 
     def site(self) -> Site:
         """The server as a player needs it."""
@@ -111,14 +119,14 @@ async def _connect(address: Address) -> trio.abc.Stream:
         ) from None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: OSError) -> str:
     """What the operating system says, without what trio says around it."""
-    inner = error.__cause__
-    if isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    if isinstance(inner, OSError):
-        error = inner
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    inner: BaseException | None = error
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        inner = error.__cause__.exceptions[0]
+    if isinstance(inner, socket.gaierror):
+        return f"{inner.strerror}"
+    return os.strerror(inner.errno) if isinstance(inner, OSError) and inner.errno else str(error)
 
 
 def _explain(address: Address, answer: str) -> str:

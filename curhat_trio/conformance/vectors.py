@@ -52,7 +52,8 @@ class Step:
         """The step as it stands in a file."""
         who = {} if self.who is None else {"who": self.who}
         shows = {"shows": list(self.shows)} if self.shows else {}
-        return {**who, self.act: self.value, **self.options, **shows}
+        value = [step.wire() for step in self.value] if self.act == "together" else self.value
+        return {**who, self.act: value, **self.options, **shows}
 
 
 @attrs.frozen
@@ -206,7 +207,14 @@ def write_vectors(vectors: Iterable[Vector]) -> str:
 
 
 def _written(vector: Vector) -> str:
-    head = {"name": vector.name, "shows": list(vector.shows), "clients": dict(vector.clients)}
+    head: dict[str, Any] = {"name": vector.name, "shows": list(vector.shows), "clients": dict(vector.clients)}
+    conditions = {
+        "alone": vector.alone,
+        "setup": dict(vector.setup),
+        "features": list(vector.features),
+        "lacks": list(vector.lacks),
+    }
+    head |= {key: value for key, value in conditions.items() if value}
     fields = ",\n".join(f"    {json.dumps(key)}: {_line(value)}" for key, value in head.items())
     steps = ",\n".join(f"      {_line(step.wire())}" for step in vector.steps)
     return f'  {{\n{fields},\n    "steps": [\n{steps}\n    ]\n  }}'

@@ -36,7 +36,7 @@ from curhat_trio.protocol.messages import (
     Relayed,
     ServerMessage,
 )
-from curhat_trio.protocol.session import Connected, Session, Step, Waiting
+from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session, Step, Waiting
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
 
 LIBRARY = read_library()
@@ -365,9 +365,14 @@ async def test_a_broken_server_is_found_out(name: str, autojump_clock: MockClock
 # ---------------------------------------------------------------- what no vector thought of
 
 
+def _says(event: Event, kind: type[Any]) -> bool:
+    return isinstance(event, MessageReceived) and isinstance(event.message, kind)
+
+
 def forgets_to_wait_at_next_after_a_bad_message(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
-        if isinstance(event, MessageReceived) and isinstance(event.message, Next) and session.misunderstandings:
+        in_pairing = isinstance(session.state, Paired | Negotiating)
+        if in_pairing and session.misunderstandings and _says(event, Next):
             event = attrs.evolve(event, message=Leave())
         return sessions.step(session, event)
 
