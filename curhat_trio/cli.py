@@ -12,25 +12,24 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import trio
 
 from curhat_trio.config import Settings, SettingsError, load_settings
-from curhat_trio.conformance.command import main as try_server
 from curhat_trio.log import configure_logging, get_logger
 from curhat_trio.server import serve
-from curhat_trio.specification import draw_specification
-from curhat_trio.trace.checker import check_traces
 from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
 
 
-_SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "spec": draw_specification,
-    "check-trace": check_traces,
-    "conform": try_server,
+_SUBCOMMANDS = {
+    "spec": "curhat_trio.specification",
+    "check-trace": "curhat_trio.trace.checker",
+    "conform": "curhat_trio.conformance.command",
 }
+"""The module whose `main` each is. A server imports none of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in _SUBCOMMANDS:
-        return _SUBCOMMANDS[arguments[0]](arguments[1:])
+        status: int = import_module(_SUBCOMMANDS[arguments[0]]).main(arguments[1:])
+        return status
     try:
         settings = load_settings(arguments, os.environ)
     except SettingsError as error:

@@ -84,7 +84,7 @@ def stray(folder: Path, wanted: Documents) -> list[str]:
     return [name for name in found if name not in wanted]
 
 
-def draw_specification(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """`curhat-trio spec`: write the documents, or with `--check` tell which are not as the code has it.
 
     Returns:

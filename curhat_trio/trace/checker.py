@@ -76,7 +76,7 @@ def check_trace(text: bytes, *, cut_short: bool = False) -> int:
     return replay.number
 
 
-def check_traces(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The subcommand. Returns its exit status: 0 if all were accepted, 1 if not, 2 if one can't be read."""
     parser = argparse.ArgumentParser(
         prog="curhat-trio check-trace",
