@@ -39,6 +39,7 @@ const TRANSITIONS = {
 const CLOSE_KINDS = {
   1000: "ended",
   1001: "unreachable",
+  1002: "protocol",
   1003: "protocol",
   1005: "unreachable",
   1006: "unreachable",
@@ -62,7 +63,8 @@ const CLOSE_KINDS = {
   4507: "too_many",
 };
 
-const FINAL_CODES = new Set([1000, 1003, 1007, 1009]);
+/** Ends that are nobody's verdict on this client: no close frame came, or one of a proxy's that goes away. */
+const PASSING_CODES = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
 
 const WELCOME_TIMEOUT = 15_000;
 const STABLE_AFTER = 10_000;
@@ -79,11 +81,11 @@ const RESTARTS_AFTER_CONTACT = 3;
 
 /**
  * Whether the client should come back by itself after this close code.
- * 4500 and above means: the same attempt would end the same way.
+ * After any other the same attempt would end the same way.
  * @param {number} code
  */
 export function shouldRetry(code) {
-  return !FINAL_CODES.has(code) && code < 4500;
+  return PASSING_CODES.has(code) || (code >= 4000 && code < 4500);
 }
 
 /**
@@ -328,7 +330,7 @@ export class Curhat extends EventTarget {
 
   /** @type {string|null} */ sessionId = null;
   /** @type {Record<string, number>} */ limits = {};
-  /** @type {string[]} */ features = [];
+  /** @type {string[]|null} null: no server has told yet */ features = null;
 
   #handlers = {
     welcome: (message) => this.#onWelcome(message),
@@ -357,6 +359,8 @@ export class Curhat extends EventTarget {
   get wantsPartner() { return this.#wantsPartner; }
   /** A connection exists, is being made, or will be tried again by itself. */
   get active() { return this.#socket !== null || this.#timers.retry !== 0; }
+  /** Whether the server has an optional part of the protocol, as far as is known. @param {string} feature */
+  has(feature) { return this.features?.includes(feature) ?? true; }
   get talking() { return this.#state === "paired" || this.#state === "negotiating"; }
 
   /** What the next pairing sends. @param {MediaStream|null} stream */
@@ -375,11 +379,12 @@ export class Curhat extends EventTarget {
     else if (this.#state === "connected" && this.#leaving === null) this.#sendJoin();
   }
 
-  /** Leaves the partner and looks for another one. */
+  /** Leaves the partner and looks for another one; in two steps where the server has no `next`. */
   next() {
     if (!this.talking) return;
     this.#wantsPartner = true;
-    this.#giveUp("next", { type: "next" });
+    if (this.has("next")) this.#giveUp("next", { type: "next" });
+    else this.#sendLeave();
   }
 
   /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] */
@@ -409,7 +414,7 @@ export class Curhat extends EventTarget {
   /** @param {string} text @returns {boolean} whether it was sent */
   chat(text) {
     const most = this.limits.chatCharacters ?? 2000;
-    if (!this.talking || !text.trim() || text.length > most) return false;
+    if (!this.talking || !this.has("chat") || !text.trim() || text.length > most) return false;
     return this.#send({ type: "chat", text });
   }
 
@@ -511,10 +516,18 @@ export class Curhat extends EventTarget {
 
   // --- messages out ---------------------------------------------------------
 
-  /** @param {Message} message */
+  /**
+   * A message over the server's limit would cost the connection, so it stays here.
+   * @param {Message} message @returns {boolean} whether it was sent
+   */
   #send(message) {
     if (this.#socket?.readyState !== 1) return false;
-    this.#socket.send(JSON.stringify(message));
+    const text = JSON.stringify(message);
+    if (utf8Length(text) > (this.limits.messageBytes ?? Infinity)) {
+      this.#note(`${message.type} too long for the server, not sent`);
+      return false;
+    }
+    this.#socket.send(text);
     this.#log("out", message);
     return true;
   }
@@ -625,8 +638,7 @@ export class Curhat extends EventTarget {
 
   /** @param {Message} message */
   #sendSignal(message) {
-    if (!this.talking) return;
-    this.#send(message);
+    if (!this.talking || !this.#send(message)) return;
     if (message.type === "offer" && this.#state === "paired") this.#move("negotiating");
   }
 
@@ -762,6 +774,8 @@ export class Curhat extends EventTarget {
     this.#emit("log", { direction, type: message.type, extra: String(extra) });
   }
 }
+
+const utf8Length = (text) => new TextEncoder().encode(text).length;
 
 /** @param {unknown} data @returns {Message|null} */
 function parseMessage(data) {

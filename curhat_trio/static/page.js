@@ -202,6 +202,7 @@ function drawButtons() {
   ui.camera.disabled = !hasVideo(view.stream);
   ui.mute.textContent = view.muted ? "Unmute" : "Mute";
   ui.camera.textContent = view.cameraOff ? "Camera on" : "Camera off";
+  ui.chatForm.hidden = !client.has("chat");
   ui.chatText.disabled = !client.talking;
   ui.chatSend.disabled = !client.talking;
   const fixed = view.starting || client.talking || state === "waiting";
@@ -398,7 +399,11 @@ function stop() {
 
 function sendChat() {
   const text = ui.chatText.value;
-  if (!client.chat(text)) return;
+  if (!client.chat(text)) {
+    if (client.talking && text.trim()) notice("refused", "Your message is too long. Make it shorter.");
+    draw();
+    return;
+  }
   addChat("own", "You", text);
   ui.chatText.value = "";
 }
