@@ -1,0 +1,166 @@
+"""What must hold of a client at all times, whatever it is being put through: one pass over all that is said.
+
+The situations ask for one thing each; this looks at every message of every connection for what no situation may
+excuse: its form, its size, its turn to offer. It knows no sockets and no clock.
+"""
+
+import attrs
+import orjson
+
+from curhat_trio.frames import MAX_FRAGMENTS
+from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.protocol.codec import decode
+from curhat_trio.protocol.errors import ErrorCode, Fault
+from curhat_trio.protocol.ids import RoomId
+from curhat_trio.protocol.messages import (
+    Answer,
+    Candidate,
+    ClientMessage,
+    ErrorMessage,
+    Joined,
+    Left,
+    Offer,
+    Relayed,
+    ServerMessage,
+    Welcome,
+)
+from curhat_trio.protocol.sdp import candidate_ufrag
+
+WATCHED = ("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-5.2", "P-5.5", "P-6.3", "P-7.2", "P-7.3")
+"""The rules that hold on every connection. P-2.2 and P-7.2 are seen by the connection itself."""
+
+MESSAGES_PER_SECOND, MESSAGE_BURST = 20.0, 200
+BYTES_PER_SECOND, BYTE_BURST = 65536.0, 524288
+"""The allowance of P-7.3."""
+
+
+@attrs.frozen
+class Breach:
+    """The client broke a rule, or did not get as far as a situation needs (then `requirements` is empty)."""
+
+    requirements: tuple[str, ...]
+    detail: str
+    """What was expected, and what came."""
+
+
+@attrs.define
+class Watch:
+    """Follows one connection: `breaches` is what it found, `seen` the rules that there was occasion to break."""
+
+    breaches: list[Breach] = attrs.Factory(list)
+    seen: set[str] = attrs.Factory(set)
+    _message_bytes: int = 65536
+    _allowance: Allowance = attrs.Factory(
+        lambda: Allowance(
+            TokenBucket(MESSAGES_PER_SECOND, MESSAGE_BURST), TokenBucket(BYTES_PER_SECOND, BYTE_BURST)
+        )
+    )
+    _pairing: "_Pairing | None" = None
+
+    def break_(self, requirement: str, detail: str) -> None:
+        """Note that a rule was broken."""
+        self.seen.add(requirement)
+        self.breaches.append(Breach((requirement,), detail))
+
+    # ------------------------------------------------------------ the server's side
+
+    def server_said(self, message: ServerMessage) -> None:
+        """The script said this to the client."""
+        match message:
+            case Welcome(limits=limits):
+                self._message_bytes = limits.message_bytes
+            case Joined(room_id=room_id, role=role, polite=polite):
+                self._pairing = _Pairing(room_id, role == "offerer", polite)
+            case Left(room_id=room_id) if self._pairing is not None and room_id == self._pairing.room_id:
+                self._pairing = None
+            case ErrorMessage(ref="offer") if self._pairing is not None:
+                self._pairing.own_offer_pending = False
+            case Relayed(said=said, room_id=room_id):
+                if self._pairing is not None and room_id == self._pairing.room_id:
+                    self._pairing.partner_said(said)
+
+    # ------------------------------------------------------------ the client's side
+
+    def client_said(self, data: bytes, frames: int, now: float) -> ClientMessage | None:
+        """The client said this in one text message; returns what it means, None if nothing."""
+        self._check_size(data, frames, now)
+        message = decode(data, "v1")
+        self.seen |= {"P-2.10", "P-3.4"}
+        if isinstance(message, Fault):
+            self._check_form(data, message)
+            return None
+        match message:
+            case Offer():
+                self._check_turn()
+            case Answer() if self._pairing is not None:
+                self._pairing.own_answer()
+            case Candidate(payload) if payload.candidate:
+                self.seen.add("P-6.3")
+                if candidate_ufrag(payload) is None:
+                    self.break_("P-6.3", "a candidate names no user fragment")
+        return message
+
+    def binary_said(self, size: int) -> None:
+        """The client sent a binary message."""
+        self.break_("P-2.10", f"a binary message of {size} bytes; expected text")
+
+    def _check_size(self, data: bytes, frames: int, now: float) -> None:
+        self.seen |= {"P-2.12", "P-7.3"}
+        if len(data) > self._message_bytes:
+            told = f"welcome.limits.messageBytes was {self._message_bytes}"
+            self.break_("P-2.12", f"a message of {len(data)} bytes, though {told}")
+        if frames > MAX_FRAGMENTS:
+            self.break_("P-2.12", f"a message in {frames} frames; expected at most {MAX_FRAGMENTS}")
+        if self._allowance.spend(len(data), now) > 0:
+            allowed = f"{MESSAGES_PER_SECOND:.0f} messages and {BYTES_PER_SECOND / 1024:.0f} KiB a second"
+            self.break_("P-7.3", f"more than {allowed} in the long run")
+
+    def _check_form(self, data: bytes, fault: Fault) -> None:
+        if _is_object(data):
+            self.break_("P-3.4", f"{fault.ref or 'a message'}: {fault.message}")
+        elif fault.code is ErrorCode.BAD_MESSAGE:
+            self.break_("P-2.10", f"a message that is not one JSON object: {fault.message}")
+
+    def _check_turn(self) -> None:
+        pairing = self._pairing
+        if pairing is None:
+            return
+        self.seen.add("P-5.5")
+        if not pairing.is_offerer:
+            self.seen.add("P-5.2")
+        if not pairing.is_offerer and not pairing.partner_has_offered:
+            self.break_("P-5.2", "the answerer offers, and no offer of its partner's has come")
+        elif pairing.own_offer_pending:
+            self.break_("P-5.5", "another offer, while its last one is unanswered")
+        pairing.own_offer_pending = True
+
+
+@attrs.define
+class _Pairing:
+    """What has been offered and answered in one room."""
+
+    room_id: RoomId
+    is_offerer: bool
+    polite: bool
+    partner_has_offered: bool = False
+    own_offer_pending: bool = False
+
+    def partner_said(self, said: object) -> None:
+        if isinstance(said, Offer):
+            self.partner_has_offered = True
+            if self.polite:  # of two offers that cross, its own is void
+                self.own_offer_pending = False
+        elif isinstance(said, Answer):
+            self.own_offer_pending = False
+
+    def own_answer(self) -> None:
+        """A polite client that answers has given up its own offer; one that crossed ours is void too."""
+        if self.polite:
+            self.own_offer_pending = False
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(data), dict)
+    except orjson.JSONDecodeError:
+        return False
