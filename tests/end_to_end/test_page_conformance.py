@@ -1,0 +1,154 @@
+"""The page goes through every situation of the conformance kit, in a real browser.
+
+Several scripted servers run side by side in a thread of their own, each with its share of the situations; what their
+persons are asked to do is done here, with one browser profile for each situation.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import playwright.sync_api
+import trio
+from conftest import Browsers
+from people import Person
+
+import curhat_trio
+from curhat_trio.conformance.listening import ScriptedServer
+from curhat_trio.conformance.report import Outcome, Report, Trial
+from curhat_trio.conformance.situations import SITUATIONS, Situation
+from curhat_trio.conformance.stage import DEEDS, Deed
+from curhat_trio.conformance.visit import Patience
+from curhat_trio.specification.requirements import Party, requirements
+
+PAGE = Path(curhat_trio.__file__).parent / "static"
+LANES = 4
+PATIENCE = Patience(answer=8.0, deed=8.0, watch=2.0, comeback=30.0)
+CONTROL_MILLISECONDS = 2000
+"""How long a control may take to become usable."""
+
+Work = Callable[[], None]
+
+
+@attrs.define
+class Visitor:
+    """Somebody in front of the page, as the scripted server knows them: it asks, another thread does."""
+
+    url: str
+    browsers: Browsers
+    work: "queue.Queue[Work | None]"
+    faults: list[str]
+    can: frozenset[Deed] = frozenset(DEEDS)
+    stays: bool = False
+    person: Person | None = None
+
+    async def enter(self) -> None:
+        await self._have_done(self._enter)
+
+    async def do(self, deed: Deed, text: str = "") -> None:
+        await self._have_done(lambda: self._do(deed, text))
+
+    async def go(self) -> None:
+        await self._have_done(self._go)
+
+    async def _have_done(self, work: Work) -> None:
+        done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def do() -> None:
+            try:
+                work()
+            finally:
+                token.run_sync_soon(done.set)
+
+        self.work.put(do)
+        await done.wait()
+
+    # ------------------------------------------------------------ in the browser's thread
+
+    def _enter(self) -> None:
+        page = self.browsers("red", permitted=True).new_context().new_page()
+        self.person = Person(page)
+        page.goto(self.url)
+        self.person.start_as("Ana")
+
+    def _do(self, deed: Deed, text: str) -> None:
+        assert self.person is not None
+        match deed:
+            case "join":
+                self.person.press("Start")
+            case "next":
+                self._use("Next")
+            case "quit":
+                self.person.press("Stop")
+            case "leave":  # the page has no button for it
+                self.person.evaluate("curhat.leave()")
+            case "renegotiate":
+                self.person.evaluate("curhat.pc.restartIce()")
+            case "chat":
+                with suppress(playwright.sync_api.TimeoutError):
+                    self.person.page.locator("#chat-text").fill(text, timeout=CONTROL_MILLISECONDS)
+                    self._use("Send")
+
+    def _use(self, name: str) -> None:
+        """Press a button, unless it is hidden or switched off: that is well, if it has to be."""
+        assert self.person is not None
+        with suppress(playwright.sync_api.TimeoutError):
+            self.person.button(name).click(timeout=CONTROL_MILLISECONDS)
+
+    def _go(self) -> None:
+        if self.person is not None:
+            # The browser itself tells of connections that the scripted server cuts.
+            self.faults += [fault for fault in self.person.faults if "WebSocket connection to" not in fault]
+            self.person.page.context.close()
+            self.person = None
+
+
+async def _play_lane(
+    situations: list[Situation], browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str]
+) -> list[Trial]:
+    listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    server = ScriptedServer(Visitor(url, browsers, work, faults), url, PATIENCE, print, PAGE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server.doorway.serve, listeners)
+        await server.play(situations)
+        nursery.cancel_scope.cancel()
+    return [*server.trials, *server.always()]
+
+
+async def _play_all(
+    browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str], trials: list[Trial]
+) -> None:
+    async def play(lane: int) -> None:
+        trials.extend(await _play_lane(SITUATIONS[lane::LANES], browsers, work, faults))
+
+    async with trio.open_nursery() as nursery:
+        for lane in range(LANES):
+            nursery.start_soon(play, lane)
+
+
+def test_the_page_behaves_in_every_situation(browsers: Browsers) -> None:
+    work: queue.Queue[Work | None] = queue.Queue()
+    faults: list[str] = []
+    trials: list[Trial] = []
+
+    def play() -> None:
+        try:
+            trio.run(_play_all, browsers, work, faults, trials)
+        finally:
+            work.put(None)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    while (do := work.get()) is not None:
+        do()
+    thread.join()
+    report = Report("the page", Party.CLIENT, requirements(), tuple(trials))
+    failed = [trial for trial in trials if trial.outcome is Outcome.FAILED]
+    assert failed == [], report.text()
+    assert {trial.name for trial in trials if trial.outcome is Outcome.SKIPPED} <= {"at all times"}
+    assert faults == []
+    assert report.exit_status == 0
