@@ -438,6 +438,7 @@ async def _name_told(server: RunningServer, query: str) -> str:
     return name
 
 
+@pytest.mark.shows("P-2.8")
 @pytest.mark.parametrize(
     ("query", "name"),
     [

@@ -1,6 +1,6 @@
 """The parts of the specification that are drawn from the code, so that they can't disagree with it.
 
-`documents()` makes them all; `spec/generated/` holds what it made. Nothing here is used while serving.
+`documents()` makes them all; `spec/generated/` holds what it made. While serving only the schemas are used.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import orjson
 
 from curhat_trio.specification.asyncapi import Document, asyncapi
 from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diagram_svg
+from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
 from curhat_trio.specification.schemas import Schema, client_schemas, server_schemas
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table
 from curhat_trio.specification.tla import session_table
@@ -19,9 +20,13 @@ Documents = dict[str, str]
 """File name, relative to the folder, to its text."""
 
 
+CHECKOUT = Path(__file__).parents[2]
+"""Where tests are, if this is no installed package."""
+
+
 def documents() -> Documents:
-    """Everything that is drawn from the code."""
-    return {
+    """Everything that is drawn from the code and, in a checkout, from its tests."""
+    return _documents_from_tests() | {
         "asyncapi.yaml": _yaml(asyncapi()),
         "states.md": state_table(),
         "states.mermaid": state_diagram_mermaid(),
@@ -32,6 +37,14 @@ def documents() -> Documents:
         "leave-reasons.md": leave_reason_table(),
         **{name: _json(schema) for name, schema in schemas().items()},
     }
+
+
+def _documents_from_tests() -> Documents:
+    return {"requirements.md": requirements_table(collect_evidence(CHECKOUT))} if _is_checkout() else {}
+
+
+def _is_checkout() -> bool:
+    return (CHECKOUT / "tests").is_dir()
 
 
 def schemas() -> dict[str, Schema]:
@@ -88,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     """`curhat-trio spec`: write the documents, or with `--check` tell which are not as the code has it.
 
     Returns:
-        The exit status: 0, or 1 if the check found differences.
+        The exit status: 0, or 1 if the check found differences, or rules that nothing shows.
     """
     parser = argparse.ArgumentParser(
         prog="curhat-trio spec", description="Draw the generated part of the specification."
@@ -104,4 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     changed = differences(choice.folder)
     for name in changed:
         print(f"{choice.folder / name}: not as the code has it; run `curhat-trio spec {choice.folder}`")
-    return 1 if changed else 0
+    unshown = without_evidence(collect_evidence(CHECKOUT)) if _is_checkout() else []
+    for identifier in unshown:
+        print(f'{identifier}: says MUST, and no test shows it; mark one with @pytest.mark.shows("{identifier}")')
+    return 1 if changed or unshown else 0

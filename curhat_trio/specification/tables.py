@@ -19,23 +19,23 @@ def state_table() -> str:
     ]
     return (
         "What each state does with each event: the rule, and the state it may lead to. Quoted events are what the "
-        "client says.\n\n" + _table(["", *(state.__name__.lower() for state in STATES)], rows)
+        "client says.\n\n" + table(["", *(state.__name__.lower() for state in STATES)], rows)
     )
 
 
 def error_table() -> str:
     """Codes of `error`."""
-    return _table(["code", "what it means"], zip(_codes(ErrorCode), _comments(ErrorCode), strict=True))
+    return table(["code", "what it means"], zip(_codes(ErrorCode), _comments(ErrorCode), strict=True))
 
 
 def leave_reason_table() -> str:
     """Reasons of `leave`."""
-    return _table(["reason", "why"], zip(_codes(LeaveReason), _comments(LeaveReason), strict=True))
+    return table(["reason", "why"], zip(_codes(LeaveReason), _comments(LeaveReason), strict=True))
 
 
 def close_code_table() -> str:
     """WebSocket close codes."""
-    return _table(
+    return table(
         ["code", "name", "reason said", "come back by yourself?"],
         (
             [str(code.value), code.name.lower(), code.explanation, "yes" if code.retry else "no"]
@@ -61,7 +61,8 @@ def _cell(row: Row | None, state: type, kind: type) -> str:
     return " → ".join([rule, *([" or ".join(end.__name__.lower() for end in row.to)] if row.to else [])])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

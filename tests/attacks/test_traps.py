@@ -74,6 +74,7 @@ async def reset(stream: trio.abc.Stream) -> None:
 # ---------------------------------------------------------------- 1: bytes in the head that trio-websocket dies of
 
 
+@pytest.mark.shows("P-11.5")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -321,6 +322,7 @@ async def talk_until_left(peer: Peer) -> None:
         left.set()
 
 
+@pytest.mark.shows("P-7.1", "P-11.5")
 async def test_trap_8_who_never_reads_while_its_partner_talks_is_cut_off() -> None:
     generous = Settings(
         write_seconds=0.5,

@@ -39,6 +39,7 @@ def test_chat_goes_both_ways(invite: Invite) -> None:
     expect(ana.chat.locator(".own")).to_have_text("YouHalo, apa kabar?")
 
 
+@pytest.mark.shows("P-11.2")
 def test_a_strangers_words_and_name_are_text_and_never_html(invite: Invite) -> None:
     ana, mallory = invite("red"), invite("blue")
     trap = "<img src=x onerror=\"document.title='caught'\"><b>bold</b>"
@@ -78,6 +79,7 @@ def test_the_one_left_behind_may_look_again(invite: Invite) -> None:
     assert ben.watch().colour == "green"
 
 
+@pytest.mark.shows("P-3.4")
 def test_what_the_fields_can_hold_is_something_the_server_accepts(invite: Invite) -> None:
     ana, ben = invite("red"), invite("blue")
     for person in (ana, ben):
@@ -90,6 +92,7 @@ def test_what_the_fields_can_hold_is_something_the_server_accepts(invite: Invite
     expect(ana.notice).to_be_hidden()
 
 
+@pytest.mark.shows("P-9.4")
 def test_closing_the_tab_tells_the_other_at_once(invite: Invite) -> None:
     ana, ben = invite("red"), invite("blue")
     meet(ana, ben)
@@ -178,6 +181,7 @@ def test_a_phone_needs_no_sideways_scrolling(invite: Invite) -> None:
         expect(ana.button(button)).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.shows("P-9.1")
 def test_a_crashed_server_is_explained_and_the_page_comes_back_by_itself(invite: Invite) -> None:
     ana, ben = invite("red"), invite("blue")
     meet(ana, ben)
@@ -192,6 +196,7 @@ def test_a_crashed_server_is_explained_and_the_page_comes_back_by_itself(invite:
     assert ben.watch().colour == "red"
 
 
+@pytest.mark.shows("P-9.1")
 def test_a_restarting_server_says_goodbye_and_the_page_comes_back_by_itself(invite: Invite) -> None:
     ana, ben = invite("red"), invite("blue")
     meet(ana, ben)

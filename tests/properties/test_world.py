@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 import attrs
+import pytest
 from conversation import GARBLED, answer, candidate, offer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -622,6 +623,7 @@ class Crowd:
         assert self.world.pool.next_relaxation() is None
 
 
+@pytest.mark.shows("P-3.6", "P-3.11", "P-3.12", "P-3.13", "P-4.4", "P-4.5", "P-5.1", "P-6.1")
 class AnyWorld(RuleBasedStateMachine):
     crowd: Crowd
 

@@ -78,6 +78,7 @@ async def server() -> AsyncIterator[RunningServer]:
         yield running
 
 
+@pytest.mark.shows("P-2.11", "P-2.13", "P-11.5")
 @pytest.mark.parametrize("fault", BROKEN_FRAMES)
 async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
     server: RunningServer, autojump_clock: MockClock, fault: str
@@ -140,6 +141,7 @@ async def closed_4503(server: RunningServer) -> Peer:
     return await open_peer(await server.dial(), subprotocol="curhat.v2, chat")
 
 
+@pytest.mark.shows("P-2.16", "P-8.3", "P-9.6")
 @pytest.mark.parametrize(
     ("provoke", "code"),
     [
@@ -163,6 +165,7 @@ async def test_the_close_frame_has_the_code_and_says_why(
     assert goodbye.reason == CloseCode(code).explanation
 
 
+@pytest.mark.shows("P-8.2", "P-8.3")
 async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
@@ -172,6 +175,7 @@ async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
     assert [message["fatal"] for message in peer.unread] == [False] * 19 + [True]
 
 
+@pytest.mark.shows("P-7.4")
 async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
@@ -249,6 +253,7 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
     assert [complaint["event"] for complaint in server.complaints] == ["connection_failed"]
 
 
+@pytest.mark.shows("P-2.16")
 async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         stranger = await open_peer(await server.dial(), origin="https://evil.example")
@@ -260,6 +265,7 @@ async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> Non
         await server.is_empty()
 
 
+@pytest.mark.shows("P-2.16")
 async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
         first, second = await server.v1(), await server.v1()
@@ -297,12 +303,14 @@ async def test_a_refused_client_is_gone_in_bounded_time(
     await server.is_empty()
 
 
+@pytest.mark.shows("P-2.3")
 async def test_who_offers_several_subprotocols_gets_ours(server: RunningServer, autojump_clock: MockClock) -> None:
     peer = await open_peer(await server.dial(), subprotocol="curhat.v2, curhat.v1")
     assert peer.subprotocol == "curhat.v1"
     await peer.hear("welcome")
 
 
+@pytest.mark.shows("P-2.4")
 async def test_who_offers_none_gets_none_and_no_welcome(server: RunningServer, autojump_clock: MockClock) -> None:
     peer = await server.legacy()
     assert peer.subprotocol is None

@@ -32,6 +32,7 @@ async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Messa
     return first, second, told_first, told_second
 
 
+@pytest.mark.shows("P-2.9")
 async def test_glued_frames_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
     """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.hear` parses each
     frame by itself, and a raw look at the bytes says the same."""
@@ -60,6 +61,7 @@ async def _more(peer: Peer) -> bytes:
     return b""
 
 
+@pytest.mark.shows("P-10.4")
 @pytest.mark.parametrize("first_to_offer", ["offerer", "answerer"])
 async def test_both_offer_and_the_call_connects_all_the_same(
     first_to_offer: str, autojump_clock: MockClock
@@ -135,6 +137,7 @@ async def test_double_join_is_refused_and_strands_nobody(autojump_clock: MockClo
         await once.hear("offer")
 
 
+@pytest.mark.shows("P-4.3", "P-4.4")
 async def test_the_survivor_is_told_and_can_join_again_at_once(autojump_clock: MockClock) -> None:
     """In the seed the partner left behind sits for ever in a room that nobody can enter."""
     async with running_server() as server:
@@ -164,6 +167,7 @@ async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock)
         await server.serves_others()
 
 
+@pytest.mark.shows("P-11.5")
 async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> None:
     """In the seed a full send queue closes a channel that others still write to: the process dies."""
     async with running_server(Settings(write_seconds=2)) as server:
@@ -180,6 +184,7 @@ async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> Non
         await server.serves_others()
 
 
+@pytest.mark.shows("P-3.10")
 async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_claims(
     autojump_clock: MockClock,
 ) -> None:
@@ -202,6 +207,7 @@ async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_clai
         assert (answer["from"], answer["username"]) == (told_ann["from"], "Bob")
 
 
+@pytest.mark.shows("P-3.13")
 async def test_nothing_goes_to_a_third_whatever_to_and_roomid_say(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)
@@ -237,6 +243,7 @@ async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: Moc
             assert (await peer.hear_goodbye()).code == 4506, origin
 
 
+@pytest.mark.shows("P-10.1")
 async def test_a_legacy_client_hears_the_seeds_vocabulary_alone(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)

@@ -18,6 +18,7 @@ async def last_words(peer: Peer) -> list[str]:
     return [message["type"] for message in peer.unread]
 
 
+@pytest.mark.shows("P-9.6")
 async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         pairs = [*await server.pair(), *await server.negotiating_pair()]

@@ -105,6 +105,7 @@ async def test_who_falls_too_far_behind_is_gone_and_the_partner_is_told(autojump
         await server.is_empty()
 
 
+@pytest.mark.shows("P-7.1")
 async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> None:
     async with running_server(ROOM_FOR_400) as server:
         slow, faucet, other = await slow_pair(server)
@@ -149,6 +150,7 @@ async def test_all_that_may_be_said_at_once_fits_into_the_partners_queue(autojum
         assert 0.9 * permitted < len(heard) * len(grins.encode()) <= permitted
 
 
+@pytest.mark.shows("P-11.5")
 async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)

@@ -64,6 +64,7 @@ async def test_a_kept_alive_connection_gets_the_same_time_for_its_next_head(auto
         assert trio.current_time() == pytest.approx(28)
 
 
+@pytest.mark.shows("P-7.1")
 async def test_who_says_nothing_for_a_minute_after_connecting_is_closed_4502(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         for connect in (server.v1, server.legacy):
@@ -91,6 +92,7 @@ async def test_whoever_has_said_anything_may_be_silent(
         await peer.hear("pong")
 
 
+@pytest.mark.shows("P-7.1")
 async def test_without_an_offer_in_time_both_partners_are_free_again(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.pair()
@@ -155,6 +157,7 @@ async def test_traffic_does_not_put_pings_off(autojump_clock: MockClock) -> None
         assert [round(at - began) for at in peer.pinged_at] == [20, 40]
 
 
+@pytest.mark.shows("P-7.1", "P-9.5")
 async def test_no_pong_in_20_seconds_closes_4002_and_tells_the_partner(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.negotiating_pair()
@@ -207,6 +210,7 @@ async def test_a_ping_is_given_pong_seconds(pong_seconds: float, autojump_clock:
         assert trio.current_time() - began == pytest.approx(20 + pong_seconds)
 
 
+@pytest.mark.shows("P-7.1")
 async def test_who_does_not_read_for_the_write_deadline_is_gone(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         assert server.listener is not None
@@ -302,6 +306,7 @@ def test_this_file_knows_every_timeout() -> None:
     }
 
 
+@pytest.mark.shows("P-3.7")
 async def test_people_with_topics_meet_strangers_after_ten_seconds(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         reader, gardener = await server.v1("Reader"), await server.v1("Gardener")

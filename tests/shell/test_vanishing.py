@@ -67,6 +67,7 @@ async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
     await newcomer.peer.vanish()
 
 
+@pytest.mark.shows("P-9.5", "P-11.5")
 @pytest.mark.parametrize("in_the_same_segment", [False, True])
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
 @pytest.mark.parametrize("victim", ["ann", "bob"])

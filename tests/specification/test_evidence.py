@@ -1,0 +1,62 @@
+"""Each rule that says MUST is shown by a test, a vector or a situation; only rules that exist are named."""
+
+from pathlib import Path
+
+import pytest
+
+from curhat_trio.specification import CHECKOUT
+from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
+from curhat_trio.specification.requirements import requirements
+
+TESTS = """
+@pytest.mark.shows("P-2.1", "P-2.2")
+async def test_one(): ...
+
+@situation("P-2.2")
+def two(): ...
+
+@pytest.mark.parametrize("P-2.3", [])
+def test_three(): ...
+"""
+VECTORS = '{"vectors": [{"name": "four", "shows": ["P-2.3"]}]}'
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name, text in {
+        "tests/shell/test_it.py": TESTS,
+        "tests/peers.py": TESTS,
+        "spec/vectors/some.json": VECTORS,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_decorators_and_vectors_name_rules(checkout: Path) -> None:
+    assert collect_evidence(checkout) == {
+        "P-2.1": ["tests/shell/test_it.py::test_one"],
+        "P-2.2": ["tests/shell/test_it.py::test_one", "tests/shell/test_it.py::two"],
+        "P-2.3": ["spec/vectors/some.json::four"],
+    }
+
+
+def test_a_rule_that_does_not_exist_is_refused(checkout: Path) -> None:
+    (checkout / "spec/vectors/some.json").write_text(VECTORS.replace("P-2.3", "P-99.9"))
+    with pytest.raises(ValueError, match=r"four shows P-99\.9"):
+        collect_evidence(checkout)
+
+
+def test_what_nothing_shows_is_told(checkout: Path) -> None:
+    evidence = collect_evidence(checkout)
+    missing = without_evidence(evidence)
+    assert "P-2.4" in missing
+    assert not {"P-2.1", "P-2.2", "P-2.3", "P-2.7"} & set(missing), "shown, or no more than MAY"
+    text = requirements_table(evidence)
+    assert "| [P-2.3](../protocol.md) | server | MUST | vectors: `four` |" in text
+    assert "| [P-2.4](../protocol.md) | server | MUST | **nothing** |" in text
+    assert text.count("\n| [P-") == len(requirements())
+
+
+def test_every_must_is_shown() -> None:
+    assert without_evidence(collect_evidence(CHECKOUT)) == []
