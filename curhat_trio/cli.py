@@ -4,6 +4,7 @@ curhat-trio [flags]                   serve
 curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification
 curhat-trio check-trace FILE...       can a server have done what these traces tell?
 curhat-trio conform URL [flags]       try any server by the rules of the specification
+curhat-trio conform --listen PORT     try any client, as a server that plays every situation
 """
 
 import os

@@ -15,6 +15,7 @@ from typing import TextIO
 import attrs
 import trio
 
+from curhat_trio.conformance import listening
 from curhat_trio.conformance.dialing import Address, Unreachable, ask_welcome, read_address
 from curhat_trio.conformance.playing import A_MOMENT, AT_ONCE, play
 from curhat_trio.conformance.report import Outcome, Report, Trial
@@ -74,11 +75,13 @@ class Progress:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`curhat-trio conform`: try a server and report.
+    """`curhat-trio conform`: try a server, or with `--listen` a client, and report.
 
     Returns:
         The exit status: 0, 1 if a rule was broken or none was shown, or 2 if there was no server to try.
     """
+    if "--listen" in arguments:
+        return listening.main([each for each in arguments if each != "--listen"])
     choice = _parser().parse_args(arguments)
     try:
         address = read_address(choice.url)
@@ -105,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="curhat-trio conform",
         description="Try a server by the rules of spec/protocol.md: vectors, then random conversations.",
-        epilog="Exit status: 0, 1 if a rule was broken or none was shown, 2 if there was no server to try.",
+        epilog="Exit status: 0, 1 if a rule was broken or none was shown, 2 if there was no server to try. "
+        "To try a client instead: curhat-trio conform --listen PORT; see curhat-trio conform --listen --help.",
     )
     parser.add_argument("url", metavar="URL", help="the server's WebSocket, such as ws://127.0.0.1:8080/ws")
     parser.add_argument(

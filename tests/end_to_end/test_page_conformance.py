@@ -1,7 +1,7 @@
 """The page goes through every situation of the conformance kit, in a real browser.
 
-Several scripted servers run side by side in a thread of their own, each with its share of the situations; what their
-persons are asked to do is done here, with one browser profile for each situation.
+Several scripted servers run side by side in a thread of their own, each with its share of the situations; what
+their persons are asked to do is done here, with one browser profile for each situation.
 """
 
 import queue
