@@ -1,14 +1,14 @@
 """Which tests show which rule of the protocol: a table drawn from a checkout's tests, vectors and situations.
 
-A test names its rules in `@pytest.mark.shows("P-4.2")`, a situation of the conformance kit in its own decorator, a
+A test names its rules in `@pytest.mark.shows("P-4.2")`, a situation of the conformance kit behind its name, a
 vector in its `shows`. Files are read, not run.
 """
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import orjson
 
@@ -28,7 +28,7 @@ def collect_evidence(checkout: Path) -> Evidence:
         ValueError: A rule is named that the protocol does not have.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    for where, ids in sorted({*_from_tests(checkout), *_from_vectors(checkout)}):
+    for where, ids in sorted({*_from_tests(checkout), *_from_situations(checkout), *_from_vectors(checkout)}):
         for identifier in ids:
             if identifier not in requirements():
                 raise ValueError(f"{where} shows {identifier}, which spec/protocol.md does not have")
@@ -85,25 +85,32 @@ Named = tuple[str, tuple[str, ...]]
 
 def _from_tests(checkout: Path) -> Iterator[Named]:
     """Functions and classes with a decorator that names rules."""
-    files = [*checkout.glob("tests/**/test_*.py"), *checkout.glob("curhat_trio/conformance/situations*.py")]
-    for file in files:
+    for file in checkout.glob("tests/**/test_*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                ids = tuple(identifier for each in node.decorator_list for identifier in _ids(each))
+                marks = (each for each in node.decorator_list if _is_call(each, "shows"))
+                ids = tuple(_text(argument) for mark in marks for argument in mark.args)
                 if ids:
                     yield f"{file.relative_to(checkout).as_posix()}::{node.name}", ids
 
 
-_DECORATORS = ("shows", "situation")
-_ID = re.compile(r"P-\d+\.\d+")
+def _from_situations(checkout: Path) -> Iterator[Named]:
+    """Calls of `situation(name, *rules)`."""
+    for file in checkout.glob("curhat_trio/conformance/situations.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if _is_call(node, "situation"):
+                name, *ids = map(_text, node.args)
+                known = tuple(each for each in ids if each.startswith("P-"))  # others are variables in a loop
+                yield f"{file.relative_to(checkout).as_posix()}::{name}", known
 
 
-def _ids(decorator: ast.expr) -> Iterator[str]:
-    """The rules that a decorator names, if it is one that names rules."""
-    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith(_DECORATORS):
-        for argument in decorator.args:
-            if isinstance(argument, ast.Constant) and _ID.fullmatch(str(argument.value)):
-                yield str(argument.value)
+def _is_call(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name
+
+
+def _text(node: ast.expr) -> str:
+    """A string as it is written; of an f-string what it is made of."""
+    return str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)[2:-1]
 
 
 def _from_vectors(checkout: Path) -> Iterator[Named]:

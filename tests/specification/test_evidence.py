@@ -12,11 +12,15 @@ TESTS = """
 @pytest.mark.shows("P-2.1", "P-2.2")
 async def test_one(): ...
 
-@situation("P-2.2")
-def two(): ...
-
 @pytest.mark.parametrize("P-2.3", [])
 def test_three(): ...
+"""
+SITUATIONS = """
+@situation("all is well", "P-2.2", needs=["next"])
+async def _all_is_well(stage): ...
+
+for number in (1, 2):
+    situation(f"closed with {number}", "P-2.4")(print)
 """
 VECTORS = '{"vectors": [{"name": "four", "shows": ["P-2.3"]}]}'
 
@@ -26,6 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     for name, text in {
         "tests/shell/test_it.py": TESTS,
         "tests/peers.py": TESTS,
+        "curhat_trio/conformance/situations.py": SITUATIONS,
         "spec/vectors/some.json": VECTORS,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +41,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_decorators_and_vectors_name_rules(checkout: Path) -> None:
     assert collect_evidence(checkout) == {
         "P-2.1": ["tests/shell/test_it.py::test_one"],
-        "P-2.2": ["tests/shell/test_it.py::test_one", "tests/shell/test_it.py::two"],
+        "P-2.2": ["curhat_trio/conformance/situations.py::all is well", "tests/shell/test_it.py::test_one"],
         "P-2.3": ["spec/vectors/some.json::four"],
+        "P-2.4": ["curhat_trio/conformance/situations.py::closed with {number}"],
     }
 
 
@@ -50,11 +56,12 @@ def test_a_rule_that_does_not_exist_is_refused(checkout: Path) -> None:
 def test_what_nothing_shows_is_told(checkout: Path) -> None:
     evidence = collect_evidence(checkout)
     missing = without_evidence(evidence)
-    assert "P-2.4" in missing
-    assert not {"P-2.1", "P-2.2", "P-2.3", "P-2.7"} & set(missing), "shown, or no more than MAY"
+    assert "P-2.5" in missing
+    assert not {"P-2.1", "P-2.2", "P-2.3", "P-2.4", "P-2.7"} & set(missing), "shown, or no more than MAY"
     text = requirements_table(evidence)
     assert "| [P-2.3](../protocol.md) | server | MUST | vectors: `four` |" in text
-    assert "| [P-2.4](../protocol.md) | server | MUST | **nothing** |" in text
+    assert "| [P-2.4](../protocol.md) | server | MUST | situations: `closed with {number}` |" in text
+    assert "| [P-2.5](../protocol.md) | server | MUST | **nothing** |" in text
     assert text.count("\n| [P-") == len(requirements())
 
 
