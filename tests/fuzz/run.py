@@ -1,21 +1,22 @@
 """Fuzzes one target with atheris: `python tests/fuzz/run.py codec --minutes 15`, or `frames`, or `front_door`.
 
 It begins with the kept inputs and goes on in `.fuzz/TARGET/` from run to run. An input that a target fails with is
-written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` writes there the
-smallest set of inputs that reaches all that was reached so far.
+written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` adds to it what
+was found since and takes a new way through the server.
 
 It wants `pip install -e '.[test,fuzz]'`; atheris has an extra of its own because there are wheels for Linux alone.
 """
 
 import argparse
-import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from hashlib import sha1
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
@@ -27,6 +28,7 @@ with atheris.instrument_imports(
     from json_mutation import mutate_message
     from targets import TARGETS
 
+TraceFunction = Callable[[FrameType, str, Any], Any]
 WORK = HERE.parents[1] / ".fuzz"
 _INPUT_BYTES = 2000
 
@@ -36,7 +38,6 @@ def main() -> None:
     arguments.add_argument("target", choices=TARGETS)
     arguments.add_argument("--minutes", type=float, default=15.0, help="default: %(default)s")
     arguments.add_argument("--keep", action="store_true", help="look for nothing; write what is worth keeping")
-    arguments.add_argument("--merge-into", type=Path, help=argparse.SUPPRESS)
     choice = arguments.parse_args()
     found = WORK / choice.target
     found.mkdir(parents=True, exist_ok=True)
@@ -44,8 +45,6 @@ def main() -> None:
         (found / sha1(data).hexdigest()).write_bytes(data)
     if choice.keep:
         keep_the_best(choice.target, found)
-    elif choice.merge_into:
-        fuzz(choice.target, "-merge=1", str(choice.merge_into), str(found))
     else:
         fuzz(choice.target, f"-max_total_time={round(60 * choice.minutes)}", str(found))
 
@@ -73,10 +72,44 @@ def escaped(word: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in word)
 
 
+def worth_keeping(check: Callable[[bytes], None], inputs: Iterable[bytes]) -> list[bytes]:
+    """Those that lead from one line of the server to another as none before them did."""
+    ways: set[tuple[object, ...]] = set()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        file = frame.f_code.co_filename
+        if "/curhat_trio/" not in file and "cattrs generated" not in file:
+            return None
+        before = None
+
+        def step(frame: FrameType, event: str, _argument: object) -> TraceFunction:
+            nonlocal before
+            taken.add((file, frame.f_code.co_name, before, frame.f_lineno))
+            before = frame.f_lineno
+            return step
+
+        return step(frame, event, None)
+
+    best = []
+    for data in inputs:
+        taken: set[tuple[object, ...]] = set()
+        sys.settrace(trace)
+        try:
+            check(data)
+        finally:
+            sys.settrace(None)
+        if taken - ways:
+            ways |= taken
+            best.append(data)
+    return best
+
+
 def keep_the_best(target: str, found: Path) -> None:
-    with TemporaryDirectory() as best:
-        subprocess.run([sys.executable, __file__, target, "--merge-into", best], check=True)
-        keep(target, (file.read_bytes() for file in Path(best).iterdir()))
+    """What is kept already stays; of what was found since, what goes new ways, the shortest first."""
+    others = sorted((file.read_bytes() for file in found.iterdir()), key=lambda data: (len(data), data))
+    before = kept(target)
+    with TARGETS[target]() as check:
+        keep(target, {*before, *worth_keeping(check, [*before, *others])})
 
 
 if __name__ == "__main__":

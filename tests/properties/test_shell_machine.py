@@ -140,6 +140,7 @@ class RecordingDriver(Driver):
     ) -> None:
         super().__init__(client, profile, username, link, environment)
         self._record = record
+        self.task = trio.lowlevel.current_task()
         drivers[client] = self
         record.append(Opened(client, profile, username, link._tap._stream))
 
@@ -153,8 +154,11 @@ class RecordingDriver(Driver):
 
     @property
     def is_idle(self) -> bool:
+        """It waits for events, and no more waits for its client than may."""
         statistics = self._inbox._receive.statistics()
-        return not (self._unread or self._requests or statistics.current_buffer_used)
+        outbox = self._link._outbox
+        is_behind = len(outbox._frames) > LIMITS.waiting_messages or outbox._bytes > LIMITS.waiting_bytes
+        return not (self._unread or self._requests or statistics.current_buffer_used or is_behind)
 
 
 # ---------------------------------------------------------------- the people
@@ -189,7 +193,7 @@ class Person(SteppedClient):
         self.wire.vanish()
 
     def stop_reading(self) -> None:
-        if self.reads and self.is_open:
+        if self.reads and self.is_open and not self.has_spoken:  # or an unread pong might keep its words unread
             self.was_deaf = True
             self.mouth.deaf_since = self._now()
             self.wire.read(False)
@@ -251,6 +255,14 @@ class Shell:
         person.connect(pipelined, username=name, subprotocol="curhat.v1" if profile == "v1" else None)
         person.mouth.say(pipelined, self.now)
         return person
+
+    def cut_off(self, person: Person) -> None:
+        """Cancel the task of somebody's connection, as is done to those who are still there when a drain ends."""
+        seat = self.model.seat_of(person.mouth)
+        if seat is not None:
+            person.mouth.has_left = True
+            [served] = [each for each in self._server.served if each.task is self.drivers[seat.client].task]
+            served.scope.cancel()
 
     def go_on(self, turns: int) -> None:
         self._trio.go_on(turns)
@@ -452,19 +464,29 @@ class Behave:
     how: Callable[[Person], None]
 
 
-Deed = Say | Arrive | Behave
+@attrs.frozen
+class CutOff:
+    """The task of somebody's connection is cancelled."""
+
+    who: int
+
+
+Deed = Say | Arrive | Behave | CutOff
 WHO = st.integers(0, PEOPLE - 1)
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
 BEHAVIOUR = st.sampled_from(
-    [Person.vanish, Person.stop_reading, Person.read_again, Person.read_again, Person.answer_no_pings]
+    [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, Person.answer_no_pings]
 )
 ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
     "arrive": ARRIVAL,
     "behave": st.builds(Behave, WHO, BEHAVIOUR),
+    "cut off": st.builds(CutOff, WHO),
 }
-DEED = st.sampled_from([*["say"] * 8, *["arrive"] * 2, "behave"]).flatmap(lambda kind: DEEDS[kind])
+DEED = st.sampled_from([*["say"] * 12, *["arrive"] * 3, *["behave"] * 2, "cut off"]).flatmap(
+    lambda kind: DEEDS[kind]
+)
 
 
 # ---------------------------------------------------------------- the rules
@@ -555,13 +577,17 @@ class ShellMachine(RuleBasedStateMachine):
                 person = self.somebody(who)
                 if person is not None:
                     how(person)
+            case CutOff(who):
+                person = self.somebody(who)
+                if person is not None:
+                    self.shell.cut_off(person)
 
     def segment(self, person: Person, words: list[Word]) -> bytes:
         fitting = frame(TEXT, encode_client(self.fitting(person)))
         data = b"".join(fitting if word is None else word for word in words)
         if person.reads or not FrameScanner(LIMITS.message_bytes).feed(data).control_frames:
             return data
-        return fitting  # with a pong to send that is not read, the server would read no further
+        return fitting  # with a pong to send that is not read the server reads no further
 
     def fitting(self, person: Person) -> ClientMessage:
         seat = self.shell.model.seat_of(person.mouth)
@@ -584,7 +610,7 @@ class ShellMachine(RuleBasedStateMachine):
                 mouth = copy.deepcopy(person.mouth)
                 said = mouth.say(self.segment(person, words), self.shell.now)
                 seat = forecast.seat_of(person.mouth)
-            case Behave(who, Person.vanish) if person := self.somebody(who):
+            case Behave(who, Person.vanish) | CutOff(who) if person := self.somebody(who):
                 mouth = attrs.evolve(person.mouth, has_left=True)
                 said = []
                 seat = forecast.seat_of(person.mouth)
