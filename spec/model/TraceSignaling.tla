@@ -9,7 +9,8 @@
 (* Every action is one line: Fits the line? Then these are the variables afterwards. So each trace is one chain of *)
 (* states; it is accepted if the chain comes to its line `end`, and then its number is printed.                    *)
 (*                                                                                                                 *)
-(* What a session does is React, Signaling's own. What Signaling leaves out is added here, in `more` of each       *)
+(* What a session does is React, Signaling's own, and every step leads where its row of the session table says.    *)
+(* What Signaling leaves out is added here, in `more` of each                                                      *)
 (* client: the legacy profile, close codes and reasons, what is counted, and candidates. To React a candidate that *)
 (* passes is a chat, and every way to close is LinkLost; the Mistakes are none.                                    *)
 (*                                                                                                                 *)
@@ -325,7 +326,8 @@ Stepped ==
               boxes == IF Line.from = "inbox" THEN [inbox EXCEPT ![c] = Tail(@)] ELSE inbox
               doors == IF done.s.st = "closed" THEN [door EXCEPT ![c] = "open"] ELSE door
               enters == \E k \in 1..Len(done.asks) : done.asks[k].type = "Enter"
-          IN /\ Line = StepLine(c, Line.from, e, session[c], more[c], done)
+          IN /\ done.s.st \in MayLead(session[c].st, e.type)
+             /\ Line = StepLine(c, Line.from, e, session[c], more[c], done)
              /\ Sends(done.tells, boxes, doors)
              /\ session' = [session EXCEPT ![c] = done.s]
              /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE, !.told = @ + Len(done.says)]]

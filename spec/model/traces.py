@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from run import HERE, find_jar
+from run import GENERATED, HERE, find_jar
 
 Line = dict[str, Any]
 
@@ -310,8 +310,8 @@ class Checker:
     def _run(self, data: str, traces: Sequence[Trace], *options: str) -> str:
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            for file in ("Signaling.tla", "TraceSignaling.tla"):
-                (directory / file).write_text((HERE / file).read_text())
+            for file in (HERE / "Signaling.tla", HERE / "TraceSignaling.tla", GENERATED / "SessionTable.tla"):
+                (directory / file.name).write_text(file.read_text())
             (directory / "TraceData.tla").write_text(data)
             clients = max(1, *(trace.clients for trace in traces))
             config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
