@@ -381,11 +381,13 @@ def _captured_log() -> Iterator[io.StringIO]:
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     log = io.StringIO()
     configure_logging("warning", "json", log)
-    yield log
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
-    structlog.reset_defaults()
+    try:
+        yield log
+    finally:
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        structlog.reset_defaults()
 
 
 @asynccontextmanager
