@@ -17,12 +17,18 @@ from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Profile, Vector
 
 PEOPLE = ("ani", "budi", "cinta", "dewi")
-STRETCHES, STRETCH = 6, 8
-"""A conversation has at most so many stretches of so many acts: lists of lists come out longer than lists."""
+PROFILES: tuple[Profile, ...] = ("v1", "v1", "legacy")
+STRETCHES, STRETCH = 5, 10
+"""A conversation is so many stretches of at most so many acts, after a beginning."""
+_BEGINNINGS = (0, 2, 4, 4)
+"""How many sensible things the first two have said by turns when it begins: 2 join, 4 offer and answer too."""
 
 Play = Callable[[Vector], Trial]
 Act = tuple[str, Any]
 """What is done, and with what."""
+
+
+_SENSIBLE_ACT: Act = ("is sensible", None)
 
 
 @attrs.frozen
@@ -30,6 +36,7 @@ class Conversation:
     """What a few people do, one after the other."""
 
     profiles: tuple[Profile, ...]
+    beginning: int
     acts: tuple[tuple[int, Act], ...]
     """(who, counted around the people, what)"""
 
@@ -58,7 +65,7 @@ _JOINS = st.builds(
     st.sampled_from((None, "Nama", "\N{GRINNING FACE}")),
     st.lists(st.sampled_from(("musik", "Musik ", "film")), max_size=2),
 )
-_SENSIBLE: st.SearchStrategy[Act] = st.just(("is sensible", None))
+_SENSIBLE: st.SearchStrategy[Act] = st.just(_SENSIBLE_ACT)
 _ACTS: st.SearchStrategy[Act] = st.one_of(
     _SENSIBLE,
     _SENSIBLE,
@@ -67,23 +74,33 @@ _ACTS: st.SearchStrategy[Act] = st.one_of(
     _said("answer", payload=st.sampled_from(_ANSWERS)),
     _said("candidate", payload=st.sampled_from(_CANDIDATES)),
     _said("chat", text=st.sampled_from(("hi", "\N{GRINNING FACE}", "\u0000\n", "hi"))),
-    st.sampled_from(("leave", "next")).flatmap(_said),
+    st.sampled_from(("next", "leave")).flatmap(_said),
+    _said("next"),
     st.one_of(_said("ping"), _said("status", media=st.sampled_from(("connected", "failed")))),
     st.sampled_from(_NO_MESSAGES).map(lambda text: ("saysText", text)),
     st.sampled_from((("closes", None), ("vanishes", None), ("sends binary", None))),
 )
+
+
+def _company(size: int) -> st.SearchStrategy[tuple[Profile, ...]]:
+    return st.tuples(*[st.sampled_from(PROFILES)] * size)
+
+
+_COMPANIES = st.sampled_from((2, 2, 3, len(PEOPLE))).flatmap(_company)
 _STRETCH = st.lists(st.tuples(st.integers(0, len(PEOPLE) - 1), _ACTS), max_size=STRETCH)
 _CONVERSATIONS = st.builds(
     Conversation,
-    st.lists(st.sampled_from(("v1", "v1", "legacy")), min_size=2, max_size=len(PEOPLE)).map(tuple),
-    st.lists(_STRETCH, max_size=STRETCHES).map(lambda stretches: tuple(chain.from_iterable(stretches))),
+    _COMPANIES,
+    st.sampled_from(_BEGINNINGS),
+    st.lists(_STRETCH, min_size=STRETCHES, max_size=STRETCHES).map(lambda each: tuple(chain.from_iterable(each))),
 )
 
 
 def compose(conversation: Conversation, values: Mapping[str, Any], name: str) -> Vector:
     """Write down what is done, and what everybody must hear because of it."""
     reference = Reference(values)
-    for number, (kind, detail) in conversation.acts:
+    opening = [(number % 2, _SENSIBLE_ACT) for number in range(conversation.beginning)]
+    for number, (kind, detail) in [*opening, *conversation.acts]:
         seat = number % len(conversation.profiles)
         who = PEOPLE[seat]
         if not reference.is_open(who):

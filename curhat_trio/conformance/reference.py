@@ -145,7 +145,7 @@ class Reference:
             if isinstance(state, Paired) and not signaling.polite:
                 return {"type": "offer", "payload": "$offerA"}
             return {"type": "candidate", "payload": "$candidateOfAny"}
-        return {"type": "join", "room": "$room"} if isinstance(state, Connected) else {"type": "leave"}
+        return {"type": "join", "room": "$room"} if isinstance(state, Connected) else {"type": "ping"}
 
     def _text(self, message: Mapping[str, Any]) -> bytes:
         rooms = {name: name for name in ("room", "room2")}
