@@ -150,7 +150,7 @@ LosePartner(s, m, fresh) ==
       [] OTHER -> CASE Mistake = "survivor_stays" -> Nothing(s)
                     [] Mistake = "requeued" -> Step(Waiting(fresh, s.wish), told \o <<Ready(fresh)>>, <<>>,
                                                     <<Enter(fresh, s.wish)>>)
-                    [] OTHER -> Step(Connected, told, <<>>, <<>>)
+                    [] OTHER -> Step(Connected, IF Mistake = "left_untold" THEN <<>> ELSE told, <<>>, <<>>)
 
 GiveUpNegotiation(s) ==
     Step(Connected, <<Left(s.room, s.partner)>>,
@@ -322,7 +322,7 @@ Relax ==   \* the longest choosy wait has waited long enough: now anybody of its
     /\ LET i == First(choosy)
            ticket == [pool[i] EXCEPT !.easy = TRUE]
            others == Without(pool, i)
-           found == Fitting(ticket, others)
+           found == IF Mistake = "relaxed_unseen" THEN {} ELSE Fitting(ticket, others)
            j == First(found)
        IN IF found = {}
           THEN pool' = [pool EXCEPT ![i] = ticket] /\ UNCHANGED <<inbox, door>>

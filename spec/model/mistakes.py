@@ -1,6 +1,7 @@
 """Mistakes that a signaling server can make, each a value of the model's CONSTANT Mistake. TLC must find each.
 
-Several are those of the server that this one re-implements; others are this server with one line left out.
+Several are those of the server that this one re-implements: SEEDS. Others are this server with one line left out.
+Every invariant and every property is broken by at least one; run.py sees to that.
 """
 
 from typing import NamedTuple
@@ -17,6 +18,8 @@ class Mistake(NamedTuple):
     shows: str
     changes: tuple[str, ...] = ()
     """Other lines of the .cfg, replaced: "Joins = 2"."""
+    alone: bool = False
+    """Nothing but `broken` is looked for: another invariant would be broken earlier."""
 
 
 MISTAKES = (
@@ -64,6 +67,28 @@ MISTAKES = (
     Mistake("lazy_pool", "MClive", "LostIsFreedA", "... and a ghost's ticket stays after everybody has gone"),
     Mistake("survivor_stays", "MClive", "AbandonedIsToldA", "... and the abandoned is never told"),
     Mistake("no_echo", "MCclients", "LeaveIsAnsweredA", "... and a client that waits for the echo waits for ever"),
+    Mistake("join_again", "MCrejoin3", "PoolOnlyWaiting", "a second `join` begins a second wait"),
+    Mistake("told_the_gone", "MCrejoin3", "DetachedIsEmpty", "two are lost at once: one is told when it is gone"),
+    Mistake("left_untold", "MCrejoin3", "ToldTheState", "the pairing is over for the server, not for the client"),
+    Mistake("relaxed_unseen", "MCwishes3", "NoPairLeftWaiting", "who takes anybody now is not given who is there"),
+    Mistake("pair_kept", "MCrejoin3", "TwoPerRoom", "... three to a room", alone=True),
+    Mistake("pair_kept", "MCrejoin3", "Symmetric", "... one has a partner who has another", alone=True),
+    Mistake("pair_kept", "MCsafe3", "OnlyFromPartner", "... one hears somebody else's partner", alone=True),
+    Mistake("lost_not_withdrawn", "MCrejoin3", "NothingLeft", "... and stays when all are gone", alone=True),
+    Mistake("impolite_yields", "MCglare2", "SignalsFit", "... an answer finds no offer", alone=True),
+    Mistake("overflow_lingers", "MClive", "OverflowClosesA", "what did not fit into an inbox closes nobody"),
+    Mistake("loss_unseen", "MCclients", "LostSocketIsFreedA", "a lost socket is not noticed: a ghost stays"),
+    Mistake("left_untold", "MCclients", "BeliefIsTrueA", "... and the client believes for ever that it talks"),
+    Mistake("slow_kept", "MCdeaf", "SlowIsClosedA", "who does not read is spoken to for ever"),
+    Mistake("slow_kept", "MCdeaf", "OutIsBounded", "... and its queue grows", ("OutCap = 1",), alone=True),
+    Mistake(
+        "requeued",
+        "MCclients",
+        "OnlyLeaveIsRefused",
+        "... and a client that does as it should is refused a `join`",
+        ("Joins = 2", "AllJoins = 3"),
+        alone=True,
+    ),
     Mistake(
         "none",
         "MCclients",
@@ -72,3 +97,21 @@ MISTAKES = (
         ("HeedsRefusal = FALSE",),
     ),
 )
+
+SEEDS = {
+    "both partners are told to offer": "both_offer",
+    "the one left behind sits in its room for ever": "survivor_stays",
+    "a second join strands the client": "join_again",
+    "two disconnect at the same moment": "told_the_gone",
+    "a send queue is full": "overflow_ignored",
+}
+"""What the server that this one re-implements did wrong, as far as the model can say it."""
+
+TWIN_MISTAKES = (
+    ("UNFAIR", "meet", "the matchmaker may stop: two wait for ever"),
+    ("NO_DECLINE", "told", "a match that crossed a leave is not answered"),
+    ("NO_WITHDRAWAL", "freed", "a lost socket leaves its ticket in the pool"),
+    ("OVERFLOW_LINGERS", "closes", "what did not fit into an inbox closes nobody"),
+    ("NO_ECHO", "answered", "one's own leave is not acknowledged"),
+)
+"""The same for the Promela twin: a name to define, the claim that must fail, and what that shows."""

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from mistakes import MISTAKES
+from mistakes import MISTAKES, TWIN_MISTAKES
 
 HERE = Path(__file__).resolve().parent
 GENERATED = HERE.parent / "generated"
@@ -190,10 +190,10 @@ def ways() -> Iterator[Check]:
 def twins() -> Iterator[Check]:
     """The Promela twin: what must come about in the end, while partners offer and answer for ever."""
     for options in ("-DN=2 -DJOINS=2", "-DN=3 -DJOINS=1"):
-        claims = ("meet", "freed", "told", "closes")
+        claims = ("meet", "freed", "told", "answered", "closes")
         yield Check(f"spin {options}", options, "", "holds", ", ".join(claims), claims=claims)
-    for mistake, claim in (("UNFAIR", "meet"), ("NO_DECLINE", "told")):
-        yield Check(f"spin mistake {mistake}", f"-DN=2 -DJOINS=2 -D{mistake}", "", claim, claims=(claim,))
+    for mistake, claim, shows in TWIN_MISTAKES:
+        yield Check(f"spin mistake {mistake}", f"-DN=2 -DJOINS=2 -D{mistake}", "", claim, shows, claims=(claim,))
 
 
 def mistakes() -> Iterator[Check]:
@@ -202,10 +202,24 @@ def mistakes() -> Iterator[Check]:
         config = (HERE / f"{mistake.world}.cfg").read_text()
         for line in (f'Mistake = "{mistake.name}"', *mistake.changes):
             config = _replace(config, line)
-        if "PROPERTIES" in config:  # TLC does not name the broken one: ask for it alone
-            config = config[: config.index("PROPERTIES")] + f"PROPERTIES {mistake.broken}\n"
+        before, listed, properties = config.partition("PROPERTIES")
+        if mistake.broken in properties.split():  # TLC does not name the broken one: ask for it alone
+            config = before + f"{listed} {mistake.broken}\n"
+        elif mistake.alone:
+            config = before[: before.index("INVARIANTS")] + f"INVARIANTS {mistake.broken}\n"
         what = f"mistake {mistake.name if mistake.name != 'none' else mistake.changes[0]}"
         yield Check(what, config, MODULES.get(mistake.world, "MC"), mistake.broken, mistake.shows)
+
+
+def unbroken() -> set[str]:
+    """What the quick worlds ask and no mistake breaks, but for questions about the model itself."""
+    asked: set[str] = set()
+    for name in QUICK:
+        _, _, listed = (HERE / f"{name}.cfg").read_text().partition("\nINVARIANTS")
+        asked |= set(listed.split())
+    itself = {"PROPERTIES", "TypeOK", "StaysInTable", "BusyIsEnabled", "DueIsEnabled"}
+    broken = {mistake.broken.rstrip("AB") for mistake in MISTAKES}
+    return {name for name in asked - itself if name.rstrip("AB") not in broken}
 
 
 def _replace(config: str, line: str) -> str:
@@ -256,6 +270,8 @@ def main() -> int:
     parser.add_argument("--tools", type=Path, default=Path(tempfile.gettempdir()) / "curhat-tlc", help="for TLC")
     options = parser.parse_args()
 
+    if forgotten := unbroken():
+        sys.exit(f"no mistake shows that these can be broken: {', '.join(sorted(forgotten))}")
     jar = find_jar(options.tools)
     checks = [
         *worlds(QUICK + (LONG if options.long else ())),

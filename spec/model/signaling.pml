@@ -33,6 +33,7 @@ bool described[N];
 byte room[N];                                        /* the ticket, while waiting */
 byte partner[N] = NONE;
 byte joins[N];
+byte leaving = 0;    /* client 0's `leave`: 1 it is on its way, and may cross anything; 2 it was taken and not answered */
 hidden byte idle;
 byte pool;                                           /* the one ticket that waits */
 chan requests = [REQUESTS] of { mtype:event, byte };
@@ -59,11 +60,28 @@ inline begin_wait(c) {
 }
 inline lose(c) {
   if
+#ifndef NO_WITHDRAWAL   /* a mistake: `freed` must fail */
   :: st[c] == waiting -> requests!Withdraw(room[c])
+#endif
   :: LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE)
   :: else
   fi;
-  alone(c, closed); door[c] = open
+  alone(c, closed); door[c] = open;
+  if
+  :: c == 0 -> leaving = 0
+  :: else
+  fi
+}
+inline leave(c) {
+  if
+  :: st[c] == waiting -> requests!Withdraw(room[c])
+  :: LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE)
+  :: else   /* refused, which is an answer too */
+  fi;
+  if
+  :: st[c] != closed -> alone(c, connected)
+  :: else
+  fi
 }
 
 /* A client says what it likes, or nothing; its socket may be lost. Refused messages change nothing: left out. */
@@ -71,8 +89,8 @@ proctype Client(byte c) {
 end:
   do
   :: d_step { st[c] == connected && joins[c] < JOINS && ROOM_TO_ASK -> begin_wait(c) }
-  :: d_step { st[c] == waiting && ROOM_TO_ASK -> requests!Withdraw(room[c]); alone(c, connected) }
-  :: d_step { LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE); alone(c, connected) }   /* leave, timeout */
+  :: d_step { (LIVE(c) || (st[c] == waiting && ROOM_TO_ASK && c != 0)) -> leave(c) }   /* leave, timeout */
+  :: d_step { c == 0 && leaving == 0 && st[c] != closed -> leaving = 1 }
   :: d_step { LIVE(c) && joins[c] < JOINS && ROOM_TO_ASK ->
        tell(partner[c], PeerLeft, room[c], 0, NONE); begin_wait(c) }
   :: d_step { MAY_OFFER(c) ->
@@ -105,8 +123,23 @@ end:
             assert(view[c] == have_local && who == partner[c]); view[c] = stable; described[c] = true
        :: else
        fi; r = 0; ticket = 0; who = 0; what = 0 }
+#ifndef OVERFLOW_LINGERS  /* a mistake: `closes` must fail */
   :: d_step { door[c] == overflowed && st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
+#endif
   :: d_step { st[c] == closed && door[c] != detached && len(inbox[c]) == 0 -> door[c] = detached }
+  od
+}
+
+/* Client 0's `leave` arrives. A process of its own, so that what else there is to read does not keep it waiting. */
+active proctype Arrival() {
+end:
+  do
+  :: d_step { leaving == 1 && st[0] != closed && (st[0] != waiting || ROOM_TO_ASK) -> leave(0);
+#ifndef NO_ECHO           /* a mistake: `answered` must fail */
+       leaving = 0 }
+#else
+       leaving = 2 }
+#endif
   od
 }
 
@@ -146,4 +179,5 @@ init { byte i; atomic { for (i : 0 .. N-1) { run Client(i); run Session(i) } i =
 ltl meet  { [] ((st[0] == waiting && st[1] == waiting) -> <> (st[0] != waiting || st[1] != waiting)) }
 ltl freed { [] (st[0] == closed -> <> [] FREED(0)) }
 ltl told  { [] (ABANDONED(0) -> <> !ABANDONED(0)) }
+ltl answered { [] (leaving != 0 -> <> (leaving == 0)) }
 ltl closes { [] (door[0] == overflowed -> <> (door[0] != overflowed)) }
