@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     seconds: float
     verdict: str
     """`holds`, the name of what is broken, or what went wrong."""
+    told: str = ""
+    """All that TLC printed."""
 
 
 class Check(NamedTuple):
@@ -151,7 +153,7 @@ def _read(told: str, config: str, seconds: float) -> Outcome:
     else:
         verdict = "TLC failed: " + " / ".join(told.strip().splitlines()[-3:])
     return Outcome(
-        int(states[-1].replace(",", "")) if states else 0, int(depths[0]) if depths else 0, seconds, verdict
+        int(states[-1].replace(",", "")) if states else 0, int(depths[0]) if depths else 0, seconds, verdict, told
     )
 
 
@@ -201,7 +203,7 @@ def mistakes() -> Iterator[Check]:
     for mistake in MISTAKES:
         config = (HERE / f"{mistake.world}.cfg").read_text()
         for line in (f'Mistake = "{mistake.name}"', *mistake.changes):
-            config = _replace(config, line)
+            config = replaced(config, line)
         before, listed, properties = config.partition("PROPERTIES")
         if mistake.broken in properties.split():  # TLC does not name the broken one: ask for it alone
             config = before + f"{listed} {mistake.broken}\n"
@@ -222,11 +224,12 @@ def unbroken() -> set[str]:
     return {name for name in asked - itself if name.rstrip("AB") not in broken}
 
 
-def _replace(config: str, line: str) -> str:
+def replaced(config: str, line: str) -> str:
+    """A .cfg with the line of one constant replaced."""
     name = line.split(" = ")[0]
-    replaced, count = re.subn(rf"^  {name} = .*$", f"  {line}", config, flags=re.MULTILINE)
+    text, count = re.subn(rf"^  {name} = .*$", f"  {line}", config, flags=re.MULTILINE)
     assert count == 1, f"{name} must be set once in the .cfg"
-    return replaced
+    return text
 
 
 # ---------------------------------------------------------------- the checker

@@ -7,7 +7,7 @@ in memory, in a process of its own, so everything that runs there runs by it.
 
 Who is asked: the tests of one session (tests/protocol), the property of any events in any order, the explorer's
 small worlds (tests/model): one after the other, until somebody notices. With `--all` everybody is asked, and also
-the property of a whole world; with `--tlc` the formal model too, with the mutant's table drawn. Apart from these
+the property of a whole world; with `--tlc` only the formal model, with the mutant's table drawn. Apart from these
 is told whether the generated documents differ: they always should.
 
 A survivor is a mutant that nobody noticed. Those that survivors.py explains are listed with their explanation; any
@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 from typing import Any, NamedTuple, Protocol, get_args
 
@@ -34,7 +35,9 @@ TESTS = HERE.parent.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "model")]
 
 from explorer import Exploration, World, explore  # noqa: E402
+from run import GENERATED, Check, Checker, Outcome, find_jar, replaced  # noqa: E402
 from survivors import SURVIVORS  # noqa: E402
+from ways import EVENTS, read_ways  # noqa: E402
 
 from curhat_trio.protocol import session  # noqa: E402
 from curhat_trio.protocol.events import MessageReceived  # noqa: E402
@@ -42,7 +45,7 @@ from curhat_trio.protocol.messages import FROM_CLIENT  # noqa: E402
 from curhat_trio.protocol.session import TABLE, Row  # noqa: E402
 from curhat_trio.specification import documents  # noqa: E402
 from curhat_trio.specification.tables import STATES, rule_name  # noqa: E402
-from curhat_trio.specification.tla import HAPPENINGS  # noqa: E402
+from curhat_trio.specification.tla import HAPPENINGS, session_table  # noqa: E402
 
 Key = tuple[type[Any], type[Any]]
 
@@ -211,6 +214,57 @@ class Explorer:
         return None if reached == set(led.to) - unreached else "leads elsewhere"
 
 
+class Model:
+    """The formal model with the mutant's table drawn, in small worlds of TLC's that tell every way sessions go."""
+
+    name = "tlc"
+
+    def __init__(self, jar: Path, litter: Path) -> None:
+        self._jar = jar
+        self._litter = litter
+        said = _smaller("MCways", "Joins = 1", "AllJoins = 2")
+        back = _smaller("MCways", 'Kinds = {"offer"}')
+        alone = _smaller("MCways", "AllJoins = 0", "Kinds = {}")
+        leave = _smaller("MCclients", "InbCap = 1", "OutCap = 2")
+        self._worlds = [Check("", config, module, "") for config, module in ((said, "MCways"), (back, "MCways"))]
+        self._worlds.append(Check("", leave, "MCclients", ""))
+        self._assumptions = Check("", alone, "MCways", "")
+        """Small, for rows that the model has other rows for: only its ASSUME knows of them."""
+        self._found = {check: self._run(check, GENERATED) for check in (*self._worlds, self._assumptions)}
+        assert all(outcome.verdict == "holds" for outcome in self._found.values()), self._found
+        self._ways = {way for outcome in self._found.values() for way in read_ways(outcome.told)}
+
+    def _run(self, check: Check, library: Path) -> Outcome:
+        return Checker(self._jar, self._litter, library).run(check)
+
+    def notice(self, mutant: Mutant) -> Verdict:
+        """What is broken in the first world in which something is; or that states or ways are missing."""
+        state, event = mutant.key[0].__name__.lower(), getattr(mutant.key[1], "type", mutant.key[1].__name__)
+        is_modelled = event in EVENTS
+        with TemporaryDirectory(dir=self._litter) as library:
+            (Path(library) / "SessionTable.tla").write_text(session_table())
+            for check in self._worlds if is_modelled else [self._assumptions]:
+                outcome, real = self._run(check, Path(library)), self._found[check]
+                if outcome.verdict != "holds":
+                    return outcome.verdict
+                if (outcome.states, read_ways(outcome.told)) != (real.states, read_ways(real.told)):
+                    return f"{outcome.states} states"
+        if is_modelled and (state, event) in {way[:2] for way in self._ways}:
+            ends = {after for before, what, after in self._ways if (before, what) == (state, event)} - {state}
+            led = {end.__name__.lower() for end in mutant.row.to} if mutant.row else set()
+            real_led = {end.__name__.lower() for end in REAL[mutant.key].to} if mutant.key in REAL else set()
+            return None if led - ends == real_led - ends else "leads elsewhere"
+        return None
+
+
+def _smaller(world: str, *lines: str) -> str:
+    """The text of a .cfg with some lines replaced."""
+    config = (HERE / f"{world}.cfg").read_text()
+    for line in lines:
+        config = replaced(config, line)
+    return config
+
+
 def size(found: Exploration) -> tuple[int, int]:
     """What test_explorer.py expects of a world: how many states, how many ways of a session."""
     return found.states, len(found.ways)
@@ -246,9 +300,17 @@ class TooLong(Exception):
 class Campaign:
     """A plugin of pytest: instead of running the tests that were collected, lets them look at every mutant."""
 
-    def __init__(self, mutants: Sequence[Mutant], tests: Sequence[Tests], ask_all: bool, jobs: int) -> None:
+    def __init__(
+        self,
+        mutants: Sequence[Mutant],
+        tests: Sequence[Tests],
+        model: Model | None,
+        ask_all: bool,
+        jobs: int,
+    ) -> None:
         self.mutants = mutants
         self._tests = tests
+        self._model = model
         self._ask_all = ask_all
         self._jobs = jobs
         self._documents = documents()
@@ -291,6 +353,8 @@ class Campaign:
         drawn = any(self._documents[name] != text for name, text in documents().items())
         noticed: dict[str, Verdict] = {}
         witnesses: list[Witness] = [*self._tests, self._explorer]
+        if self._model:
+            witnesses = [self._model]
         for witness in witnesses:
             self._session.testsfailed = 0
             signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
@@ -339,6 +403,7 @@ def main() -> int:
     global _campaign
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="ask everybody, and the property of a whole world too")
+    parser.add_argument("--tlc", action="store_true", help="ask the formal model, and nobody else (wants Java)")
     parser.add_argument("--only", default="", metavar="WORD", help="only mutants with this in their name")
     parser.add_argument("--verbose", action="store_true", help="tell of every mutant who noticed it by what")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes")
@@ -351,7 +416,9 @@ def main() -> int:
     chosen = [mutant for mutant in mutants() if options.only in mutant.name]
     key, row = next(iter(REAL.items()))
     control = Mutant("nothing", key, row)
-    _campaign = Campaign([control, *chosen], tests, options.all, options.jobs)
+    litter = Path(gettempdir()) / "curhat-tlc"
+    model = Model(find_jar(litter), litter) if options.tlc else None
+    _campaign = Campaign([control, *chosen], tests, model, options.all, options.jobs)
     files = [str(TESTS / file) for each in tests for file in each.files]
     began = time.monotonic()
     quiet = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutation"]
