@@ -113,6 +113,8 @@ class Driver:
         self._deadline = math.inf
         self._said = 0
         """How many messages to the client so far."""
+        self._broken: tuple[str, Event] | None = None
+        """What the session could not be stepped with, for a bug: where it came from, and the event."""
         self._frames: list[bytes] = []
         self._requests: list[Enter | Withdraw] = []
         self._close_code: CloseCode | None = None
@@ -125,7 +127,7 @@ class Driver:
         except Exception:
             _log.exception("bug", state=state_name(self._session))
             if self._trace is not None:
-                self._trace.stumbled(self._session.client)
+                self._trace.stumbled(self._session.client, self._broken)
             self._advance(ClosingForced(CloseCode.INTERNAL))
         finally:
             self._detach()
@@ -223,7 +225,11 @@ class Driver:
 
     def _step(self, event: Event, source: str) -> None:
         before = self._session
-        self._session, effects = step(before, event)
+        try:
+            self._session, effects = step(before, event)
+        except Exception:
+            self._broken = source, event
+            raise
         if self._trace is not None:
             self._trace.stepped(before, source, event, self._session, effects)
         if type(self._session.state) is not type(before.state):

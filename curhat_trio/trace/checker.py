@@ -128,8 +128,6 @@ class _Seat:
     inbox: deque[Line] = attrs.Factory(deque)
     stumbled: bool = False
     """A bug broke what it was at."""
-    may_miss_one: bool = False
-    """What the bug broke may have been the next in its inbox."""
     requests: deque[Enter | Withdraw] = attrs.Factory(deque)
     waits: int = 0
     told: int = 0
@@ -287,15 +285,7 @@ class _Replay:
         event = revive(happened, fresh_room)
         if line["from"] != "client" and isinstance(event, MessageReceived):
             self._refuse("from: client")
-        match line["from"]:
-            case "client":
-                self._take_words(seat, happened)
-            case "inbox":
-                self._take_from_inbox(seat, happened)
-            case "driver":
-                self._check_own(seat, event)
-            case _:
-                self._refuse("from: client, inbox or driver")
+        self._take(seat, line["from"], happened, event)
         seat.fresh = False
         before = seat.session
         after, effects = step(before, event)
@@ -304,17 +294,20 @@ class _Replay:
         seat.session = after
         self._perform(seat, effects)
 
-    def _take_words(self, seat: _Seat, happened: Line) -> None:
-        if seat.heard is None or seat.heard != happened:
-            self._refuse(f"what the client just said, {seat.heard or 'nothing'}")
-        seat.heard = None
-
-    def _take_from_inbox(self, seat: _Seat, happened: Line) -> None:
-        if seat.may_miss_one and seat.inbox and seat.inbox[0] != happened:
-            seat.inbox.popleft()
-        seat.may_miss_one = False
-        if not seat.inbox or seat.inbox.popleft() != happened:
-            self._refuse("the next event of its inbox")
+    def _take(self, seat: _Seat, source: str, happened: Line, event: Event) -> None:
+        """The event is there to be taken."""
+        match source:
+            case "client":
+                if seat.heard is None or seat.heard != happened:
+                    self._refuse(f"what the client just said, {seat.heard or 'nothing'}")
+                seat.heard = None
+            case "inbox":
+                if not seat.inbox or seat.inbox.popleft() != happened:
+                    self._refuse("the next event of its inbox")
+            case "driver":
+                self._check_own(seat, event)
+            case _:
+                self._refuse("from: client, inbox or driver")
 
     def _check_own(self, seat: _Seat, event: Event) -> None:
         """What a driver tells its session by itself, and when it may."""
@@ -436,19 +429,21 @@ class _Replay:
     # ------------------------------------------------------------ ends
 
     def _bug(self) -> None:
-        """What was heard last, or lay in the inbox, may be lost; the session is closed next."""
+        """The session is closed next; what it could not be stepped with is lost."""
         seat = self._seat(self._line["session"])
-        self._expect({"what": "bug", "session": seat.session.client})
-        if seat.stumbled:
-            self._refuse(f"no second bug in {seat.session.client}: the first one closed it")
+        expected: Line = {"what": "bug", "session": seat.session.client}
+        if "event" in self._line:
+            source, event = self._line["from"], revive(self._line["event"])
+            self._take(seat, source, self._line["event"], event)
+            expected |= {"from": source, "event": event_line(event, self._names)}
+        self._expect(expected)
+        if seat.stumbled or seat.heard is not None:
+            self._refuse(f"the first bug in {seat.session.client}, with what was just heard")
         seat.stumbled = True
-        seat.may_miss_one = seat.heard is None
-        seat.heard = None
+        seat.fresh = False
 
     def _detached(self) -> None:
         seat = self._seat(self._line["session"])
-        if seat.may_miss_one and seat.inbox:
-            seat.inbox.popleft()
         if not seat.closed or seat.inbox:
             self._refuse(f"{seat.session.client} closed and its inbox empty before it is detached")
         code = None if seat.close_code is None else int(seat.close_code)

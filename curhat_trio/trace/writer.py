@@ -95,9 +95,14 @@ class TraceWriter:
         """An event was for somebody who can't be reached any more."""
         self._write({"what": "lost", "to": self._names.session(client), "by": "server", "why": "gone"})
 
-    def stumbled(self, client: ClientId) -> None:
-        """A bug broke the step, or the performing, of what a session had just taken. It is closed next."""
-        self._write({"what": "bug", "session": self._names.session(client)})
+    def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
+        """A bug broke what a session was at: an event that it could not be stepped with, or something else.
+        It is closed next."""
+        line: Line = {"session": self._names.session(client)}
+        if broken is not None:
+            source, event = broken
+            line |= {"from": source, "event": event_line(event, self._names)}
+        self._write({"what": "bug", **line})
 
     def detached(self, client: ClientId, code: CloseCode | None, told: int) -> None:
         """A session has ended: with which close code, after how many messages to its client."""

@@ -68,7 +68,7 @@ FIELDS = {
     "says?:messages tells?:forwards asks?:requests counts?:names closes?:number|null",
     "told": "to:name event:event",
     "lost": "to:name by:name why:name",
-    "bug": "session:name",
+    "bug": "session:name from?:name event?:event",
     "detached": "session:name code:number|null told:number",
     "served": "request:request pair?:rooms waiting:number",
     "relaxed": "room:room pair?:rooms waiting:number",
