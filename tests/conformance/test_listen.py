@@ -16,7 +16,7 @@ from curhat_trio.conformance.visit import Patience
 from curhat_trio.specification.requirements import Party, requirements
 
 RULES = requirements()
-NOT_SHOWN = {"P-11.1", "P-11.4"}
+NOT_SHOWN = {"P-4.10", "P-11.1", "P-11.4"}
 """What a client shows its person, and a page that came over HTTPS: no server can see that."""
 
 Clock = trio.testing.MockClock
