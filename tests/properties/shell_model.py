@@ -81,6 +81,14 @@ class Stepped:
 
 
 @attrs.frozen
+class Flushed:
+    """A driver hands over what it has to say to its client: so many messages at once."""
+
+    client: ClientId
+    messages: int
+
+
+@attrs.frozen
 class Told:
     """The matchmaker or a partner told a session something."""
 
@@ -118,7 +126,7 @@ class Relaxed:
     pairs: list[Pair]
 
 
-Record: TypeAlias = Opened | Detached | Stepped | Told | ToldAll | Entered | Withdrawn | Relaxed
+Record: TypeAlias = Opened | Detached | Stepped | Flushed | Told | ToldAll | Entered | Withdrawn | Relaxed
 
 
 # ---------------------------------------------------------------- one client, from outside and from inside
@@ -132,6 +140,8 @@ class Limits:
     """In a second, and at once."""
     bytes: tuple[float, int]
     message_bytes: int
+    waiting_events: int
+    """In an inbox."""
     waiting_messages: int
     waiting_bytes: int
     write_seconds: float
@@ -206,6 +216,7 @@ class Seat:
     close: Close | None = None
     attached: bool = True
     overflowed: bool = False
+    """Something did not fit, on its way in or out: the session has to close."""
     opened: bool = False
 
     @property
@@ -349,6 +360,9 @@ class Replay(Core):
                 seat = self.seats[client]
                 self._expect(seat, event)
                 self.step(seat, event)
+            case Flushed(client, messages):
+                seat = self.seats[client]
+                seat.overflowed |= messages > self.limits.waiting_messages and not seat.closed
             case Entered(ticket, pair):
                 self._expect_request(self.seats[ticket.client], Enter(ticket))
                 assert self.pool.join(ticket, self.now) == pair
@@ -377,10 +391,10 @@ class Replay(Core):
         waiting = len(seat.inbox)
         if happened.taken:
             assert seat.attached
-            assert waiting <= self.limits.waiting_messages
+            assert waiting <= self.limits.waiting_events
             seat.inbox.append(event)
         elif seat.attached:
-            assert waiting + _MOST_FROM_LINK >= self.limits.waiting_messages
+            assert waiting + _MOST_FROM_LINK >= self.limits.waiting_events
             seat.overflowed = True
         return happened.taken
 
@@ -469,6 +483,8 @@ class Forecast(Core):
     def __init__(self, before: Core, ids: Iterator[str]) -> None:
         super().__init__(before.rules, before.limits, 0.0)
         self._ids = ids
+        self.is_certain = True
+        """Nobody is told so much at once that the shell may drop it."""
         self.now = before.now
         self.seats = {client: seat.copy() for client, seat in before.seats.items()}
         self.pool = copy.deepcopy(before.pool)
@@ -491,6 +507,7 @@ class Forecast(Core):
     def tell(self, client: ClientId, event: Event) -> bool:
         seat = self.seats[client]
         if seat.attached:
+            self.is_certain &= len(seat.inbox) < self.limits.waiting_events
             seat.inbox.append(event)
         return seat.attached
 
@@ -498,6 +515,7 @@ class Forecast(Core):
         """Let everything arrive."""
         while any(self._go_on(seat) for seat in self.seats.values()):
             pass
+        self.is_certain &= not any(seat.is_behind() for seat in self.seats.values())
 
     def _go_on(self, seat: Seat) -> bool:
         if seat.requests:
@@ -514,8 +532,3 @@ class Forecast(Core):
         else:
             return False
         return True
-
-    @property
-    def is_certain(self) -> bool:
-        """Nobody is told so much at once that the shell may drop it."""
-        return not any(seat.is_behind() for seat in self.seats.values())

@@ -27,6 +27,7 @@ from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, 
 from shell_model import (
     Detached,
     Entered,
+    Flushed,
     Forecast,
     Limits,
     Mouth,
@@ -47,7 +48,7 @@ from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
 from curhat_trio.connection import Driver, Environment
 from curhat_trio.frames import FrameScanner
-from curhat_trio.link import Link
+from curhat_trio.link import Link, LinkInbox
 from curhat_trio.metrics import state_name
 from curhat_trio.policy.matching import Pair, Pool
 from curhat_trio.protocol.codec import encode_client
@@ -56,7 +57,7 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, LinkLost, Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Status
-from curhat_trio.protocol.session import Negotiating, Paired
+from curhat_trio.protocol.session import Negotiating, Paired, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
 
 SETTINGS = Settings(
@@ -72,6 +73,7 @@ LIMITS = Limits(
     messages=(SETTINGS.messages_per_second, SETTINGS.message_burst),
     bytes=(SETTINGS.bytes_per_second, SETTINGS.byte_burst),
     message_bytes=SETTINGS.max_message_bytes,
+    waiting_events=SETTINGS.outbound_messages,
     waiting_messages=SETTINGS.outbound_messages,
     waiting_bytes=SETTINGS.outbound_bytes,
     write_seconds=SETTINGS.write_seconds,
@@ -132,6 +134,7 @@ class RecordingDriver(Driver):
         self,
         record: list[Record],
         drivers: "dict[ClientId, RecordingDriver]",
+        inbox_capacity: int,
         client: ClientId,
         profile: Profile,
         username: str,
@@ -140,9 +143,14 @@ class RecordingDriver(Driver):
     ) -> None:
         super().__init__(client, profile, username, link, environment)
         self._record = record
+        self._inbox = LinkInbox(inbox_capacity)
         self.task = trio.lowlevel.current_task()
         drivers[client] = self
         record.append(Opened(client, profile, username, link._tap._stream))
+
+    def _flush(self) -> None:
+        self._record.append(Flushed(self._session.client, len(self._frames)))
+        super()._flush()
 
     def _step(self, event: Event) -> None:
         self._record.append(Stepped(self._session.client, event))
@@ -171,6 +179,9 @@ class Person(SteppedClient):
         super().__init__(wire)
         self.mouth = mouth
         self._now = now
+        self.pinged_at = now()
+        self.ignored_at: float | None = None
+        """When it did not answer a ping, the first time."""
         self.is_gone = False
         self.was_deaf = False
         self.has_spoken = True
@@ -187,6 +198,11 @@ class Person(SteppedClient):
     def put(self, data: bytes) -> None:
         self.wire.put(data)
         self.mouth.say(data, self._now())
+
+    def hear_ping(self) -> None:
+        self.pinged_at = self._now()
+        if not self.answers_pings and self.ignored_at is None:
+            self.ignored_at = self.pinged_at
 
     def vanish(self) -> None:
         self.is_gone = self.mouth.has_left = True
@@ -210,10 +226,16 @@ class Person(SteppedClient):
 
 
 class Shell:
-    """A running server with its record, the people, and the model beside it."""
+    """A running server with its record, the people, and the model beside it.
 
-    def __init__(self, schedule: int) -> None:
+    Args:
+        schedule: Decides the order in which tasks run that could run at once.
+        inbox_capacity: How much may wait for a session; less than the settings allow, or none would overflow.
+    """
+
+    def __init__(self, schedule: int, inbox_capacity: int) -> None:
         trio._core._run._r.seed(schedule)
+        self.limits = attrs.evolve(LIMITS, waiting_events=inbox_capacity)
         self.people: list[Person] = []
         self.drivers: dict[ClientId, RecordingDriver] = {}
         self._record: list[Record] = []
@@ -222,13 +244,14 @@ class Shell:
         self._trio.start(self._serve)
         self._trio.settle()
         self._idle_tasks = len(self._server.tasks)
-        self.model = Replay(self._server._watched.environment.rules, LIMITS, SETTINGS.relax_after_seconds)
+        self.model = Replay(self._server._watched.environment.rules, self.limits, SETTINGS.relax_after_seconds)
 
     async def _serve(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(peers, "MemoryRendezvous", partial(RecordingRendezvous, self._record))
             patch.setattr(peers, "Pool", partial(RecordingPool, self._record))
-            patch.setattr(connection, "Driver", partial(RecordingDriver, self._record, self.drivers))
+            driver = partial(RecordingDriver, self._record, self.drivers, self.limits.waiting_events)
+            patch.setattr(connection, "Driver", driver)
             patch.setattr(connection, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._mint()))
             async with running_server(SETTINGS, patience=inf) as self._server:
                 await trio.sleep_forever()
@@ -247,7 +270,7 @@ class Shell:
 
     def arrive(self, profile: Profile, pipelined: bytes) -> Person:
         wire, name = Wire(), f"Person{len(self.people)}"
-        person = Person(wire, Mouth(LIMITS, profile, name), lambda: self.now)
+        person = Person(wire, Mouth(self.limits, profile, name), lambda: self.now)
         self.people.append(person)
         self.model.expect(wire, person.mouth)
         assert self._server.listener is not None
@@ -295,6 +318,7 @@ class Shell:
             seat = self.model.seat_of(person.mouth)
             if seat is not None and person.reads and not person.is_gone:
                 check_ears(person, seat)
+                check_care(person, seat, self.now)
 
     def _hear(self) -> bool:
         """Everybody who reads does; True: somebody answered."""
@@ -380,10 +404,17 @@ def check_ears(person: Person, seat: Seat) -> None:
     person.mouth.heard = len(person.texts)
 
 
+def check_care(person: Person, seat: Seat, now: float) -> None:
+    """Who is silent is asked for life, and who does not answer is gone."""
+    if not seat.closed and person.is_open:
+        assert now - person.pinged_at <= SETTINGS.ping_seconds + SETTINGS.pong_seconds
+        assert person.answers_pings or person.ignored_at is None or now < person.ignored_at + SETTINGS.pong_seconds
+
+
 # ---------------------------------------------------------------- what may be said
 
 Word = bytes | None
-"""Frames; None: the description that a browser would send next."""
+"""Frames; None: what a page would say next."""
 
 UFRAGS = st.sampled_from(["a", "b"])
 TAGS = st.integers(0, 999)
@@ -420,7 +451,7 @@ ODD = st.one_of(
     st.builds(in_pieces, TEXTS, st.integers(0, 200)),
     st.binary(max_size=8).map(lambda payload: frame(PING, payload)),
     st.just(frame(PONG, b"unasked")),
-    st.integers(2, 30).flatmap(lambda times: WHOLE.map(lambda word: word * times)),
+    st.sampled_from([2, 5, 10, 30]).flatmap(lambda times: WHOLE.map(lambda word: word * times)),
     st.sampled_from([frame(PING, b"flood") * 30, frame(TEXT, b'{"type":"ping"}', fin=False)]),
 )
 BROKEN = st.sampled_from(
@@ -434,10 +465,11 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
-WORDS = {"whole": WHOLE, "fitting": st.none(), "odd": ODD, "broken": BROKEN, "closing": CLOSING}
-WORD: st.SearchStrategy[Word] = st.sampled_from(
-    [*["whole"] * 8, *["fitting"] * 5, *["odd"] * 2, "broken", "closing"]
-).flatmap(lambda kind: WORDS[kind])
+WORDS = {"fitting": st.none(), "whole": WHOLE, "odd": ODD}
+WORD: st.SearchStrategy[Word] = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd"]).flatmap(
+    WORDS.__getitem__
+)
+LAST_WORD = BROKEN | CLOSING
 
 
 @attrs.frozen
@@ -480,6 +512,7 @@ BEHAVIOUR = st.sampled_from(
 ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
+    "say the last": st.builds(Say, WHO, st.tuples(WORD, LAST_WORD, WORD).map(list)),
     "arrive": ARRIVAL,
     "behave": st.builds(Behave, WHO, BEHAVIOUR),
     "cut off": st.builds(CutOff, WHO),
@@ -513,9 +546,13 @@ class ShellMachine(RuleBasedStateMachine):
         self.shell.come_to_rest()
         self.is_sound = True
 
-    @initialize(schedule=st.integers(0, 2**32 - 1), crowd=st.lists(ARRIVAL, min_size=2, max_size=4))
-    def people_come(self, schedule: int, crowd: list[Arrive]) -> None:
-        self.shell = Shell(schedule)
+    @initialize(
+        schedule=st.integers(0, 2**32 - 1),
+        inbox_capacity=st.sampled_from([SETTINGS.outbound_messages, 4]),
+        crowd=st.lists(ARRIVAL, min_size=2, max_size=4),
+    )
+    def people_come(self, schedule: int, inbox_capacity: int, crowd: list[Arrive]) -> None:
+        self.shell = Shell(schedule, inbox_capacity)
         with self.round():
             for arrival in crowd:
                 self.do(arrival)
@@ -538,12 +575,12 @@ class ShellMachine(RuleBasedStateMachine):
                 self.do(deed)
                 shell.go_on(turns)
 
-    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 10.0, 20.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.5, 0.5, 2.0, 2.0, 5.0, 10.0, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         with self.round() as shell:
             shell.pass_time(seconds)
 
-    @precondition(lambda self: not self.is_stopping and self.rounds > 10)
+    @precondition(lambda self: not self.is_stopping and self.rounds > 20)
     @rule(deeds=st.lists(DEED, max_size=3), turns=st.integers(0, 8))
     def the_server_stops(self, deeds: list[Deed], turns: int) -> None:
         self.is_stopping = True
@@ -591,11 +628,18 @@ class ShellMachine(RuleBasedStateMachine):
 
     def fitting(self, person: Person) -> ClientMessage:
         seat = self.shell.model.seat_of(person.mouth)
+        tag = len(person.texts)
         match seat and seat.session.state:
-            case Paired(pairing) | Negotiating(pairing):
-                tag = str(len(person.texts))
-                has_offer = isinstance(pairing.signaling.view, HaveRemoteOffer)
-                return answer("a", tag=tag) if has_offer else offer("a", tag=tag)
+            case Waiting():
+                return Ping()
+            case Paired(pairing):
+                return candidate("a", tag) if pairing.signaling.polite else offer("a", tag=str(tag))
+            case Negotiating(pairing) if isinstance(pairing.signaling.view, HaveRemoteOffer):
+                return answer("a", tag=str(tag))
+            case Negotiating():
+                return (candidate("a", tag), Chat(str(tag)), Status("connected"), offer("b", tag=str(tag)))[
+                    tag % 4
+                ]
         return Join()
 
     def foresee(self, deed: Deed) -> Forecast | None:
@@ -603,7 +647,7 @@ class ShellMachine(RuleBasedStateMachine):
         forecast = self.shell.foresee()
         match deed:
             case Arrive(profile, words) if self.has_room:
-                mouth = Mouth(LIMITS, profile, f"Person{len(self.shell.people)}")
+                mouth = Mouth(self.shell.limits, profile, f"Person{len(self.shell.people)}")
                 seat: Seat | None = forecast.open(mouth)
                 said = mouth.say(words, self.shell.now)
             case Say(who, words) if person := self.somebody(who):
