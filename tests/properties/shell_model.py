@@ -121,9 +121,10 @@ class Withdrawn:
 
 @attrs.frozen
 class Relaxed:
-    """The matchmaker let those who waited long enough take anybody."""
+    """The matchmaker let somebody who waited long enough take anybody."""
 
-    pairs: list[Pair]
+    ticket: Ticket
+    pair: Pair | None
 
 
 Record: TypeAlias = Opened | Detached | Stepped | Flushed | Told | ToldAll | Entered | Withdrawn | Relaxed
@@ -208,7 +209,6 @@ class Seat:
     allowance: Allowance
     told: list[bytes] = attrs.Factory(list)
     """All messages to the client, as they are on the wire."""
-    seq: int = 0
     deadline: float | None = None
     inbox: deque[Event] = attrs.Factory(deque)
     """Told by others, not stepped through yet."""
@@ -279,9 +279,8 @@ class Core:
     def _perform(self, seat: Seat, effect: Effect) -> None:
         match effect:
             case Send(message):
-                if seat.session.profile == "v1":
-                    seat.seq += 1
-                seat.told.append(encode(message, seat.seq or None))
+                number = len(seat.told) + 1
+                seat.told.append(encode(message, number if seat.session.profile == "v1" else None))
             case Forward(partner, event):
                 self.tell(partner, event)
             case SetDeadline(at):
@@ -293,8 +292,8 @@ class Core:
             case Close():
                 seat.close = effect
 
-    def introduce(self, pairs: Iterable[Pair]) -> None:
-        for pair in pairs:
+    def introduce(self, pair: Pair | None) -> None:
+        if pair is not None:
             introduce(pair, self.tell, self.now)
 
     def understand(self, seat: Seat, word: str | CloseCode, fresh_room: RoomId | None) -> Event:
@@ -315,7 +314,6 @@ class Core:
         return {
             "sessions": {seat.client: seat.session for seat in seats},
             "deadlines": {seat.client: seat.deadline for seat in seats},
-            "numbers": {seat.client: seat.seq for seat in seats},
             "told": {seat.client: seat.told for seat in seats},
             "closes": {seat.client: seat.close for seat in seats},
             "waiting": self.pool._waits,
@@ -366,13 +364,13 @@ class Replay(Core):
             case Entered(ticket, pair):
                 self._expect_request(self.seats[ticket.client], Enter(ticket))
                 assert self.pool.join(ticket, self.now) == pair
-                self.introduce([pair] if pair else [])
+                self.introduce(pair)
             case Withdrawn(ticket):
                 self._expect_request(self._owner(ticket), Withdraw(ticket))
                 self.pool.leave(ticket)
-            case Relaxed(pairs):
-                assert self.pool.relax(self.now) == pairs
-                self.introduce(pairs)
+            case Relaxed(ticket, pair):
+                assert next(self.pool.relaxing(self.now)) == (ticket, pair)
+                self.introduce(pair)
             case ToldAll(event):
                 assert self.is_draining
                 assert event == ClosingForced(CloseCode.SHUTDOWN)
@@ -497,6 +495,8 @@ class Forecast(Core):
 
     def says(self, seat: Seat, words: Iterable[str | CloseCode]) -> None:
         for word in words:
+            if seat.closed:
+                break  # nobody looks at what comes after the end
             begins_wait = isinstance(word, str) and self._begins_wait(seat, word)
             self.step(seat, self.understand(seat, word, RoomId(next(self._ids)) if begins_wait else None))
 
@@ -522,7 +522,7 @@ class Forecast(Core):
             match seat.requests.popleft():
                 case Enter(ticket):
                     pair = self.pool.join(ticket, self.now)
-                    self.introduce([pair] if pair else [])
+                    self.introduce(pair)
                 case Withdraw(ticket):
                     self.pool.leave(ticket)
         elif seat.inbox:

@@ -59,6 +59,7 @@ from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Status
 from curhat_trio.protocol.session import Negotiating, Paired, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
+from curhat_trio.trace.writer import TraceWriter
 
 SETTINGS = Settings(
     max_message_bytes=1024,
@@ -87,8 +88,8 @@ PEOPLE = 6
 class RecordingRendezvous(MemoryRendezvous):
     """Writes down who was told what."""
 
-    def __init__(self, record: list[Record]) -> None:
-        super().__init__()
+    def __init__(self, record: list[Record], trace: TraceWriter | None = None) -> None:
+        super().__init__(trace=trace)
         self._record = record
 
     def detach(self, client: ClientId) -> None:
@@ -121,10 +122,10 @@ class RecordingPool(Pool):
         self._record.append(Withdrawn(ticket))
         return super().leave(ticket)
 
-    def relax(self, now: float) -> list[Pair]:
-        pairs = super().relax(now)
-        self._record.append(Relaxed(pairs))
-        return pairs
+    def relaxing(self, now: float) -> Iterator[tuple[Ticket, Pair | None]]:
+        for ticket, pair in super().relaxing(now):
+            self._record.append(Relaxed(ticket, pair))
+            yield ticket, pair
 
 
 class RecordingDriver(Driver):
@@ -152,9 +153,9 @@ class RecordingDriver(Driver):
         self._record.append(Flushed(self._session.client, len(self._frames)))
         super()._flush()
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Event, source: str) -> None:
         self._record.append(Stepped(self._session.client, event))
-        super()._step(event)
+        super()._step(event, source)
 
     @property
     def deadline(self) -> float | None:
@@ -166,7 +167,8 @@ class RecordingDriver(Driver):
         statistics = self._inbox._receive.statistics()
         outbox = self._link._outbox
         is_behind = len(outbox._frames) > LIMITS.waiting_messages or outbox._bytes > LIMITS.waiting_bytes
-        return not (self._unread or self._requests or statistics.current_buffer_used or is_behind)
+        waits = self._unread or self._requests or statistics.current_buffer_used
+        return not waits and (self._closed or not is_behind)
 
 
 # ---------------------------------------------------------------- the people
@@ -253,7 +255,7 @@ class Shell:
             driver = partial(RecordingDriver, self._record, self.drivers, self.limits.waiting_events)
             patch.setattr(connection, "Driver", driver)
             patch.setattr(connection, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._mint()))
-            async with running_server(SETTINGS, patience=inf) as self._server:
+            async with running_server(SETTINGS, patience=inf, traced=False) as self._server:
                 await trio.sleep_forever()
 
     _server: RunningServer
@@ -336,7 +338,7 @@ class Shell:
         return {
             "sessions": {client: driver._session for client, driver in drivers.items()},
             "deadlines": {client: driver.deadline for client, driver in drivers.items()},
-            "numbers": {client: driver._seq for client, driver in drivers.items()},
+            "numbers": {client: driver._said for client, driver in drivers.items()},
             "codes": {client: driver._close_code for client, driver in drivers.items()},
             "reachable": set(server.rendezvous._inboxes),
             "busy": [client for client, driver in drivers.items() if not driver.is_idle],
@@ -355,7 +357,7 @@ class Shell:
         return {
             "sessions": {client: seat.session for client, seat in seats.items()},
             "deadlines": {client: seat.deadline for client, seat in seats.items()},
-            "numbers": {client: seat.seq for client, seat in seats.items()},
+            "numbers": {client: len(seat.told) for client, seat in seats.items()},
             "codes": {client: seat.close and seat.close.code for client, seat in seats.items()},
             "reachable": {seat.client for seat in attached},
             "busy": [],
@@ -451,7 +453,6 @@ ODD = st.one_of(
     st.builds(in_pieces, TEXTS, st.integers(0, 200)),
     st.binary(max_size=8).map(lambda payload: frame(PING, payload)),
     st.just(frame(PONG, b"unasked")),
-    st.sampled_from([2, 5, 10, 30]).flatmap(lambda times: WHOLE.map(lambda word: word * times)),
     st.sampled_from([frame(PING, b"flood") * 30, frame(TEXT, b'{"type":"ping"}', fin=False)]),
 )
 BROKEN = st.sampled_from(
@@ -465,6 +466,7 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
+MUCH = st.sampled_from([encode_client(Chat("much")), encode_client(Ping()), encode_client(Join())])
 WORDS = {"fitting": st.none(), "whole": WHOLE, "odd": ODD}
 WORD: st.SearchStrategy[Word] = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd"]).flatmap(
     WORDS.__getitem__
@@ -512,6 +514,9 @@ BEHAVIOUR = st.sampled_from(
 ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
+    "say much": st.builds(
+        Say, WHO, st.builds(lambda word, times: [word] * times, MUCH, st.sampled_from([6, 10, 30]))
+    ),
     "say the last": st.builds(Say, WHO, st.tuples(WORD, LAST_WORD, WORD).map(list)),
     "arrive": ARRIVAL,
     "behave": st.builds(Behave, WHO, BEHAVIOUR),
@@ -575,17 +580,17 @@ class ShellMachine(RuleBasedStateMachine):
                 self.do(deed)
                 shell.go_on(turns)
 
-    @rule(seconds=st.sampled_from([0.5, 0.5, 2.0, 2.0, 5.0, 10.0, 20.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         with self.round() as shell:
             shell.pass_time(seconds)
 
     @precondition(lambda self: not self.is_stopping and self.rounds > 20)
-    @rule(deeds=st.lists(DEED, max_size=3), turns=st.integers(0, 8))
-    def the_server_stops(self, deeds: list[Deed], turns: int) -> None:
+    @rule(deeds=st.lists(DEED, max_size=3), newcomer=ARRIVAL, turns=st.integers(0, 16))
+    def the_server_stops(self, deeds: list[Deed], newcomer: Arrive, turns: int) -> None:
         self.is_stopping = True
         with self.round() as shell:
-            for deed in deeds:
+            for deed in (*deeds, newcomer):
                 self.do(deed)
             shell.go_on(turns)
             shell.stop()
