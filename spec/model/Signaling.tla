@@ -8,6 +8,9 @@
 (*   <<a, b>> is a sequence, [f |-> v] a record, [x EXCEPT ![c] = v] is x with x[c] replaced, /\ and, \/ or, ~     *)
 (*   not, # unequal, @ the old value. `CASE p -> v [] q -> w` takes the first that holds (they exclude each other).*)
 (*                                                                                                                 *)
+(* Which rule a session follows, and where that may lead, is not written here: SessionTable (../generated) is drawn*)
+(* from the TABLE that runs. The rules themselves are here.                                                        *)
+(*                                                                                                                 *)
 (* Names are the code's: React is `step` in protocol/session.py, SayOffer and HearOffer are in signaling.py,       *)
 (* Introduce in policy/matching.py, Tell in relay.py and backends/memory.py, Detach in connection.py.               *)
 (* One action is what the code does between two awaits, or less: then the model allows more orders than the code.  *)
@@ -188,15 +191,25 @@ React(c, s, e, fresh, mayJoin) ==
       [] e.t = "PeerLeft" /\ s.st = "connected" /\ Mistake = "left_twice" -> Step(s, <<Left(e.room, None)>>, <<>>, <<>>)
       [] OTHER -> Obey(s.st, e.t, Follow(RuleOf(s.st, e.t), c, s, e, fresh))
 
-(* Rows of the table for what is not in this model are such that what is there stands for them. *)
-ASSUME \A st \in States :
-    /\ Table[st].ClosingForced.to = Table[st].LinkLost.to                       \* every way of closing is Lose,
-    /\ Table[st].Misunderstood.to = Table[st].LinkLost.to                       \* ... the last straw too; any other
-    /\ Table[st].Overheated.to = Table[st].LinkLost.to                          \*     straw is only complained of
-    /\ RuleOf(st, "candidate") = RuleOf(st, "offer")                            \* a candidate travels as chat does;
-    /\ st # "paired" => Table[st].candidate.to = {}                             \* that of an old page may settle it
-    /\ \A event \in {"ping", "status", "LinkOpened"} : Table[st][event].to = {} \* nobody else hears of these
-ASSUME Table["connected"].DeadlinePassed.to = {"closed"}                        \* silence: Lose
+(* Rows of the table that no step of this model follows. If one changes, think again whether this is still so.     *)
+Ignored == Row("ignore", {})
+Refused == Row("wrong_state", {})
+ASSUME \A st \in States \ {"closed"} :
+    /\ Table[st].ClosingForced = Row("close_by_force", Table[st].LinkLost.to)   \* every way of closing is Lose,
+    /\ Table[st].Misunderstood = Row("misunderstand", Table[st].LinkLost.to)    \* ... the last straw too; another
+    /\ Table[st].Overheated = Row("cool_down", Table[st].LinkLost.to)           \*     is only complained of
+    /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
+                                         \* it travels as chat does; an old page's first one may let an offer through
+    /\ Table[st].ping = Row("pong", {})                                         \* nobody else hears of these
+    /\ Table[st].status = IF st = "negotiating" THEN Row("status", {}) ELSE Refused
+    /\ Table[st].LinkOpened = IF st = "connected" THEN Row("open", {}) ELSE Ignored
+    /\ Table[st].DeadlinePassed =
+          CASE st = "connected" -> Row("lose_patience", {"closed"})             \* silence: Lose
+            [] st = "paired" -> Row("watch_clock", {"negotiating", "connected"}) \* an old page's clock: as candidate
+            [] OTHER -> Ignored
+    /\ st \in {"paired", "negotiating"} => Table[st].Matched = Row("decline", {})   \* no ticket is in the pool
+ASSUME \A event \in Sayings \cup Happenings :
+    Table["closed"][event] = IF event = "Matched" THEN Row("decline", {}) ELSE Ignored
 
 ---------------------------------------------------------------------------
 (* What the client is told, judged as it goes: ready before join, one leave for each join, nothing relayed but in  *)

@@ -34,7 +34,7 @@ MODULES = {"MClive": "MClive", "MCclients": "MCclients", "MCdeaf": "MCclients"}
 """Which module a .cfg belongs to; the others to MC."""
 
 QUICK = ("MCglare2", "MCsafe2", "MCsafe3", "MCrejoin3", "MCwishes3", "MClive", "MCclients", "MCdeaf")
-LONG = ("MCrelay3", "MCtopics3", "MCsignal3")
+LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3")
 GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3")
 LONG_GRAPHS = ("MCgraph2",)
 
@@ -62,6 +62,8 @@ class Check(NamedTuple):
     remark: str = ""
     compare: str = ""
     """The program that compares what TLC found with the real code: graph.py, ways.py."""
+    brief: bool = False
+    """Whether it is soon over: then Java need not take the time to make itself fast."""
     claims: tuple[str, ...] = ()
     """For the Promela twin: which `ltl`s to check. `config` then holds the options for SPIN."""
 
@@ -82,17 +84,18 @@ class Checker:
             config, told, dump = (Path(directory) / name for name in ("world.cfg", "told.txt", "graph.dot"))
             config.write_text(check.config)
             options = ("-dump", "dot,actionlabels", str(dump)) if check.compare == "graph.py" else ()
-            outcome = self._check(check.module, config, told, *options)
+            outcome = self._check(check, config, told, *options)
             if check.compare and outcome.verdict == "holds":
                 files = (config, dump) if check.compare == "graph.py" else (told,)
                 return _compare(check.compare, files, outcome)
             return outcome
 
-    def _check(self, module: str, config: Path, told: Path, *options: str) -> Outcome:
+    def _check(self, check: Check, config: Path, told: Path, *options: str) -> Outcome:
         directory = config.parent
+        haste = ("-XX:TieredStopAtLevel=1",) if check.brief else ()
         java = ["java", f"-Djava.io.tmpdir={directory}", f"-DTLA-Library={self._library}", "-XX:+UseSerialGC"]
-        tlc = ["-Xmx3g", "-cp", str(self._jar), "tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1"]
-        where = ["-metadir", str(directory / "states"), *options, "-config", str(config), f"{module}.tla"]
+        tlc = [*haste, "-Xmx3g", "-cp", str(self._jar), "tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1"]
+        where = ["-metadir", str(directory / "states"), *options, "-config", str(config), f"{check.module}.tla"]
         began = time.monotonic()
         with told.open("w") as output:
             subprocess.run([*java, *tlc, *where], cwd=HERE, stdout=output, stderr=output, preexec_fn=_politely)
@@ -210,7 +213,8 @@ def mistakes() -> Iterator[Check]:
         elif mistake.alone:
             config = before[: before.index("INVARIANTS")] + f"INVARIANTS {mistake.broken}\n"
         what = f"mistake {mistake.name if mistake.name != 'none' else mistake.changes[0]}"
-        yield Check(what, config, MODULES.get(mistake.world, "MC"), mistake.broken, mistake.shows)
+        module = MODULES.get(mistake.world, "MC")
+        yield Check(what, config, module, mistake.broken, mistake.shows, brief=True)
 
 
 def unbroken() -> set[str]:

@@ -1,7 +1,9 @@
 """What is drawn from the code is up to date, and its schemas accept just what the codec accepts."""
 
+import re
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import orjson
@@ -13,6 +15,9 @@ from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 from curhat_trio.cli import main
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import Fault
+from curhat_trio.protocol.events import Event, MessageReceived
+from curhat_trio.protocol.messages import FROM_CLIENT
+from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting
 from curhat_trio.specification import differences, documents, write
 from curhat_trio.specification.schemas import client_schemas, server_schemas
 
@@ -119,3 +124,24 @@ def test_every_state_and_every_way_is_in_the_picture() -> None:
     drawn = documents()["states.svg"]
     assert drawn.count('class="name"') == 5
     assert drawn.count("<path") - 1 == len(documents()["states.mermaid"].split(" --> ")) - 1 - 2
+
+
+def test_the_formal_models_table_tells_every_state_and_event() -> None:
+    drawn = documents()["SessionTable.tla"]
+    found: dict[tuple[str, str], tuple[str, set[str]]] = {}
+    for state, rows in re.findall(r"^  (\w+) \|-> \[\n(.+?)\]", drawn, re.MULTILINE | re.DOTALL):
+        for event, rule, to in re.findall(r'(\w+) \|-> Row\("(\w+)", \{(.*)\}\)', rows):
+            found[state, event] = rule, set(re.findall(r"\w+", to))
+    happenings = [kind for kind in get_args(Event) if kind is not MessageReceived]
+    for state, kind in product(
+        (Connected, Waiting, Paired, Negotiating, Closed), (*FROM_CLIENT.values(), *happenings)
+    ):
+        row = TABLE.get((state, kind))
+        refused = kind in FROM_CLIENT.values() and state is not Closed
+        expected = (
+            (row.rule.__name__.strip("_"), {end.__name__.lower() for end in row.to})
+            if row
+            else ("wrong_state" if refused else "ignore", set())
+        )
+        assert found.pop((state.__name__.lower(), getattr(kind, "type", kind.__name__))) == expected
+    assert not found
