@@ -166,11 +166,11 @@ class _Host(_Kind):
 
 @attrs.frozen(kw_only=True)
 class _File(_Kind):
-    """A path to write to; only the operating system knows whether it can be. Empty: no file."""
+    """A path; only the operating system knows whether it can be read or written. Empty: no file."""
 
     @property
     def expected(self) -> str:
-        return "a path to write to"
+        return "a path to a file"
 
     def from_text(self, text: str) -> object:
         return text
@@ -206,6 +206,22 @@ class _Listing(_Kind):
                 raise self.refusal(item, "is not of the right form")
 
 
+@attrs.frozen(kw_only=True)
+class _Secret(_Kind):
+    """A secret: no message ever shows one, right or wrong."""
+
+    @property
+    def expected(self) -> str:
+        return "a secret of printable ASCII characters without spaces"
+
+    def from_text(self, text: str) -> object:
+        return text
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, str) or not re.fullmatch(r"[!-~]*", value):
+            raise ValueError(f"the value, not shown here, will not do; expected {self.expected}")
+
+
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
@@ -238,7 +254,7 @@ def _option(group: str, kind: _Kind, default: object, help: str) -> Any:
     Any, because mypy takes a field's type from its annotation, as it does for `attrs.field`.
     """
     metadata = {"group": group, "kind": kind, "help": help}
-    return attrs.field(default=default, validator=_validate, metadata=metadata)
+    return attrs.field(default=default, validator=_validate, metadata=metadata, repr=not isinstance(kind, _Secret))
 
 
 _listening = partial(_option, "Listening")
@@ -278,6 +294,13 @@ _STUN_URLS = _Listing(
 )
 
 
+_TURN_URLS = _Listing(
+    metavar="URL,...",
+    item_form=r"turns?:[^/\s,?][^\s,?]*(\?transport=(udp|tcp))?",  # RFC 7065, section 3.1
+    item_expected="URLs such as turn:turn.example.org:3478 or turns:turn.example.org:5349?transport=tcp",
+)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """Everything the operator may choose; see each field's help, or run with `--help`.
@@ -312,6 +335,9 @@ class Settings:
         _SECONDS, 60.0, "How long a new connection may stay silent before its first message."
     )
     offer_seconds: float = _timeout(_SECONDS, 20.0, "How long a matched pair may take until the offer has come.")
+    media_seconds: float = _timeout(
+        _SECONDS, 20.0, "How long a pair stays together whose audio and video were told to have failed."
+    )
     ping_seconds: float = _timeout(_SECONDS, 20.0, "How long to pause between pings to a client.")
     pong_seconds: float = _timeout(
         _SECONDS, 20.0, "How long a client may take to answer a ping before it counts as gone."
@@ -348,8 +374,27 @@ class Settings:
     stun_urls: tuple[str, ...] = _ice(
         _STUN_URLS, (), "STUN servers for clients to ask for their public address, separated by commas."
     )
+    turn_urls: tuple[str, ...] = _ice(
+        _TURN_URLS, (), "TURN servers to relay audio and video, separated by commas; they share one secret."
+    )
+    turn_secret: str = _ice(
+        _Secret(metavar="SECRET"),
+        "",
+        "Secret shared with the TURN servers, by which credentials are made. Others on the machine can see flags; "
+        "better give the variable or the file.",
+    )
+    turn_secret_file: str = _ice(
+        _File(metavar="FILE"), "", "File that holds the TURN servers' secret, in place of turn_secret."
+    )
+    turn_ttl_seconds: int = _ice(
+        _count("seconds", least=60),
+        86_400,
+        "How long TURN credentials are good; longer than a call, since a TURN server may ask for them again.",
+    )
     ice_transport_policy: IceTransportPolicy = _ice(  # noqa: RUF009
-        _choice(IceTransportPolicy), "all", "Whether clients may connect directly, or by a relay only."
+        _choice(IceTransportPolicy),
+        "all",
+        "Whether clients may connect directly, or by a relay only and without learning each other's address.",
     )
 
     log_level: LogLevel = _logging(  # noqa: RUF009
@@ -401,6 +446,16 @@ def _misfit(values: Mapping[str, Any], origin: Callable[[str], str]) -> str | No
                 f"{rule.larger}: {larger}{origin(rule.larger)} is less than {twice}{rule.smaller}, "
                 f"{smaller}{origin(rule.smaller)}; expected at least {rule.factor * smaller}"
             )
+    if values["turn_urls"] and not values["turn_secret"]:
+        return (
+            f"turn_urls{origin('turn_urls')}: no secret is known; expected turn_secret or turn_secret_file with "
+            "the TURN server's static-auth-secret"
+        )
+    if values["ice_transport_policy"] == "relay" and not values["turn_urls"]:
+        return (
+            f"ice_transport_policy: relay{origin('ice_transport_policy')} lets nobody connect without a TURN "
+            "server; expected turn_urls too"
+        )
     return None
 
 
@@ -572,12 +627,13 @@ def _parse_flags(argv: Sequence[str]) -> dict[str, str]:
     parser = _make_parser()
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
-        parser.error(f"{_shown(unknown[0])} is no flag of mine{_nearest_flag(unknown[0])}")
+        name = unknown[0].partition("=")[0]  # what follows may be a secret
+        parser.error(f"{_shown(name)} is no flag of mine{_nearest_flag(name)}")
     return vars(namespace)
 
 
 def _nearest_flag(unknown: str) -> str:
-    near = difflib.get_close_matches(unknown.partition("=")[0], [_flag(name) for name in _FIELDS], n=1)
+    near = difflib.get_close_matches(unknown, [_flag(name) for name in _FIELDS], n=1)
     return f", but {near[0]} is" if near else ""
 
 
@@ -611,7 +667,35 @@ def _check_fit(
     origins: Mapping[str, str], merged: SettingsDict, _settings_cls: SettingsClass, _options: OptionList
 ) -> SettingsDict:
     """A typed-settings processor: check merged values against each other while their origins are known."""
+    _read_secret(origins, merged)
     problem = _misfit(merged, lambda name: f" (from {origins[name]})" if name in origins else " (default)")
     if problem is not None:
         raise SettingsError(problem)
     return merged
+
+
+def _read_secret(origins: Mapping[str, str], merged: SettingsDict) -> None:
+    """Let `turn_secret` be what the file holds that `turn_secret_file` names, without space around it."""
+    path = str(merged["turn_secret_file"])
+    if not path:
+        return
+    where = origins["turn_secret_file"]
+    if merged["turn_secret"]:
+        raise SettingsError(
+            f"{where}: turn_secret is given too, by {origins['turn_secret']}; expected one of them"
+        )
+    try:
+        secret = Path(path).read_text(encoding="ascii").strip()
+        if not secret:
+            raise ValueError("the file is empty")
+        _FIELDS["turn_secret"].metadata["kind"].check(secret)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{where}: {path}: {_secret_problem(error)}") from None
+    merged["turn_secret"] = secret
+
+
+def _secret_problem(error: Exception) -> str:
+    """What is wrong with a secret's file. A decoding error would show a byte of it."""
+    if isinstance(error, UnicodeError):
+        return "is not ASCII; expected a secret in a file of its own"
+    return f"{error.strerror if isinstance(error, OSError) else error}; expected a secret in a file of its own"

@@ -6,6 +6,7 @@ whatever arrived together is decided and answered together; what must wait (for 
 
 import math
 import secrets
+import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,7 @@ from curhat_trio.link import Heard, Link, LinkInbox
 from curhat_trio.log import get_logger
 from curhat_trio.metrics import Metrics, state_name
 from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import (
     Close,
@@ -39,13 +41,14 @@ from curhat_trio.protocol.events import (
     Event,
     LinkLost,
     LinkOpened,
+    Matched,
     MessageReceived,
     Misunderstood,
     Overheated,
     Profile,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import IceServer, Join, Next, ServerMessage
+from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, ServerMessage
 from curhat_trio.protocol.session import Closed, Rules, Session, step
 from curhat_trio.trace.writer import TraceWriter
 
@@ -65,6 +68,8 @@ class Environment:
     """Told of all that sessions do."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
+    turn: Turn | None = attrs.field(init=False)
+    """What makes TURN credentials; None: the operator has no TURN server."""
 
     @rules.default
     def _rules_from_settings(self) -> Rules:
@@ -72,11 +77,24 @@ class Environment:
         return Rules(
             first_message_seconds=settings.first_message_seconds,
             offer_seconds=settings.offer_seconds,
+            media_seconds=settings.media_seconds,
             ping_seconds=settings.ping_seconds,
             max_message_bytes=settings.max_message_bytes,
             ice_servers=(IceServer(settings.stun_urls),) if settings.stun_urls else (),
+            turn_ttl_seconds=settings.turn_ttl_seconds if settings.turn_urls else None,
             ice_transport_policy=settings.ice_transport_policy,
         )
+
+    @turn.default
+    def _turn_from_settings(self) -> Turn | None:
+        settings = self.settings
+        if not settings.turn_urls:
+            return None
+        return Turn(settings.turn_urls, settings.turn_secret, settings.turn_ttl_seconds)
+
+    def fresh_turn(self) -> IceServer | None:
+        """The TURN server with credentials for one client, good from now on."""
+        return None if self.turn is None else self.turn.lend(secrets.token_urlsafe(12), time.time())
 
 
 async def serve_client(link: Link, profile: Profile, username: str, environment: Environment) -> None:
@@ -190,6 +208,8 @@ class Driver:
                 self._read_words(item)
             elif isinstance(item, DeadlinePassed):
                 self._step(item, "driver")
+            elif isinstance(item, Matched):
+                self._step(attrs.evolve(item, fresh_turn=self._environment.fresh_turn()), "inbox")
             else:
                 self._step(item, "inbox")
         self._flush()
@@ -209,11 +229,12 @@ class Driver:
         wait = self._allowance.spend(len(text) if text.isascii() else len(text.encode()), now)
         if wait > 0:
             return Overheated(math.ceil(wait * 10) / 10)
-        message = decode(text, self._session.profile)
+        message = decode(text, self._session.profile, self._session.rules.features)
         if isinstance(message, Fault):
             return Misunderstood(message)
         fresh_room = RoomId(secrets.token_urlsafe(12)) if isinstance(message, Join | Next) else None
-        return MessageReceived(message, now, fresh_room)
+        fresh_turn = self._environment.fresh_turn() if isinstance(message, Ice) else None
+        return MessageReceived(message, now, fresh_room, fresh_turn)
 
     # ------------------------------------------------------------ effects
 

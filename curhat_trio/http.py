@@ -26,7 +26,6 @@ from curhat_trio.connection import Environment
 from curhat_trio.log import get_logger
 from curhat_trio.protocol.codec import limits_to_wire
 from curhat_trio.protocol.messages import Limits
-from curhat_trio.protocol.session import FEATURES
 from curhat_trio.specification import schemas
 from curhat_trio.specification.asyncapi import asyncapi
 
@@ -133,7 +132,7 @@ class Site:
             {
                 "server": f"curhat_trio/{__version__}",
                 "protocols": [SUBPROTOCOL],
-                "features": FEATURES,
+                "features": self._environment.rules.features,
                 "limits": limits_to_wire(Limits(settings.max_message_bytes)),
                 "pingSeconds": settings.ping_seconds,
             }

@@ -48,10 +48,15 @@ def test_defaults_are_those_promised() -> None:
         "allowed_origins": (),
         "max_connections": 10000,
         "stun_urls": (),
+        "turn_urls": (),
+        "turn_secret": "",
+        "turn_secret_file": "",
+        "turn_ttl_seconds": 86400,
         "ice_transport_policy": "all",
         "relax_after_seconds": 10,
         "first_message_seconds": 60,
         "offer_seconds": 20,
+        "media_seconds": 20,
         "ping_seconds": 20,
         "pong_seconds": 20,
         "request_head_seconds": 10,
@@ -147,12 +152,18 @@ def test_the_process_environment_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
     assert load_settings([], {}) == Settings()
 
 
+def secret_file(folder: Path, content: str = "northstar\n") -> str:
+    path = folder / "turn.secret"
+    path.write_text(content, encoding="utf-8")
+    return str(path)
+
+
 # Reading values
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=NAMES)
 @pytest.mark.parametrize("source", ["flag", "variable"])
-def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", source: str) -> None:
+def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", source: str, tmp_path: Path) -> None:
     samples: dict[str, tuple[str, object]] = {
         "host": ("0.0.0.0", "0.0.0.0"),
         "allowed_origins": (
@@ -160,6 +171,12 @@ def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", sourc
             ("https://a.example", "http://b.example:81"),
         ),
         "stun_urls": ("stun:a.example:3478,stuns:b.example", ("stun:a.example:3478", "stuns:b.example")),
+        "turn_urls": (
+            "turn:a.example,turns:b:5349?transport=tcp",
+            ("turn:a.example", "turns:b:5349?transport=tcp"),
+        ),
+        "turn_secret": ("northstar", "northstar"),
+        "turn_secret_file": (secret_file(tmp_path), secret_file(tmp_path)),
         "ice_transport_policy": ("relay", "relay"),
         "log_level": ("error", "error"),
         "log_format": ("json", "json"),
@@ -170,14 +187,21 @@ def test_every_setting_can_be_given_as_text(field: "attrs.Attribute[Any]", sourc
         "max_message_bytes": ("2048", 2048),
         "outbound_bytes": ("2000000", 2000000),
     }
+    needed = {
+        "turn_urls": {"turn_secret": "northstar"},
+        "ice_transport_policy": {"turn_secret": "northstar", "turn_urls": "turn:a.example"},
+    }
     text, value = samples.get(field.name, ("4321", 4321))
+    also = {f"CURHAT_{name.upper()}": other for name, other in needed.get(field.name, {}).items()}
     if source == "flag":
-        settings = load_settings([f"--{field.name.replace('_', '-')}", text], {})
+        settings = load_settings([f"--{field.name.replace('_', '-')}", text], also)
     else:
-        settings = load_settings([], {f"CURHAT_{field.name.upper()}": text})
+        settings = load_settings([], {f"CURHAT_{field.name.upper()}": text, **also})
     assert getattr(settings, field.name) == value
     assert type(getattr(settings, field.name)) is type(field.default)
-    assert attrs.asdict(settings) | {field.name: field.default} == attrs.asdict(Settings())
+    set_too = {*needed.get(field.name, {}), *(["turn_secret"] if field.name == "turn_secret_file" else [])}
+    others = set(NAMES) - {field.name} - set_too
+    assert all(getattr(settings, name) == getattr(Settings(), name) for name in others)
 
 
 def test_toml_values_of_every_type(tmp_path: Path) -> None:
@@ -395,6 +419,77 @@ def test_the_origin_named_is_the_one_that_won() -> None:
     assert "message_burst, 600 (from --message-burst)" in message
 
 
+# TURN, and its secret
+
+URLS = "turn:turn.example"
+TURN = "expected URLs such as turn:turn.example.org:3478 or turns:turn.example.org:5349?transport=tcp"
+NEEDLE = "k7northstar"
+
+
+def test_the_secret_is_what_its_file_holds(tmp_path: Path) -> None:
+    path = secret_file(tmp_path, f" {NEEDLE}\n")
+    assert load_settings(["--turn-urls", URLS], {"CURHAT_TURN_SECRET_FILE": path}).turn_secret == NEEDLE
+
+
+@pytest.mark.parametrize("url", ["stun:a", "turn:", "turn://a", "turn:a b", "turn:a?transport=sctp", "TURN:a"])
+def test_turn_urls_are_of_rfc_7065(url: str) -> None:
+    message = refusal(["--turn-urls", url, "--turn-secret", NEEDLE])
+    assert message == f'--turn-urls: "{url}" is not of the right form; {TURN}'
+
+
+def test_turn_urls_need_a_secret(tmp_path: Path) -> None:
+    rest = "no secret is known; expected turn_secret or turn_secret_file with the TURN server's static-auth-secret"
+    assert refusal(["--turn-urls", URLS]) == f"turn_urls (from --turn-urls): {rest}"
+    with pytest.raises(ValueError, match="turn_urls: no secret is known"):
+        Settings(turn_urls=(URLS,))
+
+
+def test_relays_only_need_a_relay() -> None:
+    message = "lets nobody connect without a TURN server; expected turn_urls too"
+    variables = {"CURHAT_ICE_TRANSPORT_POLICY": "relay"}
+    origin = "(from CURHAT_ICE_TRANSPORT_POLICY)"
+    assert refusal([], variables) == f"ice_transport_policy: relay {origin} {message}"
+
+
+def test_one_secret_is_enough(tmp_path: Path) -> None:
+    argv = ["--turn-secret", NEEDLE, "--turn-secret-file", secret_file(tmp_path, NEEDLE)]
+    given = "turn_secret is given too, by --turn-secret; expected one of them"
+    assert refusal(argv) == f"--turn-secret-file: {given}"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("\n", "the file is empty"),
+        (f"{NEEDLE} {NEEDLE}", "the value, not shown here, will not do; expected a secret of printable ASCII"),
+        (f"{NEEDLE}\u00e9", "is not ASCII"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_file_without_a_secret(tmp_path: Path, content: str | None, complaint: str) -> None:
+    path = str(tmp_path / "absent") if content is None else secret_file(tmp_path, content)
+    message = refusal(["--turn-secret-file", path])
+    assert message.startswith(f"--turn-secret-file: {path}: {complaint}")
+    assert message.endswith("; expected a secret in a file of its own")
+    assert NEEDLE not in message
+
+
+def test_no_message_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (f"{NEEDLE} {NEEDLE}", f"{NEEDLE}\n{NEEDLE}", f"{NEEDLE}\u00e9"):
+        assert NEEDLE not in refusal(["--turn-secret", wrong])
+        assert NEEDLE not in refusal([], {"CURHAT_TURN_SECRET": wrong})
+        with pytest.raises(ValueError, match="not shown here") as caught:
+            Settings(turn_secret=wrong)
+        assert NEEDLE not in str(caught.value)
+    for assignment in (f'turn_secret = ["{NEEDLE}"]', f'turn_secret = "{NEEDLE} "', f"turn_secret = {NEEDLE}"):
+        assert NEEDLE not in file_refusal(tmp_path, f"[curhat_trio]\n{assignment}")
+    _, out, err = printed([f"--turn-secrt={NEEDLE}"], capsys)
+    assert NEEDLE not in out + err
+    good = load_settings(["--turn-urls", URLS], {"CURHAT_TURN_SECRET": NEEDLE})
+    assert good.turn_secret == NEEDLE
+    assert NEEDLE not in repr(good)
+
+
 # Made directly, as tests do
 
 
@@ -470,7 +565,7 @@ def test_every_default_is_in_help(field: "attrs.Attribute[Any]", capsys: pytest.
     if field.default in ((), ""):
         assert shown == "none"
     elif isinstance(field.default, str):
-        assert shown == field.default
+        assert shown == field.default or (field.default == "" and shown == "none")
     else:
         assert float(shown) == field.default
 
@@ -499,7 +594,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "complaint"),
     [
         (["--prot", "1"], '"--prot" is no flag of mine, but --port is'),
-        (["--prot=1"], '"--prot=1" is no flag of mine, but --port is'),
+        (["--prot=1"], '"--prot" is no flag of mine, but --port is'),
         (["--zzz"], '"--zzz" is no flag of mine'),
         (["--max-conn", "1"], '"--max-conn" is no flag of mine'),
         (["serve"], '"serve" is no flag of mine'),

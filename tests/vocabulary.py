@@ -17,7 +17,9 @@ from curhat_trio.protocol.messages import (
     Description,
     ErrorMessage,
     GoAway,
+    Ice,
     IceCandidate,
+    IceRefreshed,
     IceServer,
     Join,
     Joined,
@@ -31,6 +33,7 @@ from curhat_trio.protocol.messages import (
     Ready,
     Relayed,
     Status,
+    Typing,
     Welcome,
 )
 
@@ -76,11 +79,23 @@ CLIENT_MESSAGES = {
     Answer: st.builds(Answer, description("answer")),
     Candidate: st.builds(Candidate, ICE_CANDIDATE),
     Chat: st.builds(Chat, text(1, CHAT_CHARACTERS)),
-    Status: st.builds(Status, st.sampled_from(["connected", "failed"])),
+    Typing: st.builds(Typing, st.booleans()),
+    Status: st.builds(
+        Status,
+        st.sampled_from(["connected", "failed"]),
+        st.sampled_from([None, "host", "srflx", "prflx", "relay"]),
+        st.sampled_from([None, "gathering", "checking", "dtls", "lost"]),
+    ),
+    Ice: st.just(Ice()),
     Ping: st.builds(Ping, st.none() | _TOKEN),
 }
 
-_RELAYABLE = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
+_RELAYABLE = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
+
+_ICE_SERVERS = st.lists(
+    st.builds(IceServer, st.lists(_ID, max_size=3).map(tuple), st.none() | _ID, st.none() | _ID), max_size=3
+).map(tuple)
+_POLICY = st.sampled_from(["all", "relay"])
 
 SERVER_MESSAGES = {
     Welcome: st.builds(
@@ -99,9 +114,11 @@ SERVER_MESSAGES = {
         role=st.sampled_from(["offerer", "answerer"]),
         polite=st.booleans(),
         topics=_TOPICS,
-        ice_servers=st.lists(st.builds(IceServer, st.lists(_ID, max_size=3).map(tuple)), max_size=3).map(tuple),
-        ice_transport_policy=st.sampled_from(["all", "relay"]),
+        ice_servers=_ICE_SERVERS,
+        ice_transport_policy=_POLICY,
+        ttl_seconds=st.none() | _COUNT,
     ),
+    IceRefreshed: st.builds(IceRefreshed, _ICE_SERVERS, _POLICY, st.none() | _COUNT),
     Relayed: st.builds(Relayed, _RELAYABLE, _ID, _ID, _ID, _USERNAME),
     Left: st.builds(Left, _ID, _ID, st.sampled_from(LeaveReason)),
     ErrorMessage: st.builds(

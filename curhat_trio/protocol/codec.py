@@ -4,7 +4,7 @@ Reading is strict: nothing is coerced, a wrong type is a fault with its path. Un
 clients of a later version can be understood.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from types import GenericAlias
 from typing import Any, Literal, get_args, get_origin
@@ -20,10 +20,11 @@ from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
     LEGACY_FROM_CLIENT,
-    NOT_YET,
+    OPTIONAL,
     ClientMessage,
     ErrorMessage,
     GoAway,
+    IceRefreshed,
     Joined,
     Left,
     Limits,
@@ -42,7 +43,7 @@ VOCABULARY: Mapping[Profile, Mapping[str, type[ClientMessage]]] = {
 """What a client of each profile may say."""
 
 SERVER_VOCABULARY: Mapping[str, type[Any]] = {
-    kind.type: kind for kind in (Welcome, Ready, Joined, Left, ErrorMessage, Pong, GoAway)
+    kind.type: kind for kind in (Welcome, Ready, Joined, IceRefreshed, Left, ErrorMessage, Pong, GoAway)
 }
 """What the server says by itself."""
 
@@ -157,9 +158,13 @@ _CONVERTER = _make_converter()
 # ---------------------------------------------------------------- reading
 
 
-def decode(text: str | bytes, profile: Profile) -> ClientMessage | Fault:
-    """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender."""
-    return _read(text, VOCABULARY[profile])
+def decode(text: str | bytes, profile: Profile, features: Collection[str] = ()) -> ClientMessage | Fault:
+    """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender.
+
+    Args:
+        features: Which of the optional types this server has.
+    """
+    return _read(text, VOCABULARY[profile], OPTIONAL - frozenset(features))
 
 
 def decode_server(text: str | bytes) -> ServerMessage | Fault:
@@ -177,14 +182,16 @@ def decode_server(text: str | bytes) -> ServerMessage | Fault:
     return Fault(ErrorCode.UNKNOWN_TYPE, "a server message of a later version; ignore it", ref=name[:64])
 
 
-def _read(text: str | bytes, vocabulary: Mapping[str, type[ClientMessage]]) -> ClientMessage | Fault:
+def _read(
+    text: str | bytes, vocabulary: Mapping[str, type[ClientMessage]], lacking: frozenset[str]
+) -> ClientMessage | Fault:
     opened = _open(text)
     if isinstance(opened, Fault):
         return opened
     name, value = opened
     kind = vocabulary.get(name)
-    if kind is None:
-        return _unknown(name, vocabulary)
+    if kind is None or name in lacking:
+        return _unknown(name, vocabulary, lacking)
     message: ClientMessage | Fault = _structure(name, value, kind)
     return message
 
@@ -231,10 +238,10 @@ def _relayed_from_wire(value: dict[str, Any], kind: type[Any]) -> Relayed:
     return Relayed(said, envelope.from_, envelope.to, envelope.room_id, envelope.username)
 
 
-def _unknown(name: str, vocabulary: Mapping[str, type[ClientMessage]]) -> Fault:
-    if name in NOT_YET and vocabulary is FROM_CLIENT:
+def _unknown(name: str, vocabulary: Mapping[str, type[ClientMessage]], lacking: frozenset[str]) -> Fault:
+    if name in lacking and vocabulary is FROM_CLIENT:
         return Fault(ErrorCode.UNSUPPORTED, "this server does not offer it; see welcome.features", ref=name)
-    known = ", ".join(vocabulary)
+    known = ", ".join(kind for kind in vocabulary if kind not in lacking)
     return Fault(ErrorCode.UNKNOWN_TYPE, f"unknown type; known are: {known}", ref=name[:64])
 
 
@@ -246,9 +253,17 @@ def _explain(error: cattrs.BaseValidationError) -> str:
 def _explain_one(error: BaseException, wanted: Any) -> str:
     if isinstance(error, KeyError):
         return "required field is missing"
-    if get_origin(wanted) is Literal:
-        return "must be one of " + ", ".join(get_args(wanted))
+    choices = _choices(wanted)
+    if choices:
+        return "must be one of " + ", ".join(choices)
     return str(error)
+
+
+def _choices(wanted: Any) -> tuple[str, ...]:
+    """The words of a `Literal`, which may be optional; none for any other type."""
+    if get_origin(wanted) is Literal:
+        return get_args(wanted)
+    return next((inner for kind in get_args(wanted) if (inner := _choices(kind))), ())
 
 
 # ---------------------------------------------------------------- writing

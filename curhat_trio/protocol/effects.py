@@ -61,7 +61,7 @@ class SetDeadline:
 
 @attrs.frozen
 class Count:
-    """Something worth counting happened: `media_connected` or `media_failed`."""
+    """Something worth counting happened, by name; `session.py` tells which there are."""
 
     what: str
 

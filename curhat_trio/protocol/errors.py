@@ -34,7 +34,7 @@ class LeaveReason(StrEnum):
     NEGOTIATION_TIMEOUT = "negotiation_timeout"
     """No offer was made in time."""
     MEDIA_FAILED = "media_failed"
-    """Reserved: audio and video never connected."""
+    """Audio and video did not connect, or not again, in time."""
     REPORTED = "reported"
     """Reserved: one of the two reported the other."""
     SERVER_SHUTDOWN = "server_shutdown"

@@ -6,7 +6,7 @@ import attrs
 
 from curhat_trio.protocol.errors import CloseCode, Fault, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import ClientMessage, Relayable
+from curhat_trio.protocol.messages import ClientMessage, IceServer, Relayable
 
 Profile = Literal["v1", "legacy"]
 
@@ -26,6 +26,8 @@ class MessageReceived:
     at: float
     fresh_room: RoomId | None = None
     """A room id never used before; always there for the messages that begin a wait (join, next)."""
+    fresh_turn: IceServer | None = None
+    """For `ice`: a TURN server with fresh credentials, if the operator has one."""
 
 
 @attrs.frozen
@@ -56,6 +58,8 @@ class Matched:
     offerer: bool
     topics: tuple[str, ...]
     at: float
+    fresh_turn: IceServer | None = None
+    """A TURN server with fresh credentials, if the operator has one."""
 
 
 @attrs.frozen

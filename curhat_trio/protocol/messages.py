@@ -170,11 +170,30 @@ class Chat:
 
 
 @attrs.frozen
+class Typing:
+    """The person began to write, or stopped."""
+
+    type: ClassVar = "typing"
+    active: bool
+
+
+@attrs.frozen
 class Status:
-    """How the call really went: media flows, or never did."""
+    """How the call really goes: media flows, or it does not."""
 
     type: ClassVar = "status"
     media: Literal["connected", "failed"]
+    path: Literal["host", "srflx", "prflx", "relay"] | None = None
+    """With `connected`: of which type (RFC 8839, section 5.1) the own end of the chosen path is."""
+    stage: Literal["gathering", "checking", "dtls", "lost"] | None = None
+    """With `failed`: how far it had come. `lost`: it did connect once."""
+
+
+@attrs.frozen
+class Ice:
+    """Give me fresh ICE servers: my credentials are about to expire."""
+
+    type: ClassVar = "ice"
 
 
 @attrs.frozen
@@ -183,10 +202,10 @@ class Ping:
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
-Relayable = Offer | Answer | Candidate | Chat
+Relayable = Offer | Answer | Candidate | Chat | Typing
 """What a client says to its partner; everything else it says to the server."""
 
-ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Status | Ping
+ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Status | Ice | Ping
 
 LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
     kind.type: kind for kind in (Join, Leave, Offer, Answer, Candidate)
@@ -194,12 +213,12 @@ LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
 """What a client without a subprotocol may say: the seed's vocabulary."""
 
 FROM_CLIENT: dict[str, type[ClientMessage]] = LEGACY_FROM_CLIENT | {
-    kind.type: kind for kind in (Next, Chat, Status, Ping)
+    kind.type: kind for kind in (Next, Chat, Typing, Status, Ice, Ping)
 }
 """What a curhat.v1 client may say."""
 
-NOT_YET = frozenset({"report", "block", "ice", "resume"})
-"""Types that curhat.v1 reserves; a server that lacks them answers `unsupported`."""
+OPTIONAL = frozenset({"report", "block", "ice", "resume"})
+"""Types that a server has only if `welcome.features` names them; one that lacks them answers `unsupported`."""
 
 
 # ---------------------------------------------------------------- what the server says
@@ -235,11 +254,17 @@ class Ready:
     room_id: RoomId
 
 
+IceTransportPolicy: TypeAlias = Literal["all", "relay"]
+"""`RTCConfiguration.iceTransportPolicy`; `relay`: the partners never learn each other's addresses."""
+
+
 @attrs.frozen
 class IceServer:
-    """One entry of `RTCConfiguration.iceServers`."""
+    """One entry of `RTCConfiguration.iceServers`; a TURN server has a name and a password for this client."""
 
     urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -254,7 +279,19 @@ class Joined:
     polite: bool
     topics: tuple[str, ...]
     ice_servers: tuple[IceServer, ...]
-    ice_transport_policy: Literal["all", "relay"]
+    ice_transport_policy: IceTransportPolicy
+    ttl_seconds: int | None = None
+    """How long the credentials in `ice_servers` are good; None: there are none."""
+
+
+@attrs.frozen
+class IceRefreshed:
+    """The ICE servers anew. On the wire: `ice`."""
+
+    type: ClassVar = "ice"
+    ice_servers: tuple[IceServer, ...]
+    ice_transport_policy: IceTransportPolicy
+    ttl_seconds: int | None = None
 
 
 @attrs.frozen
@@ -309,7 +346,7 @@ class GoAway:
     retry_after_seconds: float
 
 
-ServerMessage = Welcome | Ready | Joined | Relayed | Left | ErrorMessage | Pong | GoAway
+ServerMessage = Welcome | Ready | Joined | IceRefreshed | Relayed | Left | ErrorMessage | Pong | GoAway
 
 LEGACY_FROM_SERVER = frozenset({"ready", "join", "offer", "answer", "candidate", "leave", "error"})
 """The seed's vocabulary: all that a client without a subprotocol ever gets."""

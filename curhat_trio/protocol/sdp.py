@@ -1,6 +1,15 @@
-"""The little that must be read in SDP: which ICE generation a description or a candidate belongs to."""
+"""The little that must be read in SDP: which ICE generation a thing belongs to, and whose address it gives away.
+
+Under the policy `relay` partners must not learn each other's address, and some clients were never asked to keep
+theirs: a page of the seed's knows no policy. So whatever a description or a candidate says of addresses is taken
+out here, but for those of relays. What is let through is named, and nothing else is: a line that this file does
+not understand could be one that the partner's browser does.
+"""
 
 import re
+from ipaddress import ip_address
+
+import attrs
 
 from curhat_trio.protocol.messages import Description, IceCandidate
 
@@ -19,3 +28,137 @@ def candidate_ufrag(candidate: IceCandidate) -> str | None:
         return candidate.usernameFragment
     found = _CANDIDATE_UFRAG.search(candidate.candidate)
     return found[1] if found else None
+
+
+# ---------------------------------------------------------------- candidates of relays, and no others
+
+_ICE_CHARACTERS = r"[A-Za-z0-9+/]"
+"""RFC 8839, section 5.1: `ice-char`. No address can be spelled with them."""
+
+_RELAY_CANDIDATE = re.compile(
+    rf"(?P<head>candidate:{_ICE_CHARACTERS}{{1,32}} [0-9]{{1,3}} [A-Za-z]{{1,16}} [0-9]{{1,10}}) "
+    r"(?P<address>[0-9A-Fa-f:.]{2,45}) (?P<port>[0-9]{1,5}) typ relay"
+    r"(?P<raddr> raddr [^ ]+)?(?P<rport> rport [^ ]+)?(?P<extensions>(?: [^ ]+ [^ ]+)*)"
+)
+"""RFC 8839, section 5.1: `candidate-attribute`, with no more freedom than browsers use."""
+
+_EXTENSIONS = {
+    "generation": re.compile(r"[0-9]{1,10}"),
+    "ufrag": re.compile(rf"{_ICE_CHARACTERS}{{1,256}}"),
+    "tcptype": re.compile(r"active|passive|so"),
+}
+"""`cand-extension`s that are passed on; no receiver depends on others (RFC 8839, section 5.1)."""
+
+_NAMES_AN_ADDRESS = re.compile(
+    r"[0-9]{1,4}(?:\.[0-9]{1,4}){3}"
+    r"|::"
+    r"|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
+)
+"""What looks like an IPv4 or IPv6 address (RFC 4291, section 2.2), wherever it stands."""
+
+_PLAIN = re.compile(r"[ -~]*")
+
+
+def relay_only_candidate(candidate: IceCandidate) -> IceCandidate | None:
+    """A relay's candidate without the address behind it; None for any other, and for what is not understood.
+
+    The end of candidates is a candidate without a line, and has no address.
+    """
+    line = _relay_only_line(candidate.candidate) if candidate.candidate else ""
+    fragment, mid = candidate.usernameFragment or "", candidate.sdpMid or ""
+    if line is None or (fragment and not _EXTENSIONS["ufrag"].fullmatch(fragment)):
+        return None
+    if not _PLAIN.fullmatch(mid) or _NAMES_AN_ADDRESS.search(mid):
+        return None
+    return attrs.evolve(candidate, candidate=line)
+
+
+def _relay_only_line(line: str) -> str | None:
+    """A `candidate:` line as it may be passed on, or None."""
+    found = _RELAY_CANDIDATE.fullmatch(line)
+    if found is None or not _is_address(found["address"]):
+        return None
+    related = " raddr 0.0.0.0" * bool(found["raddr"]) + " rport 0" * bool(found["rport"])
+    words = found["extensions"].split()
+    extensions = "".join(
+        f" {name} {value}"
+        for name, value in zip(words[::2], words[1::2], strict=True)
+        if name in _EXTENSIONS and _EXTENSIONS[name].fullmatch(value)
+    )
+    return f"{found['head']} {found['address']} {found['port']} typ relay{related}{extensions}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- descriptions without addresses
+
+_LINE = re.compile(r"([^\r\n]+)(\r?\n|\r|\Z)")
+"""A line and its end: CRLF, but parsers take a single newline (RFC 8866, section 5), and some a single CR."""
+
+_FORM = re.compile(r"[a-z]=[ -~]*")
+"""`type=value`: in WebRTC all of it is printable ASCII."""
+
+_ORIGIN = re.compile(r"o=[^ ]+ ([0-9]{1,20}) ([0-9]{1,20}) IN IP[46] [^ ]+")
+_CONNECTION = re.compile(r"c=IN (?:IP6 ::|IP[46] [^ ]{7,})")
+_MEDIA = re.compile(r"(m=[a-z]+) ([0-9]{1,5})((?: [!-~]+)*)")
+_RTCP = re.compile(r"a=rtcp:[0-9]{1,5}(?: IN IP[46] [^ ]{7,})?")
+_FINGERPRINT = re.compile(r"a=fingerprint:[A-Za-z0-9-]+ [0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){15,}")
+"""RFC 8122, section 5: no hash has fewer than sixteen bytes, and an IPv6 address has eight groups."""
+
+
+def relay_only_description(description: Description) -> Description:
+    """A description that names no address but those of relay candidates.
+
+    Where there has to be an address stands what JSEP writes while there is none, 0.0.0.0 and port 9 (RFC 8829,
+    section 5.2.1). Lines that are malformed, or that name an address where none need be, are left out. The result
+    is no longer than the original, but for a few characters: the partner's queue is made for what may be said.
+    """
+    lines = ["v=0\r\n"]
+    origin = False
+    for line, end in _LINE.findall(description.sdp):
+        if line.startswith(("v=", "s=")) or (line.startswith("o=") and origin):
+            continue
+        shown = _relay_only_sdp_line(line)
+        if shown is None:
+            continue
+        ending = end if end.endswith("\n") else "\n"
+        lines.append(shown + ending)
+        if line.startswith("o="):
+            origin = True
+            lines.append("s=-\r\n")
+    return attrs.evolve(description, sdp="".join(lines))
+
+
+def _relay_only_sdp_line(line: str) -> str | None:
+    """One line as it may be passed on, or None."""
+    if not _FORM.fullmatch(line):
+        return None
+    kind = line.lower()
+    if kind.startswith("a=candidate"):
+        shown = _relay_only_line(line[2:])
+        return None if shown is None else f"a={shown}"
+    if kind.startswith("a=remote-candidates"):  # RFC 8839, section 5.2: the addresses of both sides
+        return None
+    if line.startswith("o="):  # RFC 8866, section 5.2: the user's name and address; RFC 8829, section 5.2.1
+        found = _ORIGIN.fullmatch(line)
+        return found and f"o=- {found[1]} {found[2]} IN IP4 0.0.0.0"
+    if line.startswith("c="):  # RFC 8866, section 5.7: where media is to be sent
+        found = _CONNECTION.fullmatch(line)
+        return found and ("c=IN IP6 ::" if line == "c=IN IP6 ::" else "c=IN IP4 0.0.0.0")
+    if line.startswith("m="):  # RFC 8866, section 5.14: port 0 refuses the section
+        found = _MEDIA.fullmatch(line)
+        if found is None or _NAMES_AN_ADDRESS.search(line):
+            return None
+        return f"{found[1]} {'9' if int(found[2]) else '0'}{found[3]}"
+    if kind.startswith("a=rtcp:"):  # RFC 3605, section 2.1: where control packets are to be sent
+        found = _RTCP.fullmatch(line)
+        return found and ("a=rtcp:9 IN IP4 0.0.0.0" if " " in line else "a=rtcp:9")
+    if _FINGERPRINT.fullmatch(line):
+        return line
+    return None if _NAMES_AN_ADDRESS.search(line) else line

@@ -8,7 +8,7 @@ table has no row gets `error wrong_state` and changes nothing; any other event w
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -42,12 +42,16 @@ from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
     LEGACY_FROM_CLIENT,
     LEGACY_FROM_SERVER,
+    OPTIONAL,
     Answer,
     Candidate,
     Chat,
     ErrorMessage,
     GoAway,
+    Ice,
+    IceRefreshed,
     IceServer,
+    IceTransportPolicy,
     Join,
     Joined,
     Leave,
@@ -62,12 +66,13 @@ from curhat_trio.protocol.messages import (
     Relayed,
     ServerMessage,
     Status,
+    Typing,
     Welcome,
 )
-from curhat_trio.protocol.signaling import Refused, Signal, Signaling, hear, say
+from curhat_trio.protocol.signaling import Refused, Signal, Signaling, hear, relay_only, say
 
-FEATURES = ("chat", "next", "rooms", "status", "topics")
-"""What `welcome.features` tells of: the optional parts of curhat.v1 that this server has."""
+FEATURES = ("chat", "next", "rooms", "status", "topics", "typing")
+"""The optional parts of curhat.v1 that this server always has; `Rules.features` has those of the settings too."""
 
 SETTLE_SECONDS = 2.0
 """How long an old page that is to answer may take until its own offer, void as it is, has begun to gather."""
@@ -85,14 +90,23 @@ class Rules:
 
     first_message_seconds: float = 60.0
     offer_seconds: float = 20.0
+    media_seconds: float = 20.0
     ping_seconds: float = 20.0
     max_message_bytes: int = 65536
     ice_servers: tuple[IceServer, ...] = ()
-    ice_transport_policy: Literal["all", "relay"] = "all"
+    """Those without credentials; the others come fresh with the events that need them."""
+    turn_ttl_seconds: int | None = None
+    """How long fresh credentials are good; None: there is no TURN server."""
+    ice_transport_policy: IceTransportPolicy = "all"
     max_misunderstandings: int = 20
     """So many messages that could not be understood, and the connection is closed with 4501."""
     max_overheated: int = 100
     """So many messages over the allowance, and the connection is closed with 4003."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What `welcome.features` tells of."""
+        return FEATURES if self.turn_ttl_seconds is None else tuple(sorted((*FEATURES, "ice")))
 
 
 # ---------------------------------------------------------------- the five states
@@ -158,6 +172,8 @@ class Negotiating:
     """An offer has been passed on, or given to the client."""
 
     pairing: Pairing
+    media_by: float | None = None
+    """After the client told that media failed: when patience ends, unless it tells that media flows."""
 
 
 @attrs.frozen
@@ -240,6 +256,7 @@ def _now_allowed(session: Session, state: State) -> str:
         if where is type(state)
         and hasattr(kind, "type")
         and (session.profile == "v1" or kind.type in LEGACY_FROM_CLIENT)
+        and (kind.type not in OPTIONAL or kind.type in session.rules.features)
     ]
     return f"not while {type(state).__name__.lower()}; now you may say: {', '.join(allowed)}"
 
@@ -255,7 +272,7 @@ _IGNORED = Row(_ignore)
 def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
     rules = session.rules
     speak_by = event.at + rules.first_message_seconds
-    welcome = Welcome(session.client, Limits(rules.max_message_bytes), FEATURES, rules.ping_seconds)
+    welcome = Welcome(session.client, Limits(rules.max_message_bytes), rules.features, rules.ping_seconds)
     return attrs.evolve(session, state=Connected(speak_by)), [*_tell(session, welcome), SetDeadline(speak_by)]
 
 
@@ -330,15 +347,25 @@ def _peer_left(pairing: Pairing, reason: LeaveReason) -> Forward:
 def _signal(session: Session, state: Paired | Negotiating, event: MessageReceived) -> Step:
     message = event.message
     assert isinstance(message, Offer | Answer | Candidate)
-    pairing = state.pairing
-    signaling, verdict = say(pairing.signaling, message)
-    if isinstance(verdict, Refused):
-        return session, [_error(verdict.code, verdict.message, message.type)]
-    session, effects = _advance(session, state, signaling, isinstance(message, Offer) and bool(verdict.signals))
-    effects += [Forward(pairing.partner, PeerSaid(pairing.room, signal)) for signal in verdict.signals]
+    shown = relay_only(message) if session.rules.ice_transport_policy == "relay" else message
+    if shown is None:
+        effects: list[Effect] = [Count("candidate_withheld")]
+    else:
+        session, effects = _say(session, state, shown)
     if isinstance(message, Candidate) and isinstance(session.state, Paired):
         session, more = _settle(session, session.state)
         effects += more
+    return session, effects
+
+
+def _say(session: Session, state: Paired | Negotiating, signal: Signal) -> Step:
+    """Judge a signal of the client's, and pass it to the partner if it stands."""
+    pairing = state.pairing
+    signaling, verdict = say(pairing.signaling, signal)
+    if isinstance(verdict, Refused):
+        return session, [_error(verdict.code, verdict.message, signal.type)]
+    session, effects = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
+    effects += [Forward(pairing.partner, PeerSaid(pairing.room, passed)) for passed in verdict.signals]
     return session, effects
 
 
@@ -363,9 +390,37 @@ def _chat(session: Session, state: Paired | Negotiating, event: MessageReceived)
     return session, [Forward(pairing.partner, PeerSaid(pairing.room, chat))]
 
 
-def _status(session: Session, _state: Negotiating, event: MessageReceived) -> Step:
-    assert isinstance(event.message, Status)
-    return session, [Count(f"media_{event.message.media}")]
+def _typing(session: Session, state: Paired | Negotiating, event: MessageReceived) -> Step:
+    pairing, typing = state.pairing, event.message
+    assert isinstance(typing, Typing)
+    return session, [Forward(pairing.partner, PeerSaid(pairing.room, typing))]
+
+
+def _status(session: Session, state: Negotiating, event: MessageReceived) -> Step:
+    """Count it by name: `media_connected_relay`, `media_failed_dtls`, or without what is not told."""
+    status = event.message
+    assert isinstance(status, Status)
+    detail: str | None
+    if status.media == "connected":
+        media_by, detail = None, status.path
+    else:
+        media_by, detail = state.media_by, status.stage
+        if media_by is None:
+            media_by = event.at + session.rules.media_seconds
+    count = Count("_".join(filter(None, ("media", status.media, detail))))
+    if media_by == state.media_by:
+        return session, [count]
+    return attrs.evolve(session, state=attrs.evolve(state, media_by=media_by)), [count, SetDeadline(media_by)]
+
+
+def _ice(session: Session, _state: State, event: MessageReceived) -> Step:
+    rules = session.rules
+    refreshed = IceRefreshed(_ice_servers(rules, event), rules.ice_transport_policy, rules.turn_ttl_seconds)
+    return session, [Send(refreshed)]
+
+
+def _ice_servers(rules: Rules, event: MessageReceived | Matched) -> tuple[IceServer, ...]:
+    return rules.ice_servers if event.fresh_turn is None else (*rules.ice_servers, event.fresh_turn)
 
 
 def _pong(session: Session, _state: State, event: MessageReceived) -> Step:
@@ -423,8 +478,9 @@ def _pair(session: Session, state: Waiting, event: Matched) -> Step:
         role="offerer" if event.offerer else "answerer",
         polite=not event.offerer,
         topics=event.topics,
-        ice_servers=rules.ice_servers,
+        ice_servers=_ice_servers(rules, event),
         ice_transport_policy=rules.ice_transport_policy,
+        ttl_seconds=rules.turn_ttl_seconds,
     )
     may_offer_too = session.profile == "legacy" and not event.offerer
     paired = Paired(
@@ -446,7 +502,7 @@ def _hear(session: Session, state: Paired | Negotiating, event: PeerSaid) -> Ste
     pairing, said = state.pairing, event.message
     if event.room != pairing.room:
         return session, []
-    if isinstance(said, Chat):
+    if isinstance(said, Chat | Typing):
         return session, _tell(session, _relayed(session, pairing, said))
     if isinstance(state, Paired) and state.settling is not None:
         kept = (*state.settling.kept, said)
@@ -507,9 +563,19 @@ def _watch_clock(session: Session, state: Paired, event: DeadlinePassed) -> Step
         return session, []
     if state.settling is not None:
         return _settle(session, state)
-    reason = LeaveReason.NEGOTIATION_TIMEOUT
-    session, effects = _be_left(session, state.pairing, reason)
-    return session, [_peer_left(state.pairing, reason), *effects]
+    return _break_off(session, state.pairing, LeaveReason.NEGOTIATION_TIMEOUT)
+
+
+def _lose_media(session: Session, state: Negotiating, event: DeadlinePassed) -> Step:
+    if state.media_by is None or event.at < state.media_by:
+        return session, []
+    return _break_off(session, state.pairing, LeaveReason.MEDIA_FAILED)
+
+
+def _break_off(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
+    """The clock ends the pairing, for both."""
+    session, effects = _be_left(session, pairing, reason)
+    return session, [_peer_left(pairing, reason), *effects]
 
 
 def _vanish(session: Session, state: State, _event: LinkLost) -> Step:
@@ -564,8 +630,10 @@ def _error(code: ErrorCode, message: str, ref: str) -> Send:
 TABLE: dict[tuple[type[State], type[Any]], Row] = {
     # what a client says; a pair that is not here is answered `wrong_state`
     (Connected, Join): Row(_join, Waiting),
+    (Connected, Ice): Row(_ice),
     (Connected, Ping): Row(_pong),
     (Waiting, Leave): Row(_leave_wait, Connected),
+    (Waiting, Ice): Row(_ice),
     (Waiting, Ping): Row(_pong),
     (Paired, Leave): Row(_leave_pairing, Connected),
     (Paired, Next): Row(_next, Waiting),
@@ -573,6 +641,8 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Paired, Answer): Row(_signal),
     (Paired, Candidate): Row(_signal, Negotiating),
     (Paired, Chat): Row(_chat),
+    (Paired, Typing): Row(_typing),
+    (Paired, Ice): Row(_ice),
     (Paired, Ping): Row(_pong),
     (Negotiating, Leave): Row(_leave_pairing, Connected),
     (Negotiating, Next): Row(_next, Waiting),
@@ -580,7 +650,9 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Negotiating, Answer): Row(_signal),
     (Negotiating, Candidate): Row(_signal),
     (Negotiating, Chat): Row(_chat),
+    (Negotiating, Typing): Row(_typing),
     (Negotiating, Status): Row(_status),
+    (Negotiating, Ice): Row(_ice),
     (Negotiating, Ping): Row(_pong),
     # what is no message, or one too many; the last straw closes
     (Connected, Misunderstood): Row(_misunderstand, Closed),
@@ -605,6 +677,7 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Connected, LinkOpened): Row(_open),
     (Connected, DeadlinePassed): Row(_lose_patience, Closed),
     (Paired, DeadlinePassed): Row(_watch_clock, Negotiating, Connected),
+    (Negotiating, DeadlinePassed): Row(_lose_media, Connected),
     (Connected, LinkLost): Row(_vanish, Closed),
     (Waiting, LinkLost): Row(_vanish, Closed),
     (Paired, LinkLost): Row(_vanish, Closed),

@@ -22,7 +22,12 @@ import attrs
 
 from curhat_trio.protocol.errors import ErrorCode
 from curhat_trio.protocol.messages import Answer, Candidate, Offer
-from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
+from curhat_trio.protocol.sdp import (
+    candidate_ufrag,
+    description_ufrags,
+    relay_only_candidate,
+    relay_only_description,
+)
 
 HELD_CANDIDATES = 64
 """How many candidates are held for a description that has not come yet."""
@@ -108,6 +113,14 @@ def hear(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
             return _hear_answer(signaling, signal)
         case Candidate():
             return _hear_candidate(signaling, signal)
+
+
+def relay_only(signal: Signal) -> Signal | None:
+    """What of a client's signal the partner may see under the policy `relay`; None: nothing of it."""
+    if isinstance(signal, Candidate):
+        candidate = relay_only_candidate(signal.payload)
+        return None if candidate is None else Candidate(candidate)
+    return attrs.evolve(signal, payload=relay_only_description(signal.payload))
 
 
 # ---------------------------------------------------------------- the own client

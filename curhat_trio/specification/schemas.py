@@ -89,6 +89,8 @@ def _value(hint: Any) -> Schema:
     if origin in (Union, UnionType):
         [inner] = [kind for kind in get_args(hint) if kind is not NoneType]
         schema = _value(inner)
+        if "enum" in schema:
+            schema["enum"].append(None)
         return {**schema, "type": [schema["type"], "null"]}
     if origin is Literal:
         return {"type": "string", "enum": list(get_args(hint))}

@@ -31,7 +31,7 @@ from curhat_trio.protocol.events import (
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
-    NOT_YET,
+    OPTIONAL,
     Answer,
     Candidate,
     Chat,
@@ -214,7 +214,7 @@ def _message_line(message: ClientMessage, names: Names) -> Line:
 
 def _known(ref: str | None) -> str | None:
     """The type of a message that was not understood: only if it is one of ours, for it is the client's word."""
-    return ref if ref is None or ref in FROM_CLIENT or ref in NOT_YET else "other"
+    return ref if ref is None or ref in FROM_CLIENT or ref in OPTIONAL else "other"
 
 
 def revive(line: Line, fresh_room: RoomId | None = None) -> Event:

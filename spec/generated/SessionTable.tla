@@ -7,7 +7,7 @@
 (* ("ignore"), as `step` does.                                                                       *)
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
-Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "status", "ping"}
+Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "ping"}
 Happenings == {"LinkOpened", "Misunderstood", "Overheated", "Matched", "PeerSaid", "PeerLeft", "DeadlinePassed", "LinkLost", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
@@ -21,7 +21,9 @@ Table == [
     candidate |-> Row("wrong_state", {}),
     next |-> Row("wrong_state", {}),
     chat |-> Row("wrong_state", {}),
+    typing |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
+    ice |-> Row("ice", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("open", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -40,7 +42,9 @@ Table == [
     candidate |-> Row("wrong_state", {}),
     next |-> Row("wrong_state", {}),
     chat |-> Row("wrong_state", {}),
+    typing |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
+    ice |-> Row("ice", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -59,7 +63,9 @@ Table == [
     candidate |-> Row("signal", {"negotiating"}),
     next |-> Row("next", {"waiting"}),
     chat |-> Row("chat", {}),
+    typing |-> Row("typing", {}),
     status |-> Row("wrong_state", {}),
+    ice |-> Row("ice", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -78,7 +84,9 @@ Table == [
     candidate |-> Row("signal", {}),
     next |-> Row("next", {"waiting"}),
     chat |-> Row("chat", {}),
+    typing |-> Row("typing", {}),
     status |-> Row("status", {}),
+    ice |-> Row("ice", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -86,7 +94,7 @@ Table == [
     Matched |-> Row("decline", {}),
     PeerSaid |-> Row("hear", {}),
     PeerLeft |-> Row("lose_partner", {"connected"}),
-    DeadlinePassed |-> Row("ignore", {}),
+    DeadlinePassed |-> Row("lose_media", {"connected"}),
     LinkLost |-> Row("vanish", {"closed"}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   closed |-> [
@@ -97,7 +105,9 @@ Table == [
     candidate |-> Row("ignore", {}),
     next |-> Row("ignore", {}),
     chat |-> Row("ignore", {}),
+    typing |-> Row("ignore", {}),
     status |-> Row("ignore", {}),
+    ice |-> Row("ignore", {}),
     ping |-> Row("ignore", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("ignore", {}),

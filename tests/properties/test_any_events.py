@@ -25,7 +25,15 @@ from curhat_trio.protocol.events import (
     Profile,
 )
 from curhat_trio.protocol.ids import RoomId
-from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, LEGACY_FROM_SERVER, Answer, Candidate, Chat, Offer
+from curhat_trio.protocol.messages import (
+    LEGACY_FROM_CLIENT,
+    LEGACY_FROM_SERVER,
+    Answer,
+    Candidate,
+    Chat,
+    Offer,
+    Typing,
+)
 from curhat_trio.protocol.session import (
     TABLE,
     Closed,
@@ -44,7 +52,7 @@ ROOMS = st.sampled_from([MY_TICKET, RoomId("room-1"), RoomId("room-2"), ANNAS_TI
 UFRAGS = st.sampled_from(["a", "b"])
 FITTING = st.builds(offer, UFRAGS) | st.builds(answer, UFRAGS) | st.builds(candidate, st.none() | UFRAGS)
 ANY_MESSAGE = FITTING | st.one_of(*CLIENT_MESSAGES.values())
-RELAYABLE = FITTING | st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
+RELAYABLE = FITTING | st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
 
 EVENTS = st.one_of(
     st.builds(LinkOpened, TIMES),
@@ -116,7 +124,9 @@ def deadline_of(state: State) -> float | None:
             return speak_by
         case Paired() as paired:
             return paired.deadline
-        case Waiting() | Negotiating() | Closed():
+        case Negotiating(_, media_by):
+            return media_by
+        case Waiting() | Closed():
             return None
 
 

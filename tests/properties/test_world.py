@@ -50,6 +50,7 @@ from curhat_trio.protocol.messages import (
     Candidate,
     Chat,
     ClientMessage,
+    Ice,
     Join,
     Joined,
     Leave,
@@ -274,19 +275,19 @@ class World:
     # ------------------------------------------------------------ a session's step and its effects
 
     def advance(self, client: Client, event: Event) -> None:
-        before = client.pairing
+        before, negotiates = client.pairing, isinstance(client.session.state, Negotiating)
         was_closed = client.closed
         client.session, effects = step(client.session, event)
         after = client.pairing
         if before is not None and (after is None or after.room != before.room):
-            self.note_end(client, before, event)
+            self.note_end(client, before, event, negotiates)
         if isinstance(event, Matched) and (after is None or after.room != event.room):
             self.reasons[event.room].add(LeaveReason.PEER_LOST if was_closed else LeaveReason.LEFT)
         for effect in effects:
             assert client.close is None or isinstance(effect, Forward), "nothing follows a close"
             self.perform(client, effect)
 
-    def note_end(self, client: Client, pairing: Pairing, event: Event) -> None:
+    def note_end(self, client: Client, pairing: Pairing, event: Event, negotiated: bool) -> None:
         over, reason = "closed" if client.closed else "told", None
         match event:
             case MessageReceived(Leave()):
@@ -294,7 +295,7 @@ class World:
             case MessageReceived(Next()):
                 over, reason = "left", LeaveReason.NEXT
             case DeadlinePassed():
-                reason = LeaveReason.NEGOTIATION_TIMEOUT
+                reason = LeaveReason.MEDIA_FAILED if negotiated else LeaveReason.NEGOTIATION_TIMEOUT
             case ClosingForced(CloseCode.SHUTDOWN):
                 over, reason = "shutdown", LeaveReason.SERVER_SHUTDOWN
             case LinkLost() | ClosingForced() | Misunderstood() | Overheated():
@@ -518,7 +519,10 @@ MOVES = {
         WHO,
         WISHES.map(lambda join: (join,))
         | st.sampled_from(
-            [(Leave(),), (Ping(),), (Status("failed"),), (Misunderstood(GARBLED),), (Overheated(0.5),)]
+            [
+                *[(Leave(),), (Ping(),), (Ice(),), (Status("failed"),), (Status("connected"),)],
+                *[(Misunderstood(GARBLED),), (Overheated(0.5),)],
+            ]
         ),
     ),
     "arrival": st.integers(0, 30),
@@ -539,7 +543,7 @@ ENDS = [LinkLost(), ClosingForced(CloseCode.SHUTDOWN), ClosingForced(CloseCode.N
 
 def may_say(client: Client, said: ClientMessage | Misunderstood | Overheated) -> bool:
     """An old client's later words are misunderstood before they become messages."""
-    return not (client.is_old and isinstance(said, Next | Ping | Status))
+    return not (client.is_old and isinstance(said, Next | Ping | Status | Ice))
 
 
 class Crowd:
@@ -691,7 +695,9 @@ class AnyWorld(RuleBasedStateMachine):
                     assert client.deadline == speak_by
                 case Paired() as paired:
                     assert client.deadline == paired.deadline
-                case Waiting() | Negotiating() | Closed():
+                case Negotiating(_, media_by):
+                    assert client.deadline == media_by
+                case Waiting() | Closed():
                     assert client.deadline is None
 
     def teardown(self) -> None:

@@ -23,6 +23,7 @@ from conversation import (
     answer,
     candidate,
     connected,
+    end_of_candidates,
     fatal,
     from_anna,
     heard,
@@ -62,8 +63,12 @@ from curhat_trio.protocol.messages import (
     Candidate,
     Chat,
     ClientMessage,
+    Description,
     ErrorMessage,
     GoAway,
+    Ice,
+    IceCandidate,
+    IceRefreshed,
     IceServer,
     Join,
     Joined,
@@ -76,6 +81,7 @@ from curhat_trio.protocol.messages import (
     Pong,
     Ready,
     Status,
+    Typing,
     Welcome,
 )
 from curhat_trio.protocol.session import (
@@ -90,6 +96,7 @@ from curhat_trio.protocol.session import (
     Waiting,
     step,
 )
+from curhat_trio.protocol.signaling import relay_only
 
 FOREVER = SetDeadline(None)
 LIVE = [Connected, Waiting, Paired, Negotiating]
@@ -106,7 +113,9 @@ SAMPLES: dict[type[Any], ClientMessage] = {
     Answer: answer("mine"),
     Candidate: candidate("mine"),
     Chat: Chat("hello"),
+    Typing: Typing(True),
     Status: Status("connected"),
+    Ice: Ice(),
     Ping: Ping("1"),
 }
 """One message of each type."""
@@ -156,6 +165,10 @@ def freshly_opened(rules: Rules = RULES) -> Conversation:
     return connected(rules=rules).after(LinkOpened(0.0))
 
 
+def fresh_ice(*servers: IceServer, ttl_seconds: int | None = None) -> Send:
+    return Send(IceRefreshed(servers, "all", ttl_seconds))
+
+
 # ---------------------------------------------------------------- every row of the table
 
 Row = tuple[Event, list[Any], type[Any]]
@@ -185,8 +198,10 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         [FOREVER, Send(Ready(MY_TICKET)), Enter(my_ticket())],
         Waiting,
     ),
+    (Connected, Ice): (said(Ice()), [fresh_ice()], Connected),
     (Connected, Ping): (said(Ping("1")), [Send(Pong("1"))], Connected),
     (Waiting, Leave): (said(Leave()), [Withdraw(MY_TICKET), i_left(LeaveReason.LEFT)], Connected),
+    (Waiting, Ice): (said(Ice()), [fresh_ice()], Waiting),
     (Waiting, Ping): (said(Ping()), [Send(Pong())], Waiting),
     (Paired, Leave): LEAVING_A_PARTNER,
     (Paired, Next): GOING_TO_THE_NEXT,
@@ -194,6 +209,8 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Paired),
     (Paired, Candidate): (said(candidate("mine")), [], Paired),
     (Paired, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Paired),
+    (Paired, Typing): (said(Typing(True)), [to_anna(Typing(True))], Paired),
+    (Paired, Ice): (said(Ice()), [fresh_ice()], Paired),
     (Paired, Ping): (said(Ping("1")), [Send(Pong("1"))], Paired),
     (Negotiating, Leave): LEAVING_A_PARTNER,
     (Negotiating, Next): GOING_TO_THE_NEXT,
@@ -201,7 +218,9 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Negotiating, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Negotiating),
     (Negotiating, Candidate): (said(candidate("mine")), [to_anna(candidate("mine"))], Negotiating),
     (Negotiating, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Negotiating),
+    (Negotiating, Typing): (said(Typing(True)), [to_anna(Typing(True))], Negotiating),
     (Negotiating, Status): (said(Status("connected")), [Count("media_connected")], Negotiating),
+    (Negotiating, Ice): (said(Ice()), [fresh_ice()], Negotiating),
     (Negotiating, Ping): (said(Ping("1")), [Send(Pong("1"))], Negotiating),
     (Connected, Misunderstood): (Misunderstood(GARBLED), [complaint()], Connected),
     (Waiting, Misunderstood): (Misunderstood(GARBLED), [complaint()], Waiting),
@@ -231,6 +250,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         ],
         Connected,
     ),
+    (Negotiating, DeadlinePassed): (DeadlinePassed(1e9), [], Negotiating),
     (Connected, LinkLost): (LinkLost(), [FOREVER, Close(None)], Closed),
     (Waiting, LinkLost): (LinkLost(), [FOREVER, Withdraw(MY_TICKET), Close(None)], Closed),
     (Paired, LinkLost): (
@@ -294,6 +314,7 @@ MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
         (old_page_with_annas_offer_kept(), DeadlinePassed(2.0)),
     ],
     (Connected, DeadlinePassed): [(freshly_opened(), DeadlinePassed(60.0))],
+    (Negotiating, DeadlinePassed): [(negotiating().after(said(Status("failed"))), DeadlinePassed(20.0))],
 }
 """What moves a session where the event of `ROWS`, with patience for not a single fault, does not."""
 
@@ -364,7 +385,13 @@ def test_a_refusal_tells_what_may_be_said_now(state: type[Any], profile: Profile
     [error] = i_am_told("error", talk.all_that(said(refused, fresh_room=MY_NEXT_TICKET)))
     _, _, listed = error.message.partition("now you may say: ")
     known = FROM_CLIENT if profile == "v1" else LEGACY_FROM_CLIENT
-    assert listed.split(", ") == [kind.type for where, kind in ROWS if where is state and kind in known.values()]
+    allowed = [kind.type for where, kind in ROWS if where is state and kind in known.values()]
+    assert listed.split(", ") == [kind for kind in allowed if kind != "ice"]
+    with_turn = attrs.evolve(RULES, turn_ttl_seconds=600)
+    [error] = i_am_told(
+        "error", IN_STATE[state](profile=profile, rules=with_turn).all_that(said(refused, fresh_room=ELSEWHERE))
+    )
+    assert error.message.endswith(f"now you may say: {', '.join(allowed)}")
 
 
 # ---------------------------------------------------------------- waiting
@@ -396,6 +423,41 @@ def test_a_join_tells_of_ice_and_topics_and_the_deadline_counts_from_the_match()
     talk = waiting(rules=rules) >> matched(topics=("rain",), at=100.0)
     expected = joined(topics=("rain",), ice_servers=servers, ice_transport_policy="relay")
     assert talk << expected << SetDeadline(107.0)
+
+
+TURN = IceServer(("turn:192.0.2.9",), "1700000000:x", "password")
+WITH_TURN = attrs.evolve(RULES, ice_servers=(IceServer(("stun:192.0.2.1",)),), turn_ttl_seconds=600)
+
+
+def test_features_tell_of_ice_if_there_is_a_turn_server() -> None:
+    told = Welcome(ME, Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
+    assert connected(rules=WITH_TURN) >> LinkOpened(5.0) << Send(told) << SetDeadline(65.0)
+    assert set(WITH_TURN.features) - set(FEATURES) == {"ice"}
+    assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
+
+
+@pytest.mark.shows("P-3.14")
+@BOTH_PROFILES
+def test_a_join_brings_credentials_that_were_made_for_it(profile: Profile) -> None:
+    match = attrs.evolve(matched(), fresh_turn=TURN)
+    told = joined(ice_servers=(*WITH_TURN.ice_servers, TURN), ttl_seconds=600)
+    assert waiting(profile, rules=WITH_TURN) >> match << told << SetDeadline(20.0)
+
+
+@pytest.mark.shows("P-3.15")
+@pytest.mark.parametrize("state", LIVE)
+def test_ice_servers_are_given_anew_in_every_state(state: type[Any]) -> None:
+    talk = IN_STATE[state](rules=WITH_TURN)
+    before = talk.session
+    asked = attrs.evolve(said(Ice()), fresh_turn=TURN)
+    assert talk >> asked << fresh_ice(*WITH_TURN.ice_servers, TURN, ttl_seconds=600)
+    assert talk.session == before
+
+
+def test_credentials_are_not_in_what_is_printed() -> None:
+    talk = waiting(rules=WITH_TURN).after(attrs.evolve(matched(), fresh_turn=TURN))
+    asked = attrs.evolve(said(Ice()), fresh_turn=TURN)
+    assert "password" not in repr((talk.session, asked, talk.all_that(asked)))
 
 
 def test_next_asks_for_the_same_again_but_for_somebody_else() -> None:
@@ -545,6 +607,22 @@ def test_a_legacy_client_gets_no_chat(in_pairing: PAIRING) -> None:
     assert in_pairing(profile="legacy") >> heard(Chat("hello"))
 
 
+@pytest.mark.shows("P-10.6")
+@BOTH_PAIRINGS
+def test_nobody_is_told_that_a_legacy_client_gets_no_typing(in_pairing: PAIRING) -> None:
+    assert in_pairing(profile="legacy") >> heard(Typing(True))
+    assert in_pairing(partner="legacy") >> said(Typing(True)) << to_anna(Typing(True))
+
+
+@BOTH_PAIRINGS
+def test_typing_is_passed_on_like_chat(in_pairing: PAIRING) -> None:
+    talk = in_pairing()
+    before = talk.session
+    assert talk >> said(Typing(True)) << to_anna(Typing(True)) >> heard(Typing(False)) << from_anna(Typing(False))
+    assert talk >> heard(Typing(True), ELSEWHERE)
+    assert talk.session == before
+
+
 @BOTH_PAIRINGS
 def test_who_chats_with_a_legacy_client_is_told(in_pairing: PAIRING) -> None:
     talk = in_pairing(partner="legacy")
@@ -577,6 +655,124 @@ def test_a_deadline_that_is_not_yet_due_is_ignored() -> None:
     before = talk.session
     assert talk >> DeadlinePassed(19.9)
     assert talk.session == before
+
+
+FAILED = Status("failed")
+MEDIA_OVER = SetDeadline(RULES.media_seconds)
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (Status("connected"), "media_connected"),
+        (Status("connected", path="relay"), "media_connected_relay"),
+        (Status("connected", path="host", stage="dtls"), "media_connected_host"),
+        (Status("failed"), "media_failed"),
+        (Status("failed", stage="gathering"), "media_failed_gathering"),
+        (Status("failed", path="relay", stage="lost"), "media_failed_lost"),
+    ],
+    ids=str,
+)
+def test_how_media_goes_is_counted(status: Status, name: str) -> None:
+    [count, *_] = negotiating().all_that(said(status))
+    assert count == Count(name)
+
+
+@pytest.mark.shows("P-7.1")
+@BOTH_SEATS
+def test_media_that_failed_and_does_not_recover_ends_the_pairing(offerer: bool) -> None:
+    talk = negotiating(offerer) >> said(FAILED, at=5.0) << Count("media_failed")
+    talk << SetDeadline(5.0 + RULES.media_seconds) >> DeadlinePassed(4.9 + RULES.media_seconds)
+    talk >> DeadlinePassed(5.0 + RULES.media_seconds)
+    talk << tell_anna_it_is_over(LeaveReason.MEDIA_FAILED, room_of(offerer)) << FOREVER
+    assert talk << it_is_over(LeaveReason.MEDIA_FAILED, room_of(offerer))
+    assert talk.state == Connected()
+
+
+@pytest.mark.shows("P-7.5")
+def test_who_fails_again_has_no_longer_for_it() -> None:
+    talk = negotiating() >> said(FAILED) << Count("media_failed") << MEDIA_OVER
+    assert talk >> said(FAILED, at=19.0) << Count("media_failed")
+    assert talk.all_that(DeadlinePassed(RULES.media_seconds))
+    assert talk.state == Connected()
+
+
+@pytest.mark.shows("P-7.5")
+def test_media_that_recovers_goes_on_for_ever_and_may_fail_again() -> None:
+    talk = negotiating() >> said(FAILED) << Count("media_failed") << MEDIA_OVER
+    talk >> said(Status("connected"), at=19.0) << Count("media_connected") << FOREVER >> DeadlinePassed(1e9)
+    assert isinstance(talk.state, Negotiating)
+    assert talk >> said(FAILED, at=100.0) << Count("media_failed") << SetDeadline(100.0 + RULES.media_seconds)
+
+
+@pytest.mark.shows("P-7.6")
+@BOTH_SEATS
+def test_who_tells_nothing_of_media_is_left_alone(offerer: bool) -> None:
+    talk = negotiating(offerer)
+    assert talk >> DeadlinePassed(1e9)
+    assert isinstance(talk.state, Negotiating)
+
+
+@pytest.mark.shows("P-7.5")
+def test_a_renegotiation_does_not_lengthen_the_time() -> None:
+    talk = negotiating().after(said(FAILED), heard(answer("annas")))
+    assert talk >> said(offer("again"), at=10.0) << to_anna(offer("again"))
+    assert talk.all_that(DeadlinePassed(RULES.media_seconds))
+    assert talk.state == Connected()
+
+
+@pytest.mark.parametrize("end", [said(Leave()), said(Next(), fresh_room=MY_NEXT_TICKET), anna_left()], ids=str)
+def test_a_pairing_that_is_over_has_no_media_deadline(end: Event) -> None:
+    talk = negotiating().after(said(FAILED))
+    assert FOREVER in talk.all_that(end)
+    assert talk >> DeadlinePassed(1e9)
+
+
+# ---------------------------------------------------------------- the policy `relay`
+
+RELAY_ONLY = attrs.evolve(RULES, ice_transport_policy="relay")
+HOST = candidate("mine")
+RELAY = Candidate(
+    IceCandidate("candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 203.0.113.5 rport 5 ufrag mine", "0", 0, "mine")
+)
+RELAY_SHOWN = Candidate(
+    IceCandidate("candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 0.0.0.0 rport 0 ufrag mine", "0", 0, "mine")
+)
+
+
+@pytest.mark.shows("P-6.5")
+@BOTH_PROFILES
+def test_only_relays_are_shown(profile: Profile) -> None:
+    talk = negotiating(profile=profile, rules=RELAY_ONLY)
+    assert talk >> said(HOST) << Count("candidate_withheld")
+    assert talk >> said(RELAY) << to_anna(RELAY_SHOWN)
+    assert talk >> said(end_of_candidates("mine")) << to_anna(end_of_candidates("mine"))
+
+
+def test_what_is_withheld_is_not_held() -> None:
+    talk = paired(rules=RELAY_ONLY).after(*[said(HOST)] * 100)
+    assert talk >> said(RELAY)
+    talk >> said(offer("mine")) << FOREVER
+    assert talk << to_anna(relay_only(offer("mine"))) << to_anna(RELAY_SHOWN)
+
+
+@pytest.mark.shows("P-6.6")
+@BOTH_PROFILES
+def test_descriptions_are_shown_without_addresses(profile: Profile) -> None:
+    told = Offer(Description("offer", "v=0\r\no=me 1 2 IN IP4 203.0.113.5\r\ns=-\r\na=ice-ufrag:mine\r\n"))
+    shown = Offer(Description("offer", "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\na=ice-ufrag:mine\r\n"))
+    assert paired(profile=profile, rules=RELAY_ONLY) >> said(told) << FOREVER << to_anna(shown)
+
+
+@BOTH_PROFILES
+def test_without_the_policy_nothing_is_touched(profile: Profile) -> None:
+    assert negotiating(profile=profile) >> said(HOST) << to_anna(HOST)
+
+
+def test_an_old_page_has_begun_to_gather_whatever_it_found() -> None:
+    talk = paired(offerer=False, profile="legacy", rules=RELAY_ONLY)
+    talk.after(heard(offer("annas"), ANNAS_TICKET)) >> said(HOST) << Count("candidate_withheld")
+    assert talk << SetDeadline(20.0) << FOREVER << from_anna(offer("annas"), ANNAS_TICKET)
 
 
 def test_a_join_is_something_said() -> None:

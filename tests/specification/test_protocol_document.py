@@ -84,6 +84,7 @@ def test_the_defaults_told_are_the_defaults() -> None:
     settings = Settings()
     assert f"| nothing said after connecting | {rules.first_message_seconds:.0f} s |" in SPEC
     assert f"| paired, and no offer passed | {rules.offer_seconds:.0f} s |" in SPEC
+    assert f"| media told as `failed`, and not as `connected` since | {rules.media_seconds:.0f} s |" in SPEC
     assert f"| {settings.ping_seconds:.0f} s (`welcome.pingSeconds`) |" in SPEC
     assert f"| no pong after a ping | {settings.pong_seconds:.0f} s |" in SPEC
     assert f"{settings.write_seconds:.0f} s, {settings.outbound_messages} messages or 2 MiB" in SPEC
