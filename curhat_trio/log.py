@@ -37,6 +37,7 @@ NEVER_LOGGED = frozenset(
         "remote",
         "username",
         "query",
+        "credential",
         "path_qs",
     }
 )

@@ -1,0 +1,131 @@
+"""ICE in a running server: credentials for each client, addresses withheld from partners, and media that fails."""
+
+import time
+from base64 import b64encode
+from hmac import digest
+
+import pytest
+import trio
+import trio.testing
+from peers import CANDIDATE, OFFER, Browser, Message, running_server
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+
+SECRET = "k7northstar"
+WITH_TURN = Settings(
+    stun_urls=("stun:stun.example",),
+    turn_urls=("turn:turn.example:3478",),
+    turn_secret=SECRET,
+    turn_ttl_seconds=600,
+    log_level="debug",
+)
+RELAY_ONLY = Settings(
+    turn_urls=("turn:turn.example:3478",), turn_secret=SECRET, ice_transport_policy="relay", media_seconds=20
+)
+RELAY = "candidate:1 1 udp 1 198.51.100.4 9 typ relay raddr 203.0.113.5 rport 9"
+
+
+def credentials_of(told: Message) -> tuple[str, str]:
+    """The name and password in a message's one TURN server; they must be good for ten minutes."""
+    *_, turn = told["iceServers"]
+    assert turn["urls"] == ["turn:turn.example:3478"]
+    name, password = turn["username"], turn["credential"]
+    assert told["ttlSeconds"] == 600
+    assert 0 <= int(name.partition(":")[0]) - (time.time() + 599) <= 2
+    assert password == b64encode(digest(SECRET.encode(), name.encode(), "sha1")).decode()
+    return name, password
+
+
+@pytest.mark.shows("P-3.14", "P-11.6")
+@pytest.mark.parametrize("profile", ["v1", "legacy"])
+async def test_partners_get_credentials_of_their_own(profile: str, autojump_clock: MockClock) -> None:
+    async with running_server(WITH_TURN) as server:
+        connect = server.v1 if profile == "v1" else server.legacy
+        peers = [await connect("Ani"), await connect("Budi")]
+        for peer in peers:
+            await peer.say("join")
+            await peer.hear("ready")
+        joins = [await peers[0].hear("join"), await peers[1].hear("ready", "join")]
+        assert all(told["iceServers"][0] == {"urls": ["stun:stun.example"]} for told in joins)
+        names = {credentials_of(told)[0] for told in joins}
+        assert len(names) == 2
+        known = {"Ani", "Budi", *(told[key] for told in joins for key in ("from", "roomId"))}
+        assert not any(word in name for word in known for name in names)
+
+
+@pytest.mark.shows("P-3.1", "P-3.15")
+async def test_ice_is_given_anew_when_asked_for(autojump_clock: MockClock) -> None:
+    async with running_server(WITH_TURN) as server:
+        info = (await Browser(await server.dial()).get("/v1/info", connection="close")).json()
+        assert "ice" in info["features"]
+        assert SECRET not in str(info)
+        peer = await server.v1()
+        seen = set()
+        for _ in range(3):
+            await peer.say("ice")
+            told = await peer.hear("ice")
+            assert told["iceTransportPolicy"] == "all"
+            seen.add(credentials_of(told))
+        assert len(seen) == 3
+
+
+@pytest.mark.shows("P-3.3")
+async def test_without_a_turn_server_there_is_no_ice(autojump_clock: MockClock) -> None:
+    async with running_server(Settings()) as server:
+        peer = await server.v1()
+        for _ in range(20):
+            await peer.say("ice")
+            told = await peer.hear("error")
+            assert (told["code"], told["ref"]) == ("unsupported", "ice")
+        assert (await peer.hear_goodbye()).code == 4501
+
+
+@pytest.mark.shows("P-6.5", "P-6.6")
+async def test_under_relay_only_relays_are_passed_on(autojump_clock: MockClock) -> None:
+    async with running_server(RELAY_ONLY) as server:
+        offerer, answerer = await server.pair()
+        await offerer.say("offer", payload=OFFER | {"sdp": OFFER["sdp"] + "c=IN IP4 203.0.113.5\r\n"})
+        await offerer.say("candidate", payload=CANDIDATE)
+        await offerer.say("candidate", payload=CANDIDATE | {"candidate": RELAY})
+        told = await answerer.hear("offer")
+        assert told["payload"]["sdp"] == "v=0\r\na=ice-ufrag:offerers\r\nc=IN IP4 0.0.0.0\r\n"
+        told = await answerer.hear("candidate")
+        assert told["payload"]["candidate"] == RELAY.replace("203.0.113.5 rport 9", "0.0.0.0 rport 0")
+        assert server.metrics.events["candidate_withheld"] == 1
+
+
+@pytest.mark.shows("P-7.1")
+async def test_media_that_fails_for_one_is_over_for_both(autojump_clock: MockClock) -> None:
+    async with running_server(RELAY_ONLY) as server:
+        offerer, answerer = await server.negotiating_pair()
+        await answerer.say("status", media="connected", path="relay")
+        await offerer.say("status", media="failed", stage="gathering")
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        for peer in (offerer, answerer):
+            assert (await peer.hear("leave"))["reason"] == "media_failed"
+            assert trio.current_time() - began == pytest.approx(20)
+        assert server.metrics.events["media_connected_relay"] == 1
+        assert server.metrics.events["media_failed_gathering"] == 1
+        await server.serves_others()
+
+
+@pytest.mark.shows("P-10.6")
+async def test_typing_reaches_the_partner_but_no_legacy_one(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        offerer, answerer = await server.pair()
+        await offerer.say("typing", active=True)
+        told = await answerer.hear("typing")
+        assert (told["active"], told["username"]) == (True, "Ann")
+        await offerer.close()
+        await answerer.hear("leave")
+        old = await server.legacy("Old")
+        await old.say("join")
+        await answerer.say("join")
+        await old.hear("ready", "join")
+        await answerer.hear("ready", "ready", "join")
+        await answerer.say("typing", active=True)
+        await answerer.say("leave")
+        await answerer.hear("leave")
+        await old.hear("leave")
