@@ -1,0 +1,76 @@
+"""What this server lends, a real TURN server takes: until it expires, and not if the secret is another."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from coturn import SECRET, Coturn, running_coturn
+from peers import running_server
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+from curhat_trio.policy.turn import Turn
+
+UNAUTHORIZED = 401
+
+
+@pytest.fixture(scope="module")
+def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
+    with running_coturn(tmp_path_factory.mktemp("coturn")) as coturn:
+        yield coturn
+
+
+def allocate(coturn: Coturn, *, secret: str = SECRET, age_seconds: float = 0) -> int:
+    """What coturn says to credentials for a minute that were made so long ago."""
+    lent = Turn((coturn.url,), secret, ttl_seconds=60).lend(secrets.token_urlsafe(12), time.time() - age_seconds)
+    assert lent.username is not None
+    assert lent.credential is not None
+    return coturn.allocate(lent.username, lent.credential)
+
+
+def test_fresh_credentials_are_taken(coturn: Coturn) -> None:
+    assert allocate(coturn) == 0
+    assert allocate(coturn, age_seconds=50) == 0
+
+
+@pytest.mark.shows("P-11.6")
+def test_expired_credentials_are_refused(coturn: Coturn) -> None:
+    assert allocate(coturn, age_seconds=70) == UNAUTHORIZED
+
+
+def test_credentials_of_another_secret_are_refused(coturn: Coturn) -> None:
+    assert allocate(coturn, secret="another") == UNAUTHORIZED
+
+
+def test_an_expiry_that_a_client_makes_later_is_refused(coturn: Coturn) -> None:
+    lent = Turn((coturn.url,), SECRET, ttl_seconds=60).lend("x", time.time() - 70)
+    assert lent.credential is not None
+    assert coturn.allocate(f"{int(time.time()) + 60}:x", lent.credential) == UNAUTHORIZED
+
+
+@pytest.mark.shows("P-3.15")
+async def test_when_they_have_expired_ice_gives_new_ones(
+    coturn: Coturn, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The server's clock is an hour behind at the `join`, so what it lends has expired for coturn."""
+    settings = Settings(turn_urls=(coturn.url,), turn_secret=SECRET, turn_ttl_seconds=600)
+
+    def credentials_in(told: dict[str, Any]) -> tuple[str, str]:
+        [server] = told["iceServers"]
+        assert server["urls"] == [coturn.url]
+        return server["username"], server["credential"]
+
+    now = time.time()
+    async with running_server(settings) as server:
+        with monkeypatch.context() as an_hour_ago:
+            an_hour_ago.setattr("time.time", lambda: now - 3600)
+            ani, budi = await server.v1(), await server.v1()
+            await ani.say("join")
+            await ani.hear("ready")
+            await budi.say("join")
+            told = await ani.hear("join")
+        assert coturn.allocate(*credentials_in(told)) == UNAUTHORIZED
+        await ani.say("ice")
+        assert coturn.allocate(*credentials_in(await ani.hear("ice"))) == 0
