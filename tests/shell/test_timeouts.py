@@ -298,6 +298,8 @@ def test_this_file_knows_every_timeout() -> None:
         "request_head_seconds",
         "first_message_seconds",
         "offer_seconds",
+        "media_seconds",  # `test_ice`
+        "turn_ttl_seconds",  # `test_ice` too
         "ping_seconds",
         "pong_seconds",
         "write_seconds",
