@@ -5,12 +5,14 @@ will do. Outside, people who gave topics want somebody who shares one, until the
 seconds; then, as for people without topics, anybody who is as easy as themselves will do. Among several possible
 partners the last one met comes last, the most shared topics win, and the longest wait breaks ties.
 
+A suspended ticket keeps its place in the order, but is matched with nobody until it is reinstated.
+
 Two compatible tickets never both stay, so a topic (of a room) has at most one waiter and a room at most one who
 takes anybody. That makes the indexes below small dictionaries of single tickets, and `join` and `leave` cost
 the same however many wait.
 """
 
-from collections import OrderedDict
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 
 import attrs
@@ -64,14 +66,16 @@ class Pool:
         self._by_topic: dict[_Topic, _Wait] = {}
         self._easy: dict[str | None, _Wait] = {}
         """The one of each room who takes anybody."""
-        self._choosy: OrderedDict[RoomId, float] = OrderedDict()
-        """When each choosy wait relaxes, soonest first: the delay is the same for all."""
+        self._relaxations: list[tuple[float, int, RoomId]] = []
+        """A heap of when each choosy wait relaxes; those of waits that are over stay until they come up."""
+        self._suspended: dict[RoomId, _Wait] = {}
+        """Not to be found by anybody: in none of the indexes above."""
 
     def __len__(self) -> int:
-        return len(self._waits)
+        return len(self._waits) + len(self._suspended)
 
     def __contains__(self, ticket: RoomId) -> bool:
-        return ticket in self._waits
+        return ticket in self._waits or ticket in self._suspended
 
     def join(self, ticket: Ticket, now: float) -> Pair | None:
         """Pair the newcomer at once if somebody fits; else keep it."""
@@ -82,15 +86,39 @@ class Pool:
 
     def leave(self, ticket: RoomId) -> bool:
         """Take a ticket out; False if it was not there (any more)."""
+        if self._suspended.pop(ticket, None) is not None:
+            return True
         wait = self._waits.get(ticket)
         if wait is None:
             return False
         self._remove(wait)
         return True
 
+    def suspend(self, ticket: RoomId) -> None:
+        """Match a ticket with nobody for now. One that is not there has been matched already."""
+        wait = self._waits.get(ticket)
+        if wait is not None:
+            self._remove(wait)
+            self._suspended[ticket] = wait
+
+    def reinstate(self, ticket: RoomId, now: float) -> Pair | None:
+        """Let a suspended ticket be matched again, in the place that it had."""
+        wait = self._suspended.pop(ticket, None)
+        if wait is None:
+            return None
+        if wait.relaxes_at is not None and wait.relaxes_at <= now:
+            wait = attrs.evolve(wait, relaxes_at=None)
+        return self._pair_or_keep(wait)
+
     def next_relaxation(self) -> float | None:
         """When `relax` has something to do next; None: nobody is choosy."""
-        return next(iter(self._choosy.values()), None)
+        while self._relaxations:
+            at, _, ticket = self._relaxations[0]
+            wait = self._waits.get(ticket)
+            if wait is not None and wait.relaxes_at == at:
+                return at
+            heapq.heappop(self._relaxations)
+        return None
 
     def relax(self, now: float) -> list[Pair]:
         """Let those who were choosy long enough take anybody."""
@@ -99,7 +127,7 @@ class Pool:
     def relaxing(self, now: float) -> Iterator[tuple[Ticket, Pair | None]]:
         """One after the other, as `relax`: who takes anybody from now on, and the pair if that made one."""
         while (soonest := self.next_relaxation()) is not None and soonest <= now:
-            wait = self._waits[next(iter(self._choosy))]
+            wait = self._waits[self._relaxations[0][2]]
             self._remove(wait)
             yield wait.ticket, self._pair_or_keep(attrs.evolve(wait, relaxes_at=None))
 
@@ -135,7 +163,7 @@ class Pool:
         if wait.relaxes_at is None:
             self._easy[ticket.room] = wait
         else:
-            self._choosy[ticket.id] = wait.relaxes_at
+            heapq.heappush(self._relaxations, (wait.relaxes_at, wait.order, ticket.id))
 
     def _remove(self, wait: _Wait) -> None:
         ticket = wait.ticket
@@ -144,8 +172,6 @@ class Pool:
             del self._by_topic[topic]
         if wait.relaxes_at is None:
             del self._easy[ticket.room]
-        else:
-            del self._choosy[ticket.id]
 
 
 def _topics(ticket: Ticket) -> Iterable[_Topic]:

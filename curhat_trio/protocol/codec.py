@@ -29,9 +29,11 @@ from curhat_trio.protocol.messages import (
     Left,
     Limits,
     Pong,
+    Presence,
     Ready,
     Relayable,
     Relayed,
+    Resumed,
     ServerMessage,
     Welcome,
 )
@@ -43,7 +45,8 @@ VOCABULARY: Mapping[Profile, Mapping[str, type[ClientMessage]]] = {
 """What a client of each profile may say."""
 
 SERVER_VOCABULARY: Mapping[str, type[Any]] = {
-    kind.type: kind for kind in (Welcome, Ready, Joined, IceRefreshed, Left, ErrorMessage, Pong, GoAway)
+    kind.type: kind
+    for kind in (Welcome, Ready, Joined, IceRefreshed, Presence, Left, ErrorMessage, Resumed, Pong, GoAway)
 }
 """What the server says by itself."""
 

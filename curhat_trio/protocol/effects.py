@@ -3,7 +3,7 @@
 import attrs
 
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import PeerLeft, PeerSaid, Profile
+from curhat_trio.protocol.events import PeerLeft, PeerPresence, PeerSaid, Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import ServerMessage
 
@@ -45,11 +45,29 @@ class Withdraw:
 
 
 @attrs.frozen
+class Suspend:
+    """Let the ticket keep its place in the pool, but match it with nobody for now."""
+
+    ticket: RoomId
+
+
+@attrs.frozen
+class Reinstate:
+    """Let the suspended ticket be matched again."""
+
+    ticket: RoomId
+
+
+Request = Enter | Withdraw | Suspend | Reinstate
+"""What is asked of the matchmaker."""
+
+
+@attrs.frozen
 class Forward:
     """Tell the partner's session."""
 
     partner: ClientId
-    event: PeerSaid | PeerLeft
+    event: PeerSaid | PeerLeft | PeerPresence
 
 
 @attrs.frozen
@@ -67,10 +85,18 @@ class Count:
 
 
 @attrs.frozen
+class Reclaim:
+    """Find the session that gave this token, and lend it the link: say `LinkLent`, or else `ResumeRefused`."""
+
+    token: str = attrs.field(repr=False)
+    last_seq: int
+
+
+@attrs.frozen
 class Close:
     """Close the socket; None: it is gone already. Nothing follows."""
 
     code: CloseCode | None
 
 
-Effect = Send | Enter | Withdraw | Forward | SetDeadline | Count | Close
+Effect = Send | Request | Forward | SetDeadline | Count | Reclaim | Close

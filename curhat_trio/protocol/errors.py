@@ -20,6 +20,8 @@ class ErrorCode(StrEnum):
     """Part of curhat.v1, but not offered here (see `welcome.features`) or not by the partner."""
     RATE_LIMITED = "rate_limited"
     """The message was dropped: too many came. Wait `retryAfterSeconds` and say it again."""
+    RESUME_FAILED = "resume_failed"
+    """The session can't go on: the token is not good (any more), or too much was missed. This one is fresh."""
 
 
 class LeaveReason(StrEnum):

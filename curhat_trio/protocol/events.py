@@ -16,6 +16,8 @@ class LinkOpened:
     """The first event of a session: its socket is open."""
 
     at: float
+    fresh_token: str | None = attrs.field(default=None, repr=False)
+    """A token never used before, if sessions can be resumed."""
 
 
 @attrs.frozen
@@ -79,6 +81,14 @@ class PeerLeft:
 
 
 @attrs.frozen
+class PeerPresence:
+    """The partner's link was lost, and its session waits for another; or has found one."""
+
+    room: RoomId
+    state: Literal["away", "back"]
+
+
+@attrs.frozen
 class DeadlinePassed:
     """A time that the session asked to be told of has come."""
 
@@ -87,7 +97,38 @@ class DeadlinePassed:
 
 @attrs.frozen
 class LinkLost:
-    """The client's socket is gone, politely or not."""
+    """The client's socket is gone for good: it said goodbye, or nothing can be resumed."""
+
+
+@attrs.frozen
+class LinkInterrupted:
+    """The client's socket is gone without a goodbye, or as good as gone: the client may come back over another."""
+
+    at: float
+    code: CloseCode | None = None
+    """What to close the link with, if there is anybody left to tell."""
+
+
+@attrs.frozen
+class LinkRegained:
+    """Another link is the session's now; maybe before the old one was missed."""
+
+    at: float
+
+
+@attrs.frozen
+class ResumeRefused:
+    """The session that the client asked for can't go on."""
+
+
+@attrs.frozen
+class LinkLent:
+    """The session that the client asked for goes on over this one's link."""
+
+    session: ClientId
+    fresh_token: str = attrs.field(repr=False)
+    heard: int
+    """How many of the client's messages that session has read."""
 
 
 @attrs.frozen
@@ -105,7 +146,12 @@ Event = (
     | Matched
     | PeerSaid
     | PeerLeft
+    | PeerPresence
     | DeadlinePassed
     | LinkLost
+    | LinkInterrupted
+    | LinkRegained
+    | ResumeRefused
+    | LinkLent
     | ClosingForced
 )

@@ -19,7 +19,9 @@ ROOM_CHARACTERS = 64
 CHAT_CHARACTERS = 2000
 CANDIDATE_CHARACTERS = 1024
 TOKEN_CHARACTERS = 256
-"""sdpMid, usernameFragment (RFC 8839 allows 256 characters) and `ping.data`."""
+"""sdpMid, usernameFragment (RFC 8839 allows 256 characters), `ping.data` and `resume.token`."""
+LARGEST_SEQ = (1 << 53) - 1
+"""What a number in JavaScript can count to."""
 
 
 # ---------------------------------------------------------------- what a field may hold
@@ -197,6 +199,15 @@ class Ice:
 
 
 @attrs.frozen
+class Resume:
+    """Let this connection go on with the session whose token I have; I have heard it up to `last_seq`."""
+
+    type: ClassVar = "resume"
+    token: str = attrs.field(validator=Characters(1, TOKEN_CHARACTERS), repr=False)
+    last_seq: int = attrs.field(validator=Range(0, LARGEST_SEQ))
+
+
+@attrs.frozen
 class Ping:
     type: ClassVar = "ping"
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
@@ -205,7 +216,7 @@ class Ping:
 Relayable = Offer | Answer | Candidate | Chat | Typing
 """What a client says to its partner; everything else it says to the server."""
 
-ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Status | Ice | Ping
+ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Status | Ice | Resume | Ping
 
 LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
     kind.type: kind for kind in (Join, Leave, Offer, Answer, Candidate)
@@ -213,7 +224,7 @@ LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
 """What a client without a subprotocol may say: the seed's vocabulary."""
 
 FROM_CLIENT: dict[str, type[ClientMessage]] = LEGACY_FROM_CLIENT | {
-    kind.type: kind for kind in (Next, Chat, Typing, Status, Ice, Ping)
+    kind.type: kind for kind in (Next, Chat, Typing, Status, Ice, Resume, Ping)
 }
 """What a curhat.v1 client may say."""
 
@@ -244,6 +255,10 @@ class Welcome:
     limits: Limits
     features: tuple[str, ...]
     ping_seconds: float
+    resume_token: str | None = attrs.field(default=None, repr=False)
+    """What `resume` asks for on another connection. Good once; None: this server does not resume."""
+    resume_seconds: float | None = None
+    """How long the session waits for that after its connection was lost."""
 
 
 @attrs.frozen
@@ -332,6 +347,26 @@ class ErrorMessage:
 
 
 @attrs.frozen
+class Presence:
+    """The partner's connection is interrupted, or there again. On the wire: `peer`."""
+
+    type: ClassVar = "peer"
+    state: Literal["away", "back"]
+
+
+@attrs.frozen
+class Resumed:
+    """From now on this connection is another session's: what it had to say after `last_seq` follows."""
+
+    type: ClassVar = "resumed"
+    session_id: ClientId
+    resume_token: str = attrs.field(repr=False)
+    resume_seconds: float
+    heard: int
+    """How many of the client's messages the session has read: what was said after them is lost."""
+
+
+@attrs.frozen
 class Pong:
     type: ClassVar = "pong"
     data: str | None = None
@@ -346,7 +381,9 @@ class GoAway:
     retry_after_seconds: float
 
 
-ServerMessage = Welcome | Ready | Joined | IceRefreshed | Relayed | Left | ErrorMessage | Pong | GoAway
+ServerMessage = (
+    Welcome | Ready | Joined | IceRefreshed | Relayed | Presence | Left | ErrorMessage | Resumed | Pong | GoAway
+)
 
 LEGACY_FROM_SERVER = frozenset({"ready", "join", "offer", "answer", "candidate", "leave", "error"})
 """The seed's vocabulary: all that a client without a subprotocol ever gets."""

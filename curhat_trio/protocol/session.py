@@ -8,7 +8,7 @@ table has no row gets `error wrong_state` and changes nothing; any other event w
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -18,8 +18,11 @@ from curhat_trio.protocol.effects import (
     Effect,
     Enter,
     Forward,
+    Reclaim,
+    Reinstate,
     Send,
     SetDeadline,
+    Suspend,
     Ticket,
     Withdraw,
 )
@@ -28,15 +31,20 @@ from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     MessageReceived,
     Misunderstood,
     Overheated,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
     Profile,
+    ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -61,9 +69,12 @@ from curhat_trio.protocol.messages import (
     Offer,
     Ping,
     Pong,
+    Presence,
     Ready,
     Relayable,
     Relayed,
+    Resume,
+    Resumed,
     ServerMessage,
     Status,
     Typing,
@@ -92,6 +103,8 @@ class Rules:
     offer_seconds: float = 20.0
     media_seconds: float = 20.0
     ping_seconds: float = 20.0
+    resume_seconds: float = 30.0
+    """How long a session outlives its lost link; 0: not at all."""
     max_message_bytes: int = 65536
     ice_servers: tuple[IceServer, ...] = ()
     """Those without credentials; the others come fresh with the events that need them."""
@@ -106,7 +119,8 @@ class Rules:
     @property
     def features(self) -> tuple[str, ...]:
         """What `welcome.features` tells of."""
-        return FEATURES if self.turn_ttl_seconds is None else tuple(sorted((*FEATURES, "ice")))
+        optional = {"ice": self.turn_ttl_seconds is not None, "resume": self.resume_seconds > 0}
+        return tuple(sorted((*FEATURES, *(name for name, there in optional.items() if there))))
 
 
 # ---------------------------------------------------------------- the five states
@@ -163,7 +177,7 @@ class Paired:
 
     @property
     def deadline(self) -> float:
-        """When time alone changes something next."""
+        """When patience ends: with the partner, or with an old page."""
         return self.offer_by if self.settling is None else self.settling.until
 
 
@@ -197,6 +211,22 @@ class Session:
     """Avoided at the next pairing, when somebody else is there."""
     misunderstandings: int = 0
     overheated: int = 0
+    away_until: float | None = None
+    """After the link was lost: how long the session waits for another. None: the link is there."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When time alone changes something next."""
+        match self.state:
+            case Connected(speak_by):
+                own = speak_by
+            case Paired() as paired:
+                own = paired.deadline
+            case Negotiating(_, media_by):
+                own = media_by
+            case _:
+                own = None
+        return min((each for each in (own, self.away_until) if each is not None), default=None)
 
     @property
     def room(self) -> RoomId | None:
@@ -237,7 +267,14 @@ def step(session: Session, event: Event) -> Step:
     else:
         row = TABLE.get((type(session.state), type(event)), _IGNORED)
     session, more = row.rule(session, session.state, event)
-    return session, effects + more
+    return session, [_not_after_patience(session, effect) for effect in effects + more]
+
+
+def _not_after_patience(session: Session, effect: Effect) -> Effect:
+    """While the link is lost, any deadline is at the latest when the session gives its client up."""
+    if session.away_until is not None and isinstance(effect, SetDeadline):
+        return SetDeadline(session.deadline)
+    return effect
 
 
 # ---------------------------------------------------------------- the client says
@@ -272,7 +309,14 @@ _IGNORED = Row(_ignore)
 def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
     rules = session.rules
     speak_by = event.at + rules.first_message_seconds
-    welcome = Welcome(session.client, Limits(rules.max_message_bytes), rules.features, rules.ping_seconds)
+    welcome = Welcome(
+        session.client,
+        Limits(rules.max_message_bytes),
+        rules.features,
+        rules.ping_seconds,
+        event.fresh_token,
+        None if event.fresh_token is None else rules.resume_seconds,
+    )
     return attrs.evolve(session, state=Connected(speak_by)), [*_tell(session, welcome), SetDeadline(speak_by)]
 
 
@@ -423,6 +467,12 @@ def _ice_servers(rules: Rules, event: MessageReceived | Matched) -> tuple[IceSer
     return rules.ice_servers if event.fresh_turn is None else (*rules.ice_servers, event.fresh_turn)
 
 
+def _resume(session: Session, _state: Connected, event: MessageReceived) -> Step:
+    resume = event.message
+    assert isinstance(resume, Resume)
+    return session, [Reclaim(resume.token, resume.last_seq)]
+
+
 def _pong(session: Session, _state: State, event: MessageReceived) -> Step:
     assert isinstance(event.message, Ping)
     return session, [Send(Pong(event.message.data))]
@@ -489,7 +539,10 @@ def _pair(session: Session, state: Waiting, event: Matched) -> Step:
         settling=Settling(event.at + SETTLE_SECONDS) if may_offer_too else None,
     )
     ready: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
-    return attrs.evolve(session, state=paired), [*ready, Send(joined), SetDeadline(paired.deadline)]
+    effects = [*ready, Send(joined), SetDeadline(paired.deadline)]
+    if session.away_until is not None:  # the match crossed the loss of the link
+        effects.append(_presence(pairing, "away"))
+    return attrs.evolve(session, state=paired), effects
 
 
 def _decline(session: Session, state: State, event: Matched) -> Step:
@@ -543,6 +596,16 @@ def _lose_partner(session: Session, state: Paired | Negotiating, event: PeerLeft
     return _be_left(session, state.pairing, event.reason)
 
 
+def _note_presence(session: Session, state: Paired | Negotiating, event: PeerPresence) -> Step:
+    if event.room != state.pairing.room:
+        return session, []
+    return session, _tell(session, Presence(event.state))
+
+
+def _presence(pairing: Pairing, state: Literal["away", "back"]) -> Forward:
+    return Forward(pairing.partner, PeerPresence(pairing.room, state))
+
+
 def _be_left(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
     """The pairing ended, and not by this client's wish."""
     session, effects = _unpair(session, pairing)
@@ -553,12 +616,25 @@ def _be_left(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
 
 
 def _lose_patience(session: Session, state: Connected, event: DeadlinePassed) -> Step:
+    if _is_given_up(session, event):
+        return _vanish(session, state, event)
     if state.speak_by is None or event.at < state.speak_by:
         return session, []
     return _close_by_force(session, state, ClosingForced(CloseCode.NOTHING_SAID))
 
 
+def _give_up(session: Session, state: Waiting, event: DeadlinePassed) -> Step:
+    return _vanish(session, state, event) if _is_given_up(session, event) else (session, [])
+
+
+def _is_given_up(session: Session, event: DeadlinePassed) -> bool:
+    """Whether the client did not come back in time."""
+    return session.away_until is not None and event.at >= session.away_until
+
+
 def _watch_clock(session: Session, state: Paired, event: DeadlinePassed) -> Step:
+    if _is_given_up(session, event):
+        return _vanish(session, state, event)
     if event.at < state.deadline:
         return session, []
     if state.settling is not None:
@@ -567,6 +643,8 @@ def _watch_clock(session: Session, state: Paired, event: DeadlinePassed) -> Step
 
 
 def _lose_media(session: Session, state: Negotiating, event: DeadlinePassed) -> Step:
+    if _is_given_up(session, event):
+        return _vanish(session, state, event)
     if state.media_by is None or event.at < state.media_by:
         return session, []
     return _break_off(session, state.pairing, LeaveReason.MEDIA_FAILED)
@@ -578,9 +656,42 @@ def _break_off(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
     return session, [_peer_left(pairing, reason), *effects]
 
 
-def _vanish(session: Session, state: State, _event: LinkLost) -> Step:
+def _vanish(session: Session, state: State, event: LinkLost | LinkInterrupted | DeadlinePassed) -> Step:
     session, effects = _abandon(session, state, LeaveReason.PEER_LOST)
-    return session, [*effects, Close(None)]
+    return session, [*effects, Close(event.code if isinstance(event, LinkInterrupted) else None)]
+
+
+def _go_away(session: Session, state: Waiting | Paired | Negotiating, event: LinkInterrupted) -> Step:
+    """Keep the client's place, in the pool or beside its partner, until it is back or given up."""
+    if session.rules.resume_seconds == 0 or session.profile == "legacy":
+        return _vanish(session, state, event)
+    session = attrs.evolve(session, away_until=event.at + session.rules.resume_seconds)
+    interruption = Suspend(state.ticket.id) if isinstance(state, Waiting) else _presence(state.pairing, "away")
+    return session, [interruption, SetDeadline(session.deadline)]
+
+
+def _come_back(session: Session, state: State, _event: LinkRegained) -> Step:
+    if session.away_until is None:
+        return session, []
+    session = attrs.evolve(session, away_until=None)
+    effects: list[Effect] = [SetDeadline(session.deadline)]
+    match state:
+        case Waiting(ticket):
+            effects.append(Reinstate(ticket.id))
+        case Paired(pairing) | Negotiating(pairing):
+            effects.append(_presence(pairing, "back"))
+    return session, effects
+
+
+def _refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) -> Step:
+    why = "that session is gone, or too much of it was missed; this connection is a fresh one"
+    return session, [_error(ErrorCode.RESUME_FAILED, why, Resume.type)]
+
+
+def _lend_link(session: Session, _state: Connected, event: LinkLent) -> Step:
+    """The other session speaks from now on. Nothing is left of this one."""
+    resumed = Resumed(event.session, event.fresh_token, session.rules.resume_seconds, event.heard)
+    return attrs.evolve(session, state=Closed()), [SetDeadline(None), Send(resumed)]
 
 
 def _close_by_force(session: Session, state: State, event: ClosingForced) -> Step:
@@ -602,7 +713,7 @@ def _abandon(session: Session, state: State, reason: LeaveReason) -> Step:
             effects.append(Withdraw(ticket.id))
         case Paired(pairing) | Negotiating(pairing):
             effects.append(_peer_left(pairing, reason))
-    return attrs.evolve(session, state=Closed()), effects
+    return attrs.evolve(session, state=Closed(), away_until=None), effects
 
 
 # ---------------------------------------------------------------- telling the client
@@ -630,6 +741,7 @@ def _error(code: ErrorCode, message: str, ref: str) -> Send:
 TABLE: dict[tuple[type[State], type[Any]], Row] = {
     # what a client says; a pair that is not here is answered `wrong_state`
     (Connected, Join): Row(_join, Waiting),
+    (Connected, Resume): Row(_resume),
     (Connected, Ice): Row(_ice),
     (Connected, Ping): Row(_pong),
     (Waiting, Leave): Row(_leave_wait, Connected),
@@ -673,15 +785,28 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Negotiating, PeerSaid): Row(_hear),
     (Paired, PeerLeft): Row(_lose_partner, Connected),
     (Negotiating, PeerLeft): Row(_lose_partner, Connected),
+    (Paired, PeerPresence): Row(_note_presence),
+    (Negotiating, PeerPresence): Row(_note_presence),
     # time, and the end
     (Connected, LinkOpened): Row(_open),
     (Connected, DeadlinePassed): Row(_lose_patience, Closed),
-    (Paired, DeadlinePassed): Row(_watch_clock, Negotiating, Connected),
-    (Negotiating, DeadlinePassed): Row(_lose_media, Connected),
+    (Waiting, DeadlinePassed): Row(_give_up, Closed),
+    (Paired, DeadlinePassed): Row(_watch_clock, Negotiating, Connected, Closed),
+    (Negotiating, DeadlinePassed): Row(_lose_media, Connected, Closed),
     (Connected, LinkLost): Row(_vanish, Closed),
     (Waiting, LinkLost): Row(_vanish, Closed),
     (Paired, LinkLost): Row(_vanish, Closed),
     (Negotiating, LinkLost): Row(_vanish, Closed),
+    (Connected, LinkInterrupted): Row(_vanish, Closed),
+    (Waiting, LinkInterrupted): Row(_go_away, Closed),
+    (Paired, LinkInterrupted): Row(_go_away, Closed),
+    (Negotiating, LinkInterrupted): Row(_go_away, Closed),
+    (Connected, LinkRegained): Row(_come_back),
+    (Waiting, LinkRegained): Row(_come_back),
+    (Paired, LinkRegained): Row(_come_back),
+    (Negotiating, LinkRegained): Row(_come_back),
+    (Connected, ResumeRefused): Row(_refuse_resume),
+    (Connected, LinkLent): Row(_lend_link, Closed),
     (Connected, ClosingForced): Row(_close_by_force, Closed),
     (Waiting, ClosingForced): Row(_close_by_force, Closed),
     (Paired, ClosingForced): Row(_close_by_force, Closed),
