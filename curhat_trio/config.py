@@ -338,6 +338,9 @@ class Settings:
     media_seconds: float = _timeout(
         _SECONDS, 20.0, "How long a pair stays together whose audio and video were told to have failed."
     )
+    resume_seconds: float = _timeout(
+        _SECONDS_OR_NONE, 30.0, "How long a client whose connection was lost may take to come back; 0: no time."
+    )
     ping_seconds: float = _timeout(_SECONDS, 20.0, "How long to pause between pings to a client.")
     pong_seconds: float = _timeout(
         _SECONDS, 20.0, "How long a client may take to answer a ping before it counts as gone."

@@ -2,6 +2,9 @@
 
 The driver reads its inbox, steps the session and performs the effects. Stepping and performing never await, so
 whatever arrived together is decided and answered together; what must wait (for the matchmaker) comes after.
+
+A driver may outlive its link. When a client asks over a new connection to go on with its old session, the new
+connection's driver lends its link to the old one (`Loan`) and does nothing more until that is done with it.
 """
 
 import math
@@ -18,10 +21,11 @@ from structlog.contextvars import bound_contextvars
 from curhat_trio.backends import Rendezvous
 from curhat_trio.config import Settings
 from curhat_trio.frames import text_frame
-from curhat_trio.link import Heard, Link, LinkInbox
+from curhat_trio.link import Heard, Link, LinkInbox, Loan
 from curhat_trio.log import get_logger
 from curhat_trio.metrics import Metrics, state_name
 from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.policy.replay import Replay
 from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import (
@@ -30,8 +34,12 @@ from curhat_trio.protocol.effects import (
     Effect,
     Enter,
     Forward,
+    Reclaim,
+    Reinstate,
+    Request,
     Send,
     SetDeadline,
+    Suspend,
     Withdraw,
 )
 from curhat_trio.protocol.errors import CloseCode, Fault
@@ -39,17 +47,22 @@ from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     MessageReceived,
     Misunderstood,
     Overheated,
     Profile,
+    ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, ServerMessage
+from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resumed, ServerMessage
 from curhat_trio.protocol.session import Closed, Rules, Session, step
+from curhat_trio.resumption import Resumptions
 from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
@@ -66,6 +79,8 @@ class Environment:
     """Set when the server is going away: who comes now is closed at once."""
     trace: TraceWriter | None = None
     """Told of all that sessions do."""
+    resumptions: "Resumptions[Driver]" = attrs.Factory(Resumptions)
+    """The sessions that may go on over another connection."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
     turn: Turn | None = attrs.field(init=False)
@@ -78,6 +93,7 @@ class Environment:
             first_message_seconds=settings.first_message_seconds,
             offer_seconds=settings.offer_seconds,
             media_seconds=settings.media_seconds,
+            resume_seconds=settings.resume_seconds,
             ping_seconds=settings.ping_seconds,
             max_message_bytes=settings.max_message_bytes,
             ice_servers=(IceServer(settings.stun_urls),) if settings.stun_urls else (),
@@ -102,21 +118,41 @@ async def serve_client(link: Link, profile: Profile, username: str, environment:
     client = ClientId(secrets.token_urlsafe(12))
     with bound_contextvars(connection=client):
         async with trio.open_nursery() as nursery:
-            driver = Driver(client, profile, username, link, environment)
             nursery.start_soon(link.keep_writing)
-            await driver.run()
+            await Driver(client, profile, username, link, environment, nursery).run()
             nursery.cancel_scope.cancel()
 
 
 class Driver:
-    """Owns one session: the only caller of its `step`, and the interpreter of its effects."""
+    """Owns one session: the only caller of its `step`, and the interpreter of its effects.
+
+    Args:
+        link: Its first link; the session may outlive it.
+        nursery: Runs the closing handshake of that link, if the session does.
+    """
 
     def __init__(
-        self, client: ClientId, profile: Profile, username: str, link: Link, environment: Environment
+        self,
+        client: ClientId,
+        profile: Profile,
+        username: str,
+        link: Link,
+        environment: Environment,
+        nursery: trio.Nursery,
     ) -> None:
         settings = environment.settings
         self._session = Session(client, profile, username, environment.rules)
-        self._link = link
+        self._nursery = nursery
+        self._link: Link | None = link
+        """None: it was lost, and the client may come back over another."""
+        self._loan: Loan | None = None
+        """If the link is somebody else's."""
+        self._lent: Loan | None = None
+        """If the own link is somebody else's now."""
+        self._replay = Replay()
+        self._token: str | None = None
+        self._heard = 0
+        """How many messages of the client's were read."""
         self._environment = environment
         self._rendezvous = environment.rendezvous
         self._metrics = environment.metrics
@@ -126,7 +162,9 @@ class Driver:
             TokenBucket(settings.messages_per_second, settings.message_burst),
             TokenBucket(settings.bytes_per_second, settings.byte_burst),
         )
-        self._unread: deque[Event | Heard] = deque()
+        self._missed_since = 0
+        """While there is no link: the last message that the client may have got."""
+        self._unread: deque[Event | Heard | Loan] = deque()
         """What was taken from the inbox and is not stepped through yet."""
         self._deadline = math.inf
         self._said = 0
@@ -134,7 +172,7 @@ class Driver:
         self._broken: tuple[str, Event] | None = None
         """What the session could not be stepped with, for a bug: where it came from, and the event."""
         self._frames: list[bytes] = []
-        self._requests: list[Enter | Withdraw] = []
+        self._requests: list[Request] = []
         self._close_code: CloseCode | None = None
 
     async def run(self) -> None:
@@ -151,14 +189,20 @@ class Driver:
             self._detach()
             with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
                 await self._make_requests()
-        await self._link.close(self._close_code)
+            if self._loan is not None:
+                self._loan.give_back(self._close_code)
+        if self._lent is not None:
+            await self._wait_for_return(self._lent)
+        elif self._link is not None and self._loan is None:
+            await self._link.close(self._close_code)
 
     @property
     def _closed(self) -> bool:
         return isinstance(self._session.state, Closed)
 
     async def _drive(self) -> None:
-        self._advance(LinkOpened(trio.current_time()))
+        assert self._link is not None
+        self._advance(LinkOpened(trio.current_time(), self._fresh_token()))
         self._link.start(self._inbox)
         if self._environment.draining.is_set():
             self._advance(ClosingForced(CloseCode.SHUTDOWN))
@@ -179,8 +223,11 @@ class Driver:
     def _detach(self) -> None:
         """End the session if nothing else has, and answer what it can no longer read. Never awaits."""
         self._rendezvous.detach(self._session.client)
+        self._revoke_token()
         self._advance(LinkLost())
         self._unread += self._inbox.close()
+        if self._lent is not None:
+            self._pass_on_unread(self._lent)
         self._read()
         self._metrics.leave_state(self._session)
         if self._trace is not None:
@@ -206,6 +253,10 @@ class Driver:
             if isinstance(item, Heard):
                 item.taken.set()
                 self._read_words(item)
+            elif isinstance(item, Loan):
+                self._borrow(item)
+            elif isinstance(item, LinkInterrupted):
+                self._lose_link(item)
             elif isinstance(item, DeadlinePassed):
                 self._step(item, "driver")
             elif isinstance(item, Matched):
@@ -216,9 +267,12 @@ class Driver:
 
     def _read_words(self, heard: Heard) -> None:
         """Step through what the client said; nobody looks at what comes after the end."""
-        for text in heard.texts:
+        for place, text in enumerate(heard.texts):
             if self._closed:
+                if self._lent is not None:
+                    self._unread.appendleft(Heard(heard.texts[place:]))
                 return
+            self._heard += 1
             event = self._understand(text)
             if self._trace is not None:
                 self._trace.heard(self._session.client, event)
@@ -235,6 +289,101 @@ class Driver:
         fresh_room = RoomId(secrets.token_urlsafe(12)) if isinstance(message, Join | Next) else None
         fresh_turn = self._environment.fresh_turn() if isinstance(message, Ice) else None
         return MessageReceived(message, now, fresh_room, fresh_turn)
+
+    # ------------------------------------------------------------ links that come and go
+
+    def _fresh_token(self) -> str | None:
+        """What the client may show on another connection; none, if this server does not resume."""
+        self._revoke_token()
+        if self._session.profile == "v1" and self._session.rules.resume_seconds > 0:
+            self._token = self._environment.resumptions.issue(self)
+        return self._token
+
+    def _revoke_token(self) -> None:
+        if self._token is not None:
+            self._environment.resumptions.revoke(self._token)
+            self._token = None
+
+    def _lose_link(self, event: LinkInterrupted) -> None:
+        """The session may go on without a link; then the old one is closed beside it."""
+        if self._link is None:
+            return  # reader and writer both tell of the same loss
+        self._step(event, "inbox")
+        if not self._closed:
+            self._let_go(event.code)
+            self._missed_since = self._said
+
+    def _let_go(self, code: CloseCode | None) -> None:
+        """Give the link back to whom it belongs; the own one is closed here."""
+        if self._link is None:
+            return
+        self._link.mute()
+        if self._loan is not None:
+            self._loan.give_back(code)
+        else:
+            self._nursery.start_soon(self._link.discard, code)
+        self._link = self._loan = None
+
+    def _reclaim(self, token: str, last_seq: int) -> None:
+        """Look for the session that the client wants to go on with, and let it have the link."""
+        other = self._environment.resumptions.claim(token)
+        if other is None or other is self or not other.can_borrow(last_seq):
+            if other is not None and other is not self:
+                other.give_up()
+            self._step(ResumeRefused(), "driver")
+            return
+        self._step(LinkLent(), "driver")
+        assert self._link is not None
+        self._flush()
+        self._lent = Loan(self._link, last_seq, self._said, [])
+        other.lend(self._lent)
+
+    def can_borrow(self, last_seq: int) -> bool:
+        """Whether the session can go on over another link, for a client that has its first messages."""
+        return not self._closed and self._inbox.has_room and self._replay.since(last_seq) is not None
+
+    def give_up(self) -> None:
+        """The client has come back, but the session can't go on."""
+        self._inbox.tell(ClosingForced(CloseCode.REPLACED))
+
+    def lend(self, loan: Loan) -> None:
+        """Let the session go on over this link, from the next thing that it reads."""
+        if self._link is not None:
+            self._link.mute()
+        self._inbox.put(loan)  # before anything that the new link tells
+        loan.link.start(self._inbox)
+
+    def _borrow(self, loan: Loan) -> None:
+        """Go on over another link: what the client has missed comes first, then what it says."""
+        missed = None if self._closed else self._replay.since(loan.last_seq)
+        if missed is None:
+            loan.give_back(self._close_code or CloseCode.SLOW_CONSUMER)
+            return
+        self._flush()
+        self._let_go(CloseCode.REPLACED)
+        self._link, self._loan = loan.link, loan
+        token = self._fresh_token()
+        assert token is not None, "who was asked for by a token gets another"
+        self._step(LinkRegained(token, self._heard), "driver")
+        self._frames += missed
+        self._unread.extendleft(reversed(loan.unread))
+
+    def _pass_on_unread(self, loan: Loan) -> None:
+        """What came over a link that is lent is the borrower's to read; what came from elsewhere is not."""
+        loan.unread += filter(_is_of_the_link, self._unread)
+        self._unread = deque(item for item in self._unread if not _is_of_the_link(item))
+
+    async def _wait_for_return(self, loan: Loan) -> None:
+        """Keep the connection open for as long as its link is lent, and close it as the borrower says."""
+        metrics = self._environment.metrics
+        metrics.connections -= 1  # the borrower's session is counted already
+        try:
+            await loan.returned.wait()
+        finally:
+            metrics.connections += 1
+            if not loan.returned.is_set():
+                loan.link.interrupt()
+        await loan.link.close(loan.code)
 
     # ------------------------------------------------------------ effects
 
@@ -260,7 +409,10 @@ class Driver:
 
     def _flush(self) -> None:
         frames, self._frames = self._frames, []
-        if frames and not self._link.send(frames):
+        if self._link is None:
+            if not self._closed and self._replay.since(self._missed_since) is None:
+                self._advance(LinkLost())  # more was missed than can be told again
+        elif frames and not self._link.send(frames):
             self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
 
     def _note_transition(self, before: Session, event: Event) -> None:
@@ -282,27 +434,40 @@ class Driver:
                 self._rendezvous.publish(partner, event)
             case SetDeadline(at):
                 self._deadline = math.inf if at is None else at
-            case Enter() | Withdraw():
+            case Enter() | Withdraw() | Suspend() | Reinstate():
                 self._requests.append(effect)
+            case Reclaim(token, last_seq):
+                self._reclaim(token, last_seq)
             case Count(what):
                 self._metrics.events[what] += 1
             case Close(code):
                 self._close_code = code
 
     def _say(self, message: ServerMessage) -> None:
+        if isinstance(message, Resumed) and self._loan is not None:
+            self._frames.append(text_frame(encode(message, self._loan.told + 1)))
+            return
         self._said += 1
         seq = self._said if self._session.profile == "v1" else None
-        self._frames.append(text_frame(encode(message, seq)))
+        frame = text_frame(encode(message, seq))
+        self._frames.append(frame)
+        if self._token is not None:
+            self._replay.keep(frame)
 
     async def _make_requests(self) -> None:
         """Pass on what the session asked of the matchmaker, in order. Cancelled, it can be called again."""
         while self._requests:
-            match self._requests[0]:
-                case Enter(ticket):
-                    await self._rendezvous.enter(ticket)
-                case Withdraw(ticket):
-                    await self._rendezvous.withdraw(ticket)
+            await self._rendezvous.ask(self._requests[0])
             del self._requests[0]
+
+
+def _is_of_the_link(item: Event | Heard | Loan) -> bool:
+    match item:
+        case Heard() | LinkLost() | LinkInterrupted():
+            return True
+        case ClosingForced(code):
+            return code is not CloseCode.SHUTDOWN
+    return False
 
 
 def _kind(event: Event) -> str:

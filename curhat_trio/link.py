@@ -2,7 +2,7 @@
 
 trio-websocket does the opening handshake, answers pings and does the closing handshake, over a stream (`_Tap`)
 that takes the data frames out on their way. A link tells the driver through its inbox: `Heard` for messages,
-`LinkLost` for the end, `ClosingForced` for a broken rule. It does not know what messages mean.
+`LinkLost` and `LinkInterrupted` for the end, `ClosingForced` for a broken rule. It does not know what messages mean.
 """
 
 import math
@@ -17,7 +17,7 @@ from curhat_trio.config import Settings
 from curhat_trio.frames import PING_FRAME, FrameScanner, is_close_frame, split_control_frame
 from curhat_trio.policy.limits import TokenBucket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, Event, LinkLost
+from curhat_trio.protocol.events import ClosingForced, Event, LinkInterrupted, LinkLost
 from curhat_trio.relay import Inbox, Outbox
 
 _RECEIVE_BYTES = 32768
@@ -31,7 +31,7 @@ class Heard:
     taken: trio.Event = attrs.Factory(trio.Event)
 
 
-LinkInbox = Inbox[Heard]
+LinkInbox = Inbox["Heard | Loan"]
 
 
 class _TooSlow(trio.BrokenResourceError):
@@ -100,9 +100,13 @@ class _Tap(trio.abc.Stream):
         self.awaits_pong = False
 
     def start(self, inbox: LinkInbox) -> None:
-        """The handshake is over: pass what the client says to the driver."""
+        """The handshake is over: pass what the client says to the driver, or from now on to another."""
         self._inbox = inbox
         self._open_for_data.set()
+
+    def mute(self) -> None:
+        """Tell nobody anything any more."""
+        self._inbox = None
 
     def begin_close(self) -> None:
         """Said before trio-websocket closes: from then on it gets no ping, for it could not answer any more."""
@@ -126,7 +130,7 @@ class _Tap(trio.abc.Stream):
                     return frame
             data = await self._receive_raw()
             if not data:
-                self._tell(LinkLost())
+                self.tell(LinkInterrupted(trio.current_time()))
                 self.gone.set()
                 return b""
             if not self._faulty:
@@ -152,17 +156,20 @@ class _Tap(trio.abc.Stream):
         fault = CloseCode.RATE_LIMITED if self._is_flooded(scan.control_frames) else scan.fault
         if fault is not None:
             self._faulty = True
-            self._tell(ClosingForced(fault))
+            self.tell(ClosingForced(fault))
             return
         if scan.closing:
-            self._tell(LinkLost())
+            self.tell(LinkLost())
         self._control = bytes(scan.control)
 
     async def _hand_over(self, texts: list[str]) -> None:
         """Give the driver what was said together, and read no more until it has looked at it."""
-        assert self._inbox is not None
-        heard = Heard(texts)
-        if await self._inbox.wait_to_tell(heard):
+        heard, inbox = Heard(texts), self._inbox
+        while inbox is not None and not await inbox.wait_to_tell(heard):
+            if inbox is self._inbox:
+                return  # nobody reads any more
+            inbox = self._inbox
+        if inbox is not None:
             await heard.taken.wait()
 
     def _is_flooded(self, control_frames: int) -> bool:
@@ -170,7 +177,8 @@ class _Tap(trio.abc.Stream):
         self._control_allowance.take(control_frames)
         return missing > 0
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Tell the driver, if there is one."""
         if self._inbox is not None:
             self._inbox.tell(event)
 
@@ -181,7 +189,7 @@ class _Tap(trio.abc.Stream):
         try:
             await self._outward.send(bytes(data))
         except _TooSlow:
-            self._tell(ClosingForced(CloseCode.SLOW_CONSUMER))
+            self.tell(ClosingForced(CloseCode.SLOW_CONSUMER))
             raise
         if self._faulty and self._outward.close_begun:
             await self._outward.end()  # the client's own close frame can't be found any more
@@ -211,9 +219,12 @@ class Link:
         """When the ping was sent whose pong is to come; None: the next ping is."""
 
     def start(self, inbox: LinkInbox) -> None:
-        """Begin to read: what the client says goes into the inbox."""
-        self._inbox = inbox
+        """Begin to read: what the client says goes into the inbox. Again: into another one from now on."""
         self._tap.start(inbox)
+
+    def mute(self) -> None:
+        """Pass on nothing more: another link has taken this one's place."""
+        self._tap.mute()
 
     def send(self, frames: list[bytes]) -> bool:
         """Queue frames for the writer; False: the client reads too slowly, and the link has to close."""
@@ -224,7 +235,7 @@ class Link:
         try:
             await self._write_until_closed()
         except trio.BrokenResourceError:
-            self._inbox.tell(LinkLost())
+            self._tap.tell(LinkInterrupted(trio.current_time()))
         except trio.ClosedResourceError:
             pass  # the closing handshake is over
         finally:
@@ -251,7 +262,7 @@ class Link:
             await self._tap.send_all(PING_FRAME)
             return trio.current_time() + self._settings.pong_seconds
         if self._tap.awaits_pong:
-            self._inbox.tell(ClosingForced(CloseCode.NO_PONG))
+            self._tap.tell(LinkInterrupted(trio.current_time(), CloseCode.NO_PONG))
             return math.inf
         next_ping, self._pinged_at = self._pinged_at + self._settings.ping_seconds, None
         return next_ping
@@ -266,6 +277,36 @@ class Link:
                 with suppress(ConnectionClosed):
                     await self._websocket.aclose(code, code.explanation)
             await self._tap.gone.wait()
+
+    async def discard(self, code: CloseCode | None) -> None:
+        """Close, and end the connection however that went: the session goes on without it."""
+        await self.close(code)
+        await trio.aclose_forcefully(self._tap)
+
+    def interrupt(self) -> None:
+        """Tell the driver that the link is lost: whoever holds it has to go."""
+        self._tap.tell(LinkInterrupted(trio.current_time()))
+
+
+@attrs.define(eq=False)
+class Loan:
+    """A link on loan: the lender's connection is kept open until the borrower gives it back."""
+
+    link: Link
+    last_seq: int
+    """The last message that the client has of the borrower's session."""
+    told: int
+    """How many messages the client was told over this link before."""
+    unread: list["Event | Heard | Loan"]
+    """What has come over the link and is the borrower's to read."""
+    returned: trio.Event = attrs.Factory(trio.Event)
+    code: CloseCode | None = None
+    """What the lender is to close it with."""
+
+    def give_back(self, code: CloseCode | None) -> None:
+        """The borrower is done with the link."""
+        self.code = code
+        self.returned.set()
 
 
 async def open_link(

@@ -8,12 +8,12 @@ import math
 import trio
 
 from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
-from curhat_trio.protocol.effects import Enter, Withdraw
+from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Withdraw
 from curhat_trio.trace.writer import TraceWriter
 
 
 async def run_matchmaker(
-    requests: trio.MemoryReceiveChannel[Enter | Withdraw], tell: Tell, pool: Pool, trace: TraceWriter | None = None
+    requests: trio.MemoryReceiveChannel[Request], tell: Tell, pool: Pool, trace: TraceWriter | None = None
 ) -> None:
     """Serve requests until the channel ends or the task is cancelled. Nothing is awaited between a request
     and what follows from it, so a cancelled matchmaker has never half a pair."""
@@ -39,10 +39,14 @@ async def run_matchmaker(
                     introduce(pair, tell, now)
 
 
-def _serve(request: Enter | Withdraw, pool: Pool, now: float) -> Pair | None:
+def _serve(request: Request, pool: Pool, now: float) -> Pair | None:
     match request:
         case Enter(ticket):
             return pool.join(ticket, now)
         case Withdraw(ticket):
             pool.leave(ticket)
+        case Suspend(ticket):
+            pool.suspend(ticket)
+        case Reinstate(ticket):
+            return pool.reinstate(ticket, now)
     return None

@@ -43,6 +43,20 @@ class Inbox(Generic[Heard]):
             self._watch(event, fits)
         return fits
 
+    @property
+    def has_room(self) -> bool:
+        """Whether something more fits, and nothing was ever lost."""
+        seen = self._send.statistics()
+        return not self.overflowed and seen.current_buffer_used < seen.max_buffer_size
+
+    def put(self, heard: Heard) -> None:
+        """Hand over something for which there is room.
+
+        Raises:
+            trio.WouldBlock, trio.BrokenResourceError: There is none, or nobody reads any more.
+        """
+        self._send.send_nowait(heard)
+
     async def wait_to_tell(self, heard: Heard) -> bool:
         """Hand over what the own client said, waiting for room; False: nobody reads any more."""
         try:

@@ -2,9 +2,9 @@
 
 from typing import Any, Protocol
 
-from curhat_trio.protocol.effects import Ticket
-from curhat_trio.protocol.events import PeerLeft, PeerSaid
-from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.effects import Request
+from curhat_trio.protocol.events import PeerLeft, PeerPresence, PeerSaid
+from curhat_trio.protocol.ids import ClientId
 from curhat_trio.relay import Inbox
 
 
@@ -17,12 +17,10 @@ class Rendezvous(Protocol):
     def detach(self, client: ClientId) -> None:
         """From now on nobody can reach the client."""
 
-    async def enter(self, ticket: Ticket) -> None:
-        """Put a ticket into the pool. May wait for the matchmaker, never for a client."""
+    async def ask(self, request: Request) -> None:
+        """Ask something of the matchmaker. May wait for it, never for a client. A `Matched` for a ticket that is
+        being withdrawn or suspended may still arrive; after a withdrawal it must be answered with `PeerLeft`."""
 
-    async def withdraw(self, ticket: RoomId) -> None:
-        """Take a ticket out. A `Matched` for it may still arrive, and must be answered with `PeerLeft`."""
-
-    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft) -> None:
+    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft | PeerPresence) -> None:
         """Tell a partner's session, without waiting. A partner who is gone or overwhelmed is told nothing:
         its own end of the pairing tells the rest."""

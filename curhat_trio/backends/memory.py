@@ -4,9 +4,9 @@ from typing import Any
 
 import trio
 
-from curhat_trio.protocol.effects import Enter, Ticket, Withdraw
-from curhat_trio.protocol.events import Event, PeerLeft, PeerSaid
-from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.effects import Request
+from curhat_trio.protocol.events import Event, PeerLeft, PeerPresence, PeerSaid
+from curhat_trio.protocol.ids import ClientId
 from curhat_trio.relay import Inbox
 from curhat_trio.trace.writer import TraceWriter
 
@@ -22,7 +22,7 @@ class MemoryRendezvous:
     def __init__(self, capacity: int = 256, trace: TraceWriter | None = None) -> None:
         self._trace = trace
         self._inboxes: dict[ClientId, Inbox[Any]] = {}
-        self._ask, self.requests = trio.open_memory_channel[Enter | Withdraw](capacity)
+        self._ask, self.requests = trio.open_memory_channel[Request](capacity)
 
     def attach(self, client: ClientId, inbox: Inbox[Any]) -> None:
         self._inboxes[client] = inbox
@@ -30,13 +30,10 @@ class MemoryRendezvous:
     def detach(self, client: ClientId) -> None:
         del self._inboxes[client]
 
-    async def enter(self, ticket: Ticket) -> None:
-        await self._ask.send(Enter(ticket))
+    async def ask(self, request: Request) -> None:
+        await self._ask.send(request)
 
-    async def withdraw(self, ticket: RoomId) -> None:
-        await self._ask.send(Withdraw(ticket))
-
-    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft) -> None:
+    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft | PeerPresence) -> None:
         self.tell(partner, event)
 
     def tell(self, client: ClientId, event: Event) -> bool:

@@ -113,7 +113,10 @@ class LinkInterrupted:
 class LinkRegained:
     """Another link is the session's now; maybe before the old one was missed."""
 
-    at: float
+    fresh_token: str = attrs.field(repr=False)
+    """A token never used before."""
+    heard: int
+    """How many messages of the client's have been read in this session."""
 
 
 @attrs.frozen
@@ -124,11 +127,6 @@ class ResumeRefused:
 @attrs.frozen
 class LinkLent:
     """The session that the client asked for goes on over this one's link."""
-
-    session: ClientId
-    fresh_token: str = attrs.field(repr=False)
-    heard: int
-    """How many of the client's messages that session has read."""
 
 
 @attrs.frozen

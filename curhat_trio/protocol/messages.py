@@ -356,7 +356,7 @@ class Presence:
 
 @attrs.frozen
 class Resumed:
-    """From now on this connection is another session's: what it had to say after `last_seq` follows."""
+    """This connection is the resumed session's now; what that had to say after `last_seq` follows."""
 
     type: ClassVar = "resumed"
     session_id: ClientId

@@ -670,11 +670,12 @@ def _go_away(session: Session, state: Waiting | Paired | Negotiating, event: Lin
     return session, [interruption, SetDeadline(session.deadline)]
 
 
-def _come_back(session: Session, state: State, _event: LinkRegained) -> Step:
+def _come_back(session: Session, state: State, event: LinkRegained) -> Step:
+    resumed = Resumed(session.client, event.fresh_token, session.rules.resume_seconds, event.heard)
     if session.away_until is None:
-        return session, []
+        return session, [Send(resumed)]
     session = attrs.evolve(session, away_until=None)
-    effects: list[Effect] = [SetDeadline(session.deadline)]
+    effects: list[Effect] = [Send(resumed), SetDeadline(session.deadline)]
     match state:
         case Waiting(ticket):
             effects.append(Reinstate(ticket.id))
@@ -688,10 +689,9 @@ def _refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) -
     return session, [_error(ErrorCode.RESUME_FAILED, why, Resume.type)]
 
 
-def _lend_link(session: Session, _state: Connected, event: LinkLent) -> Step:
-    """The other session speaks from now on. Nothing is left of this one."""
-    resumed = Resumed(event.session, event.fresh_token, session.rules.resume_seconds, event.heard)
-    return attrs.evolve(session, state=Closed()), [SetDeadline(None), Send(resumed)]
+def _lend_link(session: Session, _state: Connected, _event: LinkLent) -> Step:
+    """The other session speaks from now on. Nothing is left of this one, and its link stays open."""
+    return attrs.evolve(session, state=Closed()), [SetDeadline(None)]
 
 
 def _close_by_force(session: Session, state: State, event: ClosingForced) -> Step:
