@@ -226,8 +226,6 @@ class Driver:
         self._revoke_token()
         self._advance(LinkLost())
         self._unread += self._inbox.close()
-        if self._lent is not None:
-            self._pass_on_unread(self._lent)
         self._read()
         self._metrics.leave_state(self._session)
         if self._trace is not None:
@@ -250,7 +248,9 @@ class Driver:
         """Step through all that is there. What there is to say then goes to the link together."""
         while self._unread:
             item = self._unread.popleft()
-            if isinstance(item, Heard):
+            if self._lent is not None and _is_of_the_link(item):
+                self._lent.unread.append(item)
+            elif isinstance(item, Heard):
                 item.taken.set()
                 self._read_words(item)
             elif isinstance(item, Loan):
@@ -270,7 +270,7 @@ class Driver:
         for place, text in enumerate(heard.texts):
             if self._closed:
                 if self._lent is not None:
-                    self._unread.appendleft(Heard(heard.texts[place:]))
+                    self._lent.unread.append(Heard(heard.texts[place:]))
                 return
             self._heard += 1
             event = self._understand(text)
@@ -325,7 +325,8 @@ class Driver:
         self._link = self._loan = None
 
     def _reclaim(self, token: str, last_seq: int) -> None:
-        """Look for the session that the client wants to go on with, and let it have the link."""
+        """Look for the session that the client wants to go on with, and let it have the link. What is still unread
+        of this one's follows before the borrower's task runs, because nothing is awaited until then."""
         other = self._environment.resumptions.claim(token)
         if other is None or other is self or not other.can_borrow(last_seq):
             if other is not None and other is not self:
@@ -367,11 +368,6 @@ class Driver:
         self._step(LinkRegained(token, self._heard), "driver")
         self._frames += missed
         self._unread.extendleft(reversed(loan.unread))
-
-    def _pass_on_unread(self, loan: Loan) -> None:
-        """What came over a link that is lent is the borrower's to read; what came from elsewhere is not."""
-        loan.unread += filter(_is_of_the_link, self._unread)
-        self._unread = deque(item for item in self._unread if not _is_of_the_link(item))
 
     async def _wait_for_return(self, loan: Loan) -> None:
         """Keep the connection open for as long as its link is lent, and close it as the borrower says."""

@@ -661,13 +661,19 @@ def _vanish(session: Session, state: State, event: LinkLost | LinkInterrupted | 
     return session, [*effects, Close(event.code if isinstance(event, LinkInterrupted) else None)]
 
 
-def _go_away(session: Session, state: Waiting | Paired | Negotiating, event: LinkInterrupted) -> Step:
+def _go_away(session: Session, state: State, event: LinkInterrupted) -> Step:
     """Keep the client's place, in the pool or beside its partner, until it is back or given up."""
-    if session.rules.resume_seconds == 0 or session.profile == "legacy":
+    has_said_nothing = isinstance(state, Connected) and state.speak_by is not None
+    if session.rules.resume_seconds == 0 or session.profile == "legacy" or has_said_nothing:
         return _vanish(session, state, event)
     session = attrs.evolve(session, away_until=event.at + session.rules.resume_seconds)
-    interruption = Suspend(state.ticket.id) if isinstance(state, Waiting) else _presence(state.pairing, "away")
-    return session, [interruption, SetDeadline(session.deadline)]
+    effects: list[Effect] = [SetDeadline(session.deadline)]
+    match state:
+        case Waiting(ticket):
+            effects.append(Suspend(ticket.id))
+        case Paired(pairing) | Negotiating(pairing):
+            effects.append(_presence(pairing, "away"))
+    return session, effects
 
 
 def _come_back(session: Session, state: State, event: LinkRegained) -> Step:
@@ -797,7 +803,7 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Waiting, LinkLost): Row(_vanish, Closed),
     (Paired, LinkLost): Row(_vanish, Closed),
     (Negotiating, LinkLost): Row(_vanish, Closed),
-    (Connected, LinkInterrupted): Row(_vanish, Closed),
+    (Connected, LinkInterrupted): Row(_go_away, Closed),
     (Waiting, LinkInterrupted): Row(_go_away, Closed),
     (Paired, LinkInterrupted): Row(_go_away, Closed),
     (Negotiating, LinkInterrupted): Row(_go_away, Closed),

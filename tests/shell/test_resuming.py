@@ -1,83 +1,524 @@
-"""A client whose connection is lost goes on over another: nothing is lost, nothing is told twice, nobody else notices.
+"""A client whose connection is lost goes on over another: nothing is lost, nothing is told twice.
 
-Its partner hears that it is away, and that it is back.
+Its partner hears that it is away, and that it is back; everybody else hears nothing.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-from peers import ANSWER, CANDIDATE, OFFER, Peer, RunningServer, open_peer, running_server
+import trio.testing
+from peers import ANSWER, CANDIDATE, OFFER, Goodbye, Message, Peer, RunningServer, open_peer, running_server, said
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from curhat_trio.policy.replay import MESSAGES
+
+GRACE = Settings().resume_seconds
+NO_PATIENCE = Settings(resume_seconds=0.0)
 
 
 class Caller:
-    """A client that knows its token and the last number it has heard, as the protocol asks."""
+    """A client that keeps its token and the last number it has heard, as the protocol asks."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self.heard: list[dict[str, Any]] = []
-
-    async def connect(self) -> None:
-        self.peer = await open_peer(await self._server.dial())
-        self.welcome = await self.peer.hear("welcome")
+        self.story: list[Message] = []
+        """All that was heard of the session, over whichever connection."""
+        self.words: list[tuple[str, dict[str, Any]]] = []
+        """All that was said."""
 
     async def begin(self) -> None:
-        await self.connect()
-        self.session, self.token = self.welcome["sessionId"], self.welcome["resumeToken"]
-        self.last = 1
+        self.peer, welcome = await self._connect()
+        self.session, self.token = welcome["sessionId"], welcome["resumeToken"]
+        self.story.append(welcome)
 
-    async def hear(self, *types: str) -> dict[str, Any]:
+    async def _connect(self) -> tuple[Peer, Message]:
+        peer = await open_peer(await self._server.dial())
+        return peer, await peer.hear("welcome")
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.story)
+
+    async def say(self, type: str, **fields: Any) -> None:
+        self.words.append((type, fields))
+        await self.peer.say(type, **fields)
+
+    async def hear(self, *types: str) -> Message:
         for expected in types:
-            message = await self.peer.hear(expected)
-            assert message["seq"] == self.last + 1
-            self.last += 1
-        return message
+            self._note(await self.peer.hear(expected))
+        return self.story[-1]
 
-    async def resume(self) -> dict[str, Any]:
-        """Connect anew and go on."""
-        await self.connect()
-        await self.peer.say("resume", token=self.token, lastSeq=self.last)
-        resumed = await self.peer.hear("resumed")
-        assert resumed["sessionId"] == self.session
-        assert resumed["seq"] == 2
+    async def catch_up(self) -> list[str]:
+        """Hear all that is said; the types."""
+        news = await self.peer.hear_what_is_there()
+        for message in news:
+            self._note(message)
+        return [message["type"] for message in news]
+
+    def _note(self, message: Message) -> None:
+        assert message["seq"] == self.last_seq + 1, "nothing is lost, nothing is told twice"
+        self.story.append(message)
+
+    async def vanish(self) -> None:
+        await self.peer.vanish()
+
+    async def ask_to_resume(self, **fields: Any) -> Message:
+        """Connect anew and ask; the answer. The old connection is left as it is."""
+        self.peer, _ = await self._connect()
+        await self.peer.say("resume", **{"token": self.token, "lastSeq": self.last_seq, **fields})
+        return await self.peer.hear()
+
+    async def resume(self) -> Message:
+        """Go on over a new connection, and say again what was not heard."""
+        resumed = await self.ask_to_resume()
+        assert resumed["type"] == "resumed"
+        assert (resumed["sessionId"], resumed["seq"]) == (self.session, 2)
         assert resumed["resumeToken"] != self.token
         self.token = resumed["resumeToken"]
+        for type, fields in self.words[resumed["heard"] :]:
+            await self.peer.say(type, **fields)
         return resumed
+
+    def all(self, type: str) -> list[Message]:
+        return [message for message in self.story if message["type"] == type]
+
+
+async def caller(server: RunningServer) -> Caller:
+    someone = Caller(server)
+    await someone.begin()
+    return someone
 
 
 async def two_in_a_call(server: RunningServer) -> tuple[Caller, Caller]:
-    offerer, answerer = Caller(server), Caller(server)
-    for caller in (offerer, answerer):
-        await caller.begin()
-        await caller.peer.say("join")
-        await caller.hear("ready")
-    await answerer.hear("ready", "join")
+    offerer, answerer = await caller(server), await caller(server)
+    await offerer.say("join")
+    await offerer.hear("ready")
+    await answerer.say("join")
+    await answerer.hear("ready", "ready", "join")
     await offerer.hear("join")
-    await offerer.peer.say("offer", payload=OFFER)
+    await offerer.say("offer", payload=OFFER)
     await answerer.hear("offer")
-    await answerer.peer.say("answer", payload=ANSWER)
+    await answerer.say("answer", payload=ANSWER)
     await offerer.hear("answer")
     return offerer, answerer
 
 
-async def test_a_call_goes_on_over_a_new_connection(autojump_clock: MockClock) -> None:
-    async with running_server() as server:
+@asynccontextmanager
+async def a_call(settings: Settings | None = None) -> AsyncIterator[tuple[RunningServer, Caller, Caller]]:
+    async with running_server(settings) as server:
         offerer, answerer = await two_in_a_call(server)
-        await offerer.peer.vanish()
+        yield server, offerer, answerer
+
+
+async def they_talk(one: Caller, other: Caller) -> None:
+    for speaker, hearer in ((one, other), (other, one)):
+        await speaker.say("chat", text=f"said by {speaker.session}")
+        assert (await hearer.hear("chat"))["text"] == f"said by {speaker.session}"
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.mark.shows("P-13.1", "P-13.2", "P-13.3", "P-13.5")
+async def test_a_call_goes_on_over_a_new_connection(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.vanish()
         assert (await answerer.hear("peer"))["state"] == "away"
-        await answerer.peer.say("chat", text="are you there?")
-        await answerer.peer.say("candidate", payload=CANDIDATE)
+        await answerer.say("chat", text="are you there?")
+        await answerer.say("candidate", payload=CANDIDATE)
         resumed = await offerer.resume()
         assert resumed["heard"] == 2
         assert (await offerer.hear("chat"))["text"] == "are you there?"
         await offerer.hear("candidate")
         assert (await answerer.hear("peer"))["state"] == "back"
-        await offerer.peer.say("chat", text="yes")
-        assert (await answerer.hear("chat"))["text"] == "yes"
+        await they_talk(offerer, answerer)
         await offerer.peer.close()
         await answerer.hear("leave")
         await answerer.peer.close()
         await server.is_empty()
+
+
+CALL = [
+    ("ann", "join", {}),
+    ("bob", "join", {}),
+    ("ann", "candidate", {"payload": CANDIDATE}),
+    ("ann", "offer", {"payload": OFFER}),
+    ("bob", "answer", {"payload": ANSWER}),
+    ("bob", "chat", {"text": "one"}),
+    ("ann", "chat", {"text": "two"}),
+    ("bob", "offer", {"payload": OFFER}),
+    ("ann", "answer", {"payload": ANSWER}),
+    ("ann", "next", {}),
+    ("bob", "join", {}),
+]
+
+
+@pytest.mark.shows("P-13.3", "P-13.4")
+@pytest.mark.parametrize("unheard", [False, True], ids=["", "unheard"])
+@pytest.mark.parametrize("cut_after", range(1, len(CALL)))
+@pytest.mark.parametrize("victim", ["ann", "bob"])
+async def test_cut_after_any_line_of_a_call_the_call_is_the_same(
+    victim: str, cut_after: int, unheard: bool, autojump_clock: MockClock
+) -> None:
+    """Cut after both have heard all that there was, or before the victim has heard anything of it (`unheard`)."""
+    stories = {}
+    for cut in (False, True):
+        async with running_server() as server:
+            people = {name: await caller(server) for name in ("ann", "bob")}
+            for number, (who, type, fields) in enumerate(CALL, 1):
+                await people[who].say(type, **fields)
+                cut_here = cut and number == cut_after and len(people[victim].words) > 0
+                if not (cut_here and unheard):
+                    await people["ann"].catch_up()
+                    await people["bob"].catch_up()
+                if cut_here:
+                    await people[victim].vanish()
+                    await people[victim].resume()
+                await people["ann"].catch_up()
+                await people["bob"].catch_up()
+            stories[cut] = {name: _told(person) for name, person in people.items()}
+    assert stories[True] == stories[False]
+
+
+def _told(person: Caller) -> list[tuple[str, Any]]:
+    """What matters of a story: not that the partner was away for a moment, and no ids."""
+    return [
+        (message["type"], message.get("text") or message.get("payload") or message.get("reason"))
+        for message in person.story
+        if message["type"] != "peer"
+    ]
+
+
+async def test_cut_again_and_again_it_still_goes_on(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        for number in range(5):
+            for victim, other in ((offerer, answerer), (answerer, offerer)):
+                await victim.vanish()
+                await other.say("chat", text=f"{number}")
+                await victim.resume()
+                await victim.catch_up()
+                await other.catch_up()
+        await they_talk(offerer, answerer)
+        assert len(offerer.all("chat")) == 6
+        assert (await server.health())["connections"] == 2
+        await offerer.peer.close()
+        await answerer.hear("leave")
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+async def test_both_cut_at_once_both_come_back(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.vanish()
+        await answerer.vanish()
+        await trio.sleep(GRACE / 2)
+        await offerer.resume()
+        await answerer.resume()
+        await offerer.catch_up()
+        await answerer.catch_up()
+        assert [message["state"] for message in offerer.all("peer")] == ["away", "back"]
+        await they_talk(offerer, answerer)
+
+
+@pytest.mark.shows("P-13.6")
+async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        old = offerer.peer
+        await offerer.resume()
+        assert (await old.hear_goodbye()).code == 4505
+        await they_talk(offerer, answerer)
+        assert answerer.all("peer") == [], "the partner has nothing to hear of"
+
+
+async def test_what_was_said_over_the_old_connection_comes_first(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.say("chat", text="one")
+        await offerer.vanish()
+        await offerer.resume()
+        await offerer.say("chat", text="two")
+        await answerer.catch_up()
+        assert [message["text"] for message in answerer.all("chat")] == ["one", "two"]
+
+
+async def test_words_right_behind_resume_are_heard_once_and_in_order(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.vanish()
+        peer = await open_peer(await offerer._server.dial())
+        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await peer.send(resume, *(said("chat", text=str(number)) for number in range(3)), said("ping"))
+        await peer.hear("welcome", "resumed", "pong")
+        await answerer.catch_up()
+        assert [message["text"] for message in answerer.all("chat")] == ["0", "1", "2"]
+
+
+async def test_a_goodbye_right_behind_resume_ends_the_session(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.vanish()
+        await answerer.hear("peer")
+        await offerer.resume()
+        await offerer.peer.close()
+        await answerer.hear("peer", "leave")
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+# ---------------------------------------------------------------- a wait that goes on
+
+
+@pytest.mark.shows("P-13.7")
+async def test_who_is_away_keeps_its_place_and_is_not_matched(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        first, second = await caller(server), await caller(server)
+        await first.say("join")
+        await first.hear("ready")
+        await first.vanish()
+        await trio.testing.wait_all_tasks_blocked()
+        await second.say("join")
+        await second.hear("ready")
+        assert await second.catch_up() == []
+        await first.resume()
+        assert (await first.hear("join"))["role"] == "offerer", "it has waited longer all the same"
+        await second.hear("ready", "join")
+        await first.say("offer", payload=OFFER)
+        await second.hear("offer")
+        await second.say("answer", payload=ANSWER)
+        await first.hear("answer")
+        await they_talk(first, second)
+
+
+async def test_a_match_that_crosses_the_loss_waits_for_its_client(autojump_clock: MockClock) -> None:
+    for seed in range(20):
+        trio._core._run._r.seed(seed)
+        async with running_server() as server:
+            first, second = await caller(server), await caller(server)
+            await first.say("join")
+            await first.hear("ready")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(first.vanish)
+                nursery.start_soon(second.say, "join")
+            await second.catch_up()
+            await first.resume()
+            await first.catch_up()
+            await second.catch_up()
+            assert len(first.all("join")) == len(second.all("join")) == 1
+            assert [message["state"] for message in second.all("peer")] in ([], ["away", "back"])
+
+
+# ---------------------------------------------------------------- it can't go on
+
+
+async def is_refused(someone: Caller, **fields: Any) -> None:
+    """The answer is an error, and the connection is as good as any new one."""
+    error = await someone.ask_to_resume(**fields)
+    assert (error["type"], error["code"], error["ref"], error["fatal"]) == (
+        "error",
+        "resume_failed",
+        "resume",
+        False,
+    )
+    await someone.peer.say("join")
+    await someone.peer.hear("ready")
+    await someone.peer.close()
+
+
+@pytest.mark.shows("P-13.8")
+async def test_who_comes_too_late_begins_anew(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        began = trio.current_time()
+        await offerer.vanish()
+        await answerer.hear("peer")
+        left = await answerer.hear("leave")
+        assert (left["reason"], left["from"]) == ("peer_lost", offerer.session)
+        assert trio.current_time() - began == pytest.approx(GRACE)
+        await is_refused(offerer)
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+@pytest.mark.shows("P-13.8")
+async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.vanish()
+        await answerer.hear("peer")
+        for _ in range(MESSAGES + 1):
+            await answerer.say("chat", text="more")
+        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+        await is_refused(offerer)
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+async def test_just_as_much_as_is_kept_is_told_again(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.vanish()
+        await answerer.hear("peer")
+        for number in range(MESSAGES):
+            await answerer.say("chat", text=str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        await offerer.resume()
+        await offerer.catch_up()
+        assert [message["text"] for message in offerer.all("chat")] == [str(number) for number in range(MESSAGES)]
+
+
+@pytest.mark.shows("P-13.8")
+@pytest.mark.parametrize("fields", [{"token": "x"}, {"lastSeq": 10_000}], ids=["token", "number"])
+async def test_a_wrong_token_or_number_begins_anew(fields: dict[str, Any], autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.vanish()
+        await answerer.hear("peer")
+        await is_refused(offerer, **fields)
+        await answerer.hear("leave")
+
+
+@pytest.mark.shows("P-13.5")
+async def test_a_token_is_good_once(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        used = offerer.token
+        await offerer.resume()
+        thief = await caller(offerer._server)
+        await is_refused(thief, token=used, lastSeq=offerer.last_seq)
+        await they_talk(offerer, answerer)
+
+
+async def test_two_connections_with_one_token_are_one_session(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.vanish()
+        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        peers = [await open_peer(await server.dial()) for _ in range(3)]
+        for peer in peers:
+            await peer.send(resume)
+        answers = [await peer.hear("welcome") and await peer.hear() for peer in peers]
+        assert sorted(answer["type"] for answer in answers) == ["error", "error", "resumed"]
+        await answerer.catch_up()
+        assert [message["state"] for message in answerer.all("peer")] == ["away", "back"]
+
+
+async def test_ones_own_token_is_no_way_to_resume_oneself(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        someone = await caller(server)
+        await someone.peer.say("resume", token=someone.token, lastSeq=1)
+        assert (await someone.peer.hear("error"))["code"] == "resume_failed"
+        await someone.peer.say("join")
+        await someone.peer.hear("ready")
+
+
+async def test_a_session_in_a_pairing_is_not_exchanged_for_another(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.peer.say("resume", token=answerer.token, lastSeq=1)
+        assert (await offerer.peer.hear("error"))["code"] == "wrong_state"
+
+
+async def test_who_says_goodbye_is_gone_at_once(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        await offerer.peer.close()
+        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+        await is_refused(offerer)
+
+
+@pytest.mark.parametrize("profile", ["legacy", "v1"])
+async def test_without_resuming_who_is_lost_is_gone_at_once(profile: str, autojump_clock: MockClock) -> None:
+    async with running_server(NO_PATIENCE if profile == "v1" else None) as server:
+        lost = await open_peer(await server.dial(), subprotocol=None if profile == "legacy" else "curhat.v1")
+        if profile == "v1":
+            welcome = await lost.hear("welcome")
+            assert "resumeToken" not in welcome
+            assert "resume" not in welcome["features"]
+            await lost.say("resume", token="x", lastSeq=1)
+            assert (await lost.hear("error"))["code"] == "unsupported"
+        await lost.say("join")
+        await lost.hear("ready")
+        other = await server.v1()
+        await other.say("join")
+        await other.hear("ready", "ready", "join")
+        await lost.vanish()
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
+
+
+# ---------------------------------------------------------------- the rest of the house
+
+
+@pytest.mark.shows("P-13.1")
+async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock) -> None:
+    async with a_call() as (_, offerer, answerer):
+        old = offerer.peer
+        old.answers_pings = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answerer.hear, "peer")
+            assert (await old.hear_goodbye()).code == 4002
+        await offerer.resume()
+        await answerer.hear("peer")
+        await they_talk(offerer, answerer)
+
+
+async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.vanish()
+        await answerer.hear("peer")
+        began = trio.current_time()
+        server.stop.set()
+        assert (await answerer.hear("leave"))["reason"] == "server_shutdown"
+        assert (await answerer.peer.hear_goodbye()).code == 4000
+        assert trio.current_time() - began < GRACE
+
+
+async def test_a_server_that_goes_away_closes_borrowed_links_too(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.resume()
+        server.stop.set()
+        await answerer.hear("leave")
+        assert (await offerer.hear("leave"))["reason"] == "server_shutdown"
+        assert (await offerer.peer.hear_goodbye()).code == 4000
+
+
+async def test_a_fault_over_the_new_connection_closes_it(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.resume()
+        await offerer.peer.stream.send_all(b"\xff\xff\xff\xff")
+        assert (await offerer.peer.hear_goodbye()).code == 1002
+        await answerer.hear("leave")
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+async def test_a_connection_that_is_cancelled_while_its_link_is_lent_interrupts_the_session(
+    autojump_clock: MockClock,
+) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.resume()
+        server.served[-1].scope.cancel()
+        assert (await answerer.hear("peer"))["state"] == "away"
+        await offerer.resume()
+        await answerer.hear("peer")
+        await they_talk(offerer, answerer)
+
+
+async def test_the_first_connection_cancelled_ends_the_session_and_the_loan(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        await offerer.resume()
+        server.served[0].scope.cancel()
+        await answerer.hear("leave")
+        with pytest.raises(Goodbye):
+            await offerer.peer.hear()
+        await answerer.peer.close()
+        await server.is_empty()
+
+
+async def test_a_negotiation_timeout_is_told_to_who_was_away(autojump_clock: MockClock) -> None:
+    settings = Settings(offer_seconds=5.0)
+    async with running_server(settings) as server:
+        offerer, answerer = await caller(server), await caller(server)
+        for someone in (offerer, answerer):
+            await someone.say("join")
+            await someone.hear("ready")
+        await answerer.hear("ready", "join")
+        await offerer.hear("join")
+        await offerer.vanish()
+        await trio.sleep(10)
+        await offerer.resume()
+        assert (await offerer.hear("leave"))["reason"] == "negotiation_timeout"
+        await offerer.say("join")
+        await offerer.hear("ready")
