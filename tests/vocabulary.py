@@ -6,6 +6,7 @@ from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 from curhat_trio.protocol.messages import (
     CANDIDATE_CHARACTERS,
     CHAT_CHARACTERS,
+    LARGEST_SEQ,
     ROOM_CHARACTERS,
     TOKEN_CHARACTERS,
     TOPIC_CHARACTERS,
@@ -30,8 +31,11 @@ from curhat_trio.protocol.messages import (
     Offer,
     Ping,
     Pong,
+    Presence,
     Ready,
     Relayed,
+    Resume,
+    Resumed,
     Status,
     Typing,
     Welcome,
@@ -87,6 +91,7 @@ CLIENT_MESSAGES = {
         st.sampled_from([None, "gathering", "checking", "dtls", "lost"]),
     ),
     Ice: st.just(Ice()),
+    Resume: st.builds(Resume, text(1, TOKEN_CHARACTERS), st.integers(0, LARGEST_SEQ)),
     Ping: st.builds(Ping, st.none() | _TOKEN),
 }
 
@@ -104,6 +109,8 @@ SERVER_MESSAGES = {
         limits=st.builds(Limits, _COUNT, _COUNT, _COUNT, _COUNT, _COUNT),
         features=st.lists(_TOPIC, max_size=4).map(tuple),
         ping_seconds=_SECONDS,
+        resume_token=st.none() | _ID,
+        resume_seconds=st.none() | _SECONDS,
     ),
     Ready: st.builds(Ready, _ID),
     Joined: st.builds(
@@ -129,6 +136,8 @@ SERVER_MESSAGES = {
         fatal=st.booleans(),
         retry_after_seconds=st.none() | _SECONDS,
     ),
+    Presence: st.builds(Presence, st.sampled_from(["away", "back"])),
+    Resumed: st.builds(Resumed, _ID, _ID, _SECONDS, _COUNT),
     Pong: st.builds(Pong, st.none() | _TOKEN),
     GoAway: st.builds(GoAway, st.sampled_from(LeaveReason), _SECONDS),
 }
