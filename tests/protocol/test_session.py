@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -41,20 +41,37 @@ from conversation import (
     waiting,
 )
 
-from curhat_trio.protocol.effects import Close, Count, Effect, Enter, Send, SetDeadline, Withdraw
+from curhat_trio.protocol.effects import (
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Forward,
+    Reclaim,
+    Reinstate,
+    Send,
+    SetDeadline,
+    Suspend,
+    Withdraw,
+)
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     Misunderstood,
     Overheated,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
     Profile,
+    ResumeRefused,
 )
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
@@ -79,7 +96,10 @@ from curhat_trio.protocol.messages import (
     Offer,
     Ping,
     Pong,
+    Presence,
     Ready,
+    Resume,
+    Resumed,
     Status,
     Typing,
     Welcome,
@@ -116,6 +136,7 @@ SAMPLES: dict[type[Any], ClientMessage] = {
     Typing: Typing(True),
     Status: Status("connected"),
     Ice: Ice(),
+    Resume: Resume("token", 5),
     Ping: Ping("1"),
 }
 """One message of each type."""
@@ -131,7 +152,7 @@ def i_am_told(kind: str, effects: list[Effect]) -> list[Any]:
 
 
 def welcome() -> Send:
-    return Send(Welcome(ME, Limits(RULES.max_message_bytes), FEATURES, RULES.ping_seconds))
+    return Send(Welcome(ME, Limits(RULES.max_message_bytes), RULES.features, RULES.ping_seconds))
 
 
 def joined(offerer: bool = True, **fields: Any) -> Send:
@@ -169,6 +190,17 @@ def fresh_ice(*servers: IceServer, ttl_seconds: int | None = None) -> Send:
     return Send(IceRefreshed(servers, "all", ttl_seconds))
 
 
+REGAINED = LinkRegained("another token", 7)
+
+
+def resumed() -> Send:
+    return Send(Resumed(ME, "another token", RULES.resume_seconds, 7))
+
+
+def tell_anna_i_am(state: Literal["away", "back"]) -> Forward:
+    return Forward(ANNA, PeerPresence(MY_TICKET, state))
+
+
 # ---------------------------------------------------------------- every row of the table
 
 Row = tuple[Event, list[Any], type[Any]]
@@ -198,6 +230,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         [FOREVER, Send(Ready(MY_TICKET)), Enter(my_ticket())],
         Waiting,
     ),
+    (Connected, Resume): (said(Resume("token", 5)), [Reclaim("token", 5)], Connected),
     (Connected, Ice): (said(Ice()), [fresh_ice()], Connected),
     (Connected, Ping): (said(Ping("1")), [Send(Pong("1"))], Connected),
     (Waiting, Leave): (said(Leave()), [Withdraw(MY_TICKET), i_left(LeaveReason.LEFT)], Connected),
@@ -239,8 +272,11 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Negotiating, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Negotiating),
     (Paired, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
     (Negotiating, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
+    (Paired, PeerPresence): (PeerPresence(MY_TICKET, "away"), [Send(Presence("away"))], Paired),
+    (Negotiating, PeerPresence): (PeerPresence(MY_TICKET, "back"), [Send(Presence("back"))], Negotiating),
     (Connected, LinkOpened): (LinkOpened(5.0), [welcome(), SetDeadline(65.0)], Connected),
     (Connected, DeadlinePassed): (DeadlinePassed(1e9), [], Connected),
+    (Waiting, DeadlinePassed): (DeadlinePassed(1e9), [], Waiting),
     (Paired, DeadlinePassed): (
         DeadlinePassed(20.0),
         [
@@ -263,6 +299,24 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
         Closed,
     ),
+    (Connected, LinkInterrupted): (LinkInterrupted(100.0), [SetDeadline(130.0)], Connected),
+    (Waiting, LinkInterrupted): (
+        LinkInterrupted(100.0),
+        [SetDeadline(130.0), Suspend(MY_TICKET)],
+        Waiting,
+    ),
+    (Paired, LinkInterrupted): (LinkInterrupted(5.0), [SetDeadline(20.0), tell_anna_i_am("away")], Paired),
+    (Negotiating, LinkInterrupted): (
+        LinkInterrupted(100.0),
+        [SetDeadline(130.0), tell_anna_i_am("away")],
+        Negotiating,
+    ),
+    (Connected, LinkRegained): (REGAINED, [resumed()], Connected),
+    (Waiting, LinkRegained): (REGAINED, [resumed()], Waiting),
+    (Paired, LinkRegained): (REGAINED, [resumed()], Paired),
+    (Negotiating, LinkRegained): (REGAINED, [resumed()], Negotiating),
+    (Connected, ResumeRefused): (ResumeRefused(), [Refusal(ErrorCode.RESUME_FAILED, "resume")], Connected),
+    (Connected, LinkLent): (LinkLent(), [FOREVER], Closed),
     (Connected, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
         [FOREVER, Close(CloseCode.NO_PONG)],
@@ -305,6 +359,9 @@ def old_page_with_annas_offer_kept() -> Conversation:
     return paired(offerer=False, profile="legacy").after(heard(offer("annas"), ANNAS_TICKET))
 
 
+LOST = LinkInterrupted(100.0)
+GIVEN_UP = DeadlinePassed(130.0)
+NO_RESUMING = attrs.evolve(RULES, resume_seconds=0.0)
 STRICT = attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1)
 MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
     (Paired, PeerSaid): [(paired(), heard(offer("annas")))],
@@ -312,9 +369,15 @@ MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
     (Paired, DeadlinePassed): [
         (paired(), DeadlinePassed(20.0)),
         (old_page_with_annas_offer_kept(), DeadlinePassed(2.0)),
+        (paired().after(LinkInterrupted(-20.0)), DeadlinePassed(10.0)),
     ],
     (Connected, DeadlinePassed): [(freshly_opened(), DeadlinePassed(60.0))],
-    (Negotiating, DeadlinePassed): [(negotiating().after(said(Status("failed"))), DeadlinePassed(20.0))],
+    (Negotiating, DeadlinePassed): [
+        (negotiating().after(said(Status("failed"))), DeadlinePassed(20.0)),
+        (negotiating().after(LOST), GIVEN_UP),
+    ],
+    (Waiting, DeadlinePassed): [(waiting().after(LOST), GIVEN_UP)],
+    **{(state, LinkInterrupted): [(IN_STATE[state](rules=NO_RESUMING), LOST)] for state in LIVE},
 }
 """What moves a session where the event of `ROWS`, with patience for not a single fault, does not."""
 
@@ -340,6 +403,11 @@ EVENTS: list[Event] = [
     anna_left(),
     DeadlinePassed(1e9),
     LinkLost(),
+    PeerPresence(MY_TICKET, "away"),
+    LinkInterrupted(0.0),
+    REGAINED,
+    ResumeRefused(),
+    LinkLent(),
     ClosingForced(CloseCode.SHUTDOWN),
 ]
 UNTOLD_EVENTS = [(state, event) for state, event in product(IN_STATE, EVENTS) if (state, type(event)) not in ROWS]
@@ -432,7 +500,7 @@ WITH_TURN = attrs.evolve(RULES, ice_servers=(IceServer(("stun:192.0.2.1",)),), t
 def test_features_tell_of_ice_if_there_is_a_turn_server() -> None:
     told = Welcome(ME, Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
     assert connected(rules=WITH_TURN) >> LinkOpened(5.0) << Send(told) << SetDeadline(65.0)
-    assert set(WITH_TURN.features) - set(FEATURES) == {"ice"}
+    assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
 
 
@@ -923,3 +991,63 @@ def test_a_pairing_ends_with_one_leave(in_pairing: PAIRING, events: list[Event])
     for event in events:
         leaves += i_am_told("leave", talk.all_that(event))
     assert [left.room_id for left in leaves] == [MY_TICKET]
+
+
+# ---------------------------------------------------------------- a link that is lost and found
+
+
+def test_who_comes_back_has_its_place_and_its_time_again() -> None:
+    talk = waiting() >> LinkInterrupted(100.0) << SetDeadline(130.0) << Suspend(MY_TICKET)
+    assert talk >> REGAINED << resumed() << FOREVER << Reinstate(MY_TICKET)
+    talk = paired() >> LinkInterrupted(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
+    assert talk >> REGAINED << resumed() << SetDeadline(20.0) << tell_anna_i_am("back")
+    assert talk.session == paired().session
+
+
+def test_who_does_not_come_back_in_time_is_gone() -> None:
+    lost = negotiating() >> LinkInterrupted(100.0) << SetDeadline(130.0) << tell_anna_i_am("away")
+    assert lost >> DeadlinePassed(129.9)
+    assert lost >> GIVEN_UP << FOREVER << tell_anna_it_is_over(LeaveReason.PEER_LOST) << Close(None)
+    assert waiting().after(LOST) >> GIVEN_UP << FOREVER << Withdraw(MY_TICKET) << Close(None)
+
+
+def test_the_states_own_time_goes_on_while_the_client_is_away() -> None:
+    talk = paired() >> LinkInterrupted(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
+    talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
+    assert talk << SetDeadline(35.0) << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
+    assert talk >> DeadlinePassed(35.0) << FOREVER << Close(None)
+
+
+def test_who_is_left_while_away_hears_of_it_when_back() -> None:
+    talk = negotiating().after(LOST) >> anna_left() << SetDeadline(130.0) << it_is_over(LeaveReason.LEFT)
+    assert talk >> REGAINED << resumed() << FOREVER
+    assert isinstance(talk.state, Connected)
+
+
+def test_a_match_that_crosses_the_loss_is_taken_and_the_partner_told() -> None:
+    talk = waiting().after(LOST) >> matched(at=100.0) << joined() << SetDeadline(120.0)
+    assert talk << tell_anna_i_am("away")
+
+
+def test_presence_of_an_earlier_pairing_is_ignored() -> None:
+    assert paired() >> PeerPresence(ELSEWHERE, "away")
+
+
+def test_an_old_page_does_not_hear_of_presence() -> None:
+    assert paired(profile="legacy") >> PeerPresence(MY_TICKET, "away")
+
+
+@pytest.mark.parametrize("state", LIVE, ids=name_of)
+def test_without_resuming_an_interruption_is_the_end(state: type[Any]) -> None:
+    talks = [IN_STATE[state](rules=NO_RESUMING), IN_STATE[state](profile="legacy")]
+    if state is Connected:
+        talks.append(freshly_opened())
+    for talk in talks:
+        effects = talk.all_that(LinkInterrupted(1.0, CloseCode.NO_PONG))
+        assert effects[-1] == Close(CloseCode.NO_PONG)
+        assert isinstance(talk.state, Closed)
+
+
+def test_features_tell_of_resuming() -> None:
+    assert "resume" in RULES.features
+    assert "resume" not in NO_RESUMING.features
