@@ -1,95 +1,137 @@
 /**
- * curhat.v1 client: WebSocket signaling, the state machine and the peer
- * connection of one anonymous conversation. Nothing here touches a page; the
- * caller supplies the address and the local media and listens to events.
+ * A curhat.v1 client: one anonymous conversation after the other, over one WebSocket. Nothing here touches a page;
+ * the caller supplies the address and the local media, and listens to events (`CurhatEvents`).
  *
- * Events (all CustomEvent; the fields are those of `detail`):
- *   statechange  {state, previous}
- *   connection   {phase: "connecting"|"open"|"retrying"|"closed", kind?, code?,
- *                 delaySeconds?, attempt?, rejoining?}
- *   paired       {partner}
- *   partnerleft  {partner, reason}
- *   remotestream {stream}                     stream is null when it is gone
- *   media        {media: "connecting"|"connected"|"interrupted"|"failed"}
- *   chat         {text, username}             from the partner
- *   refused      {code, message, ref, retryAfterSeconds}
- *   log          {direction: "in"|"out"|"note", type, extra}
+ * Two machines, each with a table: the link (no socket, connecting, resuming, open) and the session, whose states are
+ * those of the protocol. Whatever happens is decided to its end first and told afterwards, so that a listener may call
+ * any method. What a situation does not name is ignored.
  */
 
-/** @typedef {"disconnected"|"connected"|"waiting"|"paired"|"negotiating"} State */
-/** @typedef {{username?: string, topics?: string[], room?: string}} JoinOptions */
-/** @typedef {{id: string, username: string, topics: string[], roomId: string,
- *             role: "offerer"|"answerer", polite: boolean}} Partner */
-/** @typedef {{type: string, [field: string]: any}} Message */
-/** @typedef {{framesDecoded: number, localCandidate: string, remoteCandidate: string,
- *             transport: string, rttMilliseconds: number|null}} StatsSummary */
+import { Call } from "./curhat-call.js";
+import { closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, Wire } from "./curhat-wire.js";
 
-export const SUBPROTOCOL = "curhat.v1";
+/** As the server sees us; "disconnected" is the protocol's *closed*. */
+/** @typedef {"disconnected"|"connected"|"waiting"|"paired"|"negotiating"} State */
+/** @typedef {"none"|"connecting"|"resuming"|"open"} Link */
+/** @typedef {"connecting"|"connected"|"interrupted"|"failed"} MediaState */
+/** @typedef {"gathering"|"checking"|"dtls"|"lost"} FailedStage */
+/** @typedef {{type: string, [field: string]: any}} Message */
+
+/**
+ * @typedef {object} Settings
+ * @property {string} url             ws: or wss: address of the server's `/ws`, without the name
+ * @property {RTCConfiguration} [rtc] more for every RTCPeerConnection; its ICE servers are used beside the server's
+ */
+
+/**
+ * @typedef {object} JoinOptions
+ * @property {string} [username]
+ * @property {string[]} [topics]
+ * @property {string} [room]  pairs only with those who name the same; 1 to 64 characters
+ */
+
+/**
+ * @typedef {object} Partner
+ * @property {string} id
+ * @property {string} username    a stranger's words: text, never markup
+ * @property {string[]} topics    those that both have
+ * @property {string} roomId
+ * @property {"offerer"|"answerer"} role  ours
+ * @property {boolean} polite     whether we are
+ */
+
+/**
+ * @typedef {object} CallStats
+ * @property {"direct"|"relay"|"unknown"} path
+ * @property {string} localCandidate   host, srflx, prflx or relay
+ * @property {string} remoteCandidate
+ * @property {string} transport        udp, tcp or tls
+ * @property {number|null} rttMilliseconds
+ * @property {number} sendKbps         since the last call of `stats`, as are the two that follow
+ * @property {number} receiveKbps
+ * @property {number|null} packetsLost 0 to 1, of what the partner sent
+ * @property {number} framesDecoded    since the call began
+ * @property {"good"|"fair"|"poor"|"unknown"} quality
+ */
+
+/**
+ * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner, is
+ * still there. "closed": only the person can start again.
+ * @typedef {object} ConnectionDetail
+ * @property {"connecting"|"open"|"retrying"|"resuming"|"resumed"|"closed"} phase
+ * @property {string} [kind]           why it ended, by close code; "asked": by `disconnect`
+ * @property {number} [code]           of the close frame
+ * @property {number} [attempt]
+ * @property {number} [delaySeconds]
+ * @property {boolean} [rejoining]     whether a partner is looked for as soon as the connection is back
+ */
+
+/**
+ * The `detail` of each event.
+ * @typedef {object} CurhatEvents
+ * @property {{state: State, previous: State}} statechange
+ * @property {ConnectionDetail} connection
+ * @property {{partner: Partner}} paired
+ * @property {{partner: Partner|null, reason: string}} partnerleft  not told after one's own leave or next
+ * @property {{stream: MediaStream|null}} remotestream  camera and microphone; told again when its tracks change
+ * @property {{stream: MediaStream|null}} remotescreen
+ * @property {{media: MediaState, stage?: FailedStage}} media
+ * @property {{text: string, username: string}} chat  from the partner
+ * @property {{active: boolean}} typing
+ * @property {{away: boolean}} away  the partner's connection to the server is interrupted, or back
+ * @property {{code: string, message: string, ref: string|undefined, retryAfterSeconds: number|undefined}} refused
+ * @property {{direction: "in"|"out"|"note", type: string, extra: string}} log  never holds what people say
+ */
+
+/**
+ * @typedef {{
+ *   addEventListener<Name extends keyof CurhatEvents>(type: Name,
+ *     listener: (event: CustomEvent<CurhatEvents[Name]>) => void,
+ *     options?: boolean|AddEventListenerOptions): void,
+ *   removeEventListener<Name extends keyof CurhatEvents>(type: Name,
+ *     listener: (event: CustomEvent<CurhatEvents[Name]>) => void,
+ *     options?: boolean|EventListenerOptions): void
+ * } & EventTarget} CurhatEventTarget
+ */
+
+const TypedEventTarget = /** @type {{new(): CurhatEventTarget}} */ (EventTarget);
 
 /** Which state may follow which. @type {Record<State, State[]>} */
 const TRANSITIONS = {
   disconnected: ["connected"],
-  connected: ["waiting", "paired", "disconnected"],
+  connected: ["waiting", "disconnected"],
   waiting: ["paired", "connected", "disconnected"],
   paired: ["negotiating", "connected", "disconnected"],
   negotiating: ["connected", "disconnected"],
 };
 
-/** Why a connection ended, by close code. @type {Record<number, string>} */
-const CLOSE_KINDS = {
-  1000: "ended",
-  1001: "unreachable",
-  1002: "protocol",
-  1003: "protocol",
-  1005: "unreachable",
-  1006: "unreachable",
-  1007: "protocol",
-  1009: "protocol",
-  1011: "internal",
-  1012: "shutdown",
-  1013: "busy",
-  4000: "shutdown",
-  4001: "slow",
-  4002: "no_pong",
-  4003: "rate_limited",
-  4004: "internal",
-  4500: "bad_token",
-  4501: "protocol",
-  4502: "silent",
-  4503: "version",
-  4504: "banned",
-  4505: "replaced",
-  4506: "origin",
-  4507: "too_many",
-};
+/**
+ * Whether a client comes back by itself after this close code [P-9.1, P-9.2].
+ * @param {number} code
+ */
+export function shouldRetry(code) {
+  return code === NO_CLOSE_FRAME || (code >= 4000 && code < 4500);
+}
 
-/** Ends that are nobody's verdict on this client: no close frame came, or one of a proxy's that goes away. */
-const PASSING_CODES = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
+const SHUTDOWN = 4000;
+const RATE_LIMITED = 4003;
 
-const WELCOME_TIMEOUT = 15_000;
 const STABLE_AFTER = 10_000;
 const RETRY_FIRST = 1_000;
 const RETRY_MAX = 30_000;
 const RETRY_MIN_RATE_LIMITED = 10_000;
-const DEFAULT_PING_SECONDS = 20;
-const MISSED_PINGS = 2;
-const FIRST_CONTACT_LIMIT = 25_000;
-const DISCONNECTED_GRACE = 3_000;
-const POLITE_EXTRA_GRACE = 2_000;
-const RESTARTS_BEFORE_FIRST_CONTACT = 1;
-const RESTARTS_AFTER_CONTACT = 3;
+const RATE_LIMITED_PAUSE = 1_000;
+/** The longest time that a browser's timer can take; a longer one would fire at once. */
+const LONGEST_TIMER = 2_147_483_647;
+/** When servers' credentials are renewed: the first time unless told, and in which part of their life. */
+const ICE_FIRST_REFRESH_SECONDS = 60;
+const ICE_REFRESH_PART = 0.75;
+/** Names for `ping.data`: the pong proves that all that was said before has arrived. */
+const PING_FOR_ANSWER = "answer";
+const PING_FOR_ALL = "all";
 
 /**
- * Whether the client should come back by itself after this close code.
- * After any other the same attempt would end the same way.
- * @param {number} code
- */
-export function shouldRetry(code) {
-  return PASSING_CODES.has(code) || (code >= 4000 && code < 4500);
-}
-
-/**
- * Exponential backoff with jitter: between half and the whole of the doubled delay.
+ * Exponential backoff with jitter: between half and the whole of the doubled delay, in milliseconds.
  * @param {number} attempt  1 for the first retry
  * @param {number} [random] in [0, 1)
  */
@@ -105,576 +147,646 @@ export function retryDelay(attempt, random = Math.random()) {
  * @param {number} [longest]
  */
 export function parseTopics(text, most = 5, longest = 32) {
-  const seen = new Map();
-  for (const part of text.split(",")) {
-    const topic = [...part.trim().replace(/\s+/g, " ")].slice(0, longest).join("").trimEnd();
-    const key = topic.toLowerCase();
-    if (topic && !seen.has(key)) seen.set(key, topic);
-  }
-  return [...seen.values()].slice(0, most);
+  return distinctTopics(text.split(","), most, longest);
 }
 
-/**
- * The peer connection of one pairing, with perfect negotiation. The side that
- * does not make the first offer keeps quiet until a remote offer has come.
- */
-class Call {
-  /** @type {RTCPeerConnection} */ pc;
-  remoteStream = new MediaStream();
+/** @typedef {"retry"|"stable"|"window"|"again"|"ice"} TimerName */
+/** @typedef {Record<string, (message: Message) => void>} Row  what each message does */
 
-  #hooks;
-  #polite;
-  #localStream;
-  #mayOffer;
-  #tracksAdded = false;
-  #makingOffer = false;
-  #ignoreOffer = false;
-  #answerPending = false;
-  #endSent = false;
-  #reached = false;
-  #restarts = 0;
-  #restartTimer = 0;
-  #contactTimer = 0;
-  #closed = false;
-
-  /**
-   * @param {RTCConfiguration} configuration
-   * @param {{role: string, polite: boolean, localStream: MediaStream|null}} side
-   * @param {{send: (message: Message) => void, media: (media: string) => void,
-   *          remote: (stream: MediaStream) => void, note: (text: string) => void}} hooks
-   */
-  constructor(configuration, side, hooks) {
-    this.pc = new RTCPeerConnection(configuration);
-    this.#hooks = hooks;
-    this.#polite = side.polite;
-    this.#localStream = side.localStream;
-    this.#mayOffer = side.role === "offerer";
-    this.pc.onnegotiationneeded = () => this.#offer();
-    this.pc.onicecandidate = (event) => this.#sendCandidate(event.candidate);
-    this.pc.ontrack = (event) => this.#addRemoteTrack(event.track);
-    this.pc.onconnectionstatechange = () => this.#connectionChanged();
-  }
-
-  /**
-   * Adds our tracks on the offering side, which makes the browser ask for an
-   * offer. Without any usable candidate no browser reports a failure, hence the limit.
-   */
-  begin() {
-    this.#contactTimer = setTimeout(() => this.#hooks.media("failed"), FIRST_CONTACT_LIMIT);
-    if (this.#mayOffer) this.#addTracks(true);
-  }
-
-  close() {
-    this.#closed = true;
-    clearTimeout(this.#restartTimer);
-    clearTimeout(this.#contactTimer);
-    this.pc.onnegotiationneeded = null;
-    this.pc.onicecandidate = null;
-    this.pc.ontrack = null;
-    this.pc.onconnectionstatechange = null;
-    this.pc.close();
-  }
-
-  /** @param {RTCSessionDescriptionInit} description */
-  async receiveDescription(description) {
-    try {
-      await this.#applyDescription(description);
-    } catch (error) {
-      this.#note(`${description.type} not applied`, error);
-    } finally {
-      if (description.type === "answer") this.#answerPending = false;
-    }
-  }
-
-  /** @param {RTCIceCandidateInit} init  an empty candidate ends the candidates */
-  async receiveCandidate(init) {
-    const ended = !init.candidate;
-    try {
-      await (ended ? this.pc.addIceCandidate() : this.pc.addIceCandidate(init));
-    } catch (error) {
-      if (!this.#ignoreOffer && !ended) this.#note("candidate not applied", error);
-    }
-  }
-
-  async #applyDescription(description) {
-    const ready = !this.#makingOffer
-      && (this.pc.signalingState === "stable" || this.#answerPending);
-    const collision = description.type === "offer" && !ready;
-    this.#ignoreOffer = !this.#polite && collision;
-    if (this.#ignoreOffer) return;
-    this.#answerPending = description.type === "answer";
-    await this.pc.setRemoteDescription(description);
-    this.#answerPending = false;
-    if (description.type === "offer") await this.#answer();
-  }
-
-  async #answer() {
-    if (this.#closed) return;
-    this.#mayOffer = true;
-    this.#addTracks(false);
-    await this.pc.setLocalDescription();
-    this.#sendDescription();
-  }
-
-  async #offer() {
-    if (!this.#mayOffer || this.#closed) return;
-    try {
-      this.#makingOffer = true;
-      await this.pc.setLocalDescription();
-      this.#sendDescription();
-    } catch (error) {
-      this.#note("offer not made", error);
-    } finally {
-      this.#makingOffer = false;
-    }
-  }
-
-  #sendDescription() {
-    const description = this.pc.localDescription;
-    if (this.#closed || !description) return;
-    this.#endSent = false;
-    const { type, sdp } = description;
-    this.#hooks.send({ type, payload: { type, sdp } });
-  }
-
-  /** @param {RTCIceCandidate|null} candidate */
-  #sendCandidate(candidate) {
-    if (this.#closed) return;
-    if (candidate && candidate.candidate) {
-      const { candidate: text, sdpMid, sdpMLineIndex, usernameFragment } = candidate;
-      const payload = { candidate: text, sdpMid, sdpMLineIndex };
-      if (usernameFragment) payload.usernameFragment = usernameFragment;
-      this.#hooks.send({ type: "candidate", payload });
-    } else if (!this.#endSent) {
-      this.#endSent = true;
-      const sdpMid = this.pc.getTransceivers()[0]?.mid ?? "0";
-      this.#hooks.send({ type: "candidate", payload: { candidate: "", sdpMid, sdpMLineIndex: 0 } });
-    }
-  }
-
-  /**
-   * Adds the local tracks once. A missing kind is asked for receive-only when
-   * we offer; when we answer, the offer already has a place for it.
-   * @param {boolean} offering
-   */
-  #addTracks(offering) {
-    if (this.#tracksAdded) return;
-    this.#tracksAdded = true;
-    for (const kind of ["audio", "video"]) {
-      const track = this.#localStream?.getTracks().find((each) => each.kind === kind);
-      if (track) this.pc.addTrack(track, this.#localStream);
-      else if (offering) this.pc.addTransceiver(kind, { direction: "recvonly" });
-    }
-  }
-
-  /** @param {MediaStreamTrack} track */
-  #addRemoteTrack(track) {
-    this.remoteStream.addTrack(track);
-    this.#hooks.remote(this.remoteStream);
-  }
-
-  #connectionChanged() {
-    const state = this.pc.connectionState;
-    clearTimeout(this.#restartTimer);
-    if (state === "connected") this.#connected();
-    else if (state === "disconnected") this.#interrupted(DISCONNECTED_GRACE);
-    else if (state === "failed") this.#interrupted(0);
-  }
-
-  #connected() {
-    clearTimeout(this.#contactTimer);
-    this.#reached = true;
-    this.#restarts = 0;
-    this.#hooks.media("connected");
-  }
-
-  /** The polite side waits a little longer, so that both do not restart at once. */
-  #interrupted(grace) {
-    this.#hooks.media("interrupted");
-    const wait = grace + (this.#polite ? POLITE_EXTRA_GRACE : 0);
-    this.#restartTimer = setTimeout(() => this.#restart(), wait);
-  }
-
-  #restart() {
-    const most = this.#reached ? RESTARTS_AFTER_CONTACT : RESTARTS_BEFORE_FIRST_CONTACT;
-    if (this.#restarts >= most) {
-      this.#hooks.media("failed");
-      return;
-    }
-    this.#restarts += 1;
-    this.#note("ICE restart");
-    this.pc.restartIce();
-  }
-
-  #note(text, error) {
-    if (!this.#closed) this.#hooks.note(error ? `${text}: ${error.name}` : text);
-  }
-}
-
-export class Curhat extends EventTarget {
-  #url;
+/** A person's side of the service: `start`, `next`, `leave`, `disconnect`. */
+export class Curhat extends TypedEventTarget {
+  /** @type {URL} */ #url;
+  /** @type {RTCConfiguration} */ #rtc;
+  /** @type {Wire|null} */ #wire = null;
+  /** @type {Link} */ #link = "none";
   /** @type {State} */ #state = "disconnected";
-  /** @type {WebSocket|null} */ #socket = null;
   /** @type {Call|null} */ #call = null;
   /** @type {Partner|null} */ #partner = null;
+  /** The room of the last `ready` or `join`. */ #room = "";
   /** @type {MediaStream|null} */ #localStream = null;
+  /** Ends when we stop sharing our screen. @type {AbortController|null} */ #sharing = null;
   /** @type {JoinOptions} */ #options = {};
-  /** @type {"leave"|"next"|null} our leave or next that is not acknowledged yet */
-  #leaving = null;
+  /** Our leave or next that is not acknowledged yet. @type {"leave"|"next"|null} */ #leaving = null;
   #wantsPartner = false;
-  #statusSent = false;
+  /** What `status` has told of this pairing. @type {Set<string>} */ #told = new Set();
+  #typing = false;
+  #partnerTypes = false;
+  #partnerAway = false;
+
+  /** How to take up the session on a new socket. @type {{token: string, milliseconds: number, seq: number}|null} */
+  #resumption = null;
+  /** The welcome of a connection that tries to resume. @type {Message|null} */ #welcome = null;
   #attempt = 0;
   #retryAfter = 0;
-  #missedPings = 0;
-  #timers = { retry: 0, welcome: 0, stable: 0, ping: 0 };
+  #retryAt = 0;
+  /** Until then only the person may call for a new attempt. */ #notBefore = 0;
+  /** @type {AbortController|null} */ #network = null;
+  /** @type {Record<TimerName, number>} */
+  #timers = { retry: 0, stable: 0, window: 0, again: 0, ice: 0 };
+  /** @type {CustomEvent[]} */ #untold = [];
+  #deciding = false;
 
   /** @type {string|null} */ sessionId = null;
-  /** @type {Record<string, number>} */ limits = {};
-  /** @type {string[]|null} null: no server has told yet */ features = null;
+  /** What the server takes; see the protocol's `welcome`. @type {Record<string, number>} */ limits = {};
+  /** The optional parts that the server has. @type {string[]} */ features = [];
 
-  #handlers = {
-    welcome: (message) => this.#onWelcome(message),
-    ready: () => this.#onReady(),
-    join: (message) => this.#onJoin(message),
-    offer: (message) => this.#onDescription(message),
-    answer: (message) => this.#onDescription(message),
-    candidate: (message) => this.#onCandidate(message),
-    chat: (message) => this.#onChat(message),
-    leave: (message) => this.#onLeave(message),
+  /** What is heard in every situation. @type {Row} */
+  #always = {
     error: (message) => this.#onError(message),
     goaway: (message) => this.#onGoaway(message),
+    pong: (message) => this.#onPong(message),
+    ice: (message) => this.#onIce(message),
   };
 
-  /** @param {{url: string}} settings  url: ws(s)://host/ws, without the name */
-  constructor({ url }) {
+  /** @type {Row} */
+  #talk = {
+    offer: (message) => this.#onDescription(message),
+    candidate: (message) => this.#onCandidate(message),
+    chat: (message) => this.#onChat(message),
+    typing: (message) => this.#onTyping(message),
+    peer: (message) => this.#onPeer(message),
+    leave: (message) => this.#onPartnerLeft(message),
+  };
+
+  /** What is heard in each situation: the link's while it is not open, then the session's. @type {Record<string, Row>} */
+  #table = {
+    connecting: { welcome: (message) => this.#onWelcome(message) },
+    resuming: { resumed: (message) => this.#onResumed(message) },
+    connected: { ready: (message) => this.#onReady(message) },
+    leaving: { leave: (message) => this.#onLeaveDone(message) },
+    waiting: {
+      ready: (message) => this.#onReady(message),
+      join: (message) => this.#onJoin(message),
+      leave: (message) => this.#onWaitEnded(message),
+    },
+    paired: this.#talk,
+    negotiating: { ...this.#talk, answer: (message) => this.#onDescription(message) },
+  };
+
+  /**
+   * @param {Settings} settings
+   * @throws {SyntaxError|TypeError} an address that is none, or is not allowed
+   */
+  constructor({ url, rtc = {} }) {
     super();
-    this.#url = url;
+    this.#url = socketUrl(url);
+    this.#rtc = rtc;
   }
 
   get state() { return this.#state; }
+  /** @type {RTCPeerConnection|null} */
   get pc() { return this.#call?.pc ?? null; }
   get partner() { return this.#partner; }
+  /** @type {MediaStream|null} */
   get remoteStream() { return this.#call?.remoteStream ?? null; }
+  /** @type {MediaStream|null} */
+  get remoteScreen() { return this.#call?.remoteScreen ?? null; }
   /** Asked for a partner and not been given up since. */
   get wantsPartner() { return this.#wantsPartner; }
+  /** Our own leave or next, until the server has acknowledged it. */
+  get leaving() { return this.#leaving; }
   /** A connection exists, is being made, or will be tried again by itself. */
-  get active() { return this.#socket !== null || this.#timers.retry !== 0; }
-  /** Whether the server has an optional part of the protocol, as far as is known. @param {string} feature */
-  has(feature) { return this.features?.includes(feature) ?? true; }
+  get active() { return this.#wire !== null || this.#timers.retry !== 0; }
   get talking() { return this.#state === "paired" || this.#state === "negotiating"; }
+  /** Whether the partner is shown our screen. */
+  get sharing() { return this.#sharing !== null; }
 
-  /** What the next pairing sends. @param {MediaStream|null} stream */
+  // --- what the person does -------------------------------------------------
+
+  /**
+   * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new or
+   * missing is negotiated. The tracks remain the caller's to stop.
+   * @param {MediaStream|null} stream
+   */
   setLocalStream(stream) {
     this.#localStream = stream;
+    this.#call?.setLocalStream(stream);
+  }
+
+  /**
+   * Shows this partner a second video beside the camera, until `stopSharing`, the track's or the pairing's end.
+   * The track remains the caller's to stop.
+   * @param {MediaStream} stream
+   * @returns {boolean} false: there is nobody to show it to, or it has no video
+   */
+  shareScreen(stream) {
+    const [track] = stream.getVideoTracks();
+    if (!this.#call || !track) return false;
+    this.#sharing?.abort();
+    this.#sharing = new AbortController();
+    track.addEventListener("ended", () => this.stopSharing(), { signal: this.#sharing.signal });
+    this.#call.setScreen(stream);
+    return true;
+  }
+
+  stopSharing() {
+    if (!this.#sharing) return;
+    this.#endSharing();
+    this.#call?.setScreen(null);
   }
 
   /**
    * Looks for a partner, connecting first where necessary.
    * @param {JoinOptions} [options]
+   * @throws {RangeError} a `room` that no server takes
    */
   start(options = {}) {
-    this.#options = options;
-    this.#wantsPartner = true;
-    if (this.#socket === null) this.#connect();
-    else if (this.#state === "connected" && this.#leaving === null) this.#sendJoin();
+    const { room } = options;
+    if (room !== undefined && (room === "" || [...room].length > 64)) {
+      throw new RangeError("room: expected 1 to 64 characters");
+    }
+    this.#decide(() => {
+      this.#options = options;
+      this.#wantsPartner = true;
+      if (this.#wire === null) this.#connect();
+      else if (this.#mayJoin()) this.#sendJoin();
+    });
   }
 
-  /** Leaves the partner and looks for another one; in two steps where the server has no `next`. */
+  /** Leaves the partner and looks for another one. */
   next() {
     if (!this.talking) return;
-    this.#wantsPartner = true;
-    if (this.has("next")) this.#giveUp("next", { type: "next" });
-    else this.#sendLeave();
+    this.#decide(() => {
+      this.#wantsPartner = true;
+      this.#giveUp(this.features.includes("next") ? "next" : "leave");
+    });
   }
 
-  /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] */
+  /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] at most 256 characters */
   leave(reason) {
-    this.#wantsPartner = false;
-    if (this.talking || this.#state === "waiting") this.#sendLeave(reason);
+    this.#decide(() => {
+      this.#wantsPartner = false;
+      if (this.talking || this.#state === "waiting") this.#giveUp("leave", reason);
+    });
   }
 
   /** Leaves and closes; nothing is retried. */
   disconnect() {
-    this.#wantsPartner = false;
-    this.#attempt = 0;
-    this.#retryAfter = 0;
-    this.#clearTimer("retry");
-    if (this.talking || this.#state === "waiting") this.#send({ type: "leave" });
-    this.#dropSocket(1000);
-    this.#endPairing();
-    this.#move("disconnected");
-    this.#emit("connection", { phase: "closed", kind: "asked", code: 1000 });
+    this.#decide(() => {
+      if (this.talking || this.#state === "waiting") this.#say({ type: "leave" });
+      this.#wire?.close(1000);
+      this.#finish(1000, "asked");
+    });
   }
 
-  /** Does not wait for the end of the current retry delay. */
+  /** Does not wait for the end of the current retry delay, unless the server asked for it. */
   retryNow() {
-    if (this.#timers.retry) this.#connect();
+    if (!this.#timers.retry || Date.now() < this.#notBefore) return;
+    this.#decide(() => this.#connect());
   }
 
   /** @param {string} text @returns {boolean} whether it was sent */
   chat(text) {
     const most = this.limits.chatCharacters ?? 2000;
-    if (!this.talking || !this.has("chat") || !text.trim() || text.length > most) return false;
-    return this.#send({ type: "chat", text });
+    if (!this.talking || !this.features.includes("chat")) return false;
+    if (!text.trim() || [...text].length > most) return false;
+    if (!this.#say({ type: "chat", text })) return false;
+    this.#typing = false;
+    return true;
   }
 
-  /** @returns {Promise<StatsSummary|null>} */
+  /** Tells the partner that a text is being written, or no longer. @param {boolean} active */
+  typing(active) {
+    if (!this.talking || !this.features.includes("typing") || active === this.#typing) return;
+    if (this.#say({ type: "typing", active })) this.#typing = active;
+  }
+
+  /**
+   * Reports this partner, or the last one.
+   * @param {string} reason
+   * @param {string} [detail]
+   * @returns {boolean} whether it was sent
+   */
+  report(reason, detail) {
+    if (!this.features.includes("report")) return false;
+    return this.#say(detail ? { type: "report", reason, detail } : { type: "report", reason });
+  }
+
+  /** Never again this partner, or the last one. @returns {boolean} whether it was sent */
+  block() {
+    return this.features.includes("block") && this.#say({ type: "block" });
+  }
+
+  /** @returns {Promise<CallStats|null>} null: there is no call */
   async stats() {
-    const pc = this.pc;
-    return pc ? summarize(await pc.getStats()) : null;
+    return this.#call ? this.#call.stats() : null;
   }
 
   // --- connection -----------------------------------------------------------
 
   #connect() {
     this.#clearTimer("retry");
-    this.#emit("connection", { phase: "connecting", attempt: this.#attempt });
-    const query = new URLSearchParams({ username: this.#options.username ?? "" });
-    const socket = new WebSocket(`${this.#url}?${query}`, [SUBPROTOCOL]);
-    this.#socket = socket;
-    socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#closed(event.code);
-    this.#setTimer("welcome", WELCOME_TIMEOUT, () => this.#lost());
-  }
-
-  /** The server no longer answers: do not wait for the closing handshake. */
-  #lost() {
-    this.#dropSocket(4000);
-    this.#closed(1006);
-  }
-
-  #dropSocket(code) {
-    const socket = this.#socket;
-    this.#socket = null;
-    this.#clearConnectionTimers();
-    if (!socket) return;
-    socket.onmessage = null;
-    socket.onclose = null;
-    socket.close(code);
+    this.#watchNetwork();
+    if (!this.#mayResume()) this.#emit("connection", { phase: "connecting", attempt: this.#attempt });
+    const url = new URL(this.#url);
+    const username = this.#username();
+    if (username) url.searchParams.set("username", username);
+    this.#link = "connecting";
+    this.#wire = new Wire(url, {
+      message: (message) => this.#decide(() => this.#receive(message)),
+      closed: (code) => this.#decide(() => this.#closed(code)),
+      note: (text) => this.#note(text),
+    });
   }
 
   /** @param {number} code */
   #closed(code) {
-    this.#socket = null;
-    this.#clearConnectionTimers();
+    if (this.#link === "open" && this.#resumption) this.#openWindow(this.#resumption);
+    this.#forgetWire();
     this.#note(`closed ${code}`);
-    this.#endPairing();
-    this.#move("disconnected");
-    const kind = CLOSE_KINDS[code] ?? (shouldRetry(code) ? "unreachable" : "ended");
-    if (shouldRetry(code)) this.#retry(code, kind);
-    else this.#stopTrying(code, kind);
+    const kind = closeKind(code);
+    if (code === SHUTDOWN) this.#resumption = null;
+    if (!shouldRetry(code) || !this.#wantsPartner) {
+      this.#finish(code, kind);
+      return;
+    }
+    if (!this.#mayResume()) this.#loseSession();
+    this.#retry(code, kind);
   }
 
+  #forgetWire() {
+    this.#wire = null;
+    this.#link = "none";
+    this.#clearTimer("stable");
+    this.#clearTimer("again");
+  }
+
+  /** @param {number} code @param {string} kind */
   #retry(code, kind) {
     this.#attempt += 1;
-    const least = Math.max(this.#retryAfter, code === 4003 ? RETRY_MIN_RATE_LIMITED : 0);
+    const least = Math.max(this.#retryAfter, code === RATE_LIMITED ? RETRY_MIN_RATE_LIMITED : 0);
     this.#retryAfter = 0;
+    this.#notBefore = Date.now() + least;
     const delay = least + retryDelay(this.#attempt);
+    this.#retryAt = Date.now() + delay;
     this.#setTimer("retry", delay, () => this.#connect());
+    this.#tellRetry(kind, code);
+  }
+
+  /** @param {string} kind @param {number} code */
+  #tellRetry(kind, code) {
     this.#emit("connection", {
-      phase: "retrying", kind, code, attempt: this.#attempt,
-      delaySeconds: delay / 1000, rejoining: this.#wantsPartner,
+      phase: this.#mayResume() ? "resuming" : "retrying", kind, code, attempt: this.#attempt,
+      delaySeconds: (this.#retryAt - Date.now()) / 1000, rejoining: this.#wantsPartner,
     });
   }
 
-  #stopTrying(code, kind) {
+  /** The connection is over until the person wants another. @param {number} code @param {string} kind */
+  #finish(code, kind) {
     this.#attempt = 0;
     this.#retryAfter = 0;
     this.#wantsPartner = false;
+    this.#forgetWire();
+    this.#clearTimer("retry");
+    this.#network?.abort();
+    this.#network = null;
+    this.#loseSession();
     this.#emit("connection", { phase: "closed", kind, code });
   }
 
-  /** @param {number} seconds */
-  #schedulePing(seconds) {
-    this.#setTimer("ping", seconds * 1000, () => {
-      if (this.#missedPings >= MISSED_PINGS) {
-        this.#lost();
-        return;
-      }
-      this.#missedPings += 1;
-      this.#send({ type: "ping" });
-      this.#schedulePing(seconds);
-    });
+  #watchNetwork() {
+    if (this.#network) return;
+    this.#network = new AbortController();
+    const { signal } = this.#network;
+    const changed = () => this.#decide(() => this.#networkChanged());
+    globalThis.addEventListener("online", changed, { signal });
+    // Where a browser tells it: cellular, wifi, ... Its estimates of speed change all the time and mean nothing here.
+    const connection = /** @type {any} */ (navigator).connection;
+    let type = connection?.type;
+    connection?.addEventListener("change", () => {
+      if (connection.type === type) return;
+      type = connection.type;
+      changed();
+    }, { signal });
   }
 
+  #networkChanged() {
+    this.retryNow();
+    if (this.#link !== "open") return;
+    this.#wire?.probe();
+    this.#call?.networkChanged();
+  }
+
+  // --- the session goes on over another socket --------------------------------
+
+  #mayResume() {
+    return this.#resumption !== null && this.#timers.window !== 0;
+  }
+
+  /** @param {{milliseconds: number, seq: number}} resumption */
+  #openWindow(resumption) {
+    if (this.#state === "disconnected") return;
+    resumption.seq = this.#wire?.heard ?? 0;
+    this.#setTimer("window", resumption.milliseconds, () => this.#windowClosed());
+  }
+
+  #windowClosed() {
+    if (this.#link === "resuming") return;
+    this.#loseSession();
+    if (this.#timers.retry) this.#tellRetry("unreachable", NO_CLOSE_FRAME);
+    else this.#emit("connection", { phase: "connecting", attempt: this.#attempt });
+  }
+
+  /** @param {Message} message */
+  #keepResumption({ resumeToken, resumeSeconds }) {
+    const milliseconds = 1000 * positive(resumeSeconds);
+    const usable = isText(resumeToken) && milliseconds > 0;
+    this.#resumption = usable ? { token: resumeToken, milliseconds, seq: 0 } : null;
+  }
+
+  /** @param {Message} message */
+  #onResumed(message) {
+    this.#clearTimer("window");
+    if (this.#wire) this.#wire.heard = this.#resumption?.seq ?? 0;
+    this.#keepResumption(message);
+    this.#opened(this.#welcome?.pingSeconds);
+    this.#emit("connection", { phase: "resumed" });
+    this.#catchUp();
+  }
+
+  #onResumeFailed() {
+    const welcome = this.#welcome;
+    this.#loseSession();
+    if (welcome) this.#begin(welcome);
+  }
+
+  /**
+   * What we said last may be lost. The pong comes behind all that the server has for us, and then we know what is
+   * still open.
+   */
+  #catchUp() {
+    this.#say({ type: "ping", data: PING_FOR_ALL });
+  }
+
+  #caughtUp() {
+    if (this.#leaving) this.#say({ type: this.#leaving });
+    else if (this.#mayJoin()) this.#sendJoin();
+    else this.#call?.signalAgain();
+  }
+
+  /** Nothing is left of it but the wish for a partner. */
+  #loseSession() {
+    this.#clearTimer("window");
+    this.#resumption = null;
+    this.#leaving = null;
+    this.#endPairing();
+    this.#move("disconnected");
+  }
+
+  // --- timers -----------------------------------------------------------------
+
+  /** @param {TimerName} name @param {number} milliseconds @param {() => void} action */
   #setTimer(name, milliseconds, action) {
     this.#clearTimer(name);
     this.#timers[name] = setTimeout(() => {
       this.#timers[name] = 0;
-      action();
-    }, milliseconds);
+      this.#decide(action);
+    }, Math.min(milliseconds, LONGEST_TIMER));
   }
 
+  /** @param {TimerName} name */
   #clearTimer(name) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = 0;
   }
 
-  #clearConnectionTimers() {
-    for (const name of ["welcome", "stable", "ping"]) this.#clearTimer(name);
-  }
-
   // --- messages out ---------------------------------------------------------
 
-  /**
-   * A message over the server's limit would cost the connection, so it stays here.
-   * @param {Message} message @returns {boolean} whether it was sent
-   */
-  #send(message) {
-    if (this.#socket?.readyState !== 1) return false;
-    const text = JSON.stringify(message);
-    if (utf8Length(text) > (this.limits.messageBytes ?? Infinity)) {
-      this.#note(`${message.type} too long for the server, not sent`);
-      return false;
-    }
-    this.#socket.send(text);
+  /** Says something within the session. @param {Message} message @returns {boolean} whether it was sent */
+  #say(message) {
+    return this.#link === "open" && this.#write(message);
+  }
+
+  /** @param {Message} message */
+  #write(message) {
+    if (!this.#wire?.write(message)) return false;
     this.#log("out", message);
     return true;
   }
 
+  #username() {
+    const text = (this.#options.username ?? "").replace(/\p{Cc}/gu, "").trim();
+    return cut(text, this.limits.usernameCharacters ?? 64);
+  }
+
+  #mayJoin() {
+    return this.#link === "open" && this.#state === "connected" && this.#wantsPartner && !this.#leaving;
+  }
+
   #sendJoin() {
-    const { username, topics, room } = this.#options;
+    const { topics = [], room } = this.#options;
+    const username = this.#username();
+    const distinct = distinctTopics(topics, this.limits.topics ?? 5, this.limits.topicCharacters ?? 32);
     /** @type {Message} */
     const message = { type: "join" };
     if (username) message.username = username;
-    if (topics?.length) message.topics = topics.slice(0, this.limits.topics ?? 5);
+    if (distinct.length) message.topics = distinct;
     if (room) message.room = room;
-    this.#send(message);
-  }
-
-  #sendLeave(reason) {
-    this.#giveUp("leave", reason ? { type: "leave", reason } : { type: "leave" });
+    this.#say(message);
   }
 
   /**
-   * Ends the pairing here at once; the server's word follows.
+   * Ends the pairing or the wait here at once; the server's word follows.
    * @param {"leave"|"next"} kind
-   * @param {Message} message
+   * @param {string} [reason]
    */
-  #giveUp(kind, message) {
+  #giveUp(kind, reason) {
     this.#leaving = kind;
-    this.#send(message);
+    this.#say(reason ? { type: kind, reason: cut(reason) } : { type: kind });
     this.#endPairing();
     this.#move("connected");
   }
 
-  #sendStatus(media) {
-    if (this.#statusSent || this.#state !== "negotiating") return;
-    this.#statusSent = true;
-    this.#send({ type: "status", media });
+  /** Each is told once. @param {"connected"|"failed"} media @param {{stage?: string, path?: string}} more */
+  #sendStatus(media, more) {
+    if (this.#told.has(media) || this.#state !== "negotiating" || !this.features.includes("status")) return;
+    if (this.#say({ type: "status", media, ...more })) this.#told.add(media);
   }
 
   // --- messages in ----------------------------------------------------------
 
-  /** @param {unknown} data */
-  #receive(data) {
-    const message = parseMessage(data);
-    this.#missedPings = 0;
-    if (!message) {
-      this.#note("unreadable message ignored");
+  /** @param {Message} message */
+  #receive(message) {
+    this.#log("in", message);
+    const row = this.#table[this.#situation()];
+    const act = [this.#always, row].find((each) => Object.hasOwn(each, message.type));
+    if (act) act[message.type](message);
+    else this.#note(`${message.type} not expected while ${this.#situation()}, ignored`);
+  }
+
+  /** Names a row of the table. @returns {string} */
+  #situation() {
+    if (this.#link !== "open") return this.#link;
+    return this.#leaving ? "leaving" : this.#state;
+  }
+
+  /** @param {Message} message */
+  #onWelcome(message) {
+    this.#readLimits(message);
+    if (this.#mayResume() && this.#resumption && this.features.includes("resume")) {
+      this.#welcome = message;
+      this.#link = "resuming";
+      this.#write({ type: "resume", token: this.#resumption.token, lastSeq: this.#resumption.seq });
       return;
     }
-    this.#log("in", message);
-    if (Object.hasOwn(this.#handlers, message.type)) this.#handlers[message.type](message);
+    this.#loseSession();
+    this.#begin(message);
   }
 
-  #onWelcome(message) {
-    if (!this.#move("connected")) return;
-    this.#clearTimer("welcome");
-    this.sessionId = message.sessionId;
-    this.limits = message.limits ?? {};
-    this.features = message.features ?? [];
+  /** @param {Message} welcome */
+  #readLimits({ limits, features }) {
+    const entries = Object.entries(isRecord(limits) ? limits : {});
+    this.limits = Object.fromEntries(entries.filter(([, value]) => positive(value) > 0));
+    this.features = Array.isArray(features) ? features.filter(isText) : [];
+    if (this.#wire) this.#wire.mostBytes = this.limits.messageBytes ?? Infinity;
+  }
+
+  /** A fresh session. @param {Message} welcome */
+  #begin(welcome) {
+    this.sessionId = welcome.sessionId;
+    this.#keepResumption(welcome);
     const back = this.#attempt > 0;
-    this.#leaving = null;
-    this.#missedPings = 0;
-    this.#setTimer("stable", STABLE_AFTER, () => { this.#attempt = 0; });
-    this.#schedulePing(Math.max(5, Number(message.pingSeconds) || DEFAULT_PING_SECONDS));
+    this.#opened(welcome.pingSeconds);
+    this.#move("connected");
     this.#emit("connection", { phase: "open", rejoining: back && this.#wantsPartner });
-    if (this.#wantsPartner) this.#sendJoin();
+    if (this.#mayJoin()) this.#sendJoin();
   }
 
-  #onReady() {
-    if (this.#leaving === "leave") return;
-    this.#leaving = null;
-    if (!this.#move("waiting")) return;
-    if (!this.#wantsPartner) this.#sendLeave();
+  /** @param {unknown} pingSeconds */
+  #opened(pingSeconds) {
+    this.#link = "open";
+    this.#welcome = null;
+    this.#setTimer("stable", STABLE_AFTER, () => { this.#attempt = 0; });
+    this.#wire?.keepAlive(pingSeconds);
   }
 
+  /** @param {Message} message */
+  #onReady(message) {
+    this.#room = message.roomId;
+    this.#move("waiting");
+    if (!this.#wantsPartner) this.#giveUp("leave");
+  }
+
+  /** @param {Message} message */
   #onJoin(message) {
-    if (this.#leaving === "leave") return;
-    this.#leaving = null;
-    if (!this.#move("paired", () => { this.#partner = partnerOf(message); })) return;
-    if (!this.#wantsPartner) this.#sendLeave();
-    else this.#beginCall(message);
-  }
-
-  #beginCall(message) {
-    this.#statusSent = false;
+    this.#room = message.roomId;
+    this.#partner = partnerOf(message);
+    this.#move("paired");
+    this.#told.clear();
     this.#emit("paired", { partner: this.#partner });
     try {
-      this.#call = this.#makeCall(message);
+      this.#call = this.#makeCall(this.#partner, message);
       this.#call.begin();
       this.#emit("media", { media: "connecting" });
     } catch (error) {
-      this.#note(`no peer connection: ${error.name}`);
-      this.#emit("media", { media: "failed" });
+      this.#note(`no peer connection: ${error instanceof Error ? error.name : "unknown"}`);
+      this.#emit("media", { media: "failed", stage: "gathering" });
     }
+    this.#scheduleIce(message.ttlSeconds ?? ICE_FIRST_REFRESH_SECONDS / ICE_REFRESH_PART);
   }
 
-  #makeCall(message) {
-    /** @type {RTCConfiguration} */
-    const configuration = {
-      iceServers: message.iceServers ?? [],
-      iceTransportPolicy: message.iceTransportPolicy === "relay" ? "relay" : "all",
-    };
-    const { role, polite } = message;
-    return new Call(configuration, { role, polite, localStream: this.#localStream }, {
-      send: (out) => this.#sendSignal(out),
-      media: (media) => this.#onMedia(media),
+  /** @param {Partner} partner @param {Message} message */
+  #makeCall({ role, polite }, message) {
+    const call = new Call({ ...this.#rtc, ...this.#servers(message) }, { role, polite, localStream: this.#localStream }, {
+      send: (out) => this.#decide(() => this.#sendSignal(out)),
+      reachable: () => this.#link === "open" && !this.#partnerAway,
+      media: (media, stage) => this.#decide(() => this.#onMedia(call, media, stage)),
       remote: (stream) => this.#emit("remotestream", { stream }),
+      screen: (stream) => this.#emit("remotescreen", { stream }),
       note: (text) => this.#note(text),
     });
+    return call;
+  }
+
+  /** @param {Message} message @returns {RTCConfiguration} */
+  #servers({ iceServers, iceTransportPolicy }) {
+    const relayOnly = [iceTransportPolicy, this.#rtc.iceTransportPolicy].includes("relay");
+    return {
+      iceServers: [...(this.#rtc.iceServers ?? []), ...(Array.isArray(iceServers) ? iceServers : [])],
+      iceTransportPolicy: relayOnly ? "relay" : "all",
+    };
+  }
+
+  /** Servers' credentials are good for so long; fresh ones are fetched in time. @param {unknown} seconds */
+  #scheduleIce(seconds) {
+    if (!this.features.includes("ice") || positive(seconds) === 0) return;
+    const milliseconds = Math.max(10_000, positive(seconds) * ICE_REFRESH_PART * 1000);
+    this.#setTimer("ice", milliseconds, () => this.#say({ type: "ice" }));
+  }
+
+  /** @param {Message} message */
+  #onIce(message) {
+    if (!this.#call) return;
+    this.#call.setServers(this.#servers(message));
+    this.#scheduleIce(message.ttlSeconds);
   }
 
   /** @param {Message} message */
   #sendSignal(message) {
-    if (!this.talking || !this.#send(message)) return;
+    if (!this.talking || !this.#say(message)) return;
     if (message.type === "offer" && this.#state === "paired") this.#move("negotiating");
+    if (message.type === "answer") this.#say({ type: "ping", data: PING_FOR_ANSWER });
   }
 
-  #onMedia(media) {
-    if (media === "connected" || media === "failed") this.#sendStatus(media);
-    this.#emit("media", { media });
+  /** @param {Call} call @param {MediaState} media @param {FailedStage} [stage] */
+  async #onMedia(call, media, stage) {
+    this.#emit("media", stage ? { media, stage } : { media });
+    if (media === "failed") this.#sendStatus(media, stage ? { stage } : {});
+    if (media !== "connected") return;
+    const path = await call.path();
+    if (this.#call === call) this.#decide(() => this.#sendStatus(media, path ? { path } : {}));
   }
 
-  /** Whether a relayed message belongs to the pairing we are in. */
-  #isCurrent(message) {
-    return this.#partner !== null && message.roomId === this.#partner.roomId;
+  /** Whether a relayed message was said in the pairing that we are in [P-4.8]. @param {Message} message */
+  #isCurrent({ roomId }) {
+    return roomId === this.#partner?.roomId;
   }
 
+  /** @param {Message} message */
   #onDescription(message) {
     if (!this.#isCurrent(message) || !this.#call) return;
     if (message.type === "offer" && this.#state === "paired") this.#move("negotiating");
-    this.#call.receiveDescription({ type: message.type, sdp: message.payload?.sdp });
+    const type = message.type === "offer" ? "offer" : "answer";
+    this.#call.receiveDescription({ type, sdp: message.payload.sdp });
   }
 
+  /** @param {Message} message */
   #onCandidate(message) {
-    if (!this.#isCurrent(message) || !message.payload) return;
-    this.#call?.receiveCandidate(message.payload);
+    if (this.#isCurrent(message)) this.#call?.receiveCandidate(message.payload);
   }
 
+  /** @param {Message} message */
   #onChat(message) {
-    if (!this.#isCurrent(message) || message.from === this.sessionId) return;
-    this.#emit("chat", { text: String(message.text), username: this.#partner.username });
+    if (!this.#isCurrent(message) || !this.#partner) return;
+    this.#setPartnerTypes(false);
+    this.#emit("chat", { text: message.text, username: this.#partner.username });
   }
 
-  #onLeave(message) {
-    if (this.#leaving) {
-      if (message.from === this.sessionId) this.#leaveDone();
-      return;
-    }
-    const waiting = this.#state === "waiting" && message.from === this.sessionId;
-    if (!this.#isCurrent(message) && !waiting) return;
+  /** @param {Message} message */
+  #onTyping(message) {
+    if (this.#isCurrent(message)) this.#setPartnerTypes(message.active);
+  }
+
+  /** @param {boolean} active */
+  #setPartnerTypes(active) {
+    if (active === this.#partnerTypes) return;
+    this.#partnerTypes = active;
+    this.#emit("typing", { active });
+  }
+
+  /** @param {Message} message */
+  #onPeer(message) {
+    const away = message.state === "away";
+    if ((message.roomId !== undefined && !this.#isCurrent(message)) || away === this.#partnerAway) return;
+    this.#partnerAway = away;
+    if (away) this.#setPartnerTypes(false);
+    this.#emit("away", { away });
+    if (!away) this.#call?.mend();
+  }
+
+  /** @param {Message} message */
+  #onPartnerLeft(message) {
+    if (!this.#isCurrent(message)) return;
     const partner = this.#partner;
     // A server which restarts closes the connection next; then we come back and join again.
     if (message.reason !== "server_shutdown") this.#wantsPartner = false;
@@ -683,52 +795,78 @@ export class Curhat extends EventTarget {
     this.#emit("partnerleft", { partner, reason: message.reason });
   }
 
-  /** After `leave` nothing follows by itself; after `next` the server has joined us again. */
-  #leaveDone() {
-    const joinAgain = this.#leaving === "leave" && this.#wantsPartner;
-    this.#leaving = null;
-    if (joinAgain) this.#sendJoin();
+  /** @param {Message} message */
+  #onWaitEnded(message) {
+    if (message.roomId !== this.#room) return;
+    if (message.reason !== "server_shutdown") this.#wantsPartner = false;
+    this.#move("connected");
+    this.#emit("partnerleft", { partner: null, reason: message.reason });
   }
 
+  /** After `leave` nothing follows by itself; after `next` the server lets us wait again. @param {Message} message */
+  #onLeaveDone(message) {
+    if (message.from !== this.sessionId) return;
+    const kind = this.#leaving;
+    this.#leaving = null;
+    if (kind === "leave" && this.#mayJoin()) this.#sendJoin();
+  }
+
+  /** @param {Message} message */
   #onError(message) {
     const { code, ref, fatal } = message;
-    if (message.retryAfterSeconds && fatal) this.#retryAfter = message.retryAfterSeconds * 1000;
-    if (ref === this.#leaving && this.#leaving) this.#onLeaveRefused(message);
+    if (fatal) this.#retryAfter = 1000 * positive(message.retryAfterSeconds);
+    if (this.#link === "resuming") {
+      if (code === "resume_failed" || ref === "resume") this.#onResumeFailed();
+    } else if (code === "rate_limited" && !fatal) this.#onRateLimited(message);
+    else if (this.#leaving && ref === this.#leaving) this.#onLeaveRefused(message);
     else if (ref === "join") this.#onJoinRefused(message);
-    else if (fatal || !["wrong_state", "not_your_turn"].includes(code)) this.#refused(message);
+    else if (fatal || (code !== "wrong_state" && code !== "not_your_turn")) this.#refused(message);
   }
 
-  /** "wrong_state": the partner was faster and there is nothing left to leave. */
+  /** Which message was dropped is not always known: after the pause we say whatever is still open. @param {Message} message */
+  #onRateLimited(message) {
+    this.#refused(message);
+    const pause = 1000 * positive(message.retryAfterSeconds) || RATE_LIMITED_PAUSE;
+    this.#setTimer("again", pause, () => this.#catchUp());
+  }
+
+  /** "wrong_state": the partner was faster and there is nothing left to leave [P-4.9]. @param {Message} message */
   #onLeaveRefused(message) {
     const kind = this.#leaving;
     this.#leaving = null;
     if (message.code === "wrong_state") {
-      if (this.#wantsPartner) this.#sendJoin();
+      if (this.#mayJoin()) this.#sendJoin();
       return;
     }
     this.#wantsPartner = false;
     this.#refused(message);
-    if (kind === "next") this.#sendLeaveQuietly();
+    if (kind === "next") this.#giveUp("leave");
     else this.disconnect();
   }
 
-  #sendLeaveQuietly() {
-    this.#leaving = "leave";
-    this.#send({ type: "leave" });
-  }
-
+  /** @param {Message} message */
   #onJoinRefused(message) {
     if (this.#state === "connected") this.#wantsPartner = false;
     this.#refused(message);
   }
 
+  /** @param {Message} message */
   #refused({ code, message, ref, retryAfterSeconds }) {
-    this.#emit("refused", { code, message, ref, retryAfterSeconds });
+    this.#emit("refused", {
+      code, message: String(message ?? ""), ref, retryAfterSeconds: positive(retryAfterSeconds) || undefined,
+    });
   }
 
+  /** @param {Message} message */
   #onGoaway(message) {
     this.#attempt = 0;
-    this.#retryAfter = Math.max(0, Number(message.retryAfterSeconds) || 0) * 1000;
+    this.#retryAfter = 1000 * positive(message.retryAfterSeconds);
+  }
+
+  /** @param {Message} message */
+  #onPong({ data }) {
+    if (data === PING_FOR_ANSWER) this.#call?.answerArrived();
+    if (data === PING_FOR_ALL && this.#link === "open") this.#caughtUp();
   }
 
   // --- state ----------------------------------------------------------------
@@ -736,92 +874,80 @@ export class Curhat extends EventTarget {
   /** Closes what belongs to the present pairing, if there is one. */
   #endPairing() {
     this.#partner = null;
-    if (!this.#call) return;
-    this.#call.close();
+    this.#typing = false;
+    this.#partnerAway = false;
+    this.#setPartnerTypes(false);
+    this.#endSharing();
+    this.#clearTimer("ice");
+    const call = this.#call;
     this.#call = null;
+    if (!call) return;
+    call.close();
+    if (call.remoteScreen) this.#emit("remotescreen", { stream: null });
     this.#emit("remotestream", { stream: null });
   }
 
-  /**
-   * @param {State} state
-   * @param {() => void} [before] done before anybody hears of the new state
-   * @returns {boolean} false if the machine does not allow it
-   */
-  #move(state, before) {
+  #endSharing() {
+    this.#sharing?.abort();
+    this.#sharing = null;
+  }
+
+  /** @param {State} state */
+  #move(state) {
     const previous = this.#state;
-    if (state === previous) return state !== "paired";
-    if (!TRANSITIONS[previous].includes(state)) {
-      this.#note(`${previous} to ${state} not allowed, ignored`);
-      return false;
-    }
-    before?.();
+    if (state === previous) return;
+    if (!TRANSITIONS[previous].includes(state)) throw new Error(`${previous} cannot become ${state}`);
     this.#state = state;
     this.#emit("statechange", { state, previous });
-    return true;
   }
 
+  /**
+   * Runs what decides; whatever it has to tell is told behind it.
+   * @template Result
+   * @param {() => Result} action
+   * @returns {Result}
+   */
+  #decide(action) {
+    if (this.#deciding) return action();
+    this.#deciding = true;
+    try {
+      return action();
+    } finally {
+      this.#deciding = false;
+      this.#tell();
+    }
+  }
+
+  #tell() {
+    for (let event = this.#untold.shift(); event; event = this.#untold.shift()) this.dispatchEvent(event);
+  }
+
+  /** @template {keyof CurhatEvents} Name @param {Name} name @param {CurhatEvents[Name]} detail */
   #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+    this.#untold.push(new CustomEvent(name, { detail }));
+    if (!this.#deciding) this.#tell();
   }
 
+  /** @param {string} text */
   #note(text) {
     this.#emit("log", { direction: "note", type: text, extra: "" });
   }
 
-  /** Only the type and harmless words of a message; never its payload. */
+  /** Only the type and harmless words of a message; never its payload. @param {"in"|"out"} direction @param {Message} message */
   #log(direction, message) {
     const extra = message.code ?? message.reason ?? message.media ?? message.role ?? "";
-    this.#emit("log", { direction, type: message.type, extra: String(extra) });
-  }
-}
-
-const utf8Length = (text) => new TextEncoder().encode(text).length;
-
-/** @param {unknown} data @returns {Message|null} */
-function parseMessage(data) {
-  if (typeof data !== "string") return null;
-  try {
-    const message = JSON.parse(data);
-    return typeof message?.type === "string" ? message : null;
-  } catch {
-    return null;
+    this.#emit("log", { direction, type: message.type, extra: isText(extra) ? extra : "" });
   }
 }
 
 /** @param {Message} message @returns {Partner} */
-function partnerOf(message) {
+function partnerOf({ from, username, topics, roomId, role, polite }) {
   return {
-    id: message.from,
-    username: String(message.username || ""),
-    topics: Array.isArray(message.topics) ? message.topics.map(String) : [],
-    roomId: message.roomId,
-    role: message.role,
-    polite: message.polite,
+    id: from,
+    username: isText(username) ? username : "",
+    topics: Array.isArray(topics) ? topics.filter(isText) : [],
+    roomId,
+    role,
+    polite,
   };
-}
-
-/** @param {RTCStatsReport} report @returns {StatsSummary} */
-function summarize(report) {
-  const entries = [...report.values()];
-  const video = entries.find((each) => each.type === "inbound-rtp" && each.kind === "video");
-  const pair = selectedPair(report, entries);
-  const local = pair && report.get(pair.localCandidateId);
-  const remote = pair && report.get(pair.remoteCandidateId);
-  const rtt = pair?.currentRoundTripTime;
-  return {
-    framesDecoded: video?.framesDecoded ?? 0,
-    localCandidate: local?.candidateType ?? "",
-    remoteCandidate: remote?.candidateType ?? "",
-    transport: local?.relayProtocol ?? local?.protocol ?? "",
-    rttMilliseconds: typeof rtt === "number" ? Math.round(rtt * 1000) : null,
-  };
-}
-
-/** Browsers name the pair in use either in the transport or in the pair itself. */
-function selectedPair(report, entries) {
-  const transport = entries.find((each) => each.type === "transport" && each.selectedCandidatePairId);
-  if (transport) return report.get(transport.selectedCandidatePairId);
-  const pairs = entries.filter((each) => each.type === "candidate-pair");
-  return pairs.find((each) => each.selected)
-    ?? pairs.find((each) => each.nominated && each.state === "succeeded");
 }

@@ -1,0 +1,237 @@
+/**
+ * One WebSocket to a curhat.v1 server, from its opening to its end: what is on it is read and checked here, and a
+ * dead one is found. What messages mean, and whether to come back, is not known here.
+ */
+
+/** @typedef {import("./curhat.js").Message} Message */
+
+/**
+ * @typedef {object} Hooks
+ * @property {(message: Message) => void} message  one that is understood and was not here before
+ * @property {(code: number) => void} closed       the last that is heard of it; not told after `close`
+ * @property {(text: string) => void} note
+ */
+
+export const SUBPROTOCOL = "curhat.v1";
+export const NO_CLOSE_FRAME = 1006;
+
+const WELCOME_TIMEOUT = 15_000;
+const PONG_TIMEOUT = 10_000;
+const PROBE_TIMEOUT = 5_000;
+const DEFAULT_PING_SECONDS = 20;
+const [LEAST_PING_SECONDS, MOST_PING_SECONDS] = [5, 120];
+/** A `seq` further ahead than this is no count. */
+const SEQ_LEAP = 10_000;
+const CHARACTERS_OF_A_TOKEN = 256;
+
+/** @typedef {(value: unknown) => boolean} Check */
+
+/** @param {unknown} value @returns {value is string} */
+export const isText = (value) => typeof value === "string";
+/** @param {any} value @returns {value is Record<string, any>} */
+export const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+/** @type {Check} */
+const isDescription = (value) => isRecord(value) && isText(value.sdp);
+/** @type {Check} */
+const isCandidate = (value) => isRecord(value) && isText(value.candidate);
+/** @type {Check} */
+const isFlag = (value) => typeof value === "boolean";
+/** @type {(...words: string[]) => Check} */
+const oneOf = (...words) => (value) => isText(value) && words.includes(value);
+
+const RELAYED = { from: isText, roomId: isText };
+
+/** What a message must have to be understood. @type {Record<string, Record<string, Check>>} */
+const SHAPES = {
+  welcome: { sessionId: isText },
+  ready: { roomId: isText },
+  join: { from: isText, roomId: isText, role: oneOf("offerer", "answerer"), polite: isFlag },
+  offer: { ...RELAYED, payload: isDescription },
+  answer: { ...RELAYED, payload: isDescription },
+  candidate: { ...RELAYED, payload: isCandidate },
+  chat: { ...RELAYED, text: isText },
+  typing: { ...RELAYED, active: isFlag },
+  peer: { state: oneOf("away", "back") },
+  leave: { from: isText, roomId: isText, reason: isText },
+  error: { code: isText },
+  ice: { iceServers: Array.isArray },
+};
+
+/** Why a connection ended, by close code. @type {Record<number, string>} */
+const CLOSE_KINDS = {
+  1000: "ended",
+  1002: "protocol",
+  1003: "protocol",
+  1006: "unreachable",
+  1007: "protocol",
+  1009: "protocol",
+  1011: "internal",
+  1012: "shutdown",
+  1013: "busy",
+  4000: "shutdown",
+  4001: "slow",
+  4002: "no_pong",
+  4003: "rate_limited",
+  4004: "internal",
+  4500: "bad_token",
+  4501: "protocol",
+  4502: "silent",
+  4503: "version",
+  4504: "banned",
+  4505: "replaced",
+  4506: "origin",
+  4507: "too_many",
+};
+
+/** @param {number} code */
+export function closeKind(code) {
+  return CLOSE_KINDS[code] ?? (code >= 4000 && code < 4500 ? "unreachable" : "ended");
+}
+
+export class Wire {
+  /** `seq` of the last message [P-3.9]. */ heard = 0;
+  /** Bytes of UTF-8 that a message may have [P-2.12]. */ mostBytes = Infinity;
+
+  /** @type {WebSocket} */ #socket;
+  /** @type {Hooks} */ #hooks;
+  /** For the welcome, then for the next sign of life. */ #deadline = 0;
+  #pingTimer = 0;
+
+  /** @param {URL} url @param {Hooks} hooks */
+  constructor(url, hooks) {
+    this.#hooks = hooks;
+    this.#socket = new WebSocket(url, [SUBPROTOCOL]);
+    this.#socket.onmessage = (event) => this.#receive(event.data);
+    this.#socket.onclose = (event) => this.#end(event.code);
+    this.#deadline = setTimeout(() => this.#giveUp(), WELCOME_TIMEOUT);
+  }
+
+  /** @param {Message} message @returns {boolean} whether it was sent */
+  write(message) {
+    if (this.#socket.readyState !== WebSocket.OPEN) return false;
+    const text = JSON.stringify(message);
+    if (new TextEncoder().encode(text).length > this.mostBytes) {
+      this.#hooks.note(`${message.type} is longer than the server takes, not sent`);
+      return false;
+    }
+    this.#socket.send(text);
+    return true;
+  }
+
+  /** From now on a ping is sent now and then, and something is expected back. @param {unknown} seconds */
+  keepAlive(seconds) {
+    this.#clear();
+    const wanted = positive(seconds) || DEFAULT_PING_SECONDS;
+    const pause = 1000 * Math.min(Math.max(LEAST_PING_SECONDS, wanted), MOST_PING_SECONDS);
+    this.#pingTimer = setInterval(() => this.#ping(PONG_TIMEOUT), pause);
+  }
+
+  /** Finds out soon whether the network still carries it. */
+  probe() {
+    this.#ping(PROBE_TIMEOUT);
+  }
+
+  /** @param {number} code */
+  close(code) {
+    this.#detach();
+    this.#socket.close(code);
+  }
+
+  /** @param {number} patience */
+  #ping(patience) {
+    if (!this.write({ type: "ping" })) return;
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#giveUp(), patience);
+  }
+
+  /** The server no longer answers: do not wait for the closing handshake. */
+  #giveUp() {
+    this.close(4000);
+    this.#hooks.closed(NO_CLOSE_FRAME);
+  }
+
+  /** @param {number} code */
+  #end(code) {
+    this.#detach();
+    this.#hooks.closed(code);
+  }
+
+  #detach() {
+    this.#clear();
+    this.#socket.onmessage = null;
+    this.#socket.onclose = null;
+  }
+
+  #clear() {
+    clearTimeout(this.#deadline);
+    clearInterval(this.#pingTimer);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    if (this.#pingTimer) clearTimeout(this.#deadline);
+    const message = parseMessage(data);
+    if (!message) this.#hooks.note("message not understood, ignored");
+    else if (!this.#isNew(message)) this.#hooks.note(`${message.type} was here before, ignored`);
+    else this.#hooks.message(message);
+  }
+
+  /** @param {Message} message */
+  #isNew({ seq }) {
+    if (!Number.isSafeInteger(seq) || seq > this.heard + SEQ_LEAP) return true;
+    if (seq <= this.heard) return false;
+    this.heard = seq;
+    return true;
+  }
+}
+
+/** @param {unknown} data @returns {Message|null} null: not understood */
+function parseMessage(data) {
+  if (!isText(data)) return null;
+  try {
+    const message = JSON.parse(data);
+    return isMessage(message) ? message : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {any} message @returns {message is Message} */
+function isMessage(message) {
+  if (!isRecord(message) || !isText(message.type)) return false;
+  const shape = Object.hasOwn(SHAPES, message.type) ? SHAPES[message.type] : {};
+  return Object.entries(shape).every(([field, check]) => check(message[field]));
+}
+
+/** @param {unknown} value @returns {number} 0 for what is no positive number */
+export function positive(value) {
+  return typeof value === "number" && value > 0 ? value : 0;
+}
+
+/** @param {string} text @param {number} [most]  code points */
+export function cut(text, most = CHARACTERS_OF_A_TOKEN) {
+  return [...text].slice(0, most).join("");
+}
+
+/** @param {string} text @returns {URL} */
+export function socketUrl(text) {
+  const url = new URL(text, globalThis.location?.href);
+  url.hash = "";
+  if (url.protocol !== "ws:" && url.protocol !== "wss:") throw new SyntaxError("url: expected ws: or wss:");
+  if (url.protocol === "ws:" && globalThis.location?.protocol === "https:") {
+    throw new TypeError("url: a page that came over https: reaches the server over wss: alone");
+  }
+  return url;
+}
+
+/** @param {string[]} topics @param {number} most @param {number} longest */
+export function distinctTopics(topics, most, longest) {
+  /** @type {Map<string, string>} */
+  const seen = new Map();
+  for (const each of topics) {
+    const topic = cut(each.trim().replace(/\s+/g, " "), longest).trimEnd();
+    const key = topic.toLowerCase();
+    if (topic && !seen.has(key)) seen.set(key, topic);
+  }
+  return [...seen.values()].slice(0, most);
+}
