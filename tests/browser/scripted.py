@@ -1,0 +1,236 @@
+"""A server that does whatever a test says, right or wrong, and a page that holds the library and nothing else."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import JSHandle, Page, Route, WebSocketRoute
+
+import curhat_trio
+
+STATIC = Path(curhat_trio.__file__).parent / "static"
+HARNESS = Path(__file__).with_name("harness.js")
+ORIGIN = "http://localhost"
+SECONDS = 10
+"""How long anything that has to happen may take."""
+
+Message = dict[str, Any]
+
+FEATURES = ["block", "chat", "ice", "next", "report", "rooms", "status", "topics", "typing"]
+WELCOME: Message = {
+    "type": "welcome",
+    "sessionId": "c-me",
+    "limits": {"messageBytes": 65536, "chatCharacters": 2000, "topics": 5, "topicCharacters": 32},
+    "features": FEATURES,
+    "pingSeconds": 20.0,
+}
+RESUMABLE: Message = {
+    **WELCOME,
+    "features": [*FEATURES, "resume"],
+    "resumeToken": "token-1",
+    "resumeSeconds": 30,
+}
+JOIN: Message = {
+    "type": "join",
+    "from": "c-you",
+    "username": "Budi",
+    "roomId": "r-1",
+    "topics": [],
+    "iceServers": [],
+    "iceTransportPolicy": "all",
+}
+
+
+def joined(role: str, **fields: Any) -> Message:
+    """The server's `join` for one who has this role."""
+    return {**JOIN, "role": role, "polite": role == "answerer", **fields}
+
+
+class Line:
+    """One WebSocket that the page has opened, from the server's end.
+
+    What the client says is kept until it is heard; pings without `data` are only counted.
+    """
+
+    def __init__(self, page: Page, route: WebSocketRoute) -> None:
+        self._page = page
+        self._route = route
+        self._seq = 0
+        self.said: list[Message] = []
+        self.pings = 0
+        self.url = route.url
+        self.closed_by_client = False
+        route.on_message(self._note)
+        route.on_close(self._note_close)
+
+    def _note(self, text: str | bytes) -> None:
+        message = json.loads(text)
+        if message == {"type": "ping"}:
+            self.pings += 1
+        else:
+            self.said.append(message)
+
+    def _note_close(self, _code: int | None, _reason: str | None) -> None:
+        self.closed_by_client = True
+
+    def says(self, message: Message | str, /, **fields: Any) -> None:
+        """Send a message with the next `seq`, or just its `type` and some fields."""
+        whole = {"type": message, **fields} if isinstance(message, str) else {**message, **fields}
+        self._seq += 1
+        self._route.send(json.dumps({"seq": self._seq, **whole}))
+
+    def sends(self, data: str | bytes) -> None:
+        """Put this on the line as it is."""
+        self._route.send(data)
+
+    def hears(self, kind: str) -> Message:
+        """The next thing that the client says, which must be of this type."""
+        wait_until(self._page, lambda: bool(self.said), f"the client to say {kind}")
+        message = self.said.pop(0)
+        assert message["type"] == kind, message
+        return message
+
+    def hears_no_more(self) -> None:
+        """The client has said nothing that was not heard. Makes sense behind something that it did say or tell."""
+        assert self.said == []
+
+    def breaks(self, code: int = 1006) -> None:
+        """End the connection; 1006: without a close frame."""
+        self._route.close(code=code, reason="")
+
+
+class Client:
+    """A `Curhat` in the page, and what it tells."""
+
+    def __init__(self, page: Page, handle: JSHandle, lines: list[Line]) -> None:
+        self._page = page
+        self._handle = handle
+        self._lines = lines
+        self._met = len(lines)
+
+    def does(self, script: str, *arguments: Any) -> Any:
+        """The value of an expression in which `client` is the Curhat and `given` are the arguments."""
+        return self._handle.evaluate(
+            f"async ({{ client, events }}, given) => {{ const result = await ({script}); "
+            "return result === undefined ? null : result; }",
+            list(arguments),
+        )
+
+    def start(self, **options: Any) -> Line:
+        """Look for a partner over a connection that is opened for it."""
+        self.does("client.start(given[0])", options)
+        return self.line()
+
+    def line(self) -> Line:
+        """The next connection that this client opens."""
+        wait_until(self._page, lambda: len(self._lines) > self._met, "the client to connect")
+        self._met += 1
+        return self._lines[self._met - 1]
+
+    @property
+    def has_connected_again(self) -> bool:
+        return len(self._lines) > self._met
+
+    @property
+    def state(self) -> str:
+        return str(self.does("client.state"))
+
+    def told(self, name: str) -> list[Message]:
+        """The details of all events of this name so far."""
+        events: list[Message] = self.does("events.filter(({ name }) => name === given[0])", name)
+        return [{key: value for key, value in event.items() if key != "name"} for event in events]
+
+    def tells(self, name: str, **fields: Any) -> Message:
+        """Wait for an event with these fields; forget it and all of this name before it."""
+
+        def find() -> bool:
+            return any(fields.items() <= event.items() for event in self.told(name))
+
+        wait_until(self._page, find, f"{name} {fields}")
+        event: Message = self.does(
+            """(() => {
+                const fits = (event) => event.name === given[0]
+                    && Object.entries(given[1]).every(([key, value]) => event[key] === value);
+                const index = events.findIndex(fits);
+                const found = events[index];
+                const kept = events.filter((event, place) => place > index || event.name !== given[0]);
+                events.splice(0, events.length, ...kept);
+                return found;
+            })()""",
+            name,
+            fields,
+        )
+        return event
+
+    def hears_out(self, line: Line) -> None:
+        """Wait until it has read everything that was put on this line."""
+        mark = f"mark-{time.monotonic_ns()}"
+        line.sends(json.dumps({"type": mark}))
+        self.tells("log", type=mark)
+
+
+class Stage:
+    """A page with the library in it. What it left open, or did wrong unseen, is found at the end of each act."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self._clients: list[Client] = []
+        self._lines: list[list[Line]] = []
+        page.route(f"{ORIGIN}/**", _serve)
+        page.route_web_socket("**/ws/*", self._meet)
+        page.goto(f"{ORIGIN}/")
+        page.wait_for_function("window.openClient !== undefined")
+
+    def _meet(self, route: WebSocketRoute) -> None:
+        number = int(route.url.partition("/ws/")[2].partition("?")[0])
+        self._lines[number].append(Line(self.page, route))
+
+    def client(self, **settings: Any) -> Client:
+        url = f"ws://localhost/ws/{len(self._lines)}"
+        self._lines.append([])
+        handle = self.page.evaluate_handle("(settings) => openClient(settings)", {"url": url, **settings})
+        self._clients.append(Client(self.page, handle, self._lines[-1]))
+        return self._clients[-1]
+
+    def waits_until(self, condition: Callable[[], bool], what: str) -> None:
+        wait_until(self.page, condition, what)
+
+    def passes(self, seconds: float) -> None:
+        """Let so much time pass; only where the page's clock is the test's."""
+        self.page.clock.run_for(round(seconds * 1000))
+
+    def clear(self) -> None:
+        """Everybody goes; nothing may be left."""
+        for client in self._clients:
+            client.does("client.disconnect()")
+        self._clients.clear()
+        left = self.page.evaluate(
+            "({ timers: opened.timers.size, connections: opened.connections.size, sockets: opened.sockets.size,"
+            " listeners: opened.listeners, faults: faults.splice(0) })"
+        )
+        assert left == {"timers": 0, "connections": 0, "sockets": 0, "listeners": 0, "faults": []}
+
+
+def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
+    """Let the page go on until something holds.
+
+    Raises:
+        AssertionError: It never did.
+    """
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        page.wait_for_timeout(2)
+
+
+def _serve(route: Route) -> None:
+    name = route.request.url.removeprefix(f"{ORIGIN}/")
+    if name == "harness.js":
+        route.fulfill(path=HARNESS, content_type="text/javascript")
+    elif name.endswith(".js"):
+        route.fulfill(path=STATIC / name, content_type="text/javascript")
+    else:
+        page = '<!doctype html><title>blank</title><script type="module" src="/harness.js"></script>'
+        route.fulfill(body=page, content_type="text/html")
