@@ -488,7 +488,7 @@ function lossBetween(before, now) {
 /** @param {number|null} rtt @param {number|null} lost @returns {CallStats["quality"]} */
 function qualityOf(rtt, lost) {
   if (rtt === null && lost === null) return "unknown";
-  const within = (/** @type {{rtt: number, lost: number}} */ most) => (rtt ?? 0) <= most.rtt && (lost ?? 0) <= most.lost;
+  const within = (/** @type {typeof GOOD} */ most) => (rtt ?? 0) <= most.rtt && (lost ?? 0) <= most.lost;
   if (within(GOOD)) return "good";
   return within(FAIR) ? "fair" : "poor";
 }

@@ -8,10 +8,14 @@
  */
 
 import { Call } from "./curhat-call.js";
-import { closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, Wire } from "./curhat-wire.js";
+import {
+  closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, Wire,
+} from "./curhat-wire.js";
 
-/** As the server sees us; "disconnected" is the protocol's *closed*. */
-/** @typedef {"disconnected"|"connected"|"waiting"|"paired"|"negotiating"} State */
+/**
+ * As the server sees us; "disconnected" is the protocol's *closed*.
+ * @typedef {"disconnected"|"connected"|"waiting"|"paired"|"negotiating"} State
+ */
 /** @typedef {"none"|"connecting"|"resuming"|"open"} Link */
 /** @typedef {"connecting"|"connected"|"interrupted"|"failed"} MediaState */
 /** @typedef {"gathering"|"checking"|"dtls"|"lost"} FailedStage */
@@ -94,6 +98,9 @@ import { closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, posit
  * } & EventTarget} CurhatEventTarget
  */
 
+/** @typedef {"retry"|"stable"|"window"|"again"|"ice"} TimerName */
+/** @typedef {Record<string, (message: Message) => void>} Row  what each message does */
+
 const TypedEventTarget = /** @type {{new(): CurhatEventTarget}} */ (EventTarget);
 
 /** Which state may follow which. @type {Record<State, State[]>} */
@@ -150,9 +157,6 @@ export function parseTopics(text, most = 5, longest = 32) {
   return distinctTopics(text.split(","), most, longest);
 }
 
-/** @typedef {"retry"|"stable"|"window"|"again"|"ice"} TimerName */
-/** @typedef {Record<string, (message: Message) => void>} Row  what each message does */
-
 /** A person's side of the service: `start`, `next`, `leave`, `disconnect`. */
 export class Curhat extends TypedEventTarget {
   /** @type {URL} */ #url;
@@ -208,7 +212,10 @@ export class Curhat extends TypedEventTarget {
     leave: (message) => this.#onPartnerLeft(message),
   };
 
-  /** What is heard in each situation: the link's while it is not open, then the session's. @type {Record<string, Row>} */
+  /**
+   * What is heard in each situation: the link's while it is not open, then the session's.
+   * @type {Record<string, Row>}
+   */
   #table = {
     connecting: { welcome: (message) => this.#onWelcome(message) },
     resuming: { resumed: (message) => this.#onResumed(message) },
@@ -687,7 +694,8 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Partner} partner @param {Message} message */
   #makeCall({ role, polite }, message) {
-    const call = new Call({ ...this.#rtc, ...this.#servers(message) }, { role, polite, localStream: this.#localStream }, {
+    const configuration = { ...this.#rtc, ...this.#servers(message) };
+    const call = new Call(configuration, { role, polite, localStream: this.#localStream }, {
       send: (out) => this.#decide(() => this.#sendSignal(out)),
       reachable: () => this.#link === "open" && !this.#partnerAway,
       media: (media, stage) => this.#decide(() => this.#onMedia(call, media, stage)),
@@ -823,7 +831,10 @@ export class Curhat extends TypedEventTarget {
     else if (fatal || (code !== "wrong_state" && code !== "not_your_turn")) this.#refused(message);
   }
 
-  /** Which message was dropped is not always known: after the pause we say whatever is still open. @param {Message} message */
+  /**
+   * Which message was dropped is not always known: after the pause we say whatever is still open.
+   * @param {Message} message
+   */
   #onRateLimited(message) {
     this.#refused(message);
     const pause = 1000 * positive(message.retryAfterSeconds) || RATE_LIMITED_PAUSE;
@@ -933,7 +944,11 @@ export class Curhat extends TypedEventTarget {
     this.#emit("log", { direction: "note", type: text, extra: "" });
   }
 
-  /** Only the type and harmless words of a message; never its payload. @param {"in"|"out"} direction @param {Message} message */
+  /**
+   * Only the type and harmless words of a message; never its payload.
+   * @param {"in"|"out"} direction
+   * @param {Message} message
+   */
   #log(direction, message) {
     const extra = message.code ?? message.reason ?? message.media ?? message.role ?? "";
     this.#emit("log", { direction, type: message.type, extra: isText(extra) ? extra : "" });

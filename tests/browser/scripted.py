@@ -177,6 +177,7 @@ class Stage:
     def __init__(self, page: Page) -> None:
         self.page = page
         self._clients: list[Client] = []
+        self._streams: list[JSHandle] = []
         self._lines: list[list[Line]] = []
         page.route(f"{ORIGIN}/**", _serve)
         page.route_web_socket("**/ws/*", self._meet)
@@ -194,6 +195,12 @@ class Stage:
         self._clients.append(Client(self.page, handle, self._lines[-1]))
         return self._clients[-1]
 
+    def stream(self, **kinds: Any) -> JSHandle:
+        """A moving picture of one colour and silence; `audio=False`, `video=False`: without that."""
+        made = self.page.evaluate_handle("(kinds) => makeStream(kinds)", kinds)
+        self._streams.append(made)
+        return made.evaluate_handle("({ stream }) => stream")
+
     def waits_until(self, condition: Callable[[], bool], what: str) -> None:
         wait_until(self.page, condition, what)
 
@@ -205,7 +212,10 @@ class Stage:
         """Everybody goes; nothing may be left."""
         for client in self._clients:
             client.does("client.disconnect()")
+        for stream in self._streams:
+            stream.evaluate("({ stop }) => stop()")
         self._clients.clear()
+        self._streams.clear()
         left = self.page.evaluate(
             "({ timers: opened.timers.size, connections: opened.connections.size, sockets: opened.sockets.size,"
             " listeners: opened.listeners, faults: faults.splice(0) })"
