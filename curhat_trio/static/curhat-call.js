@@ -139,6 +139,7 @@ export class Call {
     const unanswered = signalingState === "have-local-offer";
     const unproved = this.#answerUnproved && localDescription?.type === "answer";
     if (unanswered || unproved) this.#sendDescription();
+    else if (this.pc.connectionState === "connecting") this.#startOver();
     else this.mend();
   }
 
@@ -314,14 +315,15 @@ export class Call {
 
   /** Our way into the network is another one now. */
   networkChanged() {
-    this.#restarts = 0;
-    if (this.#reached) this.#restart();
+    if (this.#reached) this.#startOver();
   }
 
   /** The partner can be reached again: takes up what had to wait, if anything is broken. */
   mend() {
-    const broken = this.pc.connectionState !== "connected" && this.pc.signalingState === "stable";
-    if (!broken || !this.#placed) return;
+    if (["disconnected", "failed"].includes(this.pc.connectionState)) this.#startOver();
+  }
+
+  #startOver() {
     this.#restarts = 0;
     this.#restart();
   }
@@ -387,11 +389,10 @@ export class Call {
     return stats;
   }
 
-  /** @returns {Promise<string>} the kind of candidate in use: host, srflx, prflx, relay; empty: not known */
+  /** @returns {Promise<string>} the kind of our candidate in use: host, srflx, prflx, relay; empty: not known */
   async path() {
     try {
-      const { local, remote } = selectedCandidates(await this.pc.getStats());
-      return remote?.candidateType === "relay" ? "relay" : local?.candidateType ?? "";
+      return selectedCandidates(await this.pc.getStats()).local?.candidateType ?? "";
     } catch {
       return "";
     }

@@ -8,6 +8,7 @@
 /**
  * @typedef {object} Hooks
  * @property {(message: Message) => void} message  one that is understood and was not here before
+ * @property {(message: Message) => void} wrote    one that was sent
  * @property {(code: number) => void} closed       the last that is heard of it; not told after `close`
  * @property {(text: string) => void} note
  */
@@ -30,6 +31,8 @@ const CHARACTERS_OF_A_TOKEN = 256;
 export const isText = (value) => typeof value === "string";
 /** @param {any} value @returns {value is Record<string, any>} */
 export const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+/** @param {unknown} value @returns {value is number} */
+export const isCount = (value) => Number.isSafeInteger(value);
 /** @type {Check} */
 const isDescription = (value) => isRecord(value) && isText(value.sdp);
 /** @type {Check} */
@@ -115,6 +118,7 @@ export class Wire {
       return false;
     }
     this.#socket.send(text);
+    this.#hooks.wrote(message);
     return true;
   }
 
@@ -178,7 +182,7 @@ export class Wire {
 
   /** @param {Message} message */
   #isNew({ seq }) {
-    if (!Number.isSafeInteger(seq) || seq > this.heard + SEQ_LEAP) return true;
+    if (!isCount(seq) || seq > this.heard + SEQ_LEAP) return true;
     if (seq <= this.heard) return false;
     this.heard = seq;
     return true;

@@ -41,6 +41,8 @@ export class Curhat extends Curhat_base {
     get leaving(): "next" | "leave" | null;
     /** A connection exists, is being made, or will be tried again by itself. */
     get active(): boolean;
+    /** Whether the server has an optional part of the protocol, as far as is known. @param {string} feature */
+    has(feature: string): boolean;
     get talking(): boolean;
     /** Whether the partner is shown our screen. */
     get sharing(): boolean;

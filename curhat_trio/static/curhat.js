@@ -8,6 +8,7 @@
  */
 
 import { Call } from "./curhat-call.js";
+import { Resumption } from "./curhat-resumption.js";
 import {
   closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, Wire,
 } from "./curhat-wire.js";
@@ -130,8 +131,7 @@ const RETRY_MIN_RATE_LIMITED = 10_000;
 const RATE_LIMITED_PAUSE = 1_000;
 /** The longest time that a browser's timer can take; a longer one would fire at once. */
 const LONGEST_TIMER = 2_147_483_647;
-/** When servers' credentials are renewed: the first time unless told, and in which part of their life. */
-const ICE_FIRST_REFRESH_SECONDS = 60;
+/** After which part of their life servers' credentials are renewed. */
 const ICE_REFRESH_PART = 0.75;
 /** Names for `ping.data`: the pong proves that all that was said before has arrived. */
 const PING_FOR_ANSWER = "answer";
@@ -177,8 +177,7 @@ export class Curhat extends TypedEventTarget {
   #partnerTypes = false;
   #partnerAway = false;
 
-  /** How to take up the session on a new socket. @type {{token: string, milliseconds: number, seq: number}|null} */
-  #resumption = null;
+  /** @type {Resumption|null} */ #resumption = null;
   /** The welcome of a connection that tries to resume. @type {Message|null} */ #welcome = null;
   #attempt = 0;
   #retryAfter = 0;
@@ -254,6 +253,8 @@ export class Curhat extends TypedEventTarget {
   get leaving() { return this.#leaving; }
   /** A connection exists, is being made, or will be tried again by itself. */
   get active() { return this.#wire !== null || this.#timers.retry !== 0; }
+  /** Whether the server has an optional part of the protocol, as far as is known. @param {string} feature */
+  has(feature) { return this.sessionId === null || this.features.includes(feature); }
   get talking() { return this.#state === "paired" || this.#state === "negotiating"; }
   /** Whether the partner is shown our screen. */
   get sharing() { return this.#sharing !== null; }
@@ -315,7 +316,7 @@ export class Curhat extends TypedEventTarget {
     if (!this.talking) return;
     this.#decide(() => {
       this.#wantsPartner = true;
-      this.#giveUp(this.features.includes("next") ? "next" : "leave");
+      this.#giveUp(this.has("next") ? "next" : "leave");
     });
   }
 
@@ -345,7 +346,7 @@ export class Curhat extends TypedEventTarget {
   /** @param {string} text @returns {boolean} whether it was sent */
   chat(text) {
     const most = this.limits.chatCharacters ?? 2000;
-    if (!this.talking || !this.features.includes("chat")) return false;
+    if (!this.talking || !this.has("chat")) return false;
     if (!text.trim() || [...text].length > most) return false;
     if (!this.#say({ type: "chat", text })) return false;
     this.#typing = false;
@@ -354,7 +355,7 @@ export class Curhat extends TypedEventTarget {
 
   /** Tells the partner that a text is being written, or no longer. @param {boolean} active */
   typing(active) {
-    if (!this.talking || !this.features.includes("typing") || active === this.#typing) return;
+    if (!this.talking || !this.has("typing") || active === this.#typing) return;
     if (this.#say({ type: "typing", active })) this.#typing = active;
   }
 
@@ -365,13 +366,13 @@ export class Curhat extends TypedEventTarget {
    * @returns {boolean} whether it was sent
    */
   report(reason, detail) {
-    if (!this.features.includes("report")) return false;
+    if (!this.has("report")) return false;
     return this.#say(detail ? { type: "report", reason, detail } : { type: "report", reason });
   }
 
   /** Never again this partner, or the last one. @returns {boolean} whether it was sent */
   block() {
-    return this.features.includes("block") && this.#say({ type: "block" });
+    return this.has("block") && this.#say({ type: "block" });
   }
 
   /** @returns {Promise<CallStats|null>} null: there is no call */
@@ -391,6 +392,7 @@ export class Curhat extends TypedEventTarget {
     this.#link = "connecting";
     this.#wire = new Wire(url, {
       message: (message) => this.#decide(() => this.#receive(message)),
+      wrote: (message) => this.#wrote(message),
       closed: (code) => this.#decide(() => this.#closed(code)),
       note: (text) => this.#note(text),
     });
@@ -398,7 +400,7 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {number} code */
   #closed(code) {
-    if (this.#link === "open" && this.#resumption) this.#openWindow(this.#resumption);
+    if (this.#link === "open") this.#openWindow();
     this.#forgetWire();
     this.#note(`closed ${code}`);
     const kind = closeKind(code);
@@ -480,11 +482,11 @@ export class Curhat extends TypedEventTarget {
     return this.#resumption !== null && this.#timers.window !== 0;
   }
 
-  /** @param {{milliseconds: number, seq: number}} resumption */
-  #openWindow(resumption) {
-    if (this.#state === "disconnected") return;
-    resumption.seq = this.#wire?.heard ?? 0;
-    this.#setTimer("window", resumption.milliseconds, () => this.#windowClosed());
+  /** The session waits for us for a while. */
+  #openWindow() {
+    if (!this.#resumption?.token || this.#state === "disconnected") return;
+    this.#resumption.seq = this.#wire?.heard ?? 0;
+    this.#setTimer("window", this.#resumption.milliseconds, () => this.#windowClosed());
   }
 
   #windowClosed() {
@@ -495,31 +497,32 @@ export class Curhat extends TypedEventTarget {
   }
 
   /** @param {Message} message */
-  #keepResumption({ resumeToken, resumeSeconds }) {
-    const milliseconds = 1000 * positive(resumeSeconds);
-    const usable = isText(resumeToken) && milliseconds > 0;
-    this.#resumption = usable ? { token: resumeToken, milliseconds, seq: 0 } : null;
-  }
-
-  /** @param {Message} message */
   #onResumed(message) {
+    const resumption = this.#resumption;
+    if (!resumption) return;
     this.#clearTimer("window");
-    if (this.#wire) this.#wire.heard = this.#resumption?.seq ?? 0;
-    this.#keepResumption(message);
+    if (this.#wire) this.#wire.heard = resumption.seq;
+    resumption.renew(message);
     this.#opened(this.#welcome?.pingSeconds);
     this.#emit("connection", { phase: "resumed" });
-    this.#catchUp();
+    const lost = resumption.takeLost(message.heard);
+    if (!lost) {
+      this.#catchUp();
+      return;
+    }
+    for (const each of lost) this.#write(each);
+    this.#call?.mend();
   }
 
   #onResumeFailed() {
     const welcome = this.#welcome;
     this.#loseSession();
-    if (welcome) this.#begin(welcome);
+    if (welcome) this.#begin(welcome, 1);
   }
 
   /**
-   * What we said last may be lost. The pong comes behind all that the server has for us, and then we know what is
-   * still open.
+   * Nobody knows which of our last words are lost. The pong comes behind all that the server has for us, and then we
+   * know what is still open.
    */
   #catchUp() {
     this.#say({ type: "ping", data: PING_FOR_ALL });
@@ -564,11 +567,26 @@ export class Curhat extends TypedEventTarget {
     return this.#link === "open" && this.#write(message);
   }
 
+  /**
+   * Says it as soon as the session goes on, if it is interrupted.
+   * @param {Message} message
+   * @returns {boolean} whether it was sent, or will be
+   */
+  #sayOrKeep(message) {
+    if (this.#link === "open" || !this.#mayResume()) return this.#say(message);
+    this.#resumption?.keep(message);
+    return true;
+  }
+
   /** @param {Message} message */
   #write(message) {
-    if (!this.#wire?.write(message)) return false;
+    return this.#wire?.write(message) ?? false;
+  }
+
+  /** @param {Message} message */
+  #wrote(message) {
+    if (this.#link === "open") this.#resumption?.keep(message);
     this.#log("out", message);
-    return true;
   }
 
   #username() {
@@ -599,15 +617,15 @@ export class Curhat extends TypedEventTarget {
    */
   #giveUp(kind, reason) {
     this.#leaving = kind;
-    this.#say(reason ? { type: kind, reason: cut(reason) } : { type: kind });
+    this.#sayOrKeep(reason ? { type: kind, reason: cut(reason) } : { type: kind });
     this.#endPairing();
     this.#move("connected");
   }
 
   /** Each is told once. @param {"connected"|"failed"} media @param {{stage?: string, path?: string}} more */
   #sendStatus(media, more) {
-    if (this.#told.has(media) || this.#state !== "negotiating" || !this.features.includes("status")) return;
-    if (this.#say({ type: "status", media, ...more })) this.#told.add(media);
+    if (this.#told.has(media) || this.#state !== "negotiating" || !this.has("status")) return;
+    if (this.#sayOrKeep({ type: "status", media, ...more })) this.#told.add(media);
   }
 
   // --- messages in ----------------------------------------------------------
@@ -630,14 +648,14 @@ export class Curhat extends TypedEventTarget {
   /** @param {Message} message */
   #onWelcome(message) {
     this.#readLimits(message);
-    if (this.#mayResume() && this.#resumption && this.features.includes("resume")) {
+    if (this.#mayResume() && this.#resumption && this.has("resume")) {
       this.#welcome = message;
       this.#link = "resuming";
       this.#write({ type: "resume", token: this.#resumption.token, lastSeq: this.#resumption.seq });
       return;
     }
     this.#loseSession();
-    this.#begin(message);
+    this.#begin(message, 0);
   }
 
   /** @param {Message} welcome */
@@ -648,10 +666,10 @@ export class Curhat extends TypedEventTarget {
     if (this.#wire) this.#wire.mostBytes = this.limits.messageBytes ?? Infinity;
   }
 
-  /** A fresh session. @param {Message} welcome */
-  #begin(welcome) {
+  /** A fresh session. @param {Message} welcome @param {number} said  how many messages it has had from us already */
+  #begin(welcome, said) {
     this.sessionId = welcome.sessionId;
-    this.#keepResumption(welcome);
+    this.#resumption = new Resumption(welcome, said);
     const back = this.#attempt > 0;
     this.#opened(welcome.pingSeconds);
     this.#move("connected");
@@ -689,7 +707,7 @@ export class Curhat extends TypedEventTarget {
       this.#note(`no peer connection: ${error instanceof Error ? error.name : "unknown"}`);
       this.#emit("media", { media: "failed", stage: "gathering" });
     }
-    this.#scheduleIce(message.ttlSeconds ?? ICE_FIRST_REFRESH_SECONDS / ICE_REFRESH_PART);
+    this.#scheduleIce(message.ttlSeconds);
   }
 
   /** @param {Partner} partner @param {Message} message */
@@ -717,7 +735,7 @@ export class Curhat extends TypedEventTarget {
 
   /** Servers' credentials are good for so long; fresh ones are fetched in time. @param {unknown} seconds */
   #scheduleIce(seconds) {
-    if (!this.features.includes("ice") || positive(seconds) === 0) return;
+    if (!this.has("ice") || positive(seconds) === 0) return;
     const milliseconds = Math.max(10_000, positive(seconds) * ICE_REFRESH_PART * 1000);
     this.#setTimer("ice", milliseconds, () => this.#say({ type: "ice" }));
   }
@@ -731,7 +749,7 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #sendSignal(message) {
-    if (!this.talking || !this.#say(message)) return;
+    if (!this.talking || !this.#sayOrKeep(message)) return;
     if (message.type === "offer" && this.#state === "paired") this.#move("negotiating");
     if (message.type === "answer") this.#say({ type: "ping", data: PING_FOR_ANSWER });
   }
@@ -876,6 +894,7 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onPong({ data }) {
+    if (this.#link === "open") this.#resumption?.prove();
     if (data === PING_FOR_ANSWER) this.#call?.answerArrived();
     if (data === PING_FOR_ALL && this.#link === "open") this.#caughtUp();
   }

@@ -1,5 +1,7 @@
 """Connections that end, break, fall silent or never come about, and sessions that go on over another one."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from .scripted import RESUMABLE, WELCOME, Client, Line, Message, Stage, joined
@@ -199,7 +201,7 @@ def test_a_network_that_is_back_is_tried_at_once(stage: Stage) -> None:
 # ---------------------------------------------------------------- sessions that go on
 
 
-def interrupted(stage: Stage) -> tuple[Client, float]:
+def interrupted(stage: Stage, says: Sequence[str] = ()) -> tuple[Client, float]:
     """A pairing whose connection has broken, and the pause that follows. Five messages were heard."""
     client = stage.client()
     line = client.start(username="Ani")
@@ -211,6 +213,8 @@ def interrupted(stage: Stage) -> tuple[Client, float]:
     line.says(MESSAGES["chat"])
     line.says(MESSAGES["chat"])
     client.hears_out(line)
+    for text in says:
+        client.does("client.chat(given[0])", text)
     line.breaks()
     pause = client.tells("connection", phase="resuming")["delaySeconds"]
     client.does("events.splice(0)")
@@ -250,6 +254,74 @@ def test_a_session_goes_on_with_its_partner_and_what_it_missed(stage: Stage) -> 
     assert line.hears("resume") == {"type": "resume", "token": "token-2", "lastSeq": 6}
 
 
+def test_what_the_server_has_not_read_is_said_again_and_nothing_else(stage: Stage) -> None:
+    client, pause = interrupted(stage, says=["a", "b", "c"])
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=3)  # the join, "a" and "b"
+    assert line.hears("chat")["text"] == "c"
+    client.does("client.chat('d')")
+    assert line.hears("chat")["text"] == "d"
+    line.breaks()
+    pause = client.tells("connection", phase="resuming")["delaySeconds"]
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=5)
+    client.tells("connection", phase="resumed")
+    line.hears_no_more()
+
+
+def test_what_is_known_to_have_arrived_is_not_kept(stage: Stage) -> None:
+    client = stage.client()
+    line = client.start()
+    line.says(RESUMABLE)
+    line.says("ready", roomId="r-1")
+    line.says(joined("answerer"))
+    client.tells("paired")
+    client.does("client.chat('a')")
+    stage.passes(20)
+    line.says("pong")
+    client.hears_out(line)
+    client.does("client.chat('b')")
+    line.breaks()
+    pause = client.tells("connection", phase="resuming")["delaySeconds"]
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=3)  # the join, "a" and a ping
+    assert line.hears("chat")["text"] == "b"
+    line.hears_no_more()
+
+
+@pytest.mark.parametrize("heard", [-1, 0.5, 99, "3", None, 1e300])
+def test_a_senseless_count_makes_the_client_find_out_for_itself(stage: Stage, heard: object) -> None:
+    client, pause = interrupted(stage, says=["a"])
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=heard)
+    line.hears("ping")
+    line.breaks()
+    pause = client.tells("connection", phase="resuming")["delaySeconds"]
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=2)
+    line.hears("ping")
+    line.hears_no_more()
+
+
+def test_a_leave_into_a_broken_line_is_said_when_the_session_goes_on(stage: Stage) -> None:
+    client, pause = interrupted(stage, says=["a"])
+    client.does("client.next()")
+    assert client.does("client.report('rude')") is False
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=2)
+    line.hears("next")
+    line.hears_no_more()
+    line.says(MESSAGES["own leave"], seq=6)
+    line.says("ready", roomId="r-2", seq=7)
+    client.tells("statechange", state="waiting")
+
+
 def test_a_session_that_cannot_go_on_begins_anew(stage: Stage) -> None:
     client, pause = interrupted(stage)
     line = return_(stage, client, pause)
@@ -261,6 +333,13 @@ def test_a_session_that_cannot_go_on_begins_anew(stage: Stage) -> None:
     assert client.does("[client.sessionId, client.partner]") == ["c-fresh", None]
     line.says("ready", roomId="r-2")
     client.tells("statechange", state="waiting")
+    line.breaks()
+    pause = client.tells("connection", phase="resuming")["delaySeconds"]
+    line = return_(stage, client, pause)
+    line.hears("resume")
+    line.says(RESUMED, seq=None, heard=1)  # the first resume alone, which was that session's first message
+    line.hears("join")
+    line.hears_no_more()
 
 
 def test_a_server_that_no_longer_resumes_is_told_no_token(stage: Stage) -> None:

@@ -444,7 +444,8 @@ def test_a_connection_that_never_comes_about_is_told_as_failed(
 # ---------------------------------------------------------------- what goes wrong between the two
 
 
-def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: Stage) -> None:
+@pytest.mark.parametrize("counts", [True, False])
+def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: Stage, counts: bool) -> None:
     couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
     ana, ben = couple.sides
     couple.deliver(ana, couple.holds(ana, "offer"))
@@ -456,7 +457,7 @@ def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: S
     ben.line = ben.client.line()
     ben.line.says(RESUMABLE, sessionId="fresh")
     ben.line.hears("resume")
-    ben.line.says("resumed", seq=None)
+    ben.line.says("resumed", seq=None, **({"heard": 1} if counts else {}))
     couple.connects()
     assert ben.remote() == ["audio", "video"]
 

@@ -553,7 +553,9 @@ def test_reports_and_blocks_may_follow_a_pairing(stage: Stage) -> None:
 
 
 def test_credentials_are_renewed_before_they_end(stage: Stage) -> None:
-    client, line = paired(stage)
+    client, line = waiting(stage)
+    line.says(joined("answerer", ttlSeconds=80))
+    client.tells("paired")
     servers = [{"urls": "turn:127.0.0.1:9", "username": "u", "credential": "c"}]
     go_on(stage, client, line, 60)
     line.hears("ice")
