@@ -62,7 +62,7 @@ export class Curhat extends Curhat_base {
     stopSharing(): void;
     /**
      * Looks for a partner, connecting first where necessary.
-     * @param {JoinOptions} [options]
+     * @param {JoinOptions} [options]  without: as the last time
      * @throws {RangeError} a `room` that no server takes
      */
     start(options?: JoinOptions): void;

@@ -295,10 +295,10 @@ export class Curhat extends TypedEventTarget {
 
   /**
    * Looks for a partner, connecting first where necessary.
-   * @param {JoinOptions} [options]
+   * @param {JoinOptions} [options]  without: as the last time
    * @throws {RangeError} a `room` that no server takes
    */
-  start(options = {}) {
+  start(options = this.#options) {
     const { room } = options;
     if (room !== undefined && (room === "" || [...room].length > 64)) {
       throw new RangeError("room: expected 1 to 64 characters");
