@@ -47,8 +47,8 @@ export class Curhat extends Curhat_base {
     /** Whether the partner is shown our screen. */
     get sharing(): boolean;
     /**
-     * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new or
-     * missing is negotiated. The tracks remain the caller's to stop.
+     * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new
+     * or missing is negotiated. The tracks remain the caller's to stop.
      * @param {MediaStream|null} stream
      */
     setLocalStream(stream: MediaStream | null): void;
@@ -68,7 +68,7 @@ export class Curhat extends Curhat_base {
     start(options?: JoinOptions): void;
     /** Leaves the partner and looks for another one. */
     next(): void;
-    /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] at most 256 characters */
+    /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] */
     leave(reason?: string): void;
     /** Leaves and closes; nothing is retried. */
     disconnect(): void;
@@ -108,7 +108,7 @@ export type Settings = {
      */
     url: string;
     /**
-     * more for every RTCPeerConnection; its ICE servers are used beside the server's
+     * for every RTCPeerConnection; its ICE servers are used beside the server's
      */
     rtc?: RTCConfiguration | undefined;
 };
@@ -168,8 +168,8 @@ export type CallStats = {
     quality: "good" | "fair" | "poor" | "unknown";
 };
 /**
- * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner, is
- * still there. "closed": only the person can start again.
+ * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner,
+ * is still there. "closed": only the person can start again.
  */
 export type ConnectionDetail = {
     phase: "connecting" | "open" | "retrying" | "resuming" | "resumed" | "closed";

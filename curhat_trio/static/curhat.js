@@ -2,9 +2,9 @@
  * A curhat.v1 client: one anonymous conversation after the other, over one WebSocket. Nothing here touches a page;
  * the caller supplies the address and the local media, and listens to events (`CurhatEvents`).
  *
- * Two machines, each with a table: the link (no socket, connecting, resuming, open) and the session, whose states are
- * those of the protocol. Whatever happens is decided to its end first and told afterwards, so that a listener may call
- * any method. What a situation does not name is ignored.
+ * Two machines: the link (none, connecting, resuming, open), and the session, whose states are those of the protocol.
+ * One table says what is heard in each; what it does not name is ignored. Whatever happens is decided to its end first
+ * and told afterwards, so that a listener may call any method.
  */
 
 import { Call } from "./curhat-call.js";
@@ -25,7 +25,7 @@ import {
 /**
  * @typedef {object} Settings
  * @property {string} url             ws: or wss: address of the server's `/ws`, without the name
- * @property {RTCConfiguration} [rtc] more for every RTCPeerConnection; its ICE servers are used beside the server's
+ * @property {RTCConfiguration} [rtc] for every RTCPeerConnection; its ICE servers are used beside the server's
  */
 
 /**
@@ -60,8 +60,8 @@ import {
  */
 
 /**
- * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner, is
- * still there. "closed": only the person can start again.
+ * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner,
+ * is still there. "closed": only the person can start again.
  * @typedef {object} ConnectionDetail
  * @property {"connecting"|"open"|"retrying"|"resuming"|"resumed"|"closed"} phase
  * @property {string} [kind]           why it ended, by close code; "asked": by `disconnect`
@@ -262,8 +262,8 @@ export class Curhat extends TypedEventTarget {
   // --- what the person does -------------------------------------------------
 
   /**
-   * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new or
-   * missing is negotiated. The tracks remain the caller's to stop.
+   * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new
+   * or missing is negotiated. The tracks remain the caller's to stop.
    * @param {MediaStream|null} stream
    */
   setLocalStream(stream) {
@@ -320,7 +320,7 @@ export class Curhat extends TypedEventTarget {
     });
   }
 
-  /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] at most 256 characters */
+  /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] */
   leave(reason) {
     this.#decide(() => {
       this.#wantsPartner = false;
@@ -459,7 +459,7 @@ export class Curhat extends TypedEventTarget {
     const { signal } = this.#network;
     const changed = () => this.#decide(() => this.#networkChanged());
     globalThis.addEventListener("online", changed, { signal });
-    // Where a browser tells it: cellular, wifi, ... Its estimates of speed change all the time and mean nothing here.
+    // Where a browser tells it: cellular, wifi, ... Its estimates of speed change all the time, and mean nothing here.
     const connection = /** @type {any} */ (navigator).connection;
     let type = connection?.type;
     connection?.addEventListener("change", () => {
@@ -521,8 +521,8 @@ export class Curhat extends TypedEventTarget {
   }
 
   /**
-   * Nobody knows which of our last words are lost. The pong comes behind all that the server has for us, and then we
-   * know what is still open.
+   * Nobody knows which of our last words are lost. The pong comes behind all that the server has for us; then we know
+   * what is still open.
    */
   #catchUp() {
     this.#say({ type: "ping", data: PING_FOR_ALL });
@@ -666,7 +666,7 @@ export class Curhat extends TypedEventTarget {
     if (this.#wire) this.#wire.mostBytes = this.limits.messageBytes ?? Infinity;
   }
 
-  /** A fresh session. @param {Message} welcome @param {number} said  how many messages it has had from us already */
+  /** A fresh session. @param {Message} welcome @param {number} said  how many messages it has had from us */
   #begin(welcome, said) {
     this.sessionId = welcome.sessionId;
     this.#resumption = new Resumption(welcome, said);
@@ -737,7 +737,7 @@ export class Curhat extends TypedEventTarget {
   #scheduleIce(seconds) {
     if (!this.has("ice") || positive(seconds) === 0) return;
     const milliseconds = Math.max(10_000, positive(seconds) * ICE_REFRESH_PART * 1000);
-    this.#setTimer("ice", milliseconds, () => this.#say({ type: "ice" }));
+    this.#setTimer("ice", milliseconds, () => this.#sayOrKeep({ type: "ice" }));
   }
 
   /** @param {Message} message */
@@ -829,7 +829,7 @@ export class Curhat extends TypedEventTarget {
     this.#emit("partnerleft", { partner: null, reason: message.reason });
   }
 
-  /** After `leave` nothing follows by itself; after `next` the server lets us wait again. @param {Message} message */
+  /** After `leave` nothing follows; after `next` the server lets us wait again. @param {Message} message */
   #onLeaveDone(message) {
     if (message.from !== this.sessionId) return;
     const kind = this.#leaving;
