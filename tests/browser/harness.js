@@ -48,6 +48,7 @@ window.WebSocket = class extends WebSocket {
   constructor(url, protocols) {
     super(url, protocols);
     opened.sockets.add(this);
+    opened.protocols = protocols;
     this.addEventListener("close", () => opened.sockets.delete(this));
   }
 

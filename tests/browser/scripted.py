@@ -179,7 +179,7 @@ class Stage:
         self._clients: list[Client] = []
         self._streams: list[JSHandle] = []
         self._lines: list[list[Line]] = []
-        page.route(f"{ORIGIN}/**", _serve)
+        page.route(f"{ORIGIN}/**", serve)
         page.route_web_socket("**/ws/*", self._meet)
         page.goto(f"{ORIGIN}/")
         page.wait_for_function("window.openClient !== undefined")
@@ -235,8 +235,9 @@ def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
         page.wait_for_timeout(2)
 
 
-def _serve(route: Route) -> None:
-    name = route.request.url.removeprefix(f"{ORIGIN}/")
+def serve(route: Route) -> None:
+    """Answer a request for the blank page or a file of the library, whatever the host."""
+    name = route.request.url.rpartition("/")[2]
     if name == "harness.js":
         route.fulfill(path=HARNESS, content_type="text/javascript")
     elif name.endswith(".js"):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
+from playwright.sync_api import Browser
 
-from .scripted import RESUMABLE, WELCOME, Client, Line, Message, Stage, joined
+from .scripted import RESUMABLE, WELCOME, Client, Line, Message, Stage, joined, serve
 from .test_states import MESSAGES, connected, paired, waiting
 
 COMES_BACK = {1006, *range(4000, 4005), 4321, 4499}
@@ -488,6 +489,27 @@ def test_stop_during_an_interruption_ends_everything(stage: Stage) -> None:
 def test_an_address_that_is_none_is_refused_at_once(stage: Stage, url: str) -> None:
     name = stage.page.evaluate("(url) => { try { new Curhat({ url }) } catch (error) { return error.name } }", url)
     assert name in ("SyntaxError", "TypeError")
+
+
+@pytest.mark.shows("P-11.4")
+def test_a_page_that_came_over_https_reaches_the_server_over_wss_alone(browser: Browser) -> None:
+    page = browser.new_page()
+    page.route("https://localhost/**", serve)
+    page.goto("https://localhost/")
+    page.wait_for_function("window.Curhat !== undefined")
+    tries = """(url) => { try { new Curhat({ url }); return ""; } catch (error) { return error.message; } }"""
+    assert "wss:" in page.evaluate(tries, "ws://localhost/ws")
+    assert page.evaluate(tries, "wss://localhost/ws") == ""
+    page.close()
+
+
+@pytest.mark.shows("P-9.4")
+def test_who_leaves_for_good_says_so_and_closes(stage: Stage) -> None:
+    client, line = paired(stage)
+    client.does("client.disconnect()")
+    line.hears("leave")
+    stage.waits_until(lambda: line.closed_by_client, "the client to close")
+    assert client.does("[client.state, client.active]") == ["disconnected", False]
 
 
 def test_a_server_that_is_not_there_is_tried_again(stage: Stage) -> None:

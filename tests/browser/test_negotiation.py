@@ -332,6 +332,42 @@ def test_of_two_offers_that_cross_the_impolite_ones_survives(stage: Stage, order
     assert (len(impolite.offers), len(polite.offers)) == (2, 2)
 
 
+@pytest.mark.shows("P-5.5")
+def test_no_offer_is_made_while_the_last_one_is_unanswered(stage: Stage) -> None:
+    couple = talking(stage)
+    ana = couple.offerer
+    screen = stage.stream(audio=False)
+    ana.does("client.shareScreen(given[0])", screen)
+    offer = couple.holds(ana, "offer")
+    ana.does("client.stopSharing()")
+    ana.does("client.pc.restartIce()")
+    ana.does("client.setLocalStream(null)")
+    ana.does("client.shareScreen(given[0])", screen)
+    ana.client.hears_out(ana.line)
+    ana.listen()
+    assert len(ana.offers) == 2
+    couple.deliver(ana, offer)
+    couple.carries_until(lambda: len(ana.offers) == 3, "the next offer")
+    shows(couple, ana, True)
+    assert couple.answerer.remote() == []
+
+
+def test_what_an_answerer_wants_to_show_waits_for_the_first_offer(stage: Stage) -> None:
+    couple = introduce(stage, stage.stream(), None)
+    ben = couple.answerer
+    assert ben.does("client.shareScreen(given[0])", stage.stream(audio=False)) is True
+    ben.does("client.setLocalStream(given[0])", stage.stream())
+    ben.does("client.pc.restartIce()")
+    offer = couple.holds(couple.offerer, "offer")
+    ben.client.hears_out(ben.line)
+    ben.listen()
+    assert ben.held == []
+    couple.deliver(couple.offerer, offer)
+    couple.connects()
+    shows(couple, ben, True)
+    assert couple.offerer.remote() == ["audio", "video"]
+
+
 def test_two_network_changes_at_once(stage: Stage) -> None:
     couple = talking(stage)
     before = fragment(couple.offerer.offers[0])

@@ -248,6 +248,16 @@ def test_garbage_changes_nothing(stage: Stage, situation: Situation) -> None:
     line.hears_no_more()
 
 
+@pytest.mark.shows("P-2.2", "P-2.7", "P-2.15")
+def test_the_protocol_and_the_name_are_offered(stage: Stage) -> None:
+    client = stage.client()
+    line = client.start(username="Ani & Budi")
+    assert stage.page.evaluate("opened.protocols") == ["curhat.v1"]
+    assert line.url.endswith("?username=Ani+%26+Budi")
+    line.says(WELCOME, news={"of": "tomorrow"})
+    assert line.hears("join") == {"type": "join", "username": "Ani & Budi"}
+
+
 def test_a_session_goes_its_whole_way_through_garbage(stage: Stage) -> None:
     client = stage.client()
     line = client.start(username="Ani")
@@ -355,6 +365,7 @@ def test_a_refused_leave_or_next_is_an_answer_too(stage: Stage, kind: str) -> No
     line.hears("join")
 
 
+@pytest.mark.shows("P-4.8")
 def test_nothing_from_the_old_room_is_heard_after_next(stage: Stage) -> None:
     client, line = paired(stage)
     client.does("client.next()")
@@ -508,6 +519,7 @@ def test_a_message_longer_than_the_server_takes_is_not_sent(stage: Stage) -> Non
     line.hears("chat")
 
 
+@pytest.mark.shows("P-3.2")
 def test_what_the_server_does_not_have_is_not_said(stage: Stage) -> None:
     client = stage.client()
     line = client.start()
