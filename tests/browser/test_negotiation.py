@@ -63,6 +63,11 @@ class Couple:
     def other(self, side: Side) -> Side:
         return self.answerer if side is self.offerer else self.offerer
 
+    def introduce(self, side: Side) -> None:
+        """Tell one of them of the other."""
+        side.line.says(joined(side.name, **{"from": self.other(side).name}), seq=None)
+        side.tells("paired")
+
     def deliver(self, side: Side, message: Message) -> None:
         """Pass on what this side said."""
         to = self.other(side)
@@ -137,8 +142,7 @@ def introduce(
         sides.append(Side(role, client, line))
     couple = Couple(stage, *sides)
     for side in couple.sides:
-        side.line.says(joined(side.name, **{"from": couple.other(side).name}))
-        side.tells("paired")
+        couple.introduce(side)
     return couple
 
 
@@ -416,13 +420,31 @@ def test_an_interrupted_connection_is_restarted_after_a_grace(stage: Stage, who:
 def test_a_connection_that_recovers_by_itself_is_not_restarted(stage: Stage) -> None:
     couple = talking(stage)
     ana = couple.offerer
+    couple.carries_until(lambda: bool(ana.statuses), "its status")
     pretend(ana, "disconnected")
     stage.passes(2)
     pretend(ana, "connected")
     ana.tells("media", media="connected")
     stage.passes(5)
     couple.settles()
-    assert len(ana.offers) == 1
+    assert len(ana.offers) == len(ana.statuses) == 1
+
+
+def test_two_who_meet_again_begin_anew(stage: Stage) -> None:
+    couple = talking(stage)
+    couple.carries_until(lambda: all(side.statuses for side in couple.sides), "their status")
+    for side in couple.sides:
+        side.does("(client.leave(), client.start())")
+        side.line.hears("leave")
+        side.line.says("leave", roomId="r-1", reason="left", seq=None, **{"from": side.name})
+        side.line.hears("join")
+        side.line.says("ready", roomId="r-1", seq=None)
+        side.statuses.clear()
+    for side in couple.sides:
+        couple.introduce(side)
+    couple.connects()
+    couple.carries_until(lambda: all(side.statuses for side in couple.sides), "their status")
+    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
 
 
 def test_a_connection_that_stays_lost_is_given_up_after_some_restarts(stage: Stage) -> None:
