@@ -383,6 +383,17 @@ def test_nothing_from_the_old_room_is_heard_after_next(stage: Stage) -> None:
     assert client.does("client.partner.username") == "Citra"
 
 
+def test_a_late_leave_from_another_room_does_not_end_the_wait(stage: Stage) -> None:
+    client, line = waiting(stage)
+    line.says("ready", roomId="r-2")
+    for name in ("own leave", "partner's leave"):
+        line.says(MESSAGES[name], roomId="r-1")
+    client.hears_out(line)
+    assert client.state == "waiting"
+    line.says(MESSAGES["own leave"], roomId="r-2")
+    assert client.tells("partnerleft")["partner"] is None
+
+
 def test_a_start_right_behind_a_leave_joins_when_that_is_acknowledged(stage: Stage) -> None:
     client, line = waiting(stage)
     client.does("(client.leave(), client.start({ username: 'Ani', topics: ['music'] }))")
