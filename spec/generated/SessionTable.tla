@@ -7,8 +7,8 @@
 (* ("ignore"), as `step` does.                                                                       *)
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
-Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "ping"}
-Happenings == {"LinkOpened", "Misunderstood", "Overheated", "Matched", "PeerSaid", "PeerLeft", "DeadlinePassed", "LinkLost", "ClosingForced"}
+Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
+Happenings == {"LinkOpened", "Misunderstood", "Overheated", "Matched", "PeerSaid", "PeerLeft", "PeerPresence", "DeadlinePassed", "LinkLost", "LinkInterrupted", "LinkRegained", "ResumeRefused", "LinkLent", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
 
@@ -24,6 +24,7 @@ Table == [
     typing |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("ice", {}),
+    resume |-> Row("resume", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("open", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -31,8 +32,13 @@ Table == [
     Matched |-> Row("decline", {}),
     PeerSaid |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
+    PeerPresence |-> Row("ignore", {}),
     DeadlinePassed |-> Row("lose_patience", {"closed"}),
     LinkLost |-> Row("vanish", {"closed"}),
+    LinkInterrupted |-> Row("go_away", {"closed"}),
+    LinkRegained |-> Row("come_back", {}),
+    ResumeRefused |-> Row("refuse_resume", {}),
+    LinkLent |-> Row("lend_link", {"closed"}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   waiting |-> [
     join |-> Row("wrong_state", {}),
@@ -45,6 +51,7 @@ Table == [
     typing |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("ice", {}),
+    resume |-> Row("wrong_state", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -52,8 +59,13 @@ Table == [
     Matched |-> Row("pair", {"paired"}),
     PeerSaid |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
-    DeadlinePassed |-> Row("ignore", {}),
+    PeerPresence |-> Row("ignore", {}),
+    DeadlinePassed |-> Row("give_up", {"closed"}),
     LinkLost |-> Row("vanish", {"closed"}),
+    LinkInterrupted |-> Row("go_away", {"closed"}),
+    LinkRegained |-> Row("come_back", {}),
+    ResumeRefused |-> Row("ignore", {}),
+    LinkLent |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   paired |-> [
     join |-> Row("wrong_state", {}),
@@ -66,6 +78,7 @@ Table == [
     typing |-> Row("typing", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("ice", {}),
+    resume |-> Row("wrong_state", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -73,8 +86,13 @@ Table == [
     Matched |-> Row("decline", {}),
     PeerSaid |-> Row("hear", {"negotiating"}),
     PeerLeft |-> Row("lose_partner", {"connected"}),
-    DeadlinePassed |-> Row("watch_clock", {"negotiating", "connected"}),
+    PeerPresence |-> Row("note_presence", {}),
+    DeadlinePassed |-> Row("watch_clock", {"negotiating", "connected", "closed"}),
     LinkLost |-> Row("vanish", {"closed"}),
+    LinkInterrupted |-> Row("go_away", {"closed"}),
+    LinkRegained |-> Row("come_back", {}),
+    ResumeRefused |-> Row("ignore", {}),
+    LinkLent |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   negotiating |-> [
     join |-> Row("wrong_state", {}),
@@ -87,6 +105,7 @@ Table == [
     typing |-> Row("typing", {}),
     status |-> Row("status", {}),
     ice |-> Row("ice", {}),
+    resume |-> Row("wrong_state", {}),
     ping |-> Row("pong", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("misunderstand", {"closed"}),
@@ -94,8 +113,13 @@ Table == [
     Matched |-> Row("decline", {}),
     PeerSaid |-> Row("hear", {}),
     PeerLeft |-> Row("lose_partner", {"connected"}),
-    DeadlinePassed |-> Row("lose_media", {"connected"}),
+    PeerPresence |-> Row("note_presence", {}),
+    DeadlinePassed |-> Row("lose_media", {"connected", "closed"}),
     LinkLost |-> Row("vanish", {"closed"}),
+    LinkInterrupted |-> Row("go_away", {"closed"}),
+    LinkRegained |-> Row("come_back", {}),
+    ResumeRefused |-> Row("ignore", {}),
+    LinkLent |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   closed |-> [
     join |-> Row("ignore", {}),
@@ -108,6 +132,7 @@ Table == [
     typing |-> Row("ignore", {}),
     status |-> Row("ignore", {}),
     ice |-> Row("ignore", {}),
+    resume |-> Row("ignore", {}),
     ping |-> Row("ignore", {}),
     LinkOpened |-> Row("ignore", {}),
     Misunderstood |-> Row("ignore", {}),
@@ -115,8 +140,13 @@ Table == [
     Matched |-> Row("decline", {}),
     PeerSaid |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
+    PeerPresence |-> Row("ignore", {}),
     DeadlinePassed |-> Row("ignore", {}),
     LinkLost |-> Row("ignore", {}),
+    LinkInterrupted |-> Row("ignore", {}),
+    LinkRegained |-> Row("ignore", {}),
+    ResumeRefused |-> Row("ignore", {}),
+    LinkLent |-> Row("ignore", {}),
     ClosingForced |-> Row("ignore", {})]]
 
 RuleOf(state, event) == Table[state][event].rule

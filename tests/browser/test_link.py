@@ -88,6 +88,19 @@ def test_after_goaway_the_pause_is_the_servers(stage: Stage, seconds: int) -> No
     client.line()
 
 
+def test_a_server_that_restarts_gives_the_partner_up_and_not_the_wish_for_one(stage: Stage) -> None:
+    client, line = paired(stage)
+    line.says(MESSAGES["partner's leave"], reason="server_shutdown")
+    line.says("goaway", reason="server_shutdown", retryAfterSeconds=5)
+    client.tells("partnerleft", reason="server_shutdown")
+    line.breaks(4000)
+    assert client.tells("connection", phase="retrying")["rejoining"] is True
+    stage.passes(6)
+    line = client.line()
+    line.says(WELCOME)
+    line.hears("join")
+
+
 @pytest.mark.parametrize("value", [1e300, -5, 0, None, "soon", {}])
 def test_a_senseless_pause_is_no_reason_to_storm_the_server(stage: Stage, value: object) -> None:
     client, line = waiting(stage)

@@ -520,6 +520,44 @@ def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: S
     assert ben.remote() == ["audio", "video"]
 
 
+def test_an_answer_that_is_known_to_have_arrived_is_not_said_again(stage: Stage) -> None:
+    couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
+    ben = couple.answerer
+    couple.connects()
+    ben.line.breaks()
+    stage.passes(ben.tells("connection", phase="resuming")["delaySeconds"] + 0.001)
+    ben.line = ben.client.line()
+    ben.line.says(RESUMABLE, sessionId="fresh")
+    ben.line.hears("resume")
+    ben.line.says("resumed", seq=None)
+    ben.line.says("pong", seq=None, data=ben.line.hears("ping")["data"])
+    ben.client.hears_out(ben.line)
+    ben.line.hears_no_more()
+
+
+def test_figures_that_come_late_are_not_told_of_the_next_call(stage: Stage) -> None:
+    couple = introduce(stage, stage.stream(), stage.stream())
+    ana = couple.offerer
+    ana.does("""(() => {
+        const late = new Promise((resolve) => { window.release = () => resolve(new Map()); });
+        client.pc.getStats = () => late;
+    })()""")
+    couple.connects()
+    ana.tells("media", media="connected")
+    ana.does("(client.leave(), client.start())")
+    ana.line.hears("leave")
+    ana.line.says("leave", roomId="r-1", reason="left", seq=None, **{"from": "offerer"})
+    ana.line.hears("join")
+    ana.line.says("ready", roomId="r-2", seq=None)
+    ana.line.says(joined("offerer", roomId="r-2"), seq=None)
+    ana.tells("paired")
+    ana.line.hears("offer")
+    stage.page.evaluate("window.release()")
+    ana.client.hears_out(ana.line)
+    ana.listen()
+    assert ana.statuses == []
+
+
 def test_everything_twice_still_connects(stage: Stage) -> None:
     couple = introduce(stage, stage.stream(), stage.stream())
 
