@@ -145,6 +145,8 @@ def test_a_server_that_never_says_welcome_is_given_up(stage: Stage) -> None:
     line = client.start()
     stage.passes(14.9)
     assert not line.closed_by_client
+    line.sends("garbage")
+    client.hears_out(line)
     stage.passes(0.2)
     client.tells("connection", phase="retrying", kind="unreachable")
     stage.waits_until(lambda: line.closed_by_client, "the client to close")

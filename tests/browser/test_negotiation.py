@@ -5,8 +5,9 @@ from typing import Any
 
 import attrs
 import pytest
+from playwright.sync_api import JSHandle
 
-from .scripted import RESUMABLE, WELCOME, Client, JSHandle, Line, Message, Stage, joined
+from .scripted import RESUMABLE, WELCOME, Client, Line, Message, Stage, joined
 
 SIGNALS = ("offer", "answer", "candidate")
 
@@ -101,6 +102,12 @@ class Couple:
         assert found is not None
         side.held.remove(found)
         return found
+
+    def receives(self, side: Side, kinds: list[str]) -> None:
+        self.carries_until(lambda: side.remote() == kinds, f"{side.name} to get {kinds}")
+
+    def has_offers(self, side: Side, number: int) -> None:
+        self.carries_until(lambda: len(side.offers) == number, f"offer {number} of {side.name}")
 
     def connects(self) -> None:
         self.carries_until(self.is_connected, "media to flow")
@@ -272,6 +279,11 @@ def test_a_screen_whose_track_ends_or_whose_pairing_ends_is_no_longer_shared(sta
     shows(couple, ana, False)
     ana.does("client.shareScreen(given[0])", screen)
     shows(couple, ana, True)
+    other = stage.stream(audio=False)
+    ana.does("(client.stopSharing(), client.shareScreen(given[0]))", other)
+    shows(couple, ana, True)
+    screen.evaluate("(stream) => stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    assert ana.does("client.sharing") is True  # that was the track of before
     ana.does("client.next()")
     assert ana.does("[client.sharing, client.shareScreen(given[0])]", screen) == [False, False]
     couple.answerer.line.says("leave", roomId="r-1", reason="next", **{"from": "offerer"})
@@ -300,7 +312,7 @@ def test_tracks_that_come_and_go_are_negotiated(stage: Stage, who: str) -> None:
         stream = stage.stream(audio=audio, video=video) if audio or video else None
         side.does("client.setLocalStream(given[0])", stream)
         kinds = [kind for kind, there in (("audio", audio), ("video", video)) if there]
-        couple.carries_until(lambda kinds=kinds: other.remote() == kinds, f"{kinds}")
+        couple.receives(other, kinds)
         couple.settles()
     assert side.remote() == ["audio", "video"]
     assert side.does("client.pc.getTransceivers().length") == 2
@@ -454,7 +466,7 @@ def test_a_connection_that_stays_lost_is_given_up_after_some_restarts(stage: Sta
     for number in (2, 3, 4):
         pretend(ana, "failed")
         stage.passes(0.01)
-        couple.carries_until(lambda number=number: len(ana.offers) == number, "a restart")
+        couple.has_offers(ana, number)
         couple.settles()
     pretend(ana, "failed")
     stage.passes(0.01)
@@ -578,9 +590,7 @@ def test_candidates_before_their_description_do_no_harm(stage: Stage) -> None:
     couple = introduce(stage, stage.stream(), stage.stream())
     ana = couple.offerer
     offer = couple.holds(ana, "offer")
-    stage.waits_until(lambda: (ana.listen(), len(ana.held) > 0)[1], "candidates")
-    for message in ana.held:
-        couple.deliver(ana, message)
+    couple.deliver(ana, couple.holds(ana, "candidate"))
     couple.deliver(ana, offer)
     couple.connects()
 

@@ -563,6 +563,17 @@ def test_the_partners_typing_ends_with_a_text_an_absence_and_the_pairing(stage: 
         client.tells("typing", active=False)
 
 
+def test_a_partner_is_back_when_the_server_says_just_that(stage: Stage) -> None:
+    client, line = paired(stage)
+    line.says(MESSAGES["away"])
+    line.says("peer", state="asleep")
+    line.says("peer", state="back", roomId="r-0")
+    client.hears_out(line)
+    assert client.told("away") == [{"away": True}]
+    line.says(MESSAGES["back"])
+    client.tells("away", away=False)
+
+
 def test_reports_and_blocks_may_follow_a_pairing(stage: Stage) -> None:
     client, line = paired(stage)
     line.says(MESSAGES["partner's leave"])
