@@ -1,117 +1,114 @@
-/** The page of curhat_trio: everything a person sees and presses. */
+/**
+ * The page of curhat_trio: what a person sees and presses, drawn from what the client tells. The protocol stands in
+ * curhat.js, the words in words.js.
+ */
 
+import { Chat } from "/chat.js";
 import { Curhat, parseTopics } from "/curhat.js";
+import { Loudness, listDevices, openDevice, openMedia, stopTracks } from "/devices.js";
+import { append, element, isolate, plain, setAttribute, setText, setWords } from "/drawing.js";
+import { recall, remember } from "/memory.js";
+import { detailsAreOpen, drawQuality, openDetails } from "/quality.js";
+import { SelfView } from "/self-view.js";
+import { holdPlace, othersAtWork } from "/tabs.js";
+import { LANGUAGES, known, language, pickLanguage, say, sayCount, speak } from "/words.js";
 
 const PRODUCT = "curhat_trio";
 const MOST_TOPICS = 5;
 const MOST_LOG_LINES = 200;
-const MOST_CHAT_LINES = 500;
-const STATS_INTERVAL = 1_000;
-const STORAGE_KEY = "curhat_trio";
-
-/** Words for the end of a connection which is tried again by itself. */
-const RETRY_WORDS = {
-  unreachable: "The server cannot be reached. It may be restarting, or your network is down.",
-  shutdown: "The server is restarting.",
-  slow: "Your connection was too slow to keep up.",
-  no_pong: "The server heard nothing from this page for too long.",
-  rate_limited: "This page sent too much in a short time.",
-  internal: "Something went wrong in the server.",
-  busy: "The server has too much to do at the moment.",
-};
-
-/** Words for the end of a connection which only the person can start again. */
-const FINAL_WORDS = {
-  ended: "The server has ended the connection. Press Start to connect again.",
-  bad_token: "The server did not accept this page's access token. Reload the page, then press Start.",
-  protocol: "The server did not understand this page. Reload the page, then press Start.",
-  silent: "The connection was closed because nothing happened for a while. Press Start when you are ready.",
-  version: "This page is older or newer than the server. Reload the page, then press Start.",
-  banned: "The server does not admit you at the moment. Trying again will not help now; come back later.",
-  replaced: "You have connected from another window or device. Go on there, or press Start to go on here.",
-  origin: "The server does not accept connections from this address. Open the page at the server's own address.",
-  too_many: "There are already too many connections from your network. Close other windows of this page, then press Start.",
-};
-
-/** Why a conversation ended, told to the one who did not end it. */
-const LEAVE_WORDS = {
-  left: (name) => `${name} has left the conversation.`,
-  next: (name) => `${name} has moved on to somebody else.`,
-  peer_lost: (name) => `The connection of ${name} broke off.`,
-  negotiation_timeout: () => "Video and sound could not be set up in time.",
-  media_failed: () => "No video connection came about between the two of you.",
-  reported: () => "The conversation was ended after a report.",
-  server_shutdown: () => "The server is restarting and has ended the conversation.",
-};
-
-/** Why camera or microphone cannot be used, and what to do. */
-const MEDIA_WORDS = {
-  insecure: "The browser gives no camera or microphone to this page because its address is not secure. Open it with https:// (or on localhost).",
-  NotFoundError: "No camera and no microphone was found. Plug one in or switch it on.",
-  NotAllowedError: "Camera and microphone are not permitted. Allow them for this page in the browser's address bar or settings.",
-  NotReadableError: "The camera or microphone is used by another program. Close that program.",
-  other: "Camera and microphone could not be started.",
-};
-const MEDIA_RETRY = "To try again, press Stop and then Start.";
-const RECEIVE_ONLY = "You can go on without: you see and hear your partner and can write, but your partner neither sees nor hears you.";
-
-const REFUSED_WORDS = {
-  rate_limited: "That was too much in a short time.",
-  unsupported: "The server does not offer this.",
-};
-const REFUSED_CHAT_WORDS = { unsupported: "Your partner's program has no text chat." };
-
-/** @param {string} id @returns {any} */
-const element = (id) => document.getElementById(id);
+const LOOK_INTERVAL = 1_000;
+const ONLINE_INTERVAL = 10_000;
+const LEVEL_INTERVAL = 100;
+const WIDE = matchMedia("(min-width: 60rem)");
 
 const ui = {
-  setup: element("setup"), name: element("name"), topics: element("topics"),
+  main: document.querySelector("main"), room: document.querySelector(".room"),
+  setup: element("setup"), name: element("name"), topics: element("topics"), language: element("language"),
   start: element("start"), next: element("next"), stop: element("stop"),
-  mute: element("mute"), camera: element("camera"),
-  local: element("local"), remote: element("remote"), remoteNote: element("remote-note"),
-  state: element("state"), error: element("error"),
-  chatLog: element("chat-log"), chatForm: element("chat-form"),
-  chatText: element("chat-text"), chatSend: element("chat-send"),
+  preview: element("preview"), previewEnd: element("preview-end"),
+  mute: element("mute"), camera: element("camera"), share: element("share"), full: element("full"),
+  choose: element("choose"), chatToggle: element("chat-toggle"), chatToggleWords: element("chat-toggle-words"),
+  unread: element("unread"), quality: element("quality"), report: element("report"), block: element("block"),
+  help: element("help"), stage: element("stage"), local: element("local"), remote: element("remote"),
+  screen: element("screen"), self: element("self"), selfName: element("self-name"), selfMove: element("self-move"),
+  remoteNote: element("remote-note"), waitingOnline: element("waiting-online"), online: element("online"),
+  state: element("state"), error: element("error"), announcement: element("announcement"),
+  devices: element("devices"), speakerLabel: element("speaker-label"), level: element("level"),
+  choices: { video: element("camera-choice"), audio: element("microphone-choice"), speaker: element("speaker-choice") },
+  helpDialog: element("help-dialog"), helpKeys: element("help-keys"), keysUse: element("keys-use"),
+  reportDialog: element("report-dialog"), blockDialog: element("block-dialog"),
   diagnostics: element("diagnostics"), log: element("diag-log"),
 };
 
 /** What the page knows beyond the client's own state. */
 const view = {
   /** @type {MediaStream|null} */ stream: null,
+  /** @type {MediaStream|null} our screen */ screen: null,
+  /** @type {MediaStream|null} the partner's */ remoteScreen: null,
+  /** @type {Loudness|null} */ loudness: null,
   starting: false,
   startNumber: 0,
   muted: false,
   cameraOff: false,
   media: "",
-  ending: "",
+  /** Why the last conversation ended; in any language. @type {(() => string)|null} */ ending: null,
   rejoined: false,
+  resuming: false,
+  away: false,
   /** @type {{delaySeconds: number}|null} */ retry: null,
   connecting: false,
-  /** @type {Map<string, string>} */ notices: new Map(),
+  /** Open or closed by hand; null: as the window has room. @type {boolean|null} */ chatOpen: null,
+  devicesOpen: false,
+  /** Who may be reported or blocked. */ partnerName: "",
+  /** @type {number|null} */ connections: null,
+  /** @type {any} */ stats: null,
+  /** One notice a subject. @type {Map<string, {words: () => string, again?: () => void}>} */ notices: new Map(),
 };
 
 const client = new Curhat({ url: socketAddress(location) });
 window.curhat = client;
+
+const chat = new Chat({
+  send: (text) => client.chat(text),
+  typing: (active) => client.typing?.(active),
+  changed: () => draw(),
+});
 
 /** @param {Location} place */
 function socketAddress(place) {
   return `${place.protocol === "https:" ? "wss" : "ws"}://${place.host}/ws`;
 }
 
+// --- what the page is about at the moment ------------------------------------
+
+/** @returns {"lobby"|"waiting"|"talk"|"ended"} */
+function scene() {
+  if (client.talking) return "talk";
+  if (client.state === "waiting" || (client.wantsPartner && client.active)) return "waiting";
+  return view.ending && client.active ? "ended" : "lobby";
+}
+
+const isIdle = () => client.state === "connected" && !client.wantsPartner;
+const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
+const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
+const hasLiveMedia = () => Boolean(view.stream?.getTracks().some((track) => track.readyState === "live"));
+const canShare = () => Boolean(navigator.mediaDevices?.getDisplayMedia) && typeof client.shareScreen === "function";
+const chatIsOpen = () => view.chatOpen ?? WIDE.matches;
+
+/** Whether both the server and this page's client have an optional part of the protocol. */
+const offers = (feature) => client.features.includes(feature) && typeof client[feature] === "function";
+
 // --- words -------------------------------------------------------------------
 
-/** Keeps a stranger's name from turning round the text beside it. */
-const isolate = (text) => `\u2068${text.replace(/[\u2066-\u2069\u202a-\u202e]/g, "")}\u2069`;
-const partnerName = (partner) => isolate(partner?.username || "Your partner");
-const seconds = (number) => (number === 1 ? "1 second" : `${number} seconds`);
+const partnerName = (partner) => isolate(partner?.username || say("partner"));
+const sentences = (keys) => keys.map((key) => say(key)).join(" ");
 
 function stateWords() {
-  if (view.starting) return "Asking for camera and microphone. Answer the question of your browser.";
+  if (view.starting) return say("state.asking");
   switch (client.state) {
     case "disconnected": return disconnectedWords();
     case "connected": return connectedWords();
-    case "waiting": return `${backWords()}Waiting for a partner.`;
-    case "paired": return `Paired with ${partnerName(client.partner)}. Starting video.`;
+    case "waiting": return say(view.rejoined ? "state.waiting.back" : "state.waiting");
     default: return talkingWords();
   }
 }
@@ -119,202 +116,244 @@ function stateWords() {
 function disconnectedWords() {
   if (view.retry) {
     const wait = Math.max(1, Math.round(view.retry.delaySeconds));
-    return `Not connected. Trying again in about ${seconds(wait)}.`;
+    return say("state.retrying", { time: sayCount("seconds", wait) });
   }
-  if (view.connecting) return "Connecting to the server.";
-  return "Not connected. Press Start.";
+  return say(view.connecting ? "state.connecting" : "state.idle");
 }
 
-const backWords = () => (view.rejoined ? "The connection to the server is back. " : "");
-
 function connectedWords() {
-  if (client.wantsPartner && view.ending) return `${view.ending} This page connects again by itself.`;
-  if (client.wantsPartner) return `${backWords() || "Connected. "}Looking for a partner.`;
-  if (view.ending) return `${view.ending} Press Next or Start to find somebody else.`;
-  return "Connected. Press Start to find a partner.";
+  const ending = view.ending?.();
+  if (client.wantsPartner && ending) return say("state.ended.back", { ending });
+  if (client.wantsPartner) return say(view.rejoined ? "state.looking.back" : "state.looking");
+  return ending ? say("state.ended", { ending }) : say("state.connected");
 }
 
 function talkingWords() {
   const name = partnerName(client.partner);
-  if (view.media === "connected") return `Talking with ${name}.`;
-  if (view.media === "interrupted") return `The video to ${name} was interrupted. Trying to bring it back.`;
-  if (view.media === "failed") return `No video connection to ${name}. You can still write, or press Next.`;
-  return `Paired with ${name}. Starting video.`;
+  if (view.resuming) return say("state.resuming");
+  if (view.away) return say("state.away", { name });
+  switch (view.media) {
+    case "connected": return say("state.talking", { name });
+    case "interrupted": return say("state.interrupted", { name });
+    case "failed": return say("state.failed", { name });
+    default: return say("state.paired", { name });
+  }
 }
 
 function titleWords() {
-  if (client.talking) return `${client.partner?.username || "Your partner"} – ${PRODUCT}`;
-  if (view.retry) return `Reconnecting – ${PRODUCT}`;
-  if (client.state === "waiting") return `Waiting – ${PRODUCT}`;
-  if (view.ending) return `Conversation ended – ${PRODUCT}`;
-  return `${PRODUCT} – talk with somebody`;
+  const unread = chat.unread ? `(${chat.unread}) ` : "";
+  if (client.talking) return `${unread}${client.partner?.username || say("partner")} – ${PRODUCT}`;
+  if (view.retry) return `${say("title.reconnecting")} – ${PRODUCT}`;
+  if (client.state === "waiting") return `${say("title.waiting")} – ${PRODUCT}`;
+  if (view.ending) return `${say("title.ended")} – ${PRODUCT}`;
+  return `${PRODUCT} – ${say("title")}`;
 }
 
-function remoteWords() {
-  if (!client.talking) return client.state === "waiting" ? "Waiting for a partner." : "Your partner appears here.";
-  if (view.media === "failed") return "No video connection.";
-  if (view.media !== "connected") return "Starting video.";
-  return hasVideo(client.remoteStream) ? "" : "Your partner has no camera.";
+/** What stands in the partner's place, and whether it is a matter of waiting. @returns {[string, boolean]} */
+function stageWords() {
+  if (client.talking) return talkingStageWords();
+  if (scene() === "lobby") return [view.stream ? "" : say("stage.preview"), false];
+  if (scene() === "ended") return [view.ending?.() ?? "", false];
+  return [say(view.retry || view.connecting ? "stage.retrying" : "stage.waiting"), true];
+}
+
+/** @returns {[string, boolean]} */
+function talkingStageWords() {
+  if (view.resuming) return [say("stage.resuming"), true];
+  if (view.away) return [say("stage.away"), true];
+  if (view.media === "failed") return [say("stage.failed"), false];
+  if (view.media === "interrupted") return [say("stage.interrupted"), true];
+  if (view.media !== "connected") return [say("stage.starting"), true];
+  return [hasVideo(client.remoteStream) ? "" : say("stage.noCamera"), false];
+}
+
+function selfWords() {
+  if (view.screen) return say("you.sharing");
+  const muted = view.muted && hasAudio(view.stream);
+  if (view.cameraOff && hasVideo(view.stream)) return say(muted ? "you.unseen" : "you.cameraOff");
+  return say(muted ? "you.muted" : "you");
+}
+
+/** In the lobby everybody who is connected; while we wait, everybody but us. */
+function onlineWords(others) {
+  if (view.connections === null) return "";
+  if (!others) return view.connections ? sayCount("online", view.connections) : say("online.none");
+  return view.connections > 1 ? sayCount("online.with", view.connections - 1) : say("online.alone");
 }
 
 // --- drawing -----------------------------------------------------------------
 
-const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
-const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
-
-/** Changes text only where it differs, so that a live region is not read twice. */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-/** Our own words: what `isolate` marked in them becomes an element of its own. */
-function setWords(node, words) {
-  const parts = words.split(/[\u2068\u2069]/);
-  if (node.textContent === parts.join("")) return;
-  node.replaceChildren(...parts.map((part, index) => (index % 2 ? nameNode(part) : part)));
-}
-
-function nameNode(name) {
-  const node = document.createElement("bdi");
-  node.textContent = name;
-  return node;
-}
-
 function draw() {
+  const focused = document.activeElement;
+  document.title = plain(titleWords());
   setWords(ui.state, stateWords());
   ui.state.dataset.state = client.state;
   document.body.dataset.state = client.state;
-  document.body.toggleAttribute("data-busy", client.talking || client.state === "waiting");
-  document.title = titleWords();
-  setText(ui.remoteNote, remoteWords());
+  changeScene();
+  document.body.dataset.chat = chatIsOpen() ? "open" : "closed";
+  drawStage();
   drawButtons();
-  drawError();
+  drawChat();
+  drawNotices();
+  drawQuality(view.stats, client.talking ? view.media : "");
+  holdPlace(scene() === "waiting" || scene() === "talk");
+  rescueFocus(focused);
+}
+
+/** In a conversation everything lies within the window, if it is not scrolled. */
+function changeScene() {
+  if (document.body.dataset.scene === scene()) return;
+  document.body.dataset.scene = scene();
+  if (scene() !== "lobby") scrollTo(0, 0);
+}
+
+function drawStage() {
+  const [words, waiting] = stageWords();
+  setWords(ui.remoteNote, words);
+  ui.stage.dataset.breath = waiting;
+  ui.stage.dataset.note = ui.remote.srcObject || (scene() === "lobby" && view.stream) ? "over" : "alone";
+  ui.stage.dataset.screen = view.remoteScreen !== null;
+  ui.screen.hidden = view.remoteScreen === null;
+  ui.self.hidden = !view.stream;
+  ui.self.dataset.off = view.cameraOff || !hasVideo(view.stream);
+  setText(ui.selfName, selfWords());
+  ui.waitingOnline.hidden = client.state !== "waiting";
+  setText(ui.waitingOnline, onlineWords(true));
+  ui.online.hidden = scene() !== "lobby" || view.connections === null;
+  setText(ui.online, onlineWords(false));
 }
 
 function drawButtons() {
+  const here = scene();
   const { state } = client;
-  const idle = state === "connected" && !client.wantsPartner;
-  const mayStart = !view.starting && (idle || (state === "disconnected" && !view.connecting));
-  ui.start.disabled = !mayStart;
-  ui.next.disabled = view.starting || !(client.talking || (idle && view.ending !== ""));
-  ui.stop.disabled = !(view.starting || client.active || view.stream);
+  ui.start.disabled = here !== "lobby" || view.starting || !(isIdle() || (state === "disconnected" && !view.connecting));
+  ui.next.disabled = view.starting || !(client.talking || here === "ended");
+  ui.stop.disabled = !(view.starting || client.active);
+  ui.preview.hidden = here !== "lobby" || view.starting || view.stream !== null;
+  ui.previewEnd.disabled = here !== "lobby" || view.starting || !view.stream;
+  drawTool(ui.mute, say(view.muted ? "unmute" : "mute"), view.muted ? "microphone-off" : "microphone");
+  drawTool(ui.camera, say(view.cameraOff ? "camera.on" : "camera.off"), view.cameraOff ? "camera-off" : "camera");
   ui.mute.disabled = !hasAudio(view.stream);
   ui.camera.disabled = !hasVideo(view.stream);
-  ui.mute.textContent = view.muted ? "Unmute" : "Mute";
-  ui.camera.textContent = view.cameraOff ? "Camera on" : "Camera off";
-  ui.chatForm.hidden = !client.has("chat");
-  ui.chatText.disabled = !client.talking;
-  ui.chatSend.disabled = !client.talking;
-  const fixed = view.starting || client.talking || state === "waiting";
-  ui.name.disabled = fixed;
-  ui.topics.disabled = fixed;
-  rescueFocus();
+  ui.mute.dataset.off = view.muted && !ui.mute.disabled;
+  ui.camera.dataset.off = view.cameraOff && !ui.camera.disabled;
+  ui.mute.hidden = ui.camera.hidden = here === "lobby" && !view.stream;
+  ui.share.hidden = here !== "talk" || !canShare();
+  ui.share.dataset.on = view.screen !== null;
+  drawTool(ui.share, say(view.screen ? "share.end" : "share"), "screen");
+  ui.full.hidden = here === "lobby" || !document.fullscreenEnabled;
+  drawTool(ui.full, say(document.fullscreenElement ? "full.end" : "full"), "full");
+  ui.choose.hidden = here === "lobby" || !view.stream;
+  setAttribute(ui.choose, "aria-expanded", view.devicesOpen);
+  ui.devices.hidden = !view.stream || !(here === "lobby" || view.devicesOpen);
+  ui.report.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !offers("report");
+  ui.block.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !offers("block");
+  ui.name.disabled = ui.topics.disabled = view.starting;
 }
 
-/** A control that is switched off loses the keyboard; go on from the state line. */
-function rescueFocus() {
-  if (document.activeElement?.matches(":disabled")) ui.state.focus({ preventScroll: true });
+function drawTool(button, words, icon) {
+  setText(button.querySelector("span"), words);
+  setAttribute(button.querySelector("use"), "href", `#icon-${icon}`);
 }
 
-function drawError() {
-  const texts = [...view.notices.values()];
-  const shown = [...ui.error.children].map((child) => child.textContent);
+function drawChat() {
+  chat.draw(client.talking, client.limits.chatCharacters ?? 2000);
+  ui.chatToggle.hidden = scene() === "lobby";
+  setAttribute(ui.chatToggle, "aria-expanded", chatIsOpen());
+  setText(ui.chatToggleWords, say("chat"));
+  setText(ui.unread, chat.unread ? String(chat.unread) : "");
+  ui.unread.hidden = chat.unread === 0;
+  if (chat.unread) setAttribute(ui.chatToggle, "aria-label", say("chat.unread", { count: chat.unread }));
+  else ui.chatToggle.removeAttribute("aria-label");
+}
+
+function drawNotices() {
+  const notices = [...view.notices.values()];
+  const texts = notices.map(({ words, again }) => words() + (again ? ` ${say("again")}` : ""));
+  const shown = [...ui.error.children].map((child) => [...child.children].map((part) => part.textContent).join(" "));
   if (texts.join("\n") === shown.join("\n")) return;
-  ui.error.replaceChildren(...texts.map((text) => paragraph(text)));
+  ui.error.replaceChildren(...notices.map(noticeNode));
   ui.error.hidden = texts.length === 0;
 }
 
-/** @param {string} subject one notice per subject @param {string} [text] none removes it */
-function notice(subject, text) {
-  if (text) view.notices.set(subject, text);
-  else view.notices.delete(subject);
-}
-
-function paragraph(text, className = "") {
+function noticeNode({ words, again }) {
   const node = document.createElement("p");
-  node.className = className;
-  node.textContent = text;
-  node.dir = "auto";
+  const text = document.createElement("span");
+  text.textContent = words();
+  node.append(text);
+  if (again) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = say("again");
+    button.addEventListener("click", again);
+    node.append(button);
+  }
   return node;
 }
 
-/** Appends, drops the oldest, and stays at the end unless the person scrolled up. */
-function append(list, node, most) {
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.append(node);
-  while (list.children.length > most) list.firstElementChild.remove();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+/** @param {string} subject @param {(() => string)|null} words none removes it @param {() => void} [again] */
+function notice(subject, words, again) {
+  if (words) view.notices.set(subject, { words, again });
+  else view.notices.delete(subject);
 }
 
-/** @param {"own"|"partner"} kind */
-function addChat(kind, who, text) {
-  const node = paragraph(text, kind);
-  const label = document.createElement("span");
-  label.className = "who";
-  label.textContent = who;
-  node.prepend(label);
-  append(ui.chatLog, node, MOST_CHAT_LINES);
+/** A control that is switched off or hidden loses the keyboard; go on from the state line. */
+function rescueFocus(focused) {
+  if (!focused || focused === document.body || !focused.isConnected) return;
+  if (focused.matches(":disabled") || !focused.checkVisibility()) ui.state.focus({ preventScroll: true });
 }
 
-function addNote(words) {
-  const node = paragraph("", "system");
-  setWords(node, words);
-  append(ui.chatLog, node, MOST_CHAT_LINES);
+/** Says something that only those need to be told who do not see it. */
+function announce(words) {
+  setText(ui.announcement, plain(words));
+}
+
+// --- language ----------------------------------------------------------------
+
+/** @param {"en"|"id"} chosen */
+function changeLanguage(chosen) {
+  speak(chosen);
+  document.documentElement.lang = chosen;
+  for (const node of document.querySelectorAll("[data-words]")) setText(node, say(node.dataset.words));
+  for (const name of ["placeholder", "aria-label"]) {
+    for (const node of document.querySelectorAll(`[data-words-${name}]`)) {
+      setAttribute(node, name, say(node.getAttribute(`data-words-${name}`)));
+    }
+  }
+  setAttribute(document.querySelector("meta[name=description]"), "content", say("description"));
+  ui.helpKeys.replaceChildren(...Object.entries(KEYS).map(([key, { words }]) => keyNode(key, say(words))));
+  drawDeviceChoices();
+  draw();
+}
+
+function offerLanguages() {
+  const options = Object.entries(LANGUAGES).map(([tag, name]) => {
+    const option = new Option(name, tag);
+    option.lang = tag;
+    return option;
+  });
+  ui.language.replaceChildren(...options);
 }
 
 // --- camera and microphone ---------------------------------------------------
 
-/** Which devices to ask for, one after the other, after the first question failed. */
-function fallbacks(errorName) {
-  if (errorName === "NotAllowedError" || errorName === "SecurityError") return [];
-  return [{ audio: true, video: false }, { audio: false, video: true }];
-}
-
-/** @returns {Promise<{stream: MediaStream|null, problem: string}>} */
-async function openMedia() {
-  if (!navigator.mediaDevices?.getUserMedia) return { stream: null, problem: MEDIA_WORDS.insecure };
-  try {
-    const video = { width: { ideal: 640 }, height: { ideal: 480 } };
-    return { stream: await navigator.mediaDevices.getUserMedia({ audio: true, video }), problem: "" };
-  } catch (error) {
-    return openSomeMedia(error.name);
-  }
-}
-
-async function openSomeMedia(errorName) {
-  for (const wanted of fallbacks(errorName)) {
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia(wanted);
-      return { stream, problem: partialWords(wanted, errorName) };
-    } catch {
-      // The first failure is the one to explain.
-    }
-  }
-  const name = errorName === "SecurityError" ? "NotAllowedError" : errorName;
-  return { stream: null, problem: MEDIA_WORDS[name] ?? MEDIA_WORDS.other };
-}
-
-function partialWords(wanted, errorName) {
-  const missing = wanted.audio ? "camera" : "microphone";
-  const present = wanted.audio ? "microphone" : "camera";
-  const why = errorName === "NotReadableError"
-    ? `The ${missing} is used by another program. Close that program.`
-    : `No usable ${missing} was found.`;
-  return `${why} You go on with the ${present} alone. ${MEDIA_RETRY}`;
-}
+/** @returns {{video: string, audio: string}} */
+const deviceChoice = () => ({ video: recall("video", ""), audio: recall("audio", "") });
 
 /** @param {MediaStream|null} stream */
 function useStream(stream) {
   view.stream = stream;
-  ui.local.srcObject = stream;
+  if (ui.local.srcObject !== stream) ui.local.srcObject = stream;
   client.setLocalStream(stream);
   applySwitches();
   for (const track of stream?.getTracks() ?? []) track.onended = () => trackEnded(track);
+  listenToSelf();
+  drawDeviceChoices();
 }
 
 function trackEnded(track) {
-  const device = track.kind === "video" ? "camera" : "microphone";
-  notice("media", `The ${device} was unplugged or its permission withdrawn. ${MEDIA_RETRY}`);
+  const words = track.kind === "video" ? "media.lostCamera" : "media.lostMicrophone";
+  notice("media", () => sentences([words, "media.again"]), reopenMedia);
   draw();
 }
 
@@ -323,32 +362,9 @@ function applySwitches() {
   for (const track of view.stream?.getVideoTracks() ?? []) track.enabled = !view.cameraOff;
 }
 
-function stopTracks(stream) {
-  for (const track of stream?.getTracks() ?? []) {
-    track.onended = null;
-    track.stop();
-  }
-}
-
 function releaseMedia() {
   stopTracks(view.stream);
   useStream(null);
-}
-
-function hasLiveMedia() {
-  return Boolean(view.stream?.getTracks().some((track) => track.readyState === "live"));
-}
-
-// --- what the person does ----------------------------------------------------
-
-async function start() {
-  if (view.starting || client.talking) return;
-  view.ending = "";
-  view.notices.clear();
-  remember();
-  if (!hasLiveMedia() && !(await prepareMedia())) return;
-  client.start(joinOptions());
-  draw();
 }
 
 /** @returns {Promise<boolean>} false if Stop was pressed meanwhile */
@@ -356,15 +372,111 @@ async function prepareMedia() {
   const number = ++view.startNumber;
   view.starting = true;
   draw();
-  const { stream, problem } = await openMedia();
+  const { stream, problem } = await openMedia(deviceChoice());
   if (number !== view.startNumber) {
     stopTracks(stream);
     return false;
   }
   view.starting = false;
   useStream(stream);
-  if (problem) notice("media", stream ? problem : `${problem} ${MEDIA_RETRY} ${RECEIVE_ONLY}`);
+  notice("media", problem.length ? () => sentences(problem) : null, reopenMedia);
   return true;
+}
+
+/** Something was in the way and perhaps is no more; a conversation goes on meanwhile. */
+async function reopenMedia() {
+  if (view.starting) return;
+  notice("media", null);
+  const before = view.stream;
+  await prepareMedia();
+  stopTracks(before);
+  draw();
+}
+
+async function preview() {
+  await prepareMedia();
+  draw();
+}
+
+function endPreview() {
+  releaseMedia();
+  draw();
+}
+
+/** @param {"video"|"audio"} kind @param {string} id */
+async function changeDevice(kind, id) {
+  try {
+    const track = await openDevice(kind, id);
+    if (!view.stream) {
+      track.stop();
+      return;
+    }
+    const others = view.stream.getTracks().filter((each) => each.kind !== kind);
+    const replaced = view.stream.getTracks().filter((each) => each.kind === kind);
+    remember({ [kind]: id });
+    useStream(new MediaStream([track, ...others]));
+    stopTracks(new MediaStream(replaced));
+    notice("media", null);
+  } catch {
+    notice("media", () => say("media.notChanged"));
+    drawDeviceChoices();
+  }
+  draw();
+}
+
+async function changeSpeaker(id) {
+  try {
+    await Promise.all([ui.remote.setSinkId(id), ui.screen.setSinkId(id)]);
+    remember({ speaker: id });
+    notice("speaker", null);
+  } catch {
+    notice("speaker", () => say("media.speaker"));
+  }
+  draw();
+}
+
+async function drawDeviceChoices() {
+  const { videoinput, audioinput, audiooutput } = await listDevices();
+  const used = (kind) => view.stream?.getTracks().find((track) => track.kind === kind)?.getSettings().deviceId ?? "";
+  fillChoice(ui.choices.video, videoinput, used("video"), "devices.camera");
+  fillChoice(ui.choices.audio, audioinput, used("audio"), "devices.microphone");
+  const canChoose = typeof ui.remote.setSinkId === "function" && audiooutput.length > 1;
+  ui.speakerLabel.hidden = !canChoose;
+  if (canChoose) fillChoice(ui.choices.speaker, audiooutput, ui.remote.sinkId || "default", "devices.speaker");
+}
+
+function fillChoice(select, devices, used, words) {
+  const options = devices.map(({ id, label }, index) => new Option(
+    label || say("devices.unnamed", { kind: say(words), number: index + 1 }), id, id === used, id === used,
+  ));
+  const same = options.map(({ value, text }) => value + text).join() === [...select.options].map(({ value, text }) => value + text).join();
+  if (!same) select.replaceChildren(...options);
+  select.value = used;
+  select.disabled = options.length === 0;
+}
+
+/** The microphone's level is measured where it can be seen. */
+function listenToSelf() {
+  view.loudness?.close();
+  view.loudness = hasAudio(view.stream) ? new Loudness(view.stream) : null;
+}
+
+function drawLevel() {
+  if (view.loudness && ui.level.checkVisibility()) ui.level.value = view.muted ? 0 : view.loudness.now;
+}
+
+// --- what the person does ----------------------------------------------------
+
+async function start() {
+  if (view.starting || client.talking) return;
+  view.ending = null;
+  view.notices.clear();
+  rememberFields();
+  if (!hasLiveMedia() && !(await prepareMedia())) return;
+  client.start(joinOptions());
+  look();
+  countOnline();
+  draw();
 }
 
 function joinOptions() {
@@ -380,8 +492,8 @@ function next() {
     return;
   }
   view.notices.clear();
-  view.ending = "";
-  addNote("You have left this conversation.");
+  view.ending = null;
+  chat.note(say("chat.youLeft"));
   client.next();
   draw();
 }
@@ -389,42 +501,175 @@ function next() {
 function stop() {
   view.startNumber += 1;
   view.starting = false;
-  view.ending = "";
+  view.ending = null;
   view.notices.clear();
-  if (client.talking) addNote("You have left this conversation.");
+  view.devicesOpen = false;
+  if (client.talking) chat.note(say("chat.youLeft"));
   client.disconnect();
   releaseMedia();
   draw();
 }
 
-function sendChat() {
-  const text = ui.chatText.value;
-  if (!client.chat(text)) {
-    if (client.talking && text.trim()) notice("refused", "Your message is too long. Make it shorter.");
-    draw();
-    return;
-  }
-  addChat("own", "You", text);
-  ui.chatText.value = "";
+function toggleMute() {
+  view.muted = !view.muted;
+  applySwitches();
+  draw();
 }
 
-function remember() {
+function toggleCamera() {
+  view.cameraOff = !view.cameraOff;
+  applySwitches();
+  draw();
+}
+
+async function toggleShare() {
+  if (view.screen) endShare();
+  else await beginShare();
+  draw();
+}
+
+async function beginShare() {
+  const { partner } = client;
+  try {
+    const screen = await navigator.mediaDevices.getDisplayMedia({ video: true });
+    if (client.partner !== partner || !client.talking) {
+      stopTracks(screen);
+      return;
+    }
+    view.screen = screen;
+    screen.getVideoTracks()[0].onended = () => { endShare(); draw(); };
+    client.shareScreen(screen);
+    notice("share", null);
+  } catch (error) {
+    // Whoever closes the browser's question has changed their mind.
+    if (error.name !== "NotAllowedError" || error.message.includes("system")) notice("share", () => say("share.refused"));
+  }
+}
+
+function endShare() {
+  if (!view.screen) return;
+  stopTracks(view.screen);
+  view.screen = null;
+  client.stopSharing();
+}
+
+async function toggleFull() {
+  if (document.fullscreenElement) await document.exitFullscreen();
+  else await ui.main.requestFullscreen().catch(() => {});
+}
+
+function toggleChat() {
+  view.chatOpen = !chatIsOpen();
+  draw();
+  chat.read();
+  if (view.chatOpen) chat.focus();
+}
+
+function writeMessage() {
+  view.chatOpen = true;
+  draw();
+  chat.read();
+  chat.focus();
+}
+
+function toggleDetails() {
+  openDetails(!detailsAreOpen());
+}
+
+function rememberFields() {
   ui.topics.value = parseTopics(ui.topics.value, MOST_TOPICS).join(", ");
-  try {
-    localStorage.setItem(STORAGE_KEY, JSON.stringify({ name: ui.name.value, topics: ui.topics.value }));
-  } catch {
-    // Storage may be switched off; nothing depends on it.
-  }
+  remember({ name: ui.name.value, topics: ui.topics.value });
 }
 
-function recall() {
-  try {
-    const stored = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
-    ui.name.value = stored.name ?? "";
-    ui.topics.value = stored.topics ?? "";
-  } catch {
-    // The same.
-  }
+// --- dialogs -----------------------------------------------------------------
+
+/** @param {HTMLDialogElement} dialog */
+function ask(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+}
+
+function askReport() {
+  setWords(element("report-title"), say("report.title", { name: view.partnerName }));
+  ui.reportDialog.querySelector("form").reset();
+  ask(ui.reportDialog);
+}
+
+function askBlock() {
+  setWords(element("block-title"), say("block.title", { name: view.partnerName }));
+  ask(ui.blockDialog);
+}
+
+function reportAnswered() {
+  if (ui.reportDialog.returnValue !== "send") return;
+  const { reason, detail } = Object.fromEntries(new FormData(ui.reportDialog.querySelector("form")));
+  client.report(reason, detail.trim() || undefined);
+  chat.note(say("report.done"));
+  announce(say("report.done"));
+  draw();
+}
+
+function blockAnswered() {
+  if (ui.blockDialog.returnValue !== "block") return;
+  const done = say("block.done", { name: view.partnerName });
+  client.block();
+  if (client.talking) next();
+  chat.note(done);
+  announce(done);
+  view.partnerName = "";
+  draw();
+}
+
+// --- keys --------------------------------------------------------------------
+
+/** Single keys. What a key does either gives the button to press, or does it itself. */
+const KEYS = {
+  s: { words: "key.start", does: () => ui.start },
+  n: { words: "key.next", does: () => ui.next },
+  x: { words: "key.stop", does: () => ui.stop },
+  m: { words: "key.mute", does: () => ui.mute },
+  v: { words: "key.camera", does: () => ui.camera },
+  d: { words: "key.share", does: () => ui.share },
+  f: { words: "key.full", does: () => ui.full },
+  c: { words: "key.chat", does: writeMessage },
+  q: { words: "key.quality", does: () => ui.quality },
+  "?": { words: "key.help", does: () => ui.help },
+};
+
+function keyNode(key, words) {
+  const node = document.createElement("div");
+  const name = document.createElement("dt");
+  const keyCap = document.createElement("kbd");
+  const meaning = document.createElement("dd");
+  keyCap.textContent = key.toUpperCase();
+  meaning.textContent = words;
+  name.append(keyCap);
+  node.append(name, meaning);
+  return node;
+}
+
+function onKeyDown(event) {
+  if (event.key === "Escape") onEscape();
+  const key = event.key.toLowerCase();
+  if (!Object.hasOwn(KEYS, key) || !isSingleKey(event)) return;
+  if (key === "c" && scene() === "lobby") return;
+  event.preventDefault();
+  const button = KEYS[key].does();
+  if (button?.checkVisibility()) button.click();
+}
+
+/** No part of a text, of a combination, of a dialog, nor held down. */
+function isSingleKey(event) {
+  const combined = event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat;
+  const elsewhere = event.target.closest?.("input, select, textarea, dialog");
+  return ui.keysUse.checked && !combined && !elsewhere && !document.querySelector("dialog[open]");
+}
+
+function onEscape() {
+  openDetails(false);
+  view.devicesOpen = false;
+  draw();
+  if (document.activeElement?.id === "chat-text") ui.state.focus({ preventScroll: true });
 }
 
 // --- what the client tells ---------------------------------------------------
@@ -433,60 +678,82 @@ function onConnection({ detail }) {
   view.connecting = detail.phase === "connecting";
   view.retry = detail.phase === "retrying" ? detail : null;
   if (detail.phase === "open") onOpen(detail);
+  if (detail.phase === "resuming") view.resuming = true;
+  if (detail.phase === "resumed") onResumed();
   if (detail.phase === "retrying") onRetrying(detail);
   if (detail.phase === "closed" && detail.kind !== "asked") onClosed(detail);
   draw();
 }
 
 function onOpen({ rejoining }) {
-  ui.chatText.maxLength = client.limits.chatCharacters ?? 2000;
   view.rejoined = rejoining;
-  notice("connection");
+  notice("connection", null);
+}
+
+function onResumed() {
+  view.resuming = false;
+  notice("connection", null);
+  chat.note(say("chat.resumed"));
+  announce(say("chat.resumed"));
 }
 
 function onRetrying({ kind, rejoining }) {
-  const after = rejoining ? " You will then look for a partner again." : "";
-  notice("connection", `${RETRY_WORDS[kind] ?? RETRY_WORDS.unreachable} This page connects again by itself.${after}`);
-  view.ending = "";
+  view.resuming = false;
+  const why = () => (kind === "unreachable" && !navigator.onLine ? "offline" : known(`retry.${kind}`) ? kind : "unreachable");
+  notice("connection", () => sentences([`retry.${why()}`, "retry.again", ...(rejoining ? ["retry.rejoin"] : [])]));
+  view.ending = null;
 }
 
 function onClosed({ kind }) {
-  notice("connection", FINAL_WORDS[kind] ?? FINAL_WORDS.ended);
-  view.ending = "";
+  notice("connection", () => say(known(`final.${kind}`) ? `final.${kind}` : "final.ended"));
+  view.ending = null;
+  view.devicesOpen = false;
   releaseMedia();
 }
 
 function onPaired({ detail: { partner } }) {
   view.media = "connecting";
-  view.ending = "";
+  view.stats = null;
+  view.ending = null;
   view.rejoined = false;
-  notice("connection");
-  notice("refused");
-  ui.chatLog.replaceChildren();
-  const common = partner.topics.length ? ` You both chose: ${partner.topics.map(isolate).join(", ")}.` : "";
-  addNote(`You are talking with ${partnerName(partner)}.${common}`);
+  view.away = false;
+  view.resuming = false;
+  view.partnerName = partnerName(partner);
+  for (const subject of ["connection", "refused", "video"]) notice(subject, null);
+  for (const dialog of [ui.reportDialog, ui.blockDialog]) dialog.close();
+  chat.begin();
+  const common = partner.topics.length ? ` ${say("chat.common", { topics: partner.topics.map(isolate).join(", ") })}` : "";
+  chat.note(say("chat.with", { name: partnerName(partner) }) + common);
   draw();
 }
 
 function onPartnerLeft({ detail: { partner, reason } }) {
-  const words = LEAVE_WORDS[reason] ?? LEAVE_WORDS.left;
-  view.ending = words(partnerName(partner));
-  addNote(view.ending);
+  const key = known(`left.${reason}`) ? `left.${reason}` : "left.left";
+  view.ending = () => say(key, { name: partnerName(partner) });
+  chat.note(view.ending());
   draw();
 }
 
 function onStateChange({ detail: { state, previous } }) {
   const wasTalking = previous === "paired" || previous === "negotiating";
-  if (wasTalking && state === "disconnected" && client.wantsPartner) {
-    addNote("The connection to the server broke off; this conversation is over.");
-  }
+  if (wasTalking && state !== "paired" && state !== "negotiating") onTalkOver(state);
   draw();
+}
+
+function onTalkOver(state) {
+  view.away = false;
+  view.resuming = false;
+  notice("video", null);
+  notice("share", null);
+  chat.end();
+  endShare();
+  if (state === "disconnected" && client.wantsPartner) chat.note(say("chat.lost"));
 }
 
 function onRemoteStream({ detail: { stream } }) {
   if (ui.remote.srcObject !== stream) ui.remote.srcObject = stream;
   ui.remote.controls = false;
-  notice("play");
+  notice("play", null);
   if (stream) ui.remote.play().catch(onPlayRefused);
   else view.media = "";
   draw();
@@ -495,28 +762,51 @@ function onRemoteStream({ detail: { stream } }) {
 function onPlayRefused(error) {
   if (error.name !== "NotAllowedError") return;
   ui.remote.controls = true;
-  notice("play", "The browser holds your partner's sound back. Press play in the video.");
+  notice("play", () => say("media.play"));
   draw();
 }
 
-function onMedia({ detail: { media } }) {
+function onRemoteScreen({ detail: { stream } }) {
+  view.remoteScreen = stream;
+  if (ui.screen.srcObject !== stream) ui.screen.srcObject = stream;
+  draw();
+}
+
+function onMedia({ detail: { media, stage } }) {
   view.media = media;
+  const words = `failed.${stage}`;
+  notice("video", media === "failed" && known(words) ? () => say(words) : null);
+  if (media === "failed") view.chatOpen = true;
+  draw();
+}
+
+function onAway({ detail: { away } }) {
+  view.away = away;
+  chat.partnerTyping("");
+  if (!away) chat.note(say("chat.back", { name: view.partnerName }));
   draw();
 }
 
 function onChat({ detail: { text, username } }) {
-  addChat("partner", username || "Your partner", text);
+  chat.receive(username || say("partner"), text);
+  if (chat.unread) announce(say("chat.new", { name: username || say("partner") }));
+}
+
+function onTyping({ detail: { active } }) {
+  chat.partnerTyping(active ? say("chat.typing", { name: partnerName(client.partner) }) : "");
 }
 
 function onRefused({ detail: { code, ref, retryAfterSeconds } }) {
-  const what = ref === "chat" ? "Your last message was not delivered." : "The server refused a request.";
-  const why = (ref === "chat" && REFUSED_CHAT_WORDS[code]) || (REFUSED_WORDS[code] ?? `(${code})`);
-  const wait = retryAfterSeconds ? ` Try again in ${seconds(Math.ceil(retryAfterSeconds))}.` : "";
-  notice("refused", `${what} ${why}${wait}`);
+  const what = ref === "chat" ? "refused.chat" : "refused.request";
+  const why = [`refused.${ref}.${code}`, `refused.${code}`].find(known) ?? "refused.other";
+  const wait = Math.ceil(retryAfterSeconds ?? 0);
+  notice("refused", () => [
+    say(what), say(why, { code }), ...(wait ? [say("refused.wait", { time: sayCount("seconds", wait) })] : []),
+  ].join(" "));
   draw();
 }
 
-// --- diagnostics -------------------------------------------------------------
+// --- looking again and again -------------------------------------------------
 
 const ARROWS = { in: "←", out: "→", note: "·" };
 
@@ -527,9 +817,19 @@ function onLog({ detail: { direction, type, extra } }) {
   append(ui.log, line, MOST_LOG_LINES);
 }
 
-async function drawDiagnostics() {
+/** At the call's figures, and whether another tab is at work. */
+async function look() {
+  view.stats = await client.stats().catch(() => null);
+  const busy = scene() === "waiting" || scene() === "talk";
+  const doubled = busy && (await othersAtWork()) > 0;
+  if (doubled !== view.notices.has("tabs")) notice("tabs", doubled ? () => say("tabs") : null);
+  drawDiagnostics();
+  draw();
+}
+
+function drawDiagnostics() {
   const { pc } = client;
-  const stats = await client.stats().catch(() => null);
+  const { stats } = view;
   setText(element("diag-connection"), pc?.connectionState ?? "–");
   setText(element("diag-ice"), pc?.iceConnectionState ?? "–");
   setText(element("diag-signaling"), pc?.signalingState ?? "–");
@@ -539,41 +839,77 @@ async function drawDiagnostics() {
   setText(element("diag-rtt"), stats?.rttMilliseconds == null ? "–" : `${stats.rttMilliseconds} ms`);
 }
 
+/** How many are connected; asked for only where it is shown. */
+async function countOnline() {
+  if (document.hidden || !["lobby", "waiting"].includes(scene())) return;
+  try {
+    const { data } = await (await fetch("/health")).json();
+    view.connections = data.connections;
+  } catch {
+    view.connections = null;
+  }
+  draw();
+}
+
 // --- wiring ------------------------------------------------------------------
 
 ui.setup.addEventListener("submit", (event) => {
   event.preventDefault();
   start();
 });
-ui.next.addEventListener("click", next);
-ui.stop.addEventListener("click", stop);
-ui.mute.addEventListener("click", () => {
-  view.muted = !view.muted;
-  applySwitches();
+for (const [button, action] of [
+  [ui.next, next], [ui.stop, stop], [ui.preview, preview], [ui.previewEnd, endPreview], 
+  [ui.mute, toggleMute], [ui.camera, toggleCamera], [ui.share, toggleShare], [ui.full, toggleFull],
+  [ui.chatToggle, toggleChat], [ui.quality, toggleDetails], [ui.report, askReport], [ui.block, askBlock], [ui.help, () => ask(ui.helpDialog)],
+  [ui.choose, () => { view.devicesOpen = !view.devicesOpen; draw(); }],
+]) button.addEventListener("click", action);
+ui.reportDialog.addEventListener("close", reportAnswered);
+ui.blockDialog.addEventListener("close", blockAnswered);
+ui.choices.video.addEventListener("change", () => changeDevice("video", ui.choices.video.value));
+ui.choices.audio.addEventListener("change", () => changeDevice("audio", ui.choices.audio.value));
+ui.choices.speaker.addEventListener("change", () => changeSpeaker(ui.choices.speaker.value));
+ui.language.addEventListener("change", () => {
+  remember({ language: ui.language.value });
+  changeLanguage(ui.language.value);
+});
+ui.keysUse.addEventListener("change", () => remember({ keys: ui.keysUse.checked }));
+document.addEventListener("keydown", onKeyDown);
+document.addEventListener("fullscreenchange", draw);
+navigator.mediaDevices?.addEventListener?.("devicechange", drawDeviceChoices);
+WIDE.addEventListener("change", draw);
+
+for (const [name, listener] of Object.entries({
+  connection: onConnection, statechange: onStateChange, paired: onPaired, partnerleft: onPartnerLeft,
+  remotestream: onRemoteStream, remotescreen: onRemoteScreen, media: onMedia, away: onAway,
+  chat: onChat, typing: onTyping, refused: onRefused, log: onLog,
+})) client.addEventListener(name, listener);
+window.addEventListener("online", () => {
+  notice("offline", null);
+  client.retryNow();
   draw();
 });
-ui.camera.addEventListener("click", () => {
-  view.cameraOff = !view.cameraOff;
-  applySwitches();
+window.addEventListener("offline", () => {
+  if (client.active) notice("offline", () => sentences(["retry.offline", "retry.again"]));
   draw();
 });
-ui.chatForm.addEventListener("submit", (event) => {
-  event.preventDefault();
-  sendChat();
+
+new SelfView(ui.self, ui.selfMove, {
+  corner: recall("corner", ""),
+  movable: () => scene() !== "lobby",
+  moved: (corner) => {
+    remember({ corner });
+    announce(say("move.done", { corner: say(`corner.${corner}`) }));
+  },
 });
-
-client.addEventListener("connection", onConnection);
-client.addEventListener("statechange", onStateChange);
-client.addEventListener("paired", onPaired);
-client.addEventListener("partnerleft", onPartnerLeft);
-client.addEventListener("remotestream", onRemoteStream);
-client.addEventListener("media", onMedia);
-client.addEventListener("chat", onChat);
-client.addEventListener("refused", onRefused);
-client.addEventListener("log", onLog);
-window.addEventListener("online", () => client.retryNow());
-
-recall();
+ui.name.value = recall("name", "");
+ui.topics.value = recall("topics", "");
+ui.keysUse.checked = recall("keys", true);
+if (recall("speaker", "")) ui.remote.setSinkId?.(recall("speaker", "")).catch(() => {});
 ui.diagnostics.open = location.pathname === "/test-client";
-setInterval(drawDiagnostics, STATS_INTERVAL);
-draw();
+offerLanguages();
+ui.language.value = pickLanguage(recall("language", ""), navigator.languages);
+changeLanguage(ui.language.value);
+countOnline();
+setInterval(look, LOOK_INTERVAL);
+setInterval(countOnline, ONLINE_INTERVAL);
+setInterval(drawLevel, LEVEL_INTERVAL);
