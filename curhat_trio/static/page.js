@@ -69,8 +69,8 @@ const client = new Curhat({ url: socketAddress(location) });
 window.curhat = client;
 
 const chat = new Chat({
-  send: (text) => client.chat(text),
-  typing: (active) => client.typing?.(active),
+  send: sendChat,
+  typing: (active) => client.typing(active),
   changed: () => draw(),
 });
 
@@ -92,11 +92,11 @@ const isIdle = () => client.state === "connected" && !client.wantsPartner;
 const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
 const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
 const hasLiveMedia = () => Boolean(view.stream?.getTracks().some((track) => track.readyState === "live"));
-const canShare = () => Boolean(navigator.mediaDevices?.getDisplayMedia) && typeof client.shareScreen === "function";
+const canShare = () => Boolean(navigator.mediaDevices?.getDisplayMedia);
 const chatIsOpen = () => view.chatOpen ?? WIDE.matches;
 
-/** Whether both the server and this page's client have an optional part of the protocol. */
-const offers = (feature) => client.features.includes(feature) && typeof client[feature] === "function";
+/** Whether the server has this optional part of the protocol. */
+const offers = (feature) => client.features.includes(feature);
 
 // --- words -------------------------------------------------------------------
 
@@ -105,6 +105,7 @@ const sentences = (keys) => keys.map((key) => say(key)).join(" ");
 
 function stateWords() {
   if (view.starting) return say("state.asking");
+  if (view.resuming) return say(client.talking ? "state.resuming" : "state.resuming.waiting");
   switch (client.state) {
     case "disconnected": return disconnectedWords();
     case "connected": return connectedWords();
@@ -130,7 +131,6 @@ function connectedWords() {
 
 function talkingWords() {
   const name = partnerName(client.partner);
-  if (view.resuming) return say("state.resuming");
   if (view.away) return say("state.away", { name });
   switch (view.media) {
     case "connected": return say("state.talking", { name });
@@ -154,12 +154,12 @@ function stageWords() {
   if (client.talking) return talkingStageWords();
   if (scene() === "lobby") return [view.stream ? "" : say("stage.preview"), false];
   if (scene() === "ended") return [view.ending?.() ?? "", false];
-  return [say(view.retry || view.connecting ? "stage.retrying" : "stage.waiting"), true];
+  return [say(view.retry || view.connecting || view.resuming ? "stage.retrying" : "stage.waiting"), true];
 }
 
 /** @returns {[string, boolean]} */
 function talkingStageWords() {
-  if (view.resuming) return [say("stage.resuming"), true];
+  if (view.resuming) return [say("stage.retrying"), true];
   if (view.away) return [say("stage.away"), true];
   if (view.media === "failed") return [say("stage.failed"), false];
   if (view.media === "interrupted") return [say("stage.interrupted"), true];
@@ -538,7 +538,7 @@ async function beginShare() {
     }
     view.screen = screen;
     screen.getVideoTracks()[0].onended = () => { endShare(); draw(); };
-    client.shareScreen(screen);
+    if (!client.shareScreen(screen)) endShare();
     notice("share", null);
   } catch (error) {
     // Whoever closes the browser's question has changed their mind.
@@ -574,6 +574,15 @@ function writeMessage() {
 
 function toggleDetails() {
   openDetails(!detailsAreOpen());
+}
+
+/** @param {string} text @returns {boolean} whether it was sent; otherwise it stays where it was written */
+function sendChat(text) {
+  const sent = client.chat(text);
+  const words = view.resuming ? "chat.unsent.resuming" : "chat.unsent";
+  notice("unsent", sent || !text.trim() ? null : () => say(words));
+  draw();
+  return sent;
 }
 
 function rememberFields() {
@@ -677,8 +686,8 @@ function onEscape() {
 function onConnection({ detail }) {
   view.connecting = detail.phase === "connecting";
   view.retry = detail.phase === "retrying" ? detail : null;
+  view.resuming = detail.phase === "resuming";
   if (detail.phase === "open") onOpen(detail);
-  if (detail.phase === "resuming") view.resuming = true;
   if (detail.phase === "resumed") onResumed();
   if (detail.phase === "retrying") onRetrying(detail);
   if (detail.phase === "closed" && detail.kind !== "asked") onClosed(detail);
@@ -691,21 +700,21 @@ function onOpen({ rejoining }) {
 }
 
 function onResumed() {
-  view.resuming = false;
-  notice("connection", null);
+  notice("unsent", null);
+  if (!client.talking) return;
   chat.note(say("chat.resumed"));
   announce(say("chat.resumed"));
 }
 
 function onRetrying({ kind, rejoining }) {
-  view.resuming = false;
   const why = () => (kind === "unreachable" && !navigator.onLine ? "offline" : known(`retry.${kind}`) ? kind : "unreachable");
   notice("connection", () => sentences([`retry.${why()}`, "retry.again", ...(rejoining ? ["retry.rejoin"] : [])]));
   view.ending = null;
 }
 
 function onClosed({ kind }) {
-  notice("connection", () => say(known(`final.${kind}`) ? `final.${kind}` : "final.ended"));
+  const keys = [[`final.${kind}`], [`retry.${kind}`, "final.again"]].find(([key]) => known(key)) ?? ["final.ended"];
+  notice("connection", () => sentences(keys));
   view.ending = null;
   view.devicesOpen = false;
   releaseMedia();
@@ -717,7 +726,6 @@ function onPaired({ detail: { partner } }) {
   view.ending = null;
   view.rejoined = false;
   view.away = false;
-  view.resuming = false;
   view.partnerName = partnerName(partner);
   for (const subject of ["connection", "refused", "video"]) notice(subject, null);
   for (const dialog of [ui.reportDialog, ui.blockDialog]) dialog.close();
@@ -742,9 +750,7 @@ function onStateChange({ detail: { state, previous } }) {
 
 function onTalkOver(state) {
   view.away = false;
-  view.resuming = false;
-  notice("video", null);
-  notice("share", null);
+  for (const subject of ["video", "share", "unsent"]) notice(subject, null);
   chat.end();
   endShare();
   if (state === "disconnected" && client.wantsPartner) chat.note(say("chat.lost"));
@@ -793,7 +799,7 @@ function onChat({ detail: { text, username } }) {
 }
 
 function onTyping({ detail: { active } }) {
-  chat.partnerTyping(active ? say("chat.typing", { name: partnerName(client.partner) }) : "");
+  chat.partnerTyping(active ? say("chat.typing", { name: view.partnerName }) : "");
 }
 
 function onRefused({ detail: { code, ref, retryAfterSeconds } }) {

@@ -26,7 +26,6 @@ const EN = {
   "caution": "You do not know who is at the other end. Share nothing you would not tell a stranger. Video and sound may go directly from browser to browser; your partner can then learn your network address.",
   "try": "Try camera and microphone",
   "try.end": "End the test",
-  "try.hint": "Only you see this picture until you are paired.",
 
   // Buttons.
   "start": "Start",
@@ -74,7 +73,6 @@ const EN = {
   "devices.speaker": "Speaker",
   "devices.level": "Sound from your microphone",
   "devices.unnamed": "{kind} {number}",
-  "devices.default": "As the system has it",
 
   // How many there are.
   "online.none": "Nobody else is here at the moment. Press Start: whoever comes next meets you.",
@@ -99,6 +97,7 @@ const EN = {
   "state.interrupted": "The video to {name} was interrupted. Trying to bring it back.",
   "state.failed": "No video connection to {name}. You can still write, or press Next.",
   "state.resuming": "The connection to the server broke off. Reconnecting; your conversation goes on.",
+  "state.resuming.waiting": "The connection to the server broke off. Reconnecting; you keep your place.",
   "state.away": "{name} has lost the connection for a moment. Waiting for {name} to come back.",
   "state.ended": "{ending} Press Next to find somebody else.",
   "state.ended.back": "{ending} This page connects again by itself.",
@@ -106,13 +105,11 @@ const EN = {
   "seconds.other": "{count} seconds",
 
   // In the partner's place.
-  "stage.idle": "Your partner appears here.",
   "stage.waiting": "Looking for somebody for you.",
   "stage.starting": "Starting video.",
   "stage.noCamera": "Your partner has no camera.",
   "stage.failed": "No video connection.",
   "stage.interrupted": "Reconnecting the video.",
-  "stage.resuming": "Reconnecting to the server.",
   "stage.away": "Your partner is reconnecting.",
   "stage.retrying": "Reconnecting to the server.",
   "stage.preview": "Look at your picture and listen to your voice before anybody else does.",
@@ -131,6 +128,8 @@ const EN = {
   "chat.lost": "The connection to the server broke off; this conversation is over.",
   "chat.resumed": "The connection to the server is back; your conversation goes on.",
   "chat.back": "{name} is back.",
+  "chat.unsent": "Your message was not sent; it is still in the field. Make it shorter or try again.",
+  "chat.unsent.resuming": "Your message was not sent: the page is reconnecting. It is still in the field; send it again in a moment.",
   "chat.empty": "Here you can write to each other, even if video does not work.",
 
   // Why a conversation ended.
@@ -156,6 +155,7 @@ const EN = {
 
   // Ends that only the person can start again from.
   "final.ended": "The server has ended the connection. Press Start to connect again.",
+  "final.again": "Press Start to connect again.",
   "final.bad_token": "The server did not accept this page's access token. Reload the page, then press Start.",
   "final.protocol": "The server did not understand this page. Reload the page, then press Start.",
   "final.silent": "The connection was closed because nothing happened for a while. Press Start when you are ready.",
@@ -290,7 +290,6 @@ const ID = {
   "caution": "Kamu tidak tahu siapa yang ada di seberang. Jangan bagikan apa pun yang tidak akan kamu ceritakan kepada orang asing. Video dan suara bisa mengalir langsung antarperamban; teman bicaramu dapat mengetahui alamat jaringanmu.",
   "try": "Coba kamera dan mikrofon",
   "try.end": "Akhiri percobaan",
-  "try.hint": "Hanya kamu yang melihat gambar ini sampai ada teman bicara.",
 
   "start": "Mulai",
   "next": "Berikutnya",
@@ -335,7 +334,6 @@ const ID = {
   "devices.speaker": "Pengeras suara",
   "devices.level": "Suara dari mikrofonmu",
   "devices.unnamed": "{kind} {number}",
-  "devices.default": "Sesuai sistem",
 
   "online.none": "Saat ini belum ada orang lain. Tekan Mulai: siapa pun yang datang berikutnya akan bertemu denganmu.",
   "online.one": "{count} orang daring",
@@ -358,19 +356,18 @@ const ID = {
   "state.interrupted": "Video dengan {name} terputus. Sedang dicoba dipulihkan.",
   "state.failed": "Tidak ada sambungan video dengan {name}. Kamu tetap bisa menulis, atau tekan Berikutnya.",
   "state.resuming": "Sambungan ke server terputus. Sedang menyambung kembali; obrolanmu berlanjut.",
+  "state.resuming.waiting": "Sambungan ke server terputus. Sedang menyambung kembali; tempatmu tetap ada.",
   "state.away": "Sambungan {name} terputus sebentar. Menunggu {name} kembali.",
   "state.ended": "{ending} Tekan Berikutnya untuk mencari orang lain.",
   "state.ended.back": "{ending} Halaman ini menyambung kembali dengan sendirinya.",
   "seconds.one": "{count} detik",
   "seconds.other": "{count} detik",
 
-  "stage.idle": "Teman bicaramu akan tampil di sini.",
   "stage.waiting": "Sedang mencarikan seseorang untukmu.",
   "stage.starting": "Memulai video.",
   "stage.noCamera": "Teman bicaramu tidak punya kamera.",
   "stage.failed": "Tidak ada sambungan video.",
   "stage.interrupted": "Menyambungkan kembali video.",
-  "stage.resuming": "Menyambung kembali ke server.",
   "stage.away": "Teman bicaramu sedang menyambung kembali.",
   "stage.retrying": "Menyambung kembali ke server.",
   "stage.preview": "Lihat gambarmu dan dengarkan suaramu sebelum orang lain.",
@@ -388,6 +385,8 @@ const ID = {
   "chat.lost": "Sambungan ke server terputus; obrolan ini selesai.",
   "chat.resumed": "Sambungan ke server sudah pulih; obrolanmu berlanjut.",
   "chat.back": "{name} sudah kembali.",
+  "chat.unsent": "Pesanmu tidak terkirim dan masih ada di kolom. Perpendek atau coba lagi.",
+  "chat.unsent.resuming": "Pesanmu tidak terkirim: halaman sedang menyambung kembali. Pesannya masih ada di kolom; kirim lagi sebentar lagi.",
   "chat.empty": "Di sini kalian bisa saling menulis, juga kalau video tidak jalan.",
 
   "left.left": "{name} sudah meninggalkan obrolan.",
@@ -410,6 +409,7 @@ const ID = {
   "retry.rejoin": "Setelah itu kamu akan mencari teman bicara lagi.",
 
   "final.ended": "Server mengakhiri sambungan. Tekan Mulai untuk menyambung lagi.",
+  "final.again": "Tekan Mulai untuk menyambung lagi.",
   "final.bad_token": "Server tidak menerima token akses halaman ini. Muat ulang halaman, lalu tekan Mulai.",
   "final.protocol": "Server tidak memahami halaman ini. Muat ulang halaman, lalu tekan Mulai.",
   "final.silent": "Sambungan ditutup karena lama tidak terjadi apa-apa. Tekan Mulai kalau kamu sudah siap.",

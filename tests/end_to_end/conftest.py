@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import film
+from cameras import COLOURS, film
 from people import Person
-from playwright.sync_api import Browser, Playwright, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from server_process import ServerProcess, running_server
 
 PICTURES = Path(__file__).parents[2] / "artifacts"
 
+CAMERAS = {"none": 0, "two": 2}
+"""Cameras that show no colour of ours: how many a browser has."""
+
 _CHROMIUM_FLAGS = (
-    "--use-fake-device-for-media-stream",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -39,17 +41,23 @@ class Browsers:
         self._started: dict[tuple[str, bool], Browser] = {}
 
     def __call__(self, camera: str, permitted: bool) -> Browser:
-        """A browser whose camera shows one colour; not `permitted`: it refuses camera and microphone."""
+        """A browser with such a camera; not `permitted`: it refuses camera and microphone."""
         kind = (camera, permitted)
         if kind not in self._started:
             flags = (
-                f"--use-file-for-fake-video-capture={film(self._films, camera)}",
+                *self._camera_flags(camera),
                 f"--use-fake-ui-for-media-stream{'' if permitted else '=deny'}",
             )
             self._started[kind] = self._playwright.chromium.launch(
                 executable_path=self._executable, args=[*_CHROMIUM_FLAGS, *flags]
             )
         return self._started[kind]
+
+    def _camera_flags(self, camera: str) -> tuple[str, ...]:
+        if camera in COLOURS:
+            film_flag = f"--use-file-for-fake-video-capture={film(self._films, camera)}"
+            return ("--use-fake-device-for-media-stream", film_flag)
+        return (f"--use-fake-device-for-media-stream=device-count={CAMERAS[camera]}",)
 
     def close(self) -> None:
         for browser in self._started.values():
@@ -66,23 +74,27 @@ class Invite:
         self._people: list[Person] = []
 
     def __call__(
-        self,
-        camera: str = "red",
-        *,
-        path: str = "/",
-        permitted: bool = True,
-        viewport: ViewportSize | None = None,
+        self, camera: str = "red", *, path: str = "/", permitted: bool = True, before: str = "", **profile: Any
     ) -> Person:
         """Open the page.
 
         Args:
-            camera: The colour that this person's camera shows.
+            camera: The colour that this person's camera shows; or one of `CAMERAS`.
             path: Which page of the server.
             permitted: Whether the person lets the page use camera and microphone.
-            viewport: Width and height of the window.
+            before: A script that runs before the page's own.
+            profile: Options of the browser context: `viewport`, `locale`, `color_scheme` and so on.
         """
-        options: dict[str, Any] = {} if viewport is None else {"viewport": viewport}
-        page = self._browsers(camera, permitted).new_context(**options).new_page()
+        page = self._browsers(camera, permitted).new_context(**profile).new_page()
+        if before:
+            page.add_init_script(before)
+        return self._welcome(page, path)
+
+    def beside(self, person: Person) -> Person:
+        """A second tab in the browser of somebody."""
+        return self._welcome(person.page.context.new_page(), "/")
+
+    def _welcome(self, page: Page, path: str) -> Person:
         person = Person(page)
         self._people.append(person)
         page.goto(self._server.url + path)

@@ -1,10 +1,11 @@
 """Somebody in front of a page: what they press, read and see."""
 
+import re
 import time
 from typing import Any
 
 import attrs
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 SECONDS = 15
 """How long anything that has to happen may take."""
@@ -58,6 +59,8 @@ _LISTEN = """async (seconds) => {
 HEARKEN_SECONDS = 1.5
 _SILENCE = 1e-6
 
+_AWAY = re.compile(r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|INTERNET_DISCONNECTED)")
+
 
 @attrs.frozen
 class Sight:
@@ -94,8 +97,8 @@ class Person:
         page.on("console", self._note)
 
     def _note(self, message: ConsoleMessage) -> None:
-        # Not the page's fault: a server that is away, and Chromium's asking for an icon of pages that name none.
-        harmless = "ERR_CONNECTION_REFUSED" in message.text or message.location["url"].endswith("/favicon.ico")
+        # Not the page's fault: a server or a network that is away, and an icon that Chromium asks for unasked.
+        harmless = _AWAY.search(message.text) or message.location["url"].endswith("/favicon.ico")
         if message.type in ("error", "warning") and not harmless:
             self.faults.append(message.text)
 
@@ -159,3 +162,12 @@ class Person:
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression, or of a function's call, in the page."""
         return self.page.evaluate(script)
+
+
+def meet(ana: Person, ben: Person) -> None:
+    """Both press Start, Ana first, and are told that they talk with each other."""
+    ana.start_as("Ana")
+    expect(ana.state).to_have_text("Waiting for a partner.")
+    ben.start_as("Ben")
+    expect(ana.state).to_have_text("Talking with Ben.")
+    expect(ben.state).to_have_text("Talking with Ana.")
