@@ -10,7 +10,7 @@ const PICTURE = { width: { ideal: 640 }, height: { ideal: 480 } };
 
 /** @param {Kind} kind @param {string} id */
 function wanted(kind, id) {
-  return { ...(kind === "video" ? PICTURE : {}), ...(id ? { deviceId: id } : {}) };
+  return { ...(kind === "video" ? PICTURE : {}), ...(id ? { deviceId: { exact: id } } : {}) };
 }
 
 /** Which devices to ask for, one after the other, after the first question failed. */
@@ -30,6 +30,8 @@ export async function openMedia(choice) {
     const both = { audio: wanted("audio", choice.audio), video: wanted("video", choice.video) };
     return { stream: await navigator.mediaDevices.getUserMedia(both), problem: [] };
   } catch (error) {
+    const chosen = choice.audio || choice.video;
+    if (chosen && error.name === "OverconstrainedError") return openMedia({ audio: "", video: "" });
     return openSomeMedia(choice, error.name);
   }
 }
@@ -69,8 +71,7 @@ function failureWords(errorName) {
  * @returns {Promise<MediaStreamTrack>}
  */
 export async function openDevice(kind, id) {
-  const constraints = { [kind]: { ...wanted(kind, ""), deviceId: { exact: id } } };
-  return (await navigator.mediaDevices.getUserMedia(constraints)).getTracks()[0];
+  return (await navigator.mediaDevices.getUserMedia({ [kind]: wanted(kind, id) })).getTracks()[0];
 }
 
 /** @typedef {"videoinput"|"audioinput"|"audiooutput"} DeviceKind */

@@ -33,7 +33,7 @@ const ui = {
   screen: element("screen"), self: element("self"), selfName: element("self-name"), selfMove: element("self-move"),
   remoteNote: element("remote-note"), waitingOnline: element("waiting-online"), online: element("online"),
   state: element("state"), error: element("error"), announcement: element("announcement"),
-  devices: element("devices"), speakerLabel: element("speaker-label"), level: element("level"),
+  devices: element("devices"), speakerPlace: element("speaker-place"), level: element("level"),
   choices: { video: element("camera-choice"), audio: element("microphone-choice"), speaker: element("speaker-choice") },
   helpDialog: element("help-dialog"), helpKeys: element("help-keys"), keysUse: element("keys-use"),
   reportDialog: element("report-dialog"), blockDialog: element("block-dialog"),
@@ -183,7 +183,17 @@ function onlineWords(others) {
 
 // --- drawing -----------------------------------------------------------------
 
+let drawing = false;
+
+/** Several things often happen at once: what they lead to is drawn, not what lies between. */
 function draw() {
+  if (drawing) return;
+  drawing = true;
+  queueMicrotask(drawNow);
+}
+
+function drawNow() {
+  drawing = false;
   const focused = document.activeElement;
   document.title = plain(titleWords());
   setWords(ui.state, stateWords());
@@ -441,7 +451,7 @@ async function drawDeviceChoices() {
   fillChoice(ui.choices.video, videoinput, used("video"), "devices.camera");
   fillChoice(ui.choices.audio, audioinput, used("audio"), "devices.microphone");
   const canChoose = typeof ui.remote.setSinkId === "function" && audiooutput.length > 1;
-  ui.speakerLabel.hidden = !canChoose;
+  ui.speakerPlace.hidden = !canChoose;
   if (canChoose) fillChoice(ui.choices.speaker, audiooutput, ui.remote.sinkId || "default", "devices.speaker");
 }
 
@@ -560,14 +570,14 @@ async function toggleFull() {
 
 function toggleChat() {
   view.chatOpen = !chatIsOpen();
-  draw();
+  drawNow();
   chat.read();
   if (view.chatOpen) chat.focus();
 }
 
 function writeMessage() {
   view.chatOpen = true;
-  draw();
+  drawNow();
   chat.read();
   chat.focus();
 }

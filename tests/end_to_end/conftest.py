@@ -15,8 +15,8 @@ from server_process import ServerProcess, running_server
 
 PICTURES = Path(__file__).parents[2] / "artifacts"
 
-CAMERAS = {"none": 0, "two": 2}
-"""Cameras that show no colour of ours: how many a browser has."""
+CAMERAS = {"none": 0, "several": 3}
+"""Cameras of Chromium's own: how many a browser has. The pictures of the second of several can't be sent."""
 
 _CHROMIUM_FLAGS = (
     "--no-sandbox",

@@ -10,6 +10,12 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 SECONDS = 15
 """How long anything that has to happen may take."""
 
+_FRAMES_DECODED = """async () => {
+        const { pc } = window.curhat ?? window.seed;
+        const stats = [...(await pc.getStats()).values()];
+        return stats.find(({ type, kind }) => type === "inbound-rtp" && kind === "video")?.framesDecoded ?? 0;
+    }"""
+
 _WATCH = """async ([frames, seconds]) => {
     const video = document.querySelector("#remote");
     const pen = new OffscreenCanvas(64, 48).getContext("2d", { willReadFrequently: true });
@@ -18,11 +24,7 @@ _WATCH = """async ([frames, seconds]) => {
         video.requestVideoFrameCallback(resolve);
         setTimeout(() => reject(new Error("the remote video stands still")), seconds * 1000);
     });
-    const framesDecoded = async () => {
-        const { pc } = window.curhat ?? window.seed;
-        const stats = [...(await pc.getStats()).values()];
-        return stats.find(({ type, kind }) => type === "inbound-rtp" && kind === "video")?.framesDecoded ?? 0;
-    };
+    const framesDecoded = FRAMES_DECODED;
     const look = () => {
         pen.drawImage(video, 0, 0, 64, 48);
         return pen.getImageData(0, 0, 64, 48).data;
@@ -45,7 +47,7 @@ _WATCH = """async ([frames, seconds]) => {
         pictures: pictures.size,
         light: light.map((sum) => sum / (64 * 48 * frames)),
     };
-}"""
+}""".replace("FRAMES_DECODED", _FRAMES_DECODED)
 
 _LISTEN = """async (seconds) => {
     const energy = async () => {
@@ -140,6 +142,15 @@ class Person:
         seen = self.page.evaluate(_WATCH, [frames, seconds])
         return Sight(**{**seen, "light": tuple(seen["light"])})
 
+    def decodes_video(self) -> bool:
+        """Wait for more frames of the partner's video than there are now; False: they did not come."""
+        before = self.page.evaluate(_FRAMES_DECODED)
+        end = time.monotonic() + SECONDS
+        while self.page.evaluate(_FRAMES_DECODED) <= before + 5:
+            if time.monotonic() > end:
+                return False
+        return True
+
     def sees(self, colour: str) -> bool:
         """Wait until the partner's video has this colour; False: it did not get it in time."""
         end = time.monotonic() + SECONDS
@@ -165,7 +176,7 @@ class Person:
 
 
 def meet(ana: Person, ben: Person) -> None:
-    """Both press Start, Ana first, and are told that they talk with each other."""
+    """Both press Start, as Ana and Ben, Ana first, and are told that they talk with each other."""
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
     ben.start_as("Ben")
