@@ -582,8 +582,17 @@ function writeMessage() {
   chat.focus();
 }
 
+/** What lies over the stage: one of the two at most. */
 function toggleDetails() {
   openDetails(!detailsAreOpen());
+  view.devicesOpen = false;
+  draw();
+}
+
+function toggleDevices() {
+  view.devicesOpen = !view.devicesOpen;
+  openDetails(false);
+  draw();
 }
 
 /** @param {string} text @returns {boolean} whether it was sent; otherwise it stays where it was written */
@@ -877,7 +886,7 @@ for (const [button, action] of [
   [ui.next, next], [ui.stop, stop], [ui.preview, preview], [ui.previewEnd, endPreview], 
   [ui.mute, toggleMute], [ui.camera, toggleCamera], [ui.share, toggleShare], [ui.full, toggleFull],
   [ui.chatToggle, toggleChat], [ui.quality, toggleDetails], [ui.report, askReport], [ui.block, askBlock], [ui.help, () => ask(ui.helpDialog)],
-  [ui.choose, () => { view.devicesOpen = !view.devicesOpen; draw(); }],
+  [ui.choose, toggleDevices],
 ]) button.addEventListener("click", action);
 ui.reportDialog.addEventListener("close", reportAnswered);
 ui.blockDialog.addEventListener("close", blockAnswered);

@@ -80,18 +80,19 @@ def test_axe_finds_no_fault_in_any_scene(invite: Invite, axe: str, name: str) ->
     page.locator("#chat-text").press("Escape")
     page.locator("#mute").click()
     page.locator("#choose").click()
+    inspector.look("5-devices")
     page.locator("#quality").press("Enter")
-    inspector.look("5-everything-open")
+    inspector.look("6-details")
     page.keyboard.press("Escape")
     page.locator("#report").click()
-    inspector.look("6-report")
+    inspector.look("7-report")
     page.keyboard.press("Escape")
     page.locator("#help").click()
-    inspector.look("7-help")
+    inspector.look("8-help")
     page.keyboard.press("Escape")
     ben.press("Next")
     page.wait_for_function("() => document.body.dataset.scene === 'ended'")
-    inspector.look("8-ended")
+    inspector.look("9-ended")
     assert inspector.faults == {}
 
 
