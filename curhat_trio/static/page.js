@@ -93,10 +93,7 @@ const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
 const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
 const hasLiveMedia = () => Boolean(view.stream?.getTracks().some((track) => track.readyState === "live"));
 const canShare = () => Boolean(navigator.mediaDevices?.getDisplayMedia);
-const chatIsOpen = () => view.chatOpen ?? WIDE.matches;
-
-/** Whether the server has this optional part of the protocol. */
-const offers = (feature) => client.features.includes(feature);
+const chatIsOpen = () => client.has("chat") && (view.chatOpen ?? WIDE.matches);
 
 // --- words -------------------------------------------------------------------
 
@@ -256,8 +253,8 @@ function drawButtons() {
   ui.choose.hidden = here === "lobby" || !view.stream;
   setAttribute(ui.choose, "aria-expanded", view.devicesOpen);
   ui.devices.hidden = !view.stream || !(here === "lobby" || view.devicesOpen);
-  ui.report.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !offers("report");
-  ui.block.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !offers("block");
+  ui.report.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !client.has("report");
+  ui.block.hidden = !view.partnerName || !["talk", "ended"].includes(here) || !client.has("block");
   ui.name.disabled = ui.topics.disabled = view.starting;
 }
 
@@ -267,8 +264,8 @@ function drawTool(button, words, icon) {
 }
 
 function drawChat() {
-  chat.draw(client.talking, client.limits.chatCharacters ?? 2000);
-  ui.chatToggle.hidden = scene() === "lobby";
+  chat.draw(client.talking && client.has("chat"), client.limits.chatCharacters ?? 2000);
+  ui.chatToggle.hidden = scene() === "lobby" || !client.has("chat");
   setAttribute(ui.chatToggle, "aria-expanded", chatIsOpen());
   setText(ui.chatToggleWords, say("chat"));
   setText(ui.unread, chat.unread ? String(chat.unread) : "");
