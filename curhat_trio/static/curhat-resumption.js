@@ -54,6 +54,6 @@ export class Resumption {
     this.#pings = [];
     this.#before = known ? heard : Infinity; // nobody knows the number, so no other count fits either
     if (!known) return null;
-    return said.slice(heard - before).filter(({ type }) => type !== "ping");
+    return said.slice(heard - before);
   }
 }

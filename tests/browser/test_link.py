@@ -150,6 +150,7 @@ def test_a_server_that_never_says_welcome_is_given_up(stage: Stage) -> None:
     stage.passes(0.2)
     client.tells("connection", phase="retrying", kind="unreachable")
     stage.waits_until(lambda: line.closed_by_client, "the client to close")
+    assert client.told("connection") == []  # its close frame is no second ending
 
 
 @pytest.mark.parametrize("bring_to", [connected, waiting, paired])
@@ -511,6 +512,65 @@ def test_stop_during_an_interruption_ends_everything(stage: Stage) -> None:
     stage.passes(60)
     assert not client.has_connected_again
     assert client.does("[client.state, client.active, client.pc]") == ["disconnected", False, None]
+
+
+_REMEMBER = """async (seed) => {
+    const { Resumption } = await import("/curhat-resumption.js");
+    const chance = (most) => {
+        seed = (seed * 48271) % 2147483647;
+        return seed % most;
+    };
+    const resumption = new Resumption({ resumeToken: "t", resumeSeconds: 30 }, 0);
+    const read = [];     // what the server has read
+    let underWay = [];   // what it has not, and may never
+    let pongs = 0;       // what it has answered and the client has not heard
+    const intended = [];
+    const say = (message) => {
+        resumption.keep(message);
+        underWay.push(message);
+    };
+    for (let number = 0; number < 300; number += 1) {
+        const message = chance(3) ? { type: "chat", number } : { type: "ping", number };
+        intended.push(message);
+        say(message);
+        while (underWay.length && chance(2)) {
+            const arrived = underWay.shift();
+            read.push(arrived);
+            if (arrived.type === "ping") pongs += 1;
+        }
+        while (pongs && chance(2)) {
+            pongs -= 1;
+            resumption.prove();
+        }
+        if (chance(10) === 0) {
+            underWay = [];
+            pongs = 0;
+            const lost = resumption.takeLost(read.length);
+            if (lost === null) return `forgot too much at ${number}`;
+            lost.forEach(say);
+        }
+    }
+    const got = [...read, ...underWay].map(({ number }) => number).join();
+    return got === intended.map(({ number }) => number).join() ? "all, once and in order" : got;
+}"""
+
+
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_whenever_connections_break_everything_is_said_once_and_in_order(stage: Stage, seed: int) -> None:
+    assert stage.page.evaluate(_REMEMBER, seed) == "all, once and in order"
+
+
+def test_what_was_proved_is_forgotten_and_a_lost_count_is_not_made_up(stage: Stage) -> None:
+    told = stage.page.evaluate("""async () => {
+        const { Resumption } = await import("/curhat-resumption.js");
+        const resumption = new Resumption({ resumeToken: "t", resumeSeconds: 30 }, 0);
+        for (const type of ["chat", "ping", "chat"]) resumption.keep({ type });
+        resumption.prove();
+        const forgotten = resumption.takeLost(1);
+        resumption.keep({ type: "chat" });
+        return [forgotten, resumption.takeLost(2), resumption.takeLost(3)];
+    }""")
+    assert told == [None, None, None]
 
 
 # ---------------------------------------------------------------- addresses

@@ -187,6 +187,12 @@ def test_two_see_and_hear_each_other(stage: Stage) -> None:
         assert side.tells("remotestream")["stream"] == ["audio", "video"]
         assert side.tells("media", media="connected") == {"name": "media", "media": "connected"}
         assert side.statuses == [{"type": "status", "media": "connected", "path": "host"}]
+    for _ in range(3):  # beyond the time that a first contact may take
+        stage.passes(9)
+        for side in couple.sides:
+            side.line.says("pong", seq=None)
+            side.client.hears_out(side.line)
+    assert [side.client.told("media") for side in couple.sides] == [[], []]
     assert candidates.count("") == 2
     assert all("ufrag" in text for text in candidates if text)
 
