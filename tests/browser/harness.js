@@ -8,7 +8,7 @@ const EVENTS = [
 ];
 
 /** Things that have a beginning and must have an end. */
-export const opened = { timers: new Set(), connections: new Set(), sockets: new Set(), listeners: 0 };
+export const opened = { closing: 0, timers: new Set(), connections: new Set(), sockets: new Set(), listeners: 0 };
 export const faults = [];
 
 window.addEventListener("unhandledrejection", ({ reason }) => faults.push(`unhandled: ${reason}`));
@@ -54,6 +54,8 @@ window.WebSocket = class extends WebSocket {
 
   close(code) {
     opened.sockets.delete(this);
+    opened.closing += 1;
+    this.addEventListener("close", () => { opened.closing -= 1; });
     super.close(code);
   }
 };

@@ -72,8 +72,9 @@ class Line:
         else:
             self.said.append(message)
 
-    def _note_close(self, _code: int | None, _reason: str | None) -> None:
+    def _note_close(self, code: int | None, _reason: str | None) -> None:
         self.closed_by_client = True
+        self._route.close(code=code, reason="")  # the closing handshake
 
     def says(self, message: Message | str, /, **fields: Any) -> None:
         """Send a message with the next `seq`, or just its `type` and some fields."""
