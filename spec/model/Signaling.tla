@@ -28,10 +28,12 @@ CONSTANTS
     InboxCap,   \* how many events fit into a session's inbox
     Wishes,     \* what a join may ask for: "any" partner, a "music" lover (a topic), the named room "den"
     Kinds,      \* what may be said to a partner: "offer", "answer", "chat" (candidates travel as chat does)
+    Cuts,       \* how many links each client may lose and get another for: its session waits for it meanwhile
     Mistake     \* "none", or the name of a mistake to make (run.py lists them)
 
 VARIABLES
-    session,    \* of each client: state, room (the ticket while waiting), partner, view of the negotiation
+    session,    \* of each client: state, room (the ticket while waiting), partner, view of the negotiation, whether it
+                \* is away (its link was lost, and it may come back) and how many links it has lost so far
     joins,      \* of each client: how many waits it has begun
     asked,      \* of each client: Enter and Withdraw on their way to the matchmaker, in order
     pool,       \* the tickets that wait, the longest first
@@ -45,23 +47,28 @@ vars == <<session, joins, asked, pool, inbox, door, ear>>
 (* What there is *)
 
 Connected == [st |-> "connected", room |-> None, wish |-> None, partner |-> None,
-              polite |-> FALSE, view |-> "stable", described |-> FALSE]
+              polite |-> FALSE, view |-> "stable", described |-> FALSE, away |-> FALSE, cuts |-> 0]
 Closed == [Connected EXCEPT !.st = "closed"]
-Waiting(id, wish) == [Connected EXCEPT !.st = "waiting", !.room = id, !.wish = wish]
+Idle(s) == [Connected EXCEPT !.away = s.away, !.cuts = s.cuts]   \* who is away stays away, whatever ends meanwhile
+Waiting(s, id, wish) == [Idle(s) EXCEPT !.st = "waiting", !.room = id, !.wish = wish]
 
 Live(s) == s.st \in {"paired", "negotiating"}
 IsClosed(c) == session[c].st = "closed"
 IsWaiting(c) == session[c].st = "waiting"
 Owner(room) == room[1]   \* a room has the id of the longer wait; its client is the offerer
 
-Ticket(id, wish) == [id |-> id, wish |-> wish, easy |-> wish # "music"]   \* easy: takes anybody of its room
+(* easy: takes anybody of its room; away: suspended, keeps its place but is matched with nobody *)
+Ticket(id, wish) == [id |-> id, wish |-> wish, easy |-> wish # "music", away |-> FALSE]
 Enter(id, wish) == [t |-> "Enter", id |-> id, wish |-> wish]
 Withdraw(id) == [t |-> "Withdraw", id |-> id]
+Suspend(id) == [t |-> "Suspend", id |-> id]
+Reinstate(id) == [t |-> "Reinstate", id |-> id]
 
 Matched(ticket, room, partner, offerer) ==
     [t |-> "Matched", ticket |-> ticket, room |-> room, partner |-> partner, offerer |-> offerer]
 PeerSaid(room, from, kind) == [t |-> "PeerSaid", room |-> room, from |-> from, kind |-> kind]
 PeerLeft(room) == [t |-> "PeerLeft", room |-> room]
+PeerPresence(room, state) == [t |-> "PeerPresence", room |-> room, state |-> state]   \* "away", "back"
 
 Init ==
     /\ session = [c \in Clients |-> Connected]
@@ -83,23 +90,24 @@ Refuse(s, what) == Step(s, <<[t |-> "error", ref |-> what]>>, <<>>, <<>>)
 Ready(room) == [t |-> "ready", room |-> room]
 Joined(room) == [t |-> "join", room |-> room]
 Left(room, from) == [t |-> "leave", room |-> room, from |-> from]
+Presence(state) == [t |-> "peer", state |-> state]
 Relayed(said) == [t |-> "said", room |-> said.room, from |-> said.from, kind |-> said.kind]
 To(partner, event) == <<[to |-> partner, event |-> event]>>
 
 (* the client says *)
 
-Join(s, fresh, wish) == Step(Waiting(fresh, wish), <<Ready(fresh)>>, <<>>, <<Enter(fresh, wish)>>)
+Join(s, fresh, wish) == Step(Waiting(s, fresh, wish), <<Ready(fresh)>>, <<>>, <<Enter(fresh, wish)>>)
 
 LeaveWait(c, s) ==
-    Step(Connected, <<Left(s.room, c)>>, <<>>, IF Mistake = "lazy_pool" THEN <<>> ELSE <<Withdraw(s.room)>>)
+    Step(Idle(s), <<Left(s.room, c)>>, <<>>, IF Mistake = "lazy_pool" THEN <<>> ELSE <<Withdraw(s.room)>>)
 
 WalkAway(c, s) ==
-    Step(Connected, IF Mistake = "no_echo" THEN <<>> ELSE <<Left(s.room, c)>>, To(s.partner, PeerLeft(s.room)), <<>>)
+    Step(Idle(s), IF Mistake = "no_echo" THEN <<>> ELSE <<Left(s.room, c)>>, To(s.partner, PeerLeft(s.room)), <<>>)
 
 NextOne(c, s, fresh) ==
     LET id == IF Mistake = "ticket_reused" THEN s.room ELSE fresh
         left == WalkAway(c, s)
-        wait == Join(Connected, id, s.wish)
+        wait == Join(left.s, id, s.wish)
     IN Step(wait.s, left.says \o wait.says, left.tells, wait.asks)
 
 SayOffer(c, s) ==
@@ -126,9 +134,9 @@ Decline(s, m) == IF Mistake = "no_decline" THEN Nothing(s) ELSE Step(s, <<>>, To
 
 Pair(s, m) ==
     IF m.ticket # s.room /\ Mistake # "old_ticket" THEN Decline(s, m)
-    ELSE Step([st |-> "paired", room |-> m.room, wish |-> s.wish, partner |-> m.partner,
-               polite |-> ~m.offerer, view |-> "stable", described |-> FALSE],
-              (IF m.room # m.ticket THEN <<Ready(m.room)>> ELSE <<>>) \o <<Joined(m.room)>>, <<>>, <<>>)
+    ELSE Step([s EXCEPT !.st = "paired", !.room = m.room, !.partner = m.partner, !.polite = ~m.offerer],
+              (IF m.room # m.ticket THEN <<Ready(m.room)>> ELSE <<>>) \o <<Joined(m.room)>>,
+              IF s.away /\ Mistake # "crossing_untold" THEN To(m.partner, PeerPresence(m.room, "away")) ELSE <<>>, <<>>)
 
 HearOffer(s, m) ==
     LET dropped == \/ s.view = "local" /\ ~s.polite /\ Mistake # "impolite_yields"
@@ -151,18 +159,36 @@ LosePartner(s, m, fresh) ==
     LET told == <<Left(s.room, s.partner)>> IN
     CASE m.room # s.room /\ Mistake # "left_anywhere" -> Nothing(s)   \* an earlier pairing's end
       [] OTHER -> CASE Mistake = "survivor_stays" -> Nothing(s)
-                    [] Mistake = "requeued" -> Step(Waiting(fresh, s.wish), told \o <<Ready(fresh)>>, <<>>,
+                    [] Mistake = "requeued" -> Step(Waiting(s, fresh, s.wish), told \o <<Ready(fresh)>>, <<>>,
                                                     <<Enter(fresh, s.wish)>>)
-                    [] OTHER -> Step(Connected, IF Mistake = "left_untold" THEN <<>> ELSE told, <<>>, <<>>)
+                    [] OTHER -> Step(Idle(s), IF Mistake = "left_untold" THEN <<>> ELSE told, <<>>, <<>>)
 
 GiveUpNegotiation(s) ==
-    Step(Connected, <<Left(s.room, s.partner)>>,
+    Step(Idle(s), <<Left(s.room, s.partner)>>,
          IF Mistake = "timeout_untold" THEN <<>> ELSE To(s.partner, PeerLeft(s.room)), <<>>)
 
 Abandon(s) ==   \* the socket is lost, or has to be closed; in a shutdown the client hears `leave` on the way out
     Step(Closed, <<>>,
-         IF Live(s) /\ Mistake # "lost_untold" THEN To(s.partner, PeerLeft(s.room)) ELSE <<>>,
+         IF Live(s) /\ Mistake # "lost_untold" /\ ~(s.away /\ Mistake = "given_up_untold")
+         THEN To(s.partner, PeerLeft(s.room)) ELSE <<>>,
          IF s.st = "waiting" /\ Mistake # "lost_not_withdrawn" THEN <<Withdraw(s.room)>> ELSE <<>>)
+
+(* a link is lost, and another takes its place *)
+
+NotePresence(s, m) ==
+    IF m.room # s.room /\ Mistake # "presence_anywhere" THEN Nothing(s)   \* an earlier partner's
+    ELSE Step(s, <<Presence(m.state)>>, <<>>, <<>>)
+
+GoAway(s) ==
+    Step([s EXCEPT !.away = TRUE, !.cuts = @ + 1], <<>>,
+         IF Live(s) /\ Mistake # "presence_untold" THEN To(s.partner, PeerPresence(s.room, "away")) ELSE <<>>,
+         IF s.st = "waiting" /\ Mistake # "suspend_forgotten" THEN <<Suspend(s.room)>> ELSE <<>>)
+
+ComeBack(s) ==   \* who was not missed yet only changes links
+    IF ~s.away /\ Mistake # "resumed_twice" THEN Nothing(s)
+    ELSE Step([s EXCEPT !.away = FALSE], <<>>,
+              IF Live(s) /\ Mistake # "back_untold" THEN To(s.partner, PeerPresence(s.room, "back")) ELSE <<>>,
+              IF s.st = "waiting" /\ Mistake # "reinstate_forgotten" THEN <<Reinstate(s.room)>> ELSE <<>>)
 
 (* the rules, under the names that the table has for them *)
 Follow(rule, c, s, e, fresh) ==
@@ -179,6 +205,9 @@ Follow(rule, c, s, e, fresh) ==
       [] rule = "lose_partner" -> LosePartner(s, e, fresh)
       [] rule = "watch_clock" -> GiveUpNegotiation(s)
       [] rule = "vanish" -> Abandon(s)
+      [] rule = "go_away" -> GoAway(s)
+      [] rule = "come_back" -> ComeBack(s)
+      [] rule = "note_presence" -> NotePresence(s, e)
       [] rule = "ignore" -> Nothing(s)
 
 (* which of them it is, and where it may lead, is told by the table; another way leads nowhere: StaysInTable finds it *)
@@ -198,22 +227,32 @@ ASSUME \A st \in States \ {"closed"} :
     /\ Table[st].ClosingForced = Row("close_by_force", Table[st].LinkLost.to)   \* every way of closing is Lose,
     /\ Table[st].Misunderstood = Row("misunderstand", Table[st].LinkLost.to)    \* ... the last straw too; another
     /\ Table[st].Overheated = Row("cool_down", Table[st].LinkLost.to)           \*     is only complained of
+    /\ Table[st].LinkInterrupted = Row("go_away", Table[st].LinkLost.to)        \* who can't come back: Lose
+    /\ Table[st].LinkLent =                                                     \* it holds nothing: Lose
+          IF st = "connected" THEN Row("lend_link", {"closed"}) ELSE Ignored
     /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
                                          \* it travels as chat does; an old page's first one may let an offer through
+    /\ Table[st].typing = IF st \in {"paired", "negotiating"} THEN Row("typing", {}) ELSE Refused    \* ... and typing
     /\ Table[st].ping = Row("pong", {})                                         \* nobody else hears of these
+    /\ Table[st].ice = Row("ice", {})
     /\ Table[st].status = IF st = "negotiating" THEN Row("status", {}) ELSE Refused
+    /\ Table[st].resume = IF st = "connected" THEN Row("resume", {}) ELSE Refused
+    /\ Table[st].ResumeRefused = IF st = "connected" THEN Row("refuse_resume", {}) ELSE Ignored
     /\ Table[st].LinkOpened = IF st = "connected" THEN Row("open", {}) ELSE Ignored
-    /\ Table[st].DeadlinePassed =
-          CASE st = "connected" -> Row("lose_patience", {"closed"})             \* silence: Lose
-            [] st = "paired" -> Row("watch_clock", {"negotiating", "connected"}) \* an old page's clock: as candidate
-            [] OTHER -> Ignored
+    /\ Table[st].DeadlinePassed =                                               \* closed: away for too long, Lose
+          CASE st = "connected" -> Row("lose_patience", {"closed"})             \* ... or silence
+            [] st = "waiting" -> Row("give_up", {"closed"})
+            [] st = "paired" -> Row("watch_clock", {"negotiating", "connected", "closed"})
+                                                                                \* negotiating: as candidate
+            [] st = "negotiating" -> Row("lose_media", {"connected", "closed"}) \* connected: to others as a leave
     /\ st \in {"paired", "negotiating"} => Table[st].Matched = Row("decline", {})   \* no ticket is in the pool
 ASSUME \A event \in Sayings \cup Happenings :
     Table["closed"][event] = IF event = "Matched" THEN Row("decline", {}) ELSE Ignored
 
 ---------------------------------------------------------------------------
 (* What the client is told, judged as it goes: ready before join, one leave for each join, nothing relayed but in  *)
-(* between, and no wait that was not asked for. <<"bad", why>> is for the invariant `ToldInOrder` to find.         *)
+(* between, and no wait that was not asked for; a partner is back after it was away, and says nothing meanwhile.   *)
+(* <<"bad", why>> is for the invariant `ToldInOrder` to find.                                                      *)
 
 Judge(e, m, wished) ==
     CASE e[1] = "bad" \/ m.t = "error" -> e
@@ -224,7 +263,12 @@ Judge(e, m, wished) ==
       [] e[1] # "bad" /\ m.t = "said" ->
             IF e = <<"in", m.room>> THEN e ELSE <<"bad", "relayed outside its pairing">>
       [] e[1] # "bad" /\ m.t = "leave" ->
-            IF e \in {<<"in", m.room>>, <<"ready", m.room>>} THEN <<"idle", None>> ELSE <<"bad", "leave, once more">>
+            IF e \in {<<"in", m.room>>, <<"apart", m.room>>, <<"ready", m.room>>} THEN <<"idle", None>>
+            ELSE <<"bad", "leave, once more">>
+      [] e[1] # "bad" /\ m.t = "peer" ->
+            CASE e[1] = "in" /\ m.state = "away" -> <<"apart", e[2]>>
+              [] e[1] = "apart" /\ m.state = "back" -> <<"in", e[2]>>
+              [] OTHER -> <<"bad", "away or back, out of turn">>
 
 RECURSIVE Listen(_, _, _)
 Listen(e, says, wished) == IF says = <<>> THEN e ELSE Listen(Judge(e, Head(says), wished), Tail(says), wished)
@@ -261,7 +305,7 @@ Handle(c, e, boxes, doors) ==
        /\ ear' = [ear EXCEPT ![c] = IF step.s.st = "closed" /\ heard[1] # "bad" THEN <<"gone", None>> ELSE heard]
        /\ UNCHANGED pool
 
-Say(c, e) == ~IsClosed(c) /\ Handle(c, e, inbox, door)   \* the client says something, allowed or not
+Say(c, e) == ~IsClosed(c) /\ ~session[c].away /\ Handle(c, e, inbox, door)   \* the client says it, allowed or not
 SayJoin(c) == \E wish \in Wishes : Say(c, [t |-> "join", wish |-> wish])
 SayLeave(c) == Say(c, [t |-> "leave"])
 SayNext(c) == Say(c, [t |-> "next"])
@@ -273,10 +317,19 @@ Take(c) ==   \* the session reads its inbox; a closed one too, until it is detac
 
 Timeout(c) == session[c].st = "paired" /\ Handle(c, [t |-> "DeadlinePassed"], inbox, door)
 
-Lose(c) ==   \* the socket is lost or has to be closed, for whatever reason, at any time
+Lose(c) ==   \* the socket is lost or has to be closed, for whatever reason, at any time; or has been lost for too long
     /\ ~IsClosed(c)
     /\ Handle(c, [t |-> "LinkLost"], inbox, [door EXCEPT ![c] = "open"])
 
+Interrupt(c) ==   \* the socket is lost without a goodbye
+    /\ ~IsClosed(c) /\ ~session[c].away /\ session[c].cuts < Cuts
+    /\ Handle(c, [t |-> "LinkInterrupted"], inbox, door)
+
+Regain(c) ==   \* the client is back over another; maybe before it was missed
+    /\ Cuts > 0 /\ ~IsClosed(c)
+    /\ Handle(c, [t |-> "LinkRegained"], inbox, door)
+
+GiveUp(c) == session[c].away /\ Lose(c)   \* who does not come back is given up in the end
 LoseOverflowed(c) == door[c] = "overflowed" /\ Lose(c)   \* ... and this must happen in the end
 
 Detach(c) ==   \* nobody can reach the session any more; what it had not read is answered
@@ -289,7 +342,8 @@ Detach(c) ==   \* nobody can reach the session any more; what it had not read is
 ---------------------------------------------------------------------------
 (* matchmaker.py and policy/matching.py *)
 
-Fits(x, y) ==   \* both in the named room or both not; both take anybody, or they share the topic
+Fits(x, y) ==   \* both there; both in the named room or both not; both take anybody, or they share the topic
+    /\ (~x.away /\ ~y.away) \/ Mistake = "suspended_matched"
     /\ (x.wish = "den") = (y.wish = "den") \/ Mistake = "rooms_mixed"
     /\ (x.easy /\ y.easy) \/ x.wish = y.wish
 Fitting(ticket, others) == {i \in 1..Len(others) : Fits(ticket, others[i])}
@@ -310,44 +364,54 @@ Introduce(first, second) ==   \* tell both in one step; if one can't be reached,
                    [] OTHER -> two
     IN inbox' = three.inbox /\ door' = three.door
 
-PairOrKeep(ticket, others, keep) ==   \* others: the pool without the ticket; keep: the pool with it
-    LET found == Fitting(ticket, others)
-        i == First(found)
+Seek(tickets, i) ==   \* the ticket in place i leaves with another that fits, or stays: the longer wait comes first
+    LET ticket == tickets[i]
+        others == Without(tickets, i)
+        found == Fitting(ticket, others)
     IN IF found = {}
-       THEN pool' = keep /\ UNCHANGED <<inbox, door>>
-       ELSE /\ pool' = IF Mistake = "pair_kept" THEN others ELSE Without(others, i)
-            /\ Introduce(others[i], ticket)
+       THEN pool' = tickets /\ UNCHANGED <<inbox, door>>
+       ELSE \E j \in found :
+            /\ pool' = IF Mistake = "pair_kept" THEN others ELSE Without(others, j)
+            /\ IF j >= i THEN Introduce(ticket, others[j]) ELSE Introduce(others[j], ticket)
+
+Place(id) == CHOOSE i \in 1..Len(pool) : pool[i].id = id
+Returning(id) == \E i \in 1..Len(pool) : pool[i].id = id /\ pool[i].away
 
 Serve(c) ==   \* the matchmaker takes one request
     /\ asked[c] # <<>>
     /\ asked' = [asked EXCEPT ![c] = Tail(@)]
     /\ LET request == Head(asked[c]) IN
-       CASE request.t = "Enter" ->
-              LET ticket == Ticket(request.id, request.wish) IN PairOrKeep(ticket, pool, Append(pool, ticket))
+       CASE request.t = "Enter" -> Seek(Append(pool, Ticket(request.id, request.wish)), Len(pool) + 1)
          [] request.t = "Withdraw" ->
-              /\ pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.id)
+              /\ pool' = SelectSeq(pool, LAMBDA ticket :
+                            ticket.id # request.id \/ (ticket.away /\ Mistake = "suspended_kept"))
               /\ UNCHANGED <<inbox, door>>
+         [] request.t = "Suspend" ->   \* what is not there has been matched already
+              /\ pool' = [i \in 1..Len(pool) |-> [pool[i] EXCEPT !.away = @ \/ pool[i].id = request.id]]
+              /\ UNCHANGED <<inbox, door>>
+         [] request.t = "Reinstate" /\ ~Returning(request.id) -> UNCHANGED <<pool, inbox, door>>
+         [] request.t = "Reinstate" /\ Returning(request.id) ->   \* maybe it has waited long enough meanwhile
+              LET i == Place(request.id) IN
+              \E easy \in {pool[i].easy, TRUE} :
+                  LET ticket == [pool[i] EXCEPT !.away = FALSE, !.easy = easy] IN
+                  CASE Mistake = "place_lost" -> Seek(Append(Without(pool, i), ticket), Len(pool))
+                    [] Mistake = "reinstated_unseen" -> pool' = [pool EXCEPT ![i] = ticket] /\ UNCHANGED <<inbox, door>>
+                    [] OTHER -> Seek([pool EXCEPT ![i] = ticket], i)
     /\ UNCHANGED <<session, joins, ear>>
 
 Relax ==   \* the longest choosy wait has waited long enough: now anybody of its room will do
-    LET choosy == {i \in 1..Len(pool) : ~pool[i].easy} IN
-    /\ choosy # {}
-    /\ LET i == First(choosy)
-           ticket == [pool[i] EXCEPT !.easy = TRUE]
-           others == Without(pool, i)
-           found == IF Mistake = "relaxed_unseen" THEN {} ELSE Fitting(ticket, others)
-           j == First(found)
-       IN IF found = {}
-          THEN pool' = [pool EXCEPT ![i] = ticket] /\ UNCHANGED <<inbox, door>>
-          ELSE /\ pool' = Without(others, j)
-               /\ IF j >= i THEN Introduce(ticket, others[j]) ELSE Introduce(others[j], ticket)
+    LET choosy == {i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away}
+        i == First(choosy)
+        tickets == [pool EXCEPT ![i].easy = TRUE]
+    IN /\ choosy # {}
+       /\ IF Mistake = "relaxed_unseen" THEN pool' = tickets /\ UNCHANGED <<inbox, door>> ELSE Seek(tickets, i)
     /\ UNCHANGED <<session, joins, asked, ear>>
 
 ---------------------------------------------------------------------------
 
 Next == \/ Relax
         \/ \E c \in Clients : \/ SayJoin(c) \/ SayLeave(c) \/ SayNext(c) \/ SaySomething(c)
-                              \/ Take(c) \/ Timeout(c) \/ Lose(c) \/ Detach(c) \/ Serve(c)
+                              \/ Take(c) \/ Timeout(c) \/ Lose(c) \/ Interrupt(c) \/ Regain(c) \/ Detach(c) \/ Serve(c)
 
 Spec == Init /\ [][Next]_vars
 
@@ -359,11 +423,13 @@ Spec == Init /\ [][Next]_vars
 ServerStep == \/ Mistake # "never_relaxed" /\ Relax
               \/ \E c \in Clients : \/ Take(c) \/ Detach(c) \/ (Mistake # "unfair" /\ Serve(c))
                                     \/ (Mistake # "overflow_lingers" /\ LoseOverflowed(c))
-Busy == \/ Mistake # "never_relaxed" /\ \E i \in 1..Len(pool) : ~pool[i].easy
+                                    \/ (Mistake # "awaited_for_ever" /\ GiveUp(c))
+Busy == \/ Mistake # "never_relaxed" /\ \E i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away
         \/ \E c \in Clients : \/ inbox[c] # <<>>
                               \/ IsClosed(c) /\ door[c] # "detached"
                               \/ Mistake # "unfair" /\ asked[c] # <<>>
                               \/ Mistake # "overflow_lingers" /\ door[c] = "overflowed"
+                              \/ Mistake # "awaited_for_ever" /\ session[c].away
 BusyIsEnabled == Busy = ENABLED ServerStep
 FairSpec == Spec /\ <>[]~Busy
 
@@ -429,10 +495,41 @@ OnlyFromPartner ==
 ToldInOrder == \A c \in Clients : ear[c][1] # "bad"
 ToldTheState ==
     \A c \in Clients : LET s == session[c] IN
-        ear[c] = CASE s.st = "connected" -> <<"idle", None>>
-                   [] s.st = "waiting" -> <<"ready", s.room>>
-                   [] Live(s) -> <<"in", s.room>>
-                   [] s.st = "closed" -> <<"gone", None>>
+        CASE s.st = "connected" -> ear[c] = <<"idle", None>>
+          [] s.st = "waiting" -> ear[c] = <<"ready", s.room>>
+          [] Live(s) -> ear[c] \in {<<"in", s.room>>, <<"apart", s.room>>}
+          [] s.st = "closed" -> ear[c] = <<"gone", None>>
+
+(* 5. Whoever has read all that its partner's session told knows whether the partner is away. *)
+PresenceKnown ==
+    \A c, d \in Clients :
+        LET r == session[c].room IN
+        c # d /\ Live(session[c]) /\ Seat(d, r) /\ ~Has(d, "PeerPresence", r) /\ ~MustClose(d) =>
+            (ear[d][1] = "apart") = session[c].away
+
+(* 2. The ticket of somebody who is away is suspended, or about to be; that of anybody else is not, or about to be   *)
+(* reinstated or withdrawn.                                                                                        *)
+AwayIsSuspended ==
+    \A i \in 1..Len(pool) :
+        LET id == pool[i].id  c == Owner(id) IN
+        IsWaiting(c) /\ session[c].room = id /\ session[c].away => pool[i].away \/ IsAsked(c, "Suspend", id)
+SuspendedIsAway ==
+    \A i \in 1..Len(pool) :
+        LET id == pool[i].id  c == Owner(id) IN
+        pool[i].away => session[c].away \/ IsAsked(c, "Reinstate", id) \/ IsAsked(c, "Withdraw", id)
+
+(* 2. Once the matchmaker knows that somebody is away, it matches it with nobody. (Of a step, not of a state.) *)
+AwayIsNotMatched ==
+    [][\A c \in Clients :
+          LET id == session[c].room IN
+          (/\ IsWaiting(c) /\ session[c].away
+           /\ ~IsAsked(c, "Enter", id) /\ ~IsAsked(c, "Suspend", id) /\ ~HasMatch(c, id))
+              => ~HasMatch(c, id)']_vars
+
+(* 2. Those who wait keep their order, whoever is away meanwhile. (Of a step.) *)
+PlaceIsKept ==
+    [][\A i, j \in 1..Len(pool) : \A k, m \in 1..Len(pool') :
+          (i < j /\ pool'[k].id = pool[i].id /\ pool'[m].id = pool[j].id) => k < m]_vars
 
 (* 5. Nobody is stranded: if my partner is not in my room, it is on its way there, or the end is on its way to me. *)
 NotStranded ==
@@ -478,6 +575,8 @@ TypeOK ==
           /\ (session[c].room = None) = (session[c].st \in {"connected", "closed"})
           /\ (session[c].partner = None) = ~Live(session[c])
           /\ session[c].view # "stable" => session[c].st = "negotiating"
+          /\ session[c].away => ~IsClosed(c)
+          /\ session[c].cuts \in 0..Cuts
           /\ joins[c] \in 0..Joins
           /\ Len(inbox[c]) <= InboxCap
           /\ door[c] \in {"open", "overflowed", "detached"}
@@ -499,6 +598,10 @@ LostIsFreed(c) == IsClosed(c) ~> Freed(c)
 Abandoned(c) ==
     LET p == session[c].partner  r == session[c].room IN Live(session[c]) /\ ~Seat(p, r) /\ ~Has(p, "Matched", r)
 AbandonedIsTold(c) == Abandoned(c) ~> ~Live(session[c]) \/ ~Abandoned(c)
+
+(* Who is away comes back or is given up, and so nobody is left with a partner who is away. *)
+AwayIsSettled(c) == session[c].away ~> ~session[c].away
+ApartEnds(c) == ear[c][1] = "apart" ~> ear[c][1] # "apart"
 
 (* What did not fit into an inbox closes its session. *)
 OverflowCloses(c) == MustClose(c) ~> IsClosed(c)

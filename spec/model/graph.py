@@ -86,9 +86,12 @@ def _state(label: str, clients: tuple[str, ...]) -> Snapshot:
     variables = dict(part.split(" = ", 1) for part in ("\n" + text).split("\n/\\ ")[1:])
     return Snapshot(
         _each(_session, variables["session"], clients),
+        _each(_cuts, variables["session"], clients),
         _each(_same, variables["joins"], clients),
         _each(_facts, variables["asked"], clients),
-        tuple((ticket["id"], ticket["wish"], ticket["easy"]) for ticket in value(variables["pool"])),
+        tuple(
+            (ticket["id"], ticket["wish"], ticket["easy"], ticket["away"]) for ticket in value(variables["pool"])
+        ),
         _each(_facts, variables["inbox"], clients),
         _each(_same, variables["door"], clients),
         _each(_same, variables["ear"], clients),
@@ -106,15 +109,22 @@ def _same(seen: Any) -> Any:
 
 
 def _session(fields: dict[str, Any]) -> Face:
-    return Face(**fields)
+    return Face(**{name: field for name, field in fields.items() if name != "cuts"})
+
+
+def _cuts(fields: dict[str, Any]) -> int:
+    return int(fields["cuts"])
 
 
 _FIELDS = {
     "Matched": ("ticket", "room", "partner", "offerer"),
     "PeerSaid": ("room", "from", "kind"),
     "PeerLeft": ("room",),
+    "PeerPresence": ("room", "state"),
     "Enter": ("id", "wish"),
     "Withdraw": ("id",),
+    "Suspend": ("id",),
+    "Reinstate": ("id",),
 }
 
 
@@ -139,6 +149,7 @@ def read_world(config: Path) -> World:
         int(constants["InboxCap"]),
         members("Wishes"),
         members("Kinds"),
+        int(constants["Cuts"]),
     )
 
 

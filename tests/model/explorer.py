@@ -18,16 +18,30 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 
 from curhat_trio.policy.matching import Pool, introduce
-from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Ticket, Withdraw
+from curhat_trio.protocol.effects import (
+    Close,
+    Effect,
+    Enter,
+    Forward,
+    Reinstate,
+    Request,
+    Send,
+    Suspend,
+    Ticket,
+    Withdraw,
+)
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
     LinkLost,
+    LinkRegained,
     Matched,
     MessageReceived,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -42,9 +56,11 @@ from curhat_trio.protocol.messages import (
     Left,
     Next,
     Offer,
+    Presence,
     Ready,
     Relayable,
     Relayed,
+    Resumed,
     ServerMessage,
 )
 from curhat_trio.protocol.session import (
@@ -73,6 +89,7 @@ class World(NamedTuple):
     inbox_cap: int
     wishes: tuple[str, ...]
     kinds: tuple[str, ...]
+    cuts: int = 0
 
 
 Room: TypeAlias = tuple[str, int]
@@ -92,6 +109,7 @@ class Face(NamedTuple):
     polite: bool = False
     view: str = "stable"
     described: bool = False
+    away: bool = False
 
     @property
     def live(self) -> bool:
@@ -102,9 +120,10 @@ class Snapshot(NamedTuple):
     """What the model knows of everything, in the order of `World.clients`."""
 
     session: tuple[Face, ...]
+    cuts: tuple[int, ...]
     joins: tuple[int, ...]
     asked: tuple[tuple[Fact, ...], ...]
-    pool: tuple[tuple[Room, str, bool], ...]
+    pool: tuple[tuple[Room, str, bool, bool], ...]
     inbox: tuple[tuple[Fact, ...], ...]
     door: tuple[str, ...]
     ear: tuple[tuple[str, Any], ...]
@@ -121,13 +140,14 @@ def _wish(ticket: Ticket) -> str:
 
 
 def _face(session: Session) -> Face:
+    away = session.away_until is not None
     match session.state:
         case Connected():
-            return Face("connected")
+            return Face("connected", away=away)
         case Waiting(ticket):
-            return Face("waiting", _room(ticket.id), _wish(ticket))
+            return Face("waiting", _room(ticket.id), _wish(ticket), away=away)
         case Closed():
-            return Face("closed")
+            return Face("closed", away=away)
         case Paired(pairing) | Negotiating(pairing):
             signaling = pairing.signaling
             view = {HaveLocalOffer: "local", HaveRemoteOffer: "remote"}.get(type(signaling.view), "stable")
@@ -139,10 +159,11 @@ def _face(session: Session) -> Face:
                 signaling.polite,
                 view,
                 signaling.own is not None,
+                away,
             )
 
 
-def _fact(event: Event | Enter | Withdraw) -> Fact:
+def _fact(event: Event | Request) -> Fact:
     match event:
         case Matched():
             return "Matched", _room(event.ticket), _room(event.room), event.partner, event.offerer
@@ -151,21 +172,26 @@ def _fact(event: Event | Enter | Withdraw) -> Fact:
             return "PeerSaid", _room(room), sender, message.type
         case PeerLeft(room):
             return "PeerLeft", _room(room)
+        case PeerPresence(room, state):
+            return "PeerPresence", _room(room), state
         case Enter(ticket):
             return "Enter", _room(ticket.id), _wish(ticket)
-        case Withdraw(room):
-            return "Withdraw", _room(room)
+        case Withdraw(room) | Suspend(room) | Reinstate(room):
+            return type(event).__name__, _room(room)
     raise AssertionError(f"{event} is not told through an inbox")
 
 
-def _facts(events: tuple[Event | Enter | Withdraw, ...]) -> tuple[Fact, ...]:
+def _facts(events: tuple[Event | Request, ...]) -> tuple[Fact, ...]:
     return tuple(map(_fact, events))
 
 
-def _waiting(pool: Pool) -> tuple[tuple[Room, str, bool], ...]:
+def _waiting(pool: Pool) -> tuple[tuple[Room, str, bool, bool], ...]:
     """The tickets of a pool, the longest wait first. Looks inside: what nobody asks a pool for."""
-    waits = sorted(pool._waits.values(), key=lambda wait: wait.order)
-    return tuple((_room(wait.ticket.id), _wish(wait.ticket), wait.relaxes_at is None) for wait in waits)
+    waits = [(wait, False) for wait in pool._waits.values()] + [(wait, True) for wait in pool._suspended.values()]
+    return tuple(
+        (_room(wait.ticket.id), _wish(wait.ticket), wait.relaxes_at is None, suspended)
+        for wait, suspended in sorted(waits, key=lambda each: each[0].order)
+    )
 
 
 # ---------------------------------------------------------------- real states
@@ -176,8 +202,10 @@ class Reality:
     """One state of the small world, in real sessions, events, requests and a real pool."""
 
     sessions: tuple[Session, ...]
+    cuts: tuple[int, ...]
+    """How many links each session has lost, until it closes."""
     joins: tuple[int, ...]
-    asked: tuple[tuple[Enter | Withdraw, ...], ...]
+    asked: tuple[tuple[Request, ...], ...]
     pool: Pool
     served: int
     """The clock of the pool: how many requests the matchmaker has served."""
@@ -196,6 +224,7 @@ def snapshot(reality: Reality, before: tuple[Reality, Snapshot] | None = None) -
     if before is None:
         return Snapshot(
             tuple(map(_face, reality.sessions)),
+            reality.cuts,
             reality.joins,
             tuple(map(_facts, reality.asked)),
             _waiting(reality.pool),
@@ -206,6 +235,7 @@ def snapshot(reality: Reality, before: tuple[Reality, Snapshot] | None = None) -
     old, seen = before
     return Snapshot(
         _look_again(_face, reality.sessions, old.sessions, seen.session),
+        reality.cuts,
         reality.joins,
         _look_again(_facts, reality.asked, old.asked, seen.asked),
         seen.pool if reality.pool is old.pool else _waiting(reality.pool),
@@ -223,6 +253,8 @@ def _look_again(
 
 RELAX_AFTER = 1e6
 FOR_EVER = 1e9
+LAST_OF_ALL = 1e12
+"""When links are lost: so whoever is away is given up later than any other deadline."""
 
 
 def beginning(world: World) -> Reality:
@@ -230,6 +262,7 @@ def beginning(world: World) -> Reality:
     count = len(world.clients)
     return Reality(
         tuple(Session(ClientId(client), "v1", client, Rules()) for client in world.clients),
+        (0,) * count,
         (0,) * count,
         ((),) * count,
         Pool(RELAX_AFTER),
@@ -251,6 +284,7 @@ class _Turn:
         self._world = world
         self._ways = ways
         self.sessions = list(before.sessions)
+        self.cuts = list(before.cuts)
         self.joins = list(before.joins)
         self.asked = list(before.asked)
         self.pool = before.pool
@@ -262,6 +296,7 @@ class _Turn:
     def over(self) -> Reality:
         return Reality(
             tuple(self.sessions),
+            tuple(self.cuts),
             tuple(self.joins),
             tuple(self.asked),
             self.pool,
@@ -304,8 +339,10 @@ class _Turn:
         wished = isinstance(event, MessageReceived) and isinstance(event.message, Join | Next)
         for effect in effects:
             self._perform(index, effect, wished)
-        if isinstance(self.sessions[index].state, Closed) and self.ear[index][0] != "bad":
-            self.ear[index] = ("gone", None)
+        if isinstance(self.sessions[index].state, Closed):
+            self.cuts[index] = 0
+            if self.ear[index][0] != "bad":
+                self.ear[index] = ("gone", None)
 
     def _perform(self, index: int, effect: Effect, wished: bool) -> None:
         match effect:
@@ -313,7 +350,7 @@ class _Turn:
                 self.ear[index] = judge(self.ear[index], message, wished)
             case Forward(partner, event):
                 self.tell(partner, event)
-            case Enter() | Withdraw():
+            case Enter() | Withdraw() | Suspend() | Reinstate():
                 self.asked[index] = (*self.asked[index], effect)
                 if isinstance(effect, Enter) and _room(effect.ticket.id)[1] > self.joins[index]:
                     self.joins[index] += 1
@@ -322,16 +359,22 @@ class _Turn:
 
     # ------------------------------------------------------------ matchmaker.py
 
-    def serve(self, request: Enter | Withdraw) -> None:
+    def serve(self, request: Request, now: float) -> None:
         """As `run_matchmaker` does with a request."""
-        pool, now = self.own_pool(), float(self.served)
+        pool = self.own_pool()
         self.served += 1
-        if isinstance(request, Enter):
-            pair = pool.join(request.ticket, now)
-            if pair is not None:
-                introduce(pair, self.tell, now)
-        else:
-            pool.leave(request.ticket)
+        pair = None
+        match request:
+            case Enter(ticket):
+                pair = pool.join(ticket, now)
+            case Withdraw(room):
+                pool.leave(room)
+            case Suspend(room):
+                pool.suspend(room)
+            case Reinstate(room):
+                pair = pool.reinstate(room, now)
+        if pair is not None:
+            introduce(pair, self.tell, now)
 
     def relax(self) -> None:
         """As `run_matchmaker` does when the next wait has been choosy for long enough. No two began together."""
@@ -363,23 +406,33 @@ def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[
         yield "Relax", after(_Turn.relax)
     for index, session in enumerate(before.sessions):
         closed = isinstance(session.state, Closed)
+        away = session.away_until is not None
         if not closed:
-            for event in _sayings(world, before, index):
+            for event in () if away else _sayings(world, before, index):
                 yield "Say", after(_Turn.drive, index, event)
-            for ending in ENDINGS:
+            for ending in (*ENDINGS, GIVEN_UP) if away else ENDINGS:
                 yield "Lose", after(_lose, index, ending)
+            if world.cuts:
+                yield "Regain", after(_Turn.drive, index, LinkRegained("token", 0))
+            if not away and before.cuts[index] < world.cuts:
+                yield "Interrupt", after(_interrupt, index)
         if isinstance(session.state, Paired):
             yield "Timeout", after(_Turn.drive, index, DeadlinePassed(FOR_EVER))
         if before.inbox[index]:
             yield "Take", after(_take, index)
         if before.asked[index]:
-            yield "Serve", after(_serve, index)
+            yield "Serve", after(_serve, index, float(before.served))
+            if isinstance(before.asked[index][0], Reinstate):  # a choosy wait may have been long enough meanwhile
+                yield "Serve", after(_serve, index, FOR_EVER)
         if closed and before.door[index] != "detached" and not before.inbox[index]:
             yield "Detach", after(_detach, index)
 
 
 ENDINGS: tuple[Event, ...] = (LinkLost(), ClosingForced(CloseCode.SHUTDOWN))
 """All the ways to close look alike to the model. Only a shutdown tells the client something on the way out."""
+
+GIVEN_UP = DeadlinePassed(LAST_OF_ALL + 1e6)
+"""So does this: the client did not come back."""
 
 
 def _take(turn: _Turn, index: int) -> None:
@@ -393,14 +446,19 @@ def _lose(turn: _Turn, index: int, ending: Event) -> None:
     turn.drive(index, ending)
 
 
+def _interrupt(turn: _Turn, index: int) -> None:
+    turn.cuts[index] += 1
+    turn.drive(index, LinkInterrupted(LAST_OF_ALL))
+
+
 def _detach(turn: _Turn, index: int) -> None:
     turn.door[index] = "detached"
 
 
-def _serve(turn: _Turn, index: int) -> None:
+def _serve(turn: _Turn, index: int, now: float) -> None:
     request, *rest = turn.asked[index]
     turn.asked[index] = tuple(rest)
-    turn.serve(request)
+    turn.serve(request, now)
 
 
 def _sayings(world: World, before: Reality, index: int) -> Iterator[Event]:
@@ -455,8 +513,13 @@ def judge(ear: tuple[str, Any], message: ServerMessage, wished: bool) -> tuple[s
             right = ear == ("in", _room(room)) and _signed(said) == (room, from_)
             return ear if right else ("bad", "relayed outside its pairing")
         case Left(room_id=room):
-            right = ear in (("in", _room(room)), ("ready", _room(room)))
+            right = ear in (("in", _room(room)), ("apart", _room(room)), ("ready", _room(room)))
             return ("idle", None) if right else ("bad", "leave, once more")
+        case Presence(state):
+            other = {("in", "away"): "apart", ("apart", "back"): "in"}.get((ear[0], state))
+            return (other, ear[1]) if other else ("bad", "away or back, out of turn")
+        case Resumed():
+            return ear
         case _:
             return ear if ear[0] != "gone" else ("bad", "told after the end")
 
@@ -524,18 +587,18 @@ def two_per_room(eye: Eye) -> bool:
 
 def pool_only_waiting(eye: Eye) -> bool:
     """2. A ticket in the pool is its client's present wait, or about to be withdrawn; nobody has two there."""
-    owners = [room[0] for room, _, _ in eye.pool]
+    owners = [room[0] for room, *_ in eye.pool]
     return len(set(owners)) == len(owners) and all(
         (eye.faces[room[0]].st == "waiting" and eye.faces[room[0]].room == room)
         or ("Withdraw", room) in eye.asked[room[0]]
-        for room, _, _ in eye.pool
+        for room, *_ in eye.pool
     )
 
 
 def waiting_is_known(eye: Eye) -> bool:
     """2. Whoever waits is in the pool, or on the way into it or out of it."""
     return all(
-        face.room in [room for room, _, _ in eye.pool]
+        face.room in [room for room, *_ in eye.pool]
         or ("Enter", face.room, face.wish) in eye.asked[client]
         or any(fact[:2] == ("Matched", face.room) for fact in eye.inbox[client])
         or eye.must_close(client)
@@ -550,6 +613,7 @@ def no_pair_left_waiting(eye: Eye) -> bool:
         (one[1] == "den") == (other[1] == "den") and ((one[2] and other[2]) or one[1] == other[1])
         for index, one in enumerate(eye.pool)
         for other in eye.pool[:index]
+        if not (one[3] or other[3])
     )
 
 
@@ -580,8 +644,49 @@ def told_in_order(eye: Eye) -> bool:
 
 def told_the_state(eye: Eye) -> bool:
     """5. The state is what the client was told."""
-    told = {"connected": "idle", "waiting": "ready", "paired": "in", "negotiating": "in", "closed": "gone"}
-    return all(eye.ear[client] == (told[face.st], face.room) for client, face in eye.faces.items())
+    talks = ("in", "apart")
+    told = {
+        "connected": ("idle",),
+        "waiting": ("ready",),
+        "paired": talks,
+        "negotiating": talks,
+        "closed": ("gone",),
+    }
+    return all(
+        eye.ear[client][0] in told[face.st] and eye.ear[client][1] == face.room
+        for client, face in eye.faces.items()
+    )
+
+
+def presence_known(eye: Eye) -> bool:
+    """5. Whoever has read all that its partner's session told knows whether the partner is away."""
+    return all(
+        (eye.ear[other][0] == "apart") == face.away
+        for client, face in eye.live.items()
+        for other in eye.live
+        if other != client
+        and eye.seated(other, face.room)
+        and not eye.has(other, "PeerPresence", face.room)
+        and not eye.must_close(other)
+    )
+
+
+def away_is_suspended(eye: Eye) -> bool:
+    """2. The ticket of somebody who is away is suspended, or about to be."""
+    return all(
+        suspended or ("Suspend", room) in eye.asked[room[0]]
+        for room, _, _, suspended in eye.pool
+        if eye.faces[room[0]].away and eye.faces[room[0]].room == room
+    )
+
+
+def suspended_is_away(eye: Eye) -> bool:
+    """2. A suspended ticket is that of somebody who is away, or about to be reinstated or withdrawn."""
+    return all(
+        eye.faces[room[0]].away or any(name in ("Reinstate", "Withdraw") for name, *_ in eye.asked[room[0]])
+        for room, _, _, suspended in eye.pool
+        if suspended
+    )
 
 
 def not_stranded(eye: Eye) -> bool:
@@ -658,6 +763,9 @@ INVARIANTS: tuple[Callable[[Eye], bool], ...] = (
     only_from_partner,
     told_in_order,
     told_the_state,
+    presence_known,
+    away_is_suspended,
+    suspended_is_away,
     not_stranded,
     nothing_left,
     detached_is_empty,
