@@ -113,12 +113,15 @@ const TRANSITIONS = {
   negotiating: ["connected", "disconnected"],
 };
 
+/** What proxies say that go away, or have no server behind them just now. */
+const PROXY_CODES = new Set([1001, 1005, 1011, 1012, 1013]);
+
 /**
  * Whether a client comes back by itself after this close code [P-9.1, P-9.2].
  * @param {number} code
  */
 export function shouldRetry(code) {
-  return code === NO_CLOSE_FRAME || (code >= 4000 && code < 4500);
+  return code === NO_CLOSE_FRAME || PROXY_CODES.has(code) || (code >= 4000 && code < 4500);
 }
 
 const SHUTDOWN = 4000;
