@@ -20,6 +20,8 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "matchmaker": FOR_ALL,
     "specification": {"protocol", "specification", "__init__"},
     "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
+    "client": {"dialogue", "protocol", "policy"},
+    "dialogue": {"protocol"},
     "frames": {"protocol"},
     "config": {"__init__"},
     "log": set(),
@@ -38,7 +40,7 @@ for importer, also in {
     ALLOWED[importer] = ALLOWED[importer] | also
 
 STANDARD_FOR_THE_PURE = {"base64", "collections", "enum", "heapq", "hmac", "ipaddress", "re", "types", "typing"}
-PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}}
+PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}, "dialogue": {"attrs"}}
 """Third parties of the pure rooms. No trio, clock, randomness or logging can come in by another name."""
 
 

@@ -1,0 +1,865 @@
+"""A client of a curhat.v1 server, for Python programs on Trio.
+
+    async with connect("ws://127.0.0.1:8080/ws", username="Ani") as client:
+        await client.join(topics=["music"])
+        async for event in client:
+            match event:
+                case Joined(role="offerer"):
+                    await client.offer(sdp)
+
+It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to say what is not allowed
+now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
+when the close code allows it, and resumes the session or joins again. Audio, video and descriptions are its user's.
+"""
+
+import math
+import random
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Literal, Self
+from urllib.parse import quote, urlsplit
+
+import attrs
+import orjson
+import trio
+import trio.abc
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.events import Ping as WebSocketPing
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from curhat_trio.dialogue import Dialogue, NotNow, State
+from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.protocol.codec import decode_server, encode_client
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.messages import (
+    Answer,
+    Candidate,
+    Chat,
+    ClientMessage,
+    Description,
+    ErrorMessage,
+    GoAway,
+    Ice,
+    IceCandidate,
+    IceRefreshed,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Next,
+    Offer,
+    Ping,
+    Pong,
+    Presence,
+    Ready,
+    Relayed,
+    Resume,
+    Resumed,
+    ServerMessage,
+    Status,
+    Typing,
+    Welcome,
+)
+
+__all__ = [
+    "CannotConnect",
+    "Client",
+    "ConnectionEnded",
+    "ErrorMessage",
+    "GoAway",
+    "IceCandidate",
+    "IceRefreshed",
+    "Interrupted",
+    "Joined",
+    "Left",
+    "NotNow",
+    "Pong",
+    "Presence",
+    "Ready",
+    "Relayed",
+    "Restarted",
+    "Resumed",
+    "State",
+    "Welcome",
+    "connect",
+]
+
+SUBPROTOCOL = "curhat.v1"
+ABNORMAL = 1006
+"""How an end without a close frame is told (RFC 6455, section 7.4.1)."""
+NORMAL, GOING_AWAY, NO_CODE = 1000, 1001, 1005
+
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+EVENTS = 256
+"""How many events wait for the user before the connection is no longer read."""
+WORDS = 512
+"""How many words may be under way: said, and not known to be heard. `ping` asks every `_ASK_AFTER`."""
+_ASK_AFTER = 64
+_MESSAGE_CHARACTERS = 1 << 20
+"""The longest message that is taken from a server; none of spec/protocol.md comes near it."""
+_CONNECT_SECONDS = 20.0
+_CLOSE_SECONDS = 2.0
+_OWN_PING = "curhat_trio.client "
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_AFTER_TOO_MANY = 4.0
+
+
+# ---------------------------------------------------------------- what can end, and what can go wrong
+
+
+class CannotConnect(Exception):
+    """There is no connection, and nothing is left of the attempt. The text tells why, and what to do."""
+
+
+class ConnectionEnded(Exception):
+    """The connection has ended, and the client does not come back by itself.
+
+    Attributes:
+        code: The close code (spec/protocol.md, section 9); 1006: there was no close frame.
+        reason: The server's words, or this client's on a server that breaks the protocol.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the connection has ended: {code}, {reason or _explain(code)}. {_advice(code)}")
+        self.code = code
+        self.reason = reason
+
+
+def _explain(code: int) -> str:
+    return CloseCode(code).explanation if code in set(CloseCode) else "no reason given"
+
+
+def _advice(code: int) -> str:
+    if comes_back(code):
+        return "`connect` again after a pause"
+    if code == CloseCode.NOTHING_SAID:
+        return "`connect` when there is something to say"
+    if code == CloseCode.TOO_MANY_CONNECTIONS:
+        return "`connect` again when its user asks for it"
+    return "Connecting again by itself would not help"
+
+
+def comes_back(code: int) -> bool:
+    """Whether a client comes back by itself after this close code (P-9.1, P-9.2)."""
+    return 4000 <= code < 4500 or code in (GOING_AWAY, NO_CODE, ABNORMAL, 1011, 1012, 1013)
+
+
+@attrs.frozen
+class Interrupted:
+    """The connection is lost; the client is on its way back. What is said meanwhile waits.
+
+    `Resumed` or `Restarted` follows, or the end (`ConnectionEnded`).
+    """
+
+    code: int
+    """The close code; 1006: there was none."""
+    reason: str
+
+
+@attrs.frozen
+class Restarted:
+    """The client is back, but its session is lost, and with it a partner and all that was said and not heard.
+
+    If it was waiting or had a partner, it joins again by itself, with the wishes of the last `join`.
+    """
+
+    welcome: Welcome
+
+
+AnyEvent = ServerMessage | Interrupted | Restarted
+"""What `async for event in client` gives."""
+
+
+# ---------------------------------------------------------------- one WebSocket
+
+
+class _End(Exception):
+    """One connection has ended. `broken`: the server broke the protocol, which no other connection would mend."""
+
+    def __init__(self, code: int, reason: str = "", broken: bool = False) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+        self.broken = broken
+
+
+class _Wire:
+    """One WebSocket connection: texts in, texts out, pings answered."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._sending = trio.Lock()
+        self._partial: list[str] = []
+        self._texts: deque[str] = deque()
+        self._due: list[Event] = []
+        self._end: _End | None = None
+        self.ping_seconds = _CONNECT_SECONDS
+        """How often something has to come."""
+
+    async def open(self, host: str, target: str) -> None:
+        """The opening handshake.
+
+        Raises:
+            CannotConnect: The server answered with something else.
+            _End: It ended the connection.
+        """
+        await self._send(Request(host=host, target=target, subprotocols=[SUBPROTOCOL]))
+        while True:
+            events = iter(await self._receive())
+            for event in events:
+                if isinstance(event, RejectConnection):
+                    raise CannotConnect(
+                        f"expected a WebSocket; the server answered HTTP status {event.status_code}: "
+                        "is the path right (/ws)?"
+                    )
+                if isinstance(event, AcceptConnection):
+                    if event.subprotocol != SUBPROTOCOL:
+                        raise CannotConnect(f"the server does not speak {SUBPROTOCOL}: is it a curhat server?")
+                    self._take(events)
+                    return
+
+    async def hear(self) -> str:
+        """The next text.
+
+        Raises:
+            _End: There is none any more.
+        """
+        while True:
+            while self._due:
+                await self._send(self._due.pop(0))
+            if self._texts:
+                return self._texts.popleft()
+            if self._end is not None:
+                raise self._end
+            self._take(await self._receive())
+
+    async def say(self, text: str) -> None:
+        """Send one message. A lost connection is for `hear` to tell."""
+        await self._send(TextMessage(text))
+
+    async def close(self, code: int) -> None:
+        """Send a close frame."""
+        await self._send(CloseConnection(code))
+
+    async def discard(self) -> None:
+        """Be gone, without waiting for anybody."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def _send(self, event: Event) -> None:
+        async with self._sending:
+            with suppress(LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_all(self._ws.send(event))
+
+    async def _receive(self) -> Iterable[Event]:
+        try:
+            with trio.fail_after(silence := 2 * self.ping_seconds + 5):
+                data = bytes(await self._stream.receive_some(65536))
+        except trio.TooSlowError:
+            raise _End(ABNORMAL, f"nothing came for {silence:g} s") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise _End(ABNORMAL, "the connection was lost") from None
+        if not data:
+            raise _End(ABNORMAL, "the connection was lost")
+        try:
+            self._ws.receive_data(data)
+            return list(self._ws.events())
+        except RemoteProtocolError as error:
+            raise _End(CloseCode.PROTOCOL_ERROR, f"the server's bytes are no WebSocket: {error}", True) from None
+
+    def _take(self, events: Iterable[Event]) -> None:
+        for event in events:
+            match event:
+                case TextMessage():
+                    self._partial.append(event.data)
+                    if sum(map(len, self._partial)) > _MESSAGE_CHARACTERS:
+                        what = f"the server sent more than {_MESSAGE_CHARACTERS} characters in one message"
+                        self._end = _End(CloseCode.MESSAGE_TOO_BIG, what, True)
+                        return
+                    if event.message_finished:
+                        self._texts.append("".join(self._partial))
+                        self._partial = []
+                case BytesMessage():
+                    self._end = _End(CloseCode.UNSUPPORTED_DATA, "the server sent a binary message", True)
+                    return
+                case WebSocketPing():
+                    self._due.append(event.response())
+                case CloseConnection():
+                    self._due.append(event.response())
+                    self._end = _End(int(event.code), event.reason or "")
+                    return
+                case _:
+                    pass
+
+
+def _read(text: str) -> tuple[ServerMessage | None, int | None]:
+    """A message and its number; None: of a later version.
+
+    Raises:
+        _End: It is not one that a server may say.
+    """
+    message = decode_server(_in_todays_words(text))
+    if isinstance(message, Fault):
+        if message.code is ErrorCode.UNKNOWN_TYPE:
+            return None, _seq(text)
+        what = f"the server's message is none of curhat.v1 ({message.ref or 'no type'}): {message.message}"
+        raise _End(CloseCode.PROTOCOL_ERROR, what, True)
+    return message, _seq(text)
+
+
+def _seq(text: str) -> int | None:
+    seq = orjson.loads(text).get("seq")
+    return seq if type(seq) is int else None
+
+
+def _in_todays_words(text: str) -> str | bytes:
+    """A reason or an error code of a later version becomes one that means the same to a client."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    match value:
+        case {"type": "leave", "reason": str(reason)} if reason not in set(LeaveReason):
+            return orjson.dumps({**value, "reason": LeaveReason.LEFT})
+        case {"type": "error", "code": str(code)} if code not in set(ErrorCode):
+            return orjson.dumps({**value, "code": ErrorCode.UNSUPPORTED})
+        case _:
+            return text
+
+
+# ---------------------------------------------------------------- what is said
+
+
+@attrs.define
+class _Words:
+    """What was said and may not have been heard, numbered as the server counts it."""
+
+    kept: deque[str] = attrs.Factory(deque)
+    first: int = 0
+    """How many were said before those that are kept."""
+    sent: int = 0
+    """How many were sent over the present connection, or heard before it."""
+    changed: trio.Event = attrs.Factory(trio.Event)
+
+    @property
+    def count(self) -> int:
+        """How many were said in this session."""
+        return self.first + len(self.kept)
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def add(self, text: str) -> None:
+        self.kept.append(text)
+        self._change()
+
+    def next(self) -> str | None:
+        """The next one to send, which counts as sent."""
+        if self.sent >= self.count:
+            return None
+        self.sent += 1
+        return self.kept[self.sent - self.first - 1]
+
+    def are_heard(self, count: int) -> None:
+        """The server has read so many."""
+        for _ in range(min(count, self.count) - self.first):
+            self.kept.popleft()
+            self.first += 1
+        self._change()
+
+    def begin_again(self, heard: int) -> None:
+        """On another connection, with what comes after those."""
+        self.are_heard(heard)
+        self.sent = max(heard, self.first)
+
+    def forget(self) -> None:
+        """The session is lost."""
+        self.kept.clear()
+        self.first = self.sent = 0
+        self._change()
+
+
+# ---------------------------------------------------------------- the client
+
+
+class Client:
+    """One session with a server, over one connection after the other. `connect` makes it.
+
+    Every event is told to whoever iterates, in order; what the client may say follows from the events that were
+    taken, so take them all the time. One task is to iterate; any may speak. What is said is on its way when the
+    method returns, not yet heard; while the connection is interrupted, it waits. About 256 events wait for the user;
+    then the connection is no longer read, not even for pings, so that a server will close it in the end: the client
+    comes back when there is room again.
+    """
+
+    def __init__(self, dial: Dial, url: str, options: "_Options") -> None:
+        self._dial = dial
+        self._host, self._target = _address(url, options.username)
+        self._options = options
+        self._allowance = Allowance(TokenBucket(20.0, 200.0), TokenBucket(64 * 1024.0, 512 * 1024.0))
+        self._events_in, self._events = trio.open_memory_channel[AnyEvent](math.inf)
+        self._taken = trio.Event()
+        self._words = _Words()
+        self._token: str | None = None
+        self._last_seq = 0
+        self._epoch = self._user_epoch = 0
+        self._retry_after = 0.0
+        self._not_before = -math.inf
+        self._wire: _Wire | None = None
+        self._ended: ConnectionEnded | None = None
+        self._closing = False
+        self._finished = trio.Event()
+        self._life = trio.CancelScope()
+        self._dialogue: Dialogue
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def state(self) -> State:
+        """Where the client stands, after the events that were taken."""
+        return self._dialogue.state
+
+    @property
+    def welcome(self) -> Welcome:
+        """How the present session began: `session_id`, `limits`, `features`."""
+        return self._dialogue.welcome
+
+    @property
+    def partner(self) -> Joined | None:
+        """How the present partner was introduced: name, role, topics in common, ICE servers. None: nobody."""
+        return self._dialogue.partner
+
+    # ------------------------------------------------------------ saying
+
+    async def join(self, topics: Iterable[str] = (), room: str | None = None, username: str | None = None) -> None:
+        """Look for a partner; `Ready` and then `Joined` follow.
+
+        Args:
+            topics: At most 5 of 1 to 32 characters; who shares one is preferred.
+            room: 1 to 64 characters; only with somebody who names the same.
+            username: 1 to 64 characters; by default that of `connect`.
+
+        Raises:
+            NotNow: The client is waiting or has a partner already, or the server has no topics or rooms.
+            ValueError: A limit is broken; nothing was sent.
+            ConnectionEnded: There is no connection any more.
+
+        All other words raise the same.
+        """
+        if isinstance(topics, str):
+            raise ValueError("topics must be a list of strings, not one string")
+        await self._say(Join(username or self._options.username, tuple(topics), room))
+
+    async def leave(self, reason: str | None = None) -> None:
+        """Leave the partner, or give up waiting; a `Left` follows, and nothing of the partner's before it."""
+        await self._say(Leave(reason))
+
+    async def next(self, reason: str | None = None) -> None:
+        """Leave this partner for another one, with the same wishes; `Left` and `Ready` follow."""
+        await self._say(Next(reason))
+
+    async def offer(self, sdp: str) -> None:
+        """Give the partner an SDP offer. The first one is the offerer's, and one is unanswered at a time.
+
+        When two cross, the polite side (`partner.polite`) is given the partner's, and rolls back its own.
+        """
+        await self._say(Offer(Description("offer", sdp)))
+
+    async def answer(self, sdp: str) -> None:
+        """Answer the partner's offer with an SDP answer."""
+        await self._say(Answer(Description("answer", sdp)))
+
+    async def candidate(
+        self,
+        candidate: str,
+        sdp_mid: str | None = None,
+        sdp_m_line_index: int | None = None,
+        username_fragment: str | None = None,
+    ) -> None:
+        """Give the partner an ICE candidate (`candidate:...`, at most 1024 characters); "": there are no more."""
+        await self._say(Candidate(IceCandidate(candidate, sdp_mid, sdp_m_line_index, username_fragment)))
+
+    async def chat(self, text: str) -> None:
+        """Write to the partner, 1 to 2000 characters (`welcome.limits`)."""
+        if len(text) > self.welcome.limits.chat_characters:
+            raise ValueError(
+                f"text must have at most {self.welcome.limits.chat_characters} characters, not {len(text)}"
+            )
+        await self._say(Chat(text))
+
+    async def typing(self, active: bool) -> None:
+        """Tell the partner that one begins to write, or stops."""
+        await self._say(Typing(active))
+
+    async def status(
+        self,
+        media: Literal["connected", "failed"],
+        *,
+        path: Literal["host", "srflx", "prflx", "relay"] | None = None,
+        stage: Literal["gathering", "checking", "dtls", "lost"] | None = None,
+    ) -> None:
+        """Tell the server how audio and video go, whenever that changes (P-3.18)."""
+        await self._say(Status(media, path, stage))
+
+    async def ice(self) -> None:
+        """Ask for fresh ICE servers; `IceRefreshed` follows."""
+        await self._say(Ice())
+
+    async def ping(self, data: str | None = None) -> None:
+        """Ask for a sign of life; `Pong` with the same `data` (at most 256 characters) follows."""
+        await self._say(Ping(data))
+
+    async def _say(self, message: ClientMessage) -> None:
+        text = encode_client(message).decode()
+        most = self.welcome.limits.message_bytes
+        if (size := len(text.encode())) > most:
+            raise ValueError(f"`{message.type}` is {size} bytes long; this server takes at most {most}")
+        await trio.lowlevel.checkpoint()
+        while len(self._words.kept) >= WORDS and not self._finished.is_set():
+            await self._words.changed.wait()
+        if self._finished.is_set():
+            raise self._ended or ConnectionEnded(NORMAL, "closed by its user")
+        self._dialogue.say(message)
+        self._add(text)
+
+    def _add(self, text: str) -> None:
+        if self._user_epoch == self._epoch:  # else it was meant for a session that is lost
+            self._words.add(text)
+            if self._words.count % _ASK_AFTER == 0:
+                self._ask()
+
+    def _ask(self) -> None:
+        """Find out how much the server has read."""
+        self._words.add(encode_client(Ping(f"{_OWN_PING}{self._words.count + 1}")).decode())
+
+    # ------------------------------------------------------------ hearing
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AnyEvent:
+        """The next event.
+
+        Raises:
+            ConnectionEnded: There is none any more.
+            StopAsyncIteration: The client was closed by its user.
+        """
+        while True:
+            try:
+                event = await self._events.receive()
+            except trio.EndOfChannel:
+                if self._ended is None:
+                    raise StopAsyncIteration from None
+                raise self._ended from None
+            self._taken.set()
+            told = self._tell(event)
+            if told is not None:
+                return told
+
+    def _tell(self, event: AnyEvent) -> AnyEvent | None:
+        if isinstance(event, Restarted):
+            self._user_epoch += 1
+            self._dialogue.begin_anew(event.welcome)
+        told = event if isinstance(event, Interrupted | Restarted) else self._dialogue.hear(event)
+        if (join := self._dialogue.takes_join()) is not None:
+            self._dialogue.say(join)
+            self._add(encode_client(join).decode())
+        return told
+
+    def _emit(self, event: AnyEvent) -> None:
+        if not self._finished.is_set():
+            self._events_in.send_nowait(event)
+
+    async def _wait_for_room(self) -> None:
+        while self._events_in.statistics().current_buffer_used >= EVENTS:
+            self._taken = trio.Event()
+            await self._taken.wait()
+
+    # ------------------------------------------------------------ living
+
+    async def aclose(self) -> None:
+        """Leave for good: the server is told, and the iteration ends. The end of `async with` does this too."""
+        await self.end(_CLOSE_SECONDS)
+
+    async def end(self, patience: float) -> None:
+        """Say goodbye to the server, and wait so many seconds for its answer. `connect` calls this."""
+        self._closing = True
+        if self._wire is not None and not self._finished.is_set():
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._wire.close(NORMAL)
+            with trio.move_on_after(patience):
+                await self._finished.wait()
+        self._finish(None)
+        self._life.cancel()
+        await trio.lowlevel.checkpoint()
+
+    def _finish(self, ended: ConnectionEnded | None) -> None:
+        if not self._finished.is_set():
+            self._ended = ended
+            self._finished.set()
+            self._events_in.close()
+            self._words.forget()
+
+    async def live(self, task_status: trio.TaskStatus[None]) -> None:
+        """Connect, and come back when the connection is lost, until the end. `connect` runs this."""
+        try:
+            with self._life:
+                welcome = await self._open()
+                self._token, self._last_seq = welcome.resume_token, 1
+                self._dialogue = Dialogue(welcome)
+                self._emit(welcome)
+                self._life.shield = True  # from here on `end` ends it, with a goodbye
+                task_status.started()
+                await self._talk()
+        finally:
+            await self._drop()
+
+    async def _talk(self) -> None:
+        end: _End | None = None
+        while end is None:
+            assert self._wire is not None
+            end = await self._until_the_end(self._wire)
+            if not self._closing and not end.broken and self._options.reconnect and comes_back(end.code):
+                self._emit(Interrupted(end.code, end.reason))
+                end = await self._come_back(end)
+        self._finish(None if self._closing else ConnectionEnded(end.code, end.reason))
+
+    async def _come_back(self, end: _End) -> _End | None:
+        """Try until there is a connection again, or there can't be one any more."""
+        attempt = 0
+        while True:
+            attempt += 1
+            await trio.sleep(self._pause(attempt, end.code))
+            self._retry_after = 0.0
+            try:
+                welcome = await self._open()
+                await self._go_on(welcome)
+                return None
+            except CannotConnect:
+                continue
+            except _End as again:
+                await self._hang_up(again)
+                if again.broken or not comes_back(again.code):
+                    return again
+                end = again
+
+    def _pause(self, attempt: int, code: int) -> float:
+        most = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempt - 1))
+        if code == CloseCode.RATE_LIMITED:
+            most = max(most, _AFTER_TOO_MANY)
+        return self._retry_after + most * (0.5 + 0.5 * self._options.chance())
+
+    async def _open(self) -> Welcome:
+        """A connection and its first message.
+
+        Raises:
+            CannotConnect: There is none, or nobody who speaks curhat.v1.
+            _End: The server ended it.
+        """
+        try:
+            with trio.fail_after(_CONNECT_SECONDS):
+                wire = self._wire = _Wire(await self._dial())
+                await wire.open(self._host, self._target)
+                welcome, _ = _read(await wire.hear())
+        except trio.TooSlowError:
+            await self._drop()
+            raise CannotConnect(f"no answer within {_CONNECT_SECONDS:g} s: is the server running?") from None
+        except (OSError, trio.BrokenResourceError) as error:
+            await self._drop()
+            what = str(error) or str(error.__cause__)
+            raise CannotConnect(f"{what}: is the server running, and the address right?") from error
+        except CannotConnect:
+            await self._drop()
+            raise
+        if not isinstance(welcome, Welcome):
+            raise _End(CloseCode.PROTOCOL_ERROR, "expected `welcome` as the first message of a server", True)
+        wire.ping_seconds = max(1.0, welcome.ping_seconds)
+        return welcome
+
+    async def _go_on(self, welcome: Welcome) -> None:
+        """Resume the session over the new connection, or begin anew."""
+        assert self._wire is not None
+        last_seq = 1
+        if self._token is not None and self._options.resume and "resume" in welcome.features:
+            await self._wire.say(encode_client(Resume(self._token, self._last_seq)).decode())
+            while True:
+                answer, seq = _read(await self._wire.hear())
+                last_seq = last_seq + 1 if seq is None else seq
+                if isinstance(answer, Resumed):
+                    self._token = answer.resume_token
+                    self._words.begin_again(answer.heard)
+                    self._emit(answer)
+                    return
+                if isinstance(answer, ErrorMessage) and answer.ref in (None, "resume"):
+                    break
+        self._token, self._last_seq = welcome.resume_token, last_seq
+        self._epoch += 1
+        self._words.forget()
+        self._emit(Restarted(welcome))
+
+    async def _until_the_end(self, wire: _Wire) -> _End:
+        """Speak and listen over one connection."""
+        end = _End(ABNORMAL)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._speak, wire)
+            nursery.start_soon(self._ask_now_and_then, wire.ping_seconds)
+            try:
+                while True:
+                    await self._wait_for_room()
+                    self._hear(await wire.hear())
+            except _End as told:
+                end = told
+            nursery.cancel_scope.cancel()
+        await self._hang_up(end)
+        return end
+
+    def _hear(self, text: str) -> None:
+        message, seq = _read(text)
+        self._last_seq = self._last_seq + 1 if seq is None else seq
+        match message:
+            case None:
+                return
+            case Pong(data=str(data)) if data.startswith(_OWN_PING):
+                count = data.removeprefix(_OWN_PING)
+                if count.isdecimal() and len(count) < 16:
+                    self._words.are_heard(min(int(count), self._words.sent))
+                return
+            case GoAway():
+                self._retry_after = max(0.0, message.retry_after_seconds)
+            case ErrorMessage(code=ErrorCode.RATE_LIMITED):
+                self._not_before = trio.current_time() + (message.retry_after_seconds or 0.0)
+            case _:
+                pass
+        self._emit(message)
+
+    async def _speak(self, wire: _Wire) -> None:
+        while True:
+            changed = self._words.changed
+            text = self._words.next()
+            if text is None:
+                await changed.wait()
+                continue
+            await trio.sleep_until(self._not_before)
+            if wait := self._allowance.spend(len(text.encode()), trio.current_time()):  # P-7.3
+                await trio.sleep(wait)
+                self._allowance.spend(len(text.encode()), trio.current_time())
+            await wire.say(text)
+
+    async def _ask_now_and_then(self, seconds: float) -> None:
+        while True:
+            await trio.sleep(seconds)
+            if len(self._words.kept) < WORDS:
+                self._ask()
+
+    async def _hang_up(self, end: _End) -> None:
+        if end.broken and self._wire is not None:
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._wire.close(end.code)
+        await self._drop()
+
+    async def _drop(self) -> None:
+        if self._wire is not None:
+            await self._wire.discard()
+        self._wire = None
+
+
+@attrs.frozen
+class _Options:
+    """How a client is to behave: the arguments of `connect`."""
+
+    username: str | None
+    resume: bool
+    reconnect: bool
+    chance: Callable[[], float]
+
+
+def _address(url: str, username: str | None) -> tuple[str, str]:
+    """Host and target of the opening request."""
+    parts = urlsplit(url)
+    query = [parts.query] if parts.query else []
+    if username is not None:
+        query.append(f"username={quote(username, safe='')}")
+    return parts.netloc.rpartition("@")[2], (parts.path or "/ws") + ("?" + "&".join(query) if query else "")
+
+
+def _dialer(url: str, ssl_context: ssl.SSLContext | None) -> Dial:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"expected an address such as ws://127.0.0.1:8080/ws or wss://HOST/ws, not {url!r}")
+    host = parts.hostname
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+
+    async def dial() -> trio.abc.Stream:
+        if parts.scheme == "ws":
+            return await trio.open_tcp_stream(host, port)
+        return await trio.open_ssl_over_tcp_stream(
+            host, port, https_compatible=True, ssl_context=ssl_context or ssl.create_default_context()
+        )
+
+    return dial
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    username: str | None = None,
+    resume: bool = True,
+    reconnect: bool = True,
+    ssl_context: ssl.SSLContext | None = None,
+    chance: Callable[[], float] = random.random,
+    dial: Dial | None = None,
+) -> AsyncIterator[Client]:
+    """A client that is connected and welcomed; it is closed politely at the end of the block.
+
+    Args:
+        url: `ws://HOST:PORT/ws` or `wss://HOST/ws`.
+        username: What the partner is told, 1 to 64 characters; None: `Anonymous`.
+        resume: Take up the session again after a lost connection (section 13), if the server can.
+        reconnect: Come back when the connection is lost and the close code allows it, after pauses that grow from
+            1 s to 30 s (less up to a half by chance), and not before the time that `GoAway` told.
+        ssl_context: For `wss:`; by default one that trusts what the system trusts.
+        chance: A number from 0 to 1 for the jitter of the pauses. Time is Trio's clock.
+        dial: Makes a stream to the server in place of TCP and TLS.
+
+    Raises:
+        CannotConnect: There is no server, or it is none that speaks curhat.v1.
+        ConnectionEnded: The server ended the first connection before it welcomed the client.
+        ValueError: The address is none.
+    """
+    if username is not None:
+        Join(username)  # complains about its length and characters
+    client = Client(dial or _dialer(url, ssl_context), url, _Options(username, resume, reconnect, chance))
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(client.live)
+                yield client
+            except _End as error:
+                failure = ConnectionEnded(error.code, error.reason)
+                raise failure from None
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                with trio.CancelScope(shield=True):
+                    await client.end(_CLOSE_SECONDS if failure is None else 0.0)
+    except BaseExceptionGroup as group:
+        if group.exceptions != (failure,):
+            raise
+    if failure is not None:
+        raise failure  # as it was, not in a group

@@ -1,0 +1,124 @@
+"""A person with `curhat_trio.client` and no media, for the scripted server to put into every situation.
+
+As a program: `library_client.py URL`, for `curhat-trio conform --listen PORT --client-command`.
+"""
+
+import sys
+from contextlib import suppress
+
+import trio
+
+from curhat_trio.client import (
+    AnyEvent,
+    CannotConnect,
+    Client,
+    ConnectionEnded,
+    Dial,
+    Joined,
+    NotNow,
+    Relayed,
+    connect,
+)
+from curhat_trio.protocol.messages import Offer
+
+
+class LibraryClient:
+    """Answers whoever calls, and offers when it is the offerer.
+
+    Args:
+        url: Of the server.
+        dial: Makes a connection to it; None: by TCP.
+    """
+
+    def __init__(self, url: str, dial: Dial | None = None) -> None:
+        self._url = url
+        self._dial = dial
+        self._wanted = trio.Event()
+        self._client: Client | None = None
+        self._generations = 0
+
+    # ------------------------------------------------------------ the person
+
+    async def join(self) -> None:
+        self._wanted.set()
+        if self._client is not None:
+            await self._join(self._client)
+
+    async def _join(self, client: Client) -> None:
+        with suppress(NotNow, ConnectionEnded):
+            await client.join(["music"] if "topics" in client.welcome.features else [])
+
+    async def leave(self) -> None:
+        if self._client is not None:
+            with suppress(NotNow):
+                await self._client.leave()
+
+    async def next(self) -> None:
+        if self._client is not None:
+            with suppress(NotNow):
+                await self._client.next()
+
+    async def chat(self, text: str) -> None:
+        if self._client is not None:
+            with suppress(NotNow, ValueError):
+                await self._client.chat(text)
+
+    async def renegotiate(self) -> None:
+        if self._client is not None:
+            with suppress(NotNow):
+                await self._describe(self._client, "offer")
+
+    async def quit(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    # ------------------------------------------------------------ the client
+
+    async def live(self) -> None:
+        """Connect whenever the person wants to."""
+        while True:
+            await self._wanted.wait()
+            with suppress(CannotConnect, ConnectionEnded):
+                async with connect(self._url, username="Ani", dial=self._dial) as self._client:
+                    await self._join(self._client)
+                    async for event in self._client:
+                        with suppress(NotNow):
+                            await self._hear(self._client, event)
+            self._client = None
+            self._wanted = trio.Event()
+
+    async def _hear(self, client: Client, event: AnyEvent) -> None:
+        match event:
+            case Joined(role="offerer"):
+                await self._describe(client, "offer")
+            case Relayed(said=Offer()):
+                await self._describe(client, "answer")
+            case _:
+                pass
+
+    async def _describe(self, client: Client, kind: str) -> None:
+        self._generations += 1
+        ufrag = f"g{self._generations:03d}"
+        sdp = f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:{ufrag}\r\n"
+        await (client.offer(sdp) if kind == "offer" else client.answer(sdp))
+        await client.candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host", "0", 0, ufrag)
+        await client.candidate("", "0", 0)
+
+
+async def obey(client: LibraryClient) -> None:
+    """Do what the lines on standard input say."""
+    while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+        deed, _, text = line.strip().partition(" ")
+        await (client.chat(text) if deed == "chat" else getattr(client, deed)())
+
+
+async def main(url: str) -> None:
+    """One client at this address."""
+    client = LibraryClient(url)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.live)
+        nursery.start_soon(obey, client)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1])
