@@ -9,7 +9,7 @@
 
 It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to say what is not allowed
 now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
-when the close code allows it, and resumes the session or joins again. Audio, video and descriptions are its user's.
+when the close code allows it, and resumes the session or joins again. Audio, video and SDP are its user's.
 """
 
 import math
@@ -26,6 +26,7 @@ import orjson
 import trio
 import trio.abc
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -114,6 +115,8 @@ _CLOSE_SECONDS = 2.0
 _OWN_PING = "curhat_trio.client "
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _AFTER_TOO_MANY = 4.0
+_A_LITTLE = 0.001
+"""Seconds, so that no rounding makes the allowance a hair too small."""
 
 
 # ---------------------------------------------------------------- what can end, and what can go wrong
@@ -297,11 +300,16 @@ class _Wire:
                 case WebSocketPing():
                     self._due.append(event.response())
                 case CloseConnection():
-                    self._due.append(event.response())
-                    self._end = _End(int(event.code), event.reason or "")
+                    self._end = self._closed(event)
                     return
                 case _:
                     pass
+
+    def _closed(self, event: CloseConnection) -> _End:
+        if self._ws.state is ConnectionState.OPEN:  # so wsproto tells of frames that break RFC 6455
+            return _End(int(event.code), f"the server's bytes are no WebSocket: {event.reason}", True)
+        self._due.append(event.response())
+        return _End(int(event.code), event.reason or "")
 
 
 def _read(text: str) -> tuple[ServerMessage | None, int | None]:
@@ -400,16 +408,16 @@ class Client:
 
     Every event is told to whoever iterates, in order; what the client may say follows from the events that were
     taken, so take them all the time. One task is to iterate; any may speak. What is said is on its way when the
-    method returns, not yet heard; while the connection is interrupted, it waits. About 256 events wait for the user;
-    then the connection is no longer read, not even for pings, so that a server will close it in the end: the client
-    comes back when there is room again.
+    method returns, not yet heard; while the connection is interrupted, it waits. About 256 events wait for the
+    user; then the connection is no longer read, not even for pings, so that a server will close it in the end: the
+    client comes back when there is room again.
     """
 
     def __init__(self, dial: Dial, url: str, options: "_Options") -> None:
         self._dial = dial
         self._host, self._target = _address(url, options.username)
         self._options = options
-        self._allowance = Allowance(TokenBucket(20.0, 200.0), TokenBucket(64 * 1024.0, 512 * 1024.0))
+        self._allowance = Allowance(TokenBucket(19.0, 190.0), TokenBucket(62e3, 500e3))  # a little below P-7.3
         self._events_in, self._events = trio.open_memory_channel[AnyEvent](math.inf)
         self._taken = trio.Event()
         self._words = _Words()
@@ -422,7 +430,7 @@ class Client:
         self._ended: ConnectionEnded | None = None
         self._closing = False
         self._finished = trio.Event()
-        self._life = trio.CancelScope()
+        self._life = trio.CancelScope(shield=True)  # what cancels the user has `end` called
         self._dialogue: Dialogue
 
     # ------------------------------------------------------------ what is known
@@ -604,6 +612,7 @@ class Client:
                 await self._finished.wait()
         self._finish(None)
         self._life.cancel()
+        await self._drop()
         await trio.lowlevel.checkpoint()
 
     def _finish(self, ended: ConnectionEnded | None) -> None:
@@ -613,19 +622,25 @@ class Client:
             self._events_in.close()
             self._words.forget()
 
-    async def live(self, task_status: trio.TaskStatus[None]) -> None:
-        """Connect, and come back when the connection is lost, until the end. `connect` runs this."""
+    async def begin(self) -> None:
+        """Connect. `connect` calls this first.
+
+        Raises:
+            CannotConnect: There is none, or nobody who speaks curhat.v1.
+            ConnectionEnded: The server ended the connection.
+        """
         try:
-            with self._life:
-                welcome = await self._open()
-                self._token, self._last_seq = welcome.resume_token, 1
-                self._dialogue = Dialogue(welcome)
-                self._emit(welcome)
-                self._life.shield = True  # from here on `end` ends it, with a goodbye
-                task_status.started()
-                await self._talk()
-        finally:
-            await self._drop()
+            welcome = await self._open()
+        except _End as end:
+            raise ConnectionEnded(end.code, end.reason) from None
+        self._token, self._last_seq = welcome.resume_token, 1
+        self._dialogue = Dialogue(welcome)
+        self._emit(welcome)
+
+    async def live(self) -> None:
+        """Keep the connection, and come back when it is lost. `connect` runs this, until `end` ends it."""
+        with self._life:
+            await self._talk()
 
     async def _talk(self) -> None:
         end: _End | None = None
@@ -657,7 +672,7 @@ class Client:
                 end = again
 
     def _pause(self, attempt: int, code: int) -> float:
-        most = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempt - 1))
+        most = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempt - 1, 10))
         if code == CloseCode.RATE_LIMITED:
             most = max(most, _AFTER_TOO_MANY)
         return self._retry_after + most * (0.5 + 0.5 * self._options.chance())
@@ -752,11 +767,17 @@ class Client:
             if text is None:
                 await changed.wait()
                 continue
-            await trio.sleep_until(self._not_before)
-            if wait := self._allowance.spend(len(text.encode()), trio.current_time()):  # P-7.3
-                await trio.sleep(wait)
-                self._allowance.spend(len(text.encode()), trio.current_time())
+            await self._wait_for_allowance(len(text.encode()))
             await wire.say(text)
+
+    async def _wait_for_allowance(self, size: int) -> None:
+        """P-7.3."""
+        await trio.sleep_until(self._not_before)
+        while True:
+            wait = self._allowance.spend(size, trio.current_time())
+            if wait == 0:
+                return
+            await trio.sleep(wait + _A_LITTLE)
 
     async def _ask_now_and_then(self, seconds: float) -> None:
         while True:
@@ -847,11 +868,9 @@ async def connect(
     try:
         async with trio.open_nursery() as nursery:
             try:
-                await nursery.start(client.live)
+                await client.begin()
+                nursery.start_soon(client.live)
                 yield client
-            except _End as error:
-                failure = ConnectionEnded(error.code, error.reason)
-                raise failure from None
             except BaseException as error:
                 failure = error
                 raise
