@@ -282,7 +282,7 @@ async def test_cut_again_and_again(autojump_clock: MockClock) -> None:
             await line.cut()
             await ani.chat(f"after {number}")
             await hear(ani, Interrupted, Resumed)
-        texts = []
+        texts: list[str] = []
         while len(texts) < 10:
             event = await anext(budi)
             if isinstance(event, Relayed):
@@ -518,7 +518,7 @@ async def test_a_server_without_a_sign_of_life_is_left(autojump_clock: MockClock
         async def stay_silent(_event: Event) -> None:
             await trio.lowlevel.checkpoint()
 
-        visit._send = stay_silent  # type: ignore[method-assign]
+        visit._send = stay_silent  # type: ignore[assignment, method-assign]
         began = trio.current_time()
         assert (await hear(client, Interrupted)).reason == "nothing came for 45 s"
         assert trio.current_time() - began == pytest.approx(45, abs=1)
