@@ -172,7 +172,8 @@ class Caller:
             case Joined():
                 print(f"talking with {event.username!r}, as {event.role}", flush=True)
                 token = trio.lowlevel.current_trio_token()
-                self._call = Call(event, partial(token.run_sync_soon, self._happened.send_nowait))
+                tell = self._happened.send_nowait
+                self._call = Call(event, lambda what: token.run_sync_soon(partial(tell, what)))
                 await self._run(self._call.begin())
                 if event.role == "offerer":
                     await self._describe("offer", self._call.offer())
@@ -211,4 +212,4 @@ async def main(url: str, name: str = "Python") -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, *sys.argv[1:]))
