@@ -20,6 +20,7 @@ import trio
 from curhat_trio.config import Settings, SettingsError, load_settings
 from curhat_trio.log import configure_logging, get_logger
 from curhat_trio.server import serve
+from curhat_trio.trace.lines import Terms
 from curhat_trio.trace.writer import TraceWriter
 
 _log = get_logger(__name__)
@@ -60,14 +61,23 @@ class CannotStart(Exception):
     """The address of the settings can't be listened on, or the trace can't be written."""
 
 
+def trace_terms(settings: Settings) -> Terms:
+    """What a trace of this server says at its beginning."""
+    return Terms(
+        inbox=settings.outbound_messages,
+        relaxes=settings.relax_after_seconds > 0,
+        resumes=settings.resume_seconds > 0,
+        relay_only=settings.ice_transport_policy == "relay",
+    )
+
+
 @contextmanager
 def _open_trace(settings: Settings) -> Iterator[TraceWriter | None]:
     if not settings.trace:
         yield None
         return
-    relaxes = settings.relax_after_seconds > 0
     try:
-        trace = TraceWriter.open(settings.trace, inbox=settings.outbound_messages, relaxes=relaxes)
+        trace = TraceWriter.open(settings.trace, trace_terms(settings))
     except OSError as error:
         raise CannotStart(
             f"can't write the trace {settings.trace}: {error.strerror}; choose another with --trace"

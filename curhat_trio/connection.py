@@ -306,10 +306,8 @@ class Driver:
 
     def _lose_link(self, event: LinkInterrupted) -> None:
         """The session may go on without a link; then the old one is closed beside it."""
-        if self._link is None:
-            return  # reader and writer both tell of the same loss
         self._step(event, "inbox")
-        if not self._closed:
+        if not self._closed and self._link is not None:  # reader and writer both tell of the same loss
             self._let_go(event.code)
             self._missed_since = self._said
 
@@ -327,7 +325,7 @@ class Driver:
     def _reclaim(self, token: str, last_seq: int) -> None:
         """Look for the session that the client wants to go on with, and let it have the link. What is still unread
         of this one's follows before the borrower's task runs, because nothing is awaited until then."""
-        other = self._environment.resumptions.claim(token)
+        other = None if self._loan is not None else self._environment.resumptions.claim(token)
         if other is None or other is self or not other.can_borrow(last_seq):
             if other is not None and other is not self:
                 other.give_up()
@@ -337,6 +335,8 @@ class Driver:
         assert self._link is not None
         self._flush()
         self._lent = Loan(self._link, last_seq, self._said, [])
+        if self._trace is not None:
+            self._trace.lent(self._session.client, other._session.client)
         other.lend(self._lent)
 
     def can_borrow(self, last_seq: int) -> bool:
@@ -359,6 +359,7 @@ class Driver:
         missed = None if self._closed else self._replay.since(loan.last_seq)
         if missed is None:
             loan.give_back(self._close_code or CloseCode.SLOW_CONSUMER)
+            self._advance(ClosingForced(CloseCode.REPLACED))
             return
         self._flush()
         self._let_go(CloseCode.REPLACED)

@@ -2,7 +2,8 @@
 
 trio-websocket does the opening handshake, answers pings and does the closing handshake, over a stream (`_Tap`)
 that takes the data frames out on their way. A link tells the driver through its inbox: `Heard` for messages,
-`LinkLost` and `LinkInterrupted` for the end, `ClosingForced` for a broken rule. It does not know what messages mean.
+`LinkLost` and `LinkInterrupted` for the end, `ClosingForced` for a broken rule. It does not know what messages
+mean.
 """
 
 import math

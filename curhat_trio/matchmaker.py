@@ -48,5 +48,5 @@ def _serve(request: Request, pool: Pool, now: float) -> Pair | None:
         case Suspend(ticket):
             pool.suspend(ticket)
         case Reinstate(ticket):
-            return pool.reinstate(ticket, now)
+            return pool.reinstate(ticket)
     return None

@@ -26,6 +26,7 @@ from trace_files import new_trace_file
 
 from curhat_trio import server
 from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.cli import trace_terms
 from curhat_trio.config import Settings
 from curhat_trio.conformance import wire
 from curhat_trio.conformance.wire import (
@@ -451,8 +452,7 @@ def _trace(settings: Settings, path: Path | None) -> Iterator[TraceWriter | None
     if path is None:
         yield None
         return
-    relaxes = settings.relax_after_seconds > 0
-    with TraceWriter.open(str(path), inbox=settings.outbound_messages, relaxes=relaxes) as trace:
+    with TraceWriter.open(str(path), trace_terms(settings)) as trace:
         yield trace
 
 

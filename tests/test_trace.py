@@ -19,7 +19,7 @@ from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Event, LinkLost, MessageReceived, Misunderstood, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import FROM_CLIENT, NOT_YET, Answer, Candidate, Chat, Offer
+from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer
 from curhat_trio.protocol.session import TABLE
 from curhat_trio.relay import Inbox
 from curhat_trio.trace.checker import Refused, check_trace
@@ -169,7 +169,7 @@ _WORDS = {
     ),
     *(kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE),
     *FROM_CLIENT,
-    *NOT_YET,
+    *OPTIONAL,
     *map(str, ErrorCode),
     *map(str, LeaveReason),
 }

@@ -101,14 +101,11 @@ class Pool:
             self._remove(wait)
             self._suspended[ticket] = wait
 
-    def reinstate(self, ticket: RoomId, now: float) -> Pair | None:
-        """Let a suspended ticket be matched again, in the place that it had."""
+    def reinstate(self, ticket: RoomId) -> Pair | None:
+        """Let a suspended ticket be matched again, in the place that it had; `relax` comes next, for it may have
+        been choosy long enough meanwhile."""
         wait = self._suspended.pop(ticket, None)
-        if wait is None:
-            return None
-        if wait.relaxes_at is not None and wait.relaxes_at <= now:
-            wait = attrs.evolve(wait, relaxes_at=None)
-        return self._pair_or_keep(wait)
+        return None if wait is None else self._pair_or_keep(wait)
 
     def next_relaxation(self) -> float | None:
         """When `relax` has something to do next; None: nobody is choosy."""

@@ -663,6 +663,8 @@ def _vanish(session: Session, state: State, event: LinkLost | LinkInterrupted | 
 
 def _go_away(session: Session, state: State, event: LinkInterrupted) -> Step:
     """Keep the client's place, in the pool or beside its partner, until it is back or given up."""
+    if session.away_until is not None:
+        return session, []
     has_said_nothing = isinstance(state, Connected) and state.speak_by is not None
     if session.rules.resume_seconds == 0 or session.profile == "legacy" or has_said_nothing:
         return _vanish(session, state, event)

@@ -11,6 +11,7 @@ client's own words and its inbox are interleaved.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import deque
@@ -21,27 +22,45 @@ from typing import Any
 import attrs
 
 from curhat_trio.policy.matching import Pair, Pool, introduce
-from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Withdraw
+from curhat_trio.protocol.effects import (
+    Close,
+    Effect,
+    Enter,
+    Forward,
+    Reclaim,
+    Reinstate,
+    Request,
+    Send,
+    Suspend,
+    Withdraw,
+)
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     MessageReceived,
+    ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.session import TABLE, Closed, Connected, Paired, Rules, Session, step
+from curhat_trio.protocol.messages import Resumed
+from curhat_trio.protocol.session import TABLE, Closed, Rules, Session, step
 from curhat_trio.trace.lines import (
     FORMAT,
     Line,
     Names,
+    Terms,
     event_line,
+    is_of_the_link,
     pair_line,
     request_line,
     revive,
     step_line,
+    terms_line,
 )
 
 
@@ -116,6 +135,14 @@ def _traces(paths: list[Path]) -> Iterator[Path]:
 # ---------------------------------------------------------------- doing it again
 
 
+@attrs.frozen
+class _Loan:
+    """The link of another session, in an inbox."""
+
+    unread: list[Line]
+    """What it has told and is read by the borrower."""
+
+
 @attrs.define
 class _Seat:
     """One session, and what its driver keeps for it."""
@@ -125,10 +152,14 @@ class _Seat:
     """Attached, and nothing else."""
     heard: Line | None = None
     """What the client said and the session has not taken yet."""
-    inbox: deque[Line] = attrs.Factory(deque)
+    words: int = 0
+    """How much the client has said."""
+    reclaims: bool = False
+    """It has just asked to go on with another session."""
+    inbox: deque["Line | _Loan"] = attrs.Factory(deque)
     stumbled: bool = False
     """A bug broke what it was at."""
-    requests: deque[Enter | Withdraw] = attrs.Factory(deque)
+    requests: deque[Request] = attrs.Factory(deque)
     waits: int = 0
     told: int = 0
     close_code: CloseCode | None = None
@@ -216,12 +247,16 @@ class _Replay:
         line = self._next()
         if line.get("what") != "begin" or line.get("format") != FORMAT:
             self._refuse(f"the line `begin` of a trace of format {FORMAT}")
-        self._inbox, relaxes = line["inbox"], line["relaxes"]
-        if type(self._inbox) is not int or type(relaxes) is not bool:
-            self._refuse("inbox, a number, and relaxes, true or false")
-        self._settings = {"format": FORMAT, "inbox": self._inbox, "relaxes": relaxes}
-        self._expect({"what": "begin", **self._settings})
-        self._pool = Pool(_FOR_EVER if relaxes else 0.0)
+        terms = Terms(line["inbox"], line["relaxes"], line["resumes"], line["relay_only"])
+        if [type(term) for term in attrs.astuple(terms)] != [int, bool, bool, bool]:
+            self._refuse("inbox, a number; relaxes, resumes and relay_only, true or false")
+        self._inbox, self._terms = terms.inbox, terms_line(terms)
+        self._expect({"what": "begin", **self._terms})
+        self._pool = Pool(_FOR_EVER if terms.relaxes else 0.0)
+        self._rules = Rules(
+            resume_seconds=math.inf if terms.resumes else 0.0,
+            ice_transport_policy="relay" if terms.relay_only else "all",
+        )
 
     def _follow(self) -> None:
         """One line, and those that it brings with it."""
@@ -257,7 +292,7 @@ class _Replay:
         name, profile = f"s{len(self._seats) + 1}", self._line["profile"]
         if profile not in ("v1", "legacy"):
             self._refuse("profile: v1 or legacy")
-        self._seats[name] = seat = _Seat(Session(ClientId(name), profile, "", Rules()))
+        self._seats[name] = seat = _Seat(Session(ClientId(name), profile, "", self._rules))
         self._expect({"what": "attached", "session": self._names.session(seat.session.client), "profile": profile})
 
     def _heard(self) -> None:
@@ -266,6 +301,7 @@ class _Replay:
         if seat.closed or seat.fresh or seat.heard is not None:
             self._refuse("words of a client that is open and whose last words were taken")
         seat.heard = event_line(event, self._names)
+        seat.words += 1
         self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
         taken = self._next()
         if taken.get("session") != seat.session.client:
@@ -302,6 +338,8 @@ class _Replay:
                     self._refuse(f"what the client just said, {seat.heard or 'nothing'}")
                 seat.heard = None
             case "inbox":
+                if seat.closed:
+                    _return_loan(seat)
                 if not seat.inbox or seat.inbox.popleft() != happened:
                     self._refuse("the next event of its inbox")
             case "driver":
@@ -311,15 +349,20 @@ class _Replay:
 
     def _check_own(self, seat: _Seat, event: Event) -> None:
         """What a driver tells its session by itself, and when it may."""
-        state = seat.session.state
         may = False
         match event:
             case LinkOpened():
                 may = seat.fresh
-            case DeadlinePassed():
-                may = isinstance(state, Paired) or (isinstance(state, Connected) and state.speak_by is not None)
+            case DeadlinePassed(at):
+                may = seat.session.deadline is not None and at >= seat.session.deadline
             case LinkLost():
                 may = not seat.closed
+            case LinkLent() | ResumeRefused():
+                may, seat.reclaims = seat.reclaims, False
+            case LinkRegained(heard=heard):
+                may = not seat.closed and heard == seat.words and _take_loan(seat)
+            case ClosingForced(CloseCode.REPLACED):
+                may = not seat.closed and _return_loan(seat)
             case ClosingForced(CloseCode.SLOW_CONSUMER):
                 may = not seat.closed
             case ClosingForced(CloseCode.SHUTDOWN):
@@ -339,17 +382,62 @@ class _Replay:
     def _perform(self, seat: _Seat, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send():
-                    seat.told += 1
+                case Send(message):
+                    seat.told += not isinstance(message, Resumed)  # of which the lender's client is told
                 case Enter():
                     seat.waits += 1
                     seat.requests.append(effect)
-                case Withdraw():
+                case Withdraw() | Suspend() | Reinstate():
                     seat.requests.append(effect)
+                case Reclaim():
+                    self._reclaim(seat)
                 case Forward(partner, event):
                     self._tell(partner, event)
                 case Close(code):
                     seat.close_code = code
+
+    # ------------------------------------------------------------ links that are lent
+
+    def _reclaim(self, seat: _Seat) -> None:
+        """The next lines tell whether a session may go on with another one's client, over its link."""
+        seat.reclaims = True
+        if self._next().get("what") in ("told", "lost"):
+            self._given_up()
+            self._next()
+        if self._line.get("session") != seat.session.client or self._line.get("from") != "driver":
+            self._refuse(f"{seat.session.client} being told whether its link is lent")
+        self._follow()
+        if seat.reclaims:
+            self._refuse(f"{seat.session.client} being told whether its link is lent")
+        elif seat.closed:
+            self._next()
+            self._lent(seat)
+
+    def _given_up(self) -> None:
+        """A session whose client has come back, but that can't go on, is closed next."""
+        seat = self._seat(self._line["to"])
+        event = ClosingForced(CloseCode.REPLACED)
+        if self._line["what"] == "told":
+            self._expect({"what": "told", "to": seat.session.client, "event": event_line(event, self._names)})
+            self._put(seat, self._line["event"])
+        else:
+            self._lost_by_link()
+
+    def _lent(self, lender: _Seat) -> None:
+        """What the link has told and the lender has not read goes along with it."""
+        borrower = self._seat(self._line["to"])
+        self._expect({"what": "lent", "session": lender.session.client, "to": borrower.session.client})
+        if borrower is lender or borrower.closed or not self._rules.resume_seconds:
+            self._refuse("a link lent to another session that can go on")
+        unread: list[Line] = []
+        kept: deque[Line | _Loan] = deque()
+        for item in lender.inbox:
+            if isinstance(item, _Loan) or not is_of_the_link(revive(item)):
+                kept.append(item)
+            else:
+                unread.append(item)
+        lender.inbox = kept
+        self._put(borrower, _Loan(unread))
 
     # ------------------------------------------------------------ inboxes
 
@@ -374,7 +462,7 @@ class _Replay:
     def _told_by_link(self) -> None:
         seat = self._seat(self._line["to"])
         event = revive(self._line["event"])
-        if not _is_of_the_link(event):
+        if not is_of_the_link(event) or event == ClosingForced(CloseCode.REPLACED):
             self._refuse("an event that a session, the matchmaker or the link has caused")
         self._expect({"what": "told", "to": seat.session.client, "event": event_line(event, self._names)})
         self._put(seat, self._line["event"])
@@ -384,7 +472,7 @@ class _Replay:
         self._expect({"what": "lost", "to": seat.session.client, "by": "link", "why": "full"})
         self._check_full(seat)
 
-    def _put(self, seat: _Seat, event: Line) -> None:
+    def _put(self, seat: _Seat, event: Line | _Loan) -> None:
         # one more than fit: a waiting session is handed what comes first
         if seat.detached or len(seat.inbox) > self._inbox:
             self._refuse(f"room in the inbox of {seat.session.client}, which holds {self._inbox}")
@@ -404,10 +492,15 @@ class _Replay:
         request = seat.requests.popleft()
         self._clock += 1
         pair = None
-        if isinstance(request, Enter):
-            pair = self._pool.join(request.ticket, self._clock)
-        else:
-            self._pool.leave(request.ticket)
+        match request:
+            case Enter(ticket):
+                pair = self._pool.join(ticket, self._clock)
+            case Withdraw(room):
+                self._pool.leave(room)
+            case Suspend(room):
+                self._pool.suspend(room)
+            case Reinstate(room):
+                pair = self._pool.reinstate(room)
         expected = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
         self._expect({"what": "served", **expected, "waiting": len(self._pool)})
         self._introduce(pair)
@@ -444,6 +537,7 @@ class _Replay:
 
     def _detached(self) -> None:
         seat = self._seat(self._line["session"])
+        _return_loan(seat)
         if not seat.closed or seat.inbox:
             self._refuse(f"{seat.session.client} closed and its inbox empty before it is detached")
         code = None if seat.close_code is None else int(seat.close_code)
@@ -463,7 +557,7 @@ class _Replay:
         left = [name for name, seat in self._seats.items() if not seat.detached]
         if left:
             self._refuse(f"{', '.join(left)} detached before the end")
-        self._expect({"what": "end", **self._settings, "drained": self._draining})
+        self._expect({"what": "end", **self._terms, "drained": self._draining})
         self._ended = True
 
 
@@ -489,10 +583,20 @@ def _owner(room: str) -> str:
     return room.partition("/")[0]
 
 
-def _is_of_the_link(event: Event) -> bool:
-    if isinstance(event, ClosingForced):
-        return event.code is not CloseCode.SHUTDOWN
-    return isinstance(event, LinkLost)
+def _take_loan(seat: _Seat) -> bool:
+    """A session goes on over the link that is the next thing in its inbox; what that has told comes first."""
+    loan = seat.inbox.popleft() if seat.inbox else None
+    if isinstance(loan, _Loan):
+        seat.inbox.extendleft(reversed(loan.unread))
+    return isinstance(loan, _Loan)
+
+
+def _return_loan(seat: _Seat) -> bool:
+    """A session can't go on over the link that is the next thing in its inbox, and gives it back."""
+    if not seat.inbox or not isinstance(seat.inbox[0], _Loan):
+        return False
+    seat.inbox.popleft()
+    return True
 
 
 def _same_types(one: Any, other: Any) -> bool:

@@ -12,21 +12,40 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
+
 from curhat_trio.policy.matching import Pair
-from curhat_trio.protocol.effects import Close, Count, Effect, Enter, Forward, Send, Ticket, Withdraw
+from curhat_trio.protocol.effects import (
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Forward,
+    Reinstate,
+    Request,
+    Send,
+    Suspend,
+    Ticket,
+    Withdraw,
+)
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     MessageReceived,
     Misunderstood,
     Overheated,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
+    ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -39,6 +58,7 @@ from curhat_trio.protocol.messages import (
     Description,
     ErrorMessage,
     GoAway,
+    Ice,
     IceCandidate,
     Join,
     Joined,
@@ -47,12 +67,16 @@ from curhat_trio.protocol.messages import (
     Next,
     Offer,
     Ping,
+    Presence,
     Ready,
     Relayed,
+    Resume,
+    Resumed,
     ServerMessage,
     Status,
+    Typing,
 )
-from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
+from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags, relay_only_candidate
 from curhat_trio.protocol.session import (
     Closed,
     Connected,
@@ -67,7 +91,29 @@ from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 FORMAT = 1
 """Told in the first line; another number is another language."""
 
+_MUCH_LATER = 1e9
+"""In seconds: any deadline but that of a client that is away has passed."""
+
 Line = dict[str, Any]
+
+
+@attrs.frozen
+class Terms:
+    """What a server's settings make of the rules that its sessions and its matchmaker follow."""
+
+    inbox: int
+    """How many events fit into a session's inbox."""
+    relaxes: bool
+    """People with topics wait for somebody who shares one, before anybody will do."""
+    resumes: bool
+    """A session may outlive its link."""
+    relay_only: bool
+    """Partners see no candidates but those of relays."""
+
+
+def terms_line(terms: Terms) -> Line:
+    """What the first line and the last one tell."""
+    return {"format": FORMAT, **attrs.asdict(terms)}
 
 
 class Names:
@@ -153,6 +199,8 @@ def session_line(session: Session, names: Names) -> Line:
             )
             if isinstance(session.state, Paired) and session.state.settling is not None:
                 line |= {"settling": True} | _brief(kept=len(session.state.settling.kept))
+            if isinstance(session.state, Negotiating):
+                line |= _brief(failing=session.state.media_by is not None)
         case Closed():
             pass
     last = session.last_partner
@@ -160,6 +208,7 @@ def session_line(session: Session, names: Names) -> Line:
         last=None if last is None else names.session(last),
         misunderstood=session.misunderstandings,
         overheated=session.overheated,
+        away=session.away_until is not None,
     )
 
 
@@ -192,6 +241,12 @@ def event_line(event: Event, names: Names) -> Line:
             return {**said, "type": "PeerSaid", "room": names.room(room), "kind": message.type}
         case PeerLeft(room, reason):
             return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
+        case PeerPresence(room, state):
+            return {"type": "PeerPresence", "room": names.room(room), "state": state}
+        case LinkInterrupted(code=code):
+            return {"type": "LinkInterrupted"} | _brief(code=code_line(code))
+        case LinkRegained(heard=heard):
+            return {"type": "LinkRegained", "heard": heard}
         case ClosingForced(code):
             return {"type": "ClosingForced", "code": int(code)}
     return {"type": type(event).__name__}
@@ -207,8 +262,9 @@ def _message_line(message: ClientMessage, names: Names) -> Line:
         case Candidate(payload):
             ufrag = candidate_ufrag(payload)
             line["ice"] = [] if ufrag is None else [names.generation(ufrag)]
-        case Status(media):
-            line["media"] = media
+            line |= _brief(relay=relay_only_candidate(payload) is not None)
+        case Status(media, path, stage):
+            line |= {"media": media} | _brief(path=path, stage=stage)
     return line
 
 
@@ -218,7 +274,8 @@ def _known(ref: str | None) -> str | None:
 
 
 def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
-    """An event of which the same is told. All deadlines have passed, and nothing has taken any time.
+    """An event of which the same is told. All deadlines have passed, and nothing has taken any time; but a client
+    that is away has not come back in time only if that is told.
 
     Raises:
         LookupError, TypeError, ValueError: No event is told of like that.
@@ -229,9 +286,17 @@ def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
         case "LinkLost":
             return LinkLost()
         case "DeadlinePassed":
-            return DeadlinePassed(math.inf)
+            return DeadlinePassed(math.inf if line.get("gives_up", False) else _MUCH_LATER)
         case "Overheated":
             return Overheated(1.0)
+        case "LinkInterrupted":
+            return LinkInterrupted(0.0, CloseCode(line["code"]) if "code" in line else None)
+        case "LinkRegained":
+            return LinkRegained("", line["heard"])
+        case "LinkLent":
+            return LinkLent()
+        case "ResumeRefused":
+            return ResumeRefused()
         case "ClosingForced":
             return ClosingForced(CloseCode(line["code"]))
         case "Misunderstood":
@@ -252,6 +317,8 @@ def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
             return PeerSaid(RoomId(line["room"]), said)
         case "PeerLeft":
             return PeerLeft(RoomId(line["room"]), LeaveReason(line["reason"]))
+        case "PeerPresence":
+            return PeerPresence(RoomId(line["room"]), line["state"])
     return MessageReceived(_revive_message(line), 0.0, fresh_room)
 
 
@@ -265,11 +332,17 @@ def _revive_message(line: Line) -> ClientMessage:
             return Answer(_description("answer", line["ice"]))
         case "candidate":
             (ufrag,) = line["ice"] or [None]
-            return Candidate(IceCandidate("", usernameFragment=ufrag))
+            return Candidate(IceCandidate("" if line.get("relay") else "-", usernameFragment=ufrag))
         case "chat":
             return Chat("-")
+        case "typing":
+            return Typing(True)
         case "status":
-            return Status(line["media"])
+            return Status(line["media"], line.get("path"), line.get("stage"))
+        case "ice":
+            return Ice()
+        case "resume":
+            return Resume("-", 0)
         case "leave":
             return Leave()
         case "next":
@@ -283,6 +356,16 @@ def _description(kind: Any, ufrags: list[str]) -> Description:
     return Description(kind, "".join(["v=0\r\n", *(f"a=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)]))
 
 
+def is_of_the_link(event: Event) -> bool:
+    """Whether it is the session's own link, or a new one, that tells of it."""
+    match event:
+        case LinkLost() | LinkInterrupted():
+            return True
+        case ClosingForced(code):
+            return code is not CloseCode.SHUTDOWN
+    return False
+
+
 # ---------------------------------------------------------------- effects
 
 
@@ -292,6 +375,8 @@ def step_line(
     """What is told of one step: where the event came from, the session before and after, what is to be done."""
     before = session_line(session, names)
     happened = event_line(event, names)
+    if isinstance(event, DeadlinePassed) and session.away_until is not None:
+        happened |= _brief(gives_up=event.at >= session.away_until)
     for effect in effects:
         if isinstance(effect, Enter):
             names.begin_wait(effect.ticket)
@@ -310,7 +395,7 @@ def step_line(
             for effect in effects
             if isinstance(effect, Forward)
         ],
-        asks=[request_line(effect, names) for effect in effects if isinstance(effect, Enter | Withdraw)],
+        asks=[request_line(effect, names) for effect in effects if isinstance(effect, Request)],
         counts=[effect.what for effect in effects if isinstance(effect, Count)],
     )
     for effect in effects:
@@ -323,7 +408,7 @@ def code_line(code: CloseCode | None) -> int | None:
     return None if code is None else int(code)
 
 
-def request_line(request: Enter | Withdraw, names: Names) -> Line:
+def request_line(request: Request, names: Names) -> Line:
     """What is told of a request to the matchmaker."""
     match request:
         case Enter(ticket):
@@ -333,8 +418,8 @@ def request_line(request: Enter | Withdraw, names: Names) -> Line:
                 "profile": ticket.profile,
                 "wish": _wish_line(ticket.room, ticket.topics, names),
             } | _brief(avoid=None if ticket.avoid is None else names.session(ticket.avoid))
-        case Withdraw(room):
-            return {"type": "Withdraw", "room": names.room(room)}
+        case Withdraw(room) | Suspend(room) | Reinstate(room):
+            return {"type": type(request).__name__, "room": names.room(room)}
 
 
 def pair_line(pair: Pair | None, names: Names) -> Line:
@@ -362,6 +447,10 @@ def _told_line(message: ServerMessage, names: Names) -> Line:
             line |= {"room": names.room(room), "from": names.session(sender), "reason": str(reason)}
         case ErrorMessage():
             line |= {"code": str(message.code), "ref": _known(message.ref), "fatal": message.fatal}
+        case Presence(state):
+            line["state"] = state
+        case Resumed():
+            line |= {"session": names.session(message.session_id), "heard": message.heard}
         case GoAway(reason):
             line["reason"] = str(reason)
     return line

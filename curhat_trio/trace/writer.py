@@ -13,20 +13,22 @@ import orjson
 
 from curhat_trio.log import get_logger
 from curhat_trio.policy.matching import Pair
-from curhat_trio.protocol.effects import Effect, Enter, Ticket, Withdraw
+from curhat_trio.protocol.effects import Effect, Request, Ticket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, Event, LinkLost
+from curhat_trio.protocol.events import Event
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.session import Session
 from curhat_trio.trace.lines import (
-    FORMAT,
     Line,
     Names,
+    Terms,
     code_line,
     event_line,
+    is_of_the_link,
     pair_line,
     request_line,
     step_line,
+    terms_line,
 )
 
 _log = get_logger(__name__)
@@ -39,26 +41,25 @@ class TraceWriter:
 
     Args:
         file: Where the lines go; closed at the end.
-        inbox: How many events fit into a session's inbox.
-        relaxes: Whether people with topics wait for somebody who shares one, before anybody will do.
+        terms: What the server's settings make of the rules.
     """
 
-    def __init__(self, file: IO[bytes], *, inbox: int, relaxes: bool) -> None:
+    def __init__(self, file: IO[bytes], terms: Terms) -> None:
         self._file: IO[bytes] | None = file
         self._names = Names()
         self._lines = 0
-        self._settings: Line = {"format": FORMAT, "inbox": inbox, "relaxes": relaxes}
+        self._terms = terms_line(terms)
         self._drained = False
-        self._write({"what": "begin", **self._settings})
+        self._write({"what": "begin", **self._terms})
 
     @classmethod
-    def open(cls, path: str, *, inbox: int, relaxes: bool) -> Self:
+    def open(cls, path: str, terms: Terms) -> Self:
         """Begin a trace, in place of whatever the file held.
 
         Raises:
             OSError: The file can't be opened for writing.
         """
-        return cls(Path(path).open("wb", buffering=_BUFFER_BYTES), inbox=inbox, relaxes=relaxes)
+        return cls(Path(path).open("wb", buffering=_BUFFER_BYTES), terms)
 
     def __enter__(self) -> Self:
         return self
@@ -88,12 +89,17 @@ class TraceWriter:
         if fits:
             self._write({"what": "told", **line, "event": event_line(event, self._names)})
         else:
-            sender = "link" if _is_of_the_link(event) else "server"
+            sender = "link" if is_of_the_link(event) else "server"
             self._write({"what": "lost", **line, "by": sender, "why": "full"})
 
     def missed(self, client: ClientId) -> None:
         """An event was for somebody who can't be reached any more."""
         self._write({"what": "lost", "to": self._names.session(client), "by": "server", "why": "gone"})
+
+    def lent(self, lender: ClientId, borrower: ClientId) -> None:
+        """A session's link was put into another's inbox, with what is unread of it."""
+        line = {"session": self._names.session(lender), "to": self._names.session(borrower)}
+        self._write({"what": "lent", **line})
 
     def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
         """A bug broke what a session was at: an event that it could not be stepped with, or something else.
@@ -111,7 +117,7 @@ class TraceWriter:
 
     # ------------------------------------------------------------ the matchmaker
 
-    def served(self, request: Enter | Withdraw, pair: Pair | None, waiting: int) -> None:
+    def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
         """The matchmaker has done what was asked; so many tickets wait now. A pair is introduced next."""
         line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
         self._write({"what": "served", **line, "waiting": waiting})
@@ -138,7 +144,7 @@ class TraceWriter:
 
     def end(self) -> None:
         """Write the last line and close the file. Nothing follows."""
-        self._write({"what": "end", **self._settings, "drained": self._drained})
+        self._write({"what": "end", **self._terms, "drained": self._drained})
         self.flush()
         if self._file is not None:
             self._file.close()
@@ -160,12 +166,3 @@ class TraceWriter:
         if file is not None:
             with suppress(OSError):  # closing tries once more to write what is left
                 file.close()
-
-
-def _is_of_the_link(event: Event) -> bool:
-    match event:
-        case LinkLost():
-            return True
-        case ClosingForced(code):
-            return code is not CloseCode.SHUTDOWN
-    return False

@@ -5,6 +5,7 @@ Its partner hears that it is away, and that it is back; everybody else hears not
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -522,3 +523,52 @@ async def test_a_negotiation_timeout_is_told_to_who_was_away(autojump_clock: Moc
         assert (await offerer.hear("leave"))["reason"] == "negotiation_timeout"
         await offerer.say("join")
         await offerer.hear("ready")
+
+
+async def test_a_link_that_is_lent_already_is_not_lent_on(autojump_clock: MockClock) -> None:
+    """Nobody does that: `resume` comes first or never. It is refused, and costs nobody anything."""
+    async with a_call() as (server, offerer, answerer):
+        other = await caller(server)
+        await other.say("ping")
+        await other.hear("pong")
+        await other.vanish()
+        await other.resume()
+        await offerer.vanish()
+        await answerer.hear("peer")
+        await other.say("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        assert (await other.hear("error"))["code"] == "resume_failed"
+        await other.say("join")
+        await other.hear("ready")
+        await offerer.resume()
+        await answerer.hear("peer")
+        await they_talk(offerer, answerer)
+
+
+async def test_more_than_is_kept_while_resume_arrives_ends_the_session(autojump_clock: MockClock) -> None:
+    """The old connection is still there, and its client has all but one of the messages that it may miss."""
+    ends = set()
+    for seed in range(20):
+        trio._core._run._r.seed(seed)
+        async with a_call() as (server, offerer, answerer):
+            for number in range(MESSAGES):
+                await answerer.say("chat", text=str(number))
+            await trio.testing.wait_all_tasks_blocked()
+            newcomer = await server.v1()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(answerer.say, "chat", text="one more"))
+                nursery.start_soon(
+                    partial(newcomer.say, "resume", token=offerer.token, lastSeq=offerer.last_seq)
+                )
+            try:
+                ends.add((await newcomer.hear())["type"])
+            except Goodbye as goodbye:
+                ends.add(str(goodbye.code))
+            else:
+                await newcomer.close()
+            if "resumed" not in ends:
+                assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+                assert (await offerer.peer.hear_goodbye()).code == 4505
+            await answerer.peer.close()
+            await server.is_empty()
+            ends.discard("resumed")
+    assert "4001" in ends
