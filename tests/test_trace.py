@@ -19,14 +19,18 @@ from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Event, LinkLost, MessageReceived, Misunderstood, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer
+from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
 from curhat_trio.protocol.session import TABLE
 from curhat_trio.relay import Inbox
 from curhat_trio.trace.checker import Refused, check_trace
-from curhat_trio.trace.lines import Names, event_line
+from curhat_trio.trace.lines import Names, Terms, event_line
 from curhat_trio.trace.writer import TraceWriter
 
 NAMES = list(SCENARIOS)
+TERMS = Terms(inbox=1, relaxes=True, resumes=True, relay_only=False)
+BEGIN = (
+    b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true, "resumes": true, "relay_only": false}\n'
+)
 
 
 def as_text(lines: list[Line]) -> bytes:
@@ -60,14 +64,27 @@ def test_the_good_traces_have_everything_in_them() -> None:
     steps = [line for line in lines if line["what"] == "step"]
     assert {line["what"] for line in lines} == {
         *("begin", "attached", "heard", "step", "told", "lost", "bug", "detached"),
-        *("served", "relaxed", "draining", "end"),
+        *("served", "relaxed", "lent", "draining", "end"),
     }
     kinds = {kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE}
     assert {step["event"]["type"] for step in steps} == kinds
     assert {message["type"] for step in steps for message in step.get("says", [])} == {
-        *("welcome", "ready", "join", "leave", "error", "pong", "goaway", "offer", "answer", "candidate", "chat")
+        *("welcome", "ready", "join", "leave", "error", "pong", "goaway", "offer", "answer", "candidate", "chat"),
+        *("typing", "ice", "peer", "resumed"),
     }
-    for field in ("silent", "polite", "view", "described", "held", "settling", "kept", "last", "overheated"):
+    for field in (
+        "away",
+        "failing",
+        "silent",
+        "polite",
+        "view",
+        "described",
+        "held",
+        "settling",
+        "kept",
+        "last",
+        "overheated",
+    ):
         assert any(field in step["after"] for step in steps), field
 
 
@@ -104,9 +121,12 @@ def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
         (b"{}\n", 1, "a JSON object"),
         (b"\xff\n", 1, "a JSON object"),
         (b'{"n": 1}\n', 1, "`begin`"),
-        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "format 1"),
-        (b'{"n": 1, "what": "begin", "format": 1, "inbox": "x", "relaxes": true}\n', 1, "a number"),
-        (b'{"n": true, "what": "begin", "format": 1, "inbox": 9, "relaxes": true}\n', 1, "n 1"),
+        (b'{"n": 1, "what": "begin", "format": 1, "inbox": 9, "relaxes": true}\n', 1, "format 2"),
+        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "of this format"),
+        (BEGIN.replace(b"9", b'"x"'), 1, "a number"),
+        (BEGIN.replace(b"true", b"1", 1), 1, "true or false"),
+        (BEGIN.replace(b"1", b"true", 1), 1, "n 1"),
+        (BEGIN, 2, "another line"),
     ],
 )
 def test_what_is_no_trace_is_refused(text: bytes, number: int, expected: str) -> None:
@@ -161,10 +181,13 @@ _WORDS = {
     *re.findall(
         r"\w+",
         """
-        begin attached heard step told lost bug detached served relaxed draining end
+        begin attached heard step told lost bug detached served relaxed lent draining end
         client inbox driver link server full gone v1 legacy offerer answerer other local remote
         connected waiting paired negotiating closed failed media_connected media_failed
-        welcome ready pong error goaway Enter Withdraw
+        welcome ready pong error goaway peer away back resumed Enter Withdraw Suspend Reinstate
+        host srflx prflx relay gathering checking dtls candidate_withheld
+        media_connected_host media_connected_srflx media_connected_prflx media_connected_relay
+        media_failed_gathering media_failed_checking media_failed_dtls media_failed_lost
         """,
     ),
     *(kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE),
@@ -198,7 +221,7 @@ def test_nothing_that_anybody_said_is_in_a_trace(name: str) -> None:
 
 
 ROOM = RoomId("a secret room")
-PEER_SAID = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat)))
+PEER_SAID = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
 
 
 def fault_of(name: str) -> Fault:
@@ -226,7 +249,7 @@ def test_no_event_tells_more_than_it_may(event: Event) -> None:
 
 
 def begin(tmp_path: Path) -> TraceWriter:
-    return TraceWriter.open(str(tmp_path / "trace.ndjson"), inbox=1, relaxes=True)
+    return TraceWriter.open(str(tmp_path / "trace.ndjson"), TERMS)
 
 
 def test_an_inbox_tells_its_watch_what_fits_and_what_is_lost(tmp_path: Path) -> None:
@@ -248,14 +271,14 @@ def test_who_is_gone_misses_what_is_told(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_trace_and_nothing_else() -> None:
-    with TraceWriter.open("/dev/full", inbox=1, relaxes=True) as trace:
+    with TraceWriter.open("/dev/full", TERMS) as trace:
         trace.flush()
         trace.missed(ClientId("x"))
         trace.draining()
 
 
 def test_a_full_disk_is_noticed_in_the_middle_of_a_line_too() -> None:
-    with TraceWriter.open("/dev/full", inbox=1, relaxes=True) as trace:
+    with TraceWriter.open("/dev/full", TERMS) as trace:
         for _ in range(10_000):
             trace.missed(ClientId("x"))
 
@@ -299,4 +322,4 @@ def test_the_command_tells_what_it_cannot_read(tmp_path: Path, capsys: pytest.Ca
 def test_the_codes_that_a_trace_tells_are_the_close_codes() -> None:
     codes = {line["code"] for name in NAMES for line in trace_of(name) if line["what"] == "detached"}
     assert codes <= {None, *map(int, CloseCode)}
-    assert {None, 4000, 4001, 4004, 4502, 1003} <= codes
+    assert {None, 4000, 4001, 4004, 4505, 4502, 1003} <= codes

@@ -23,24 +23,41 @@ class Mutation(NamedTuple):
     lines: list[Line]
 
 
-_KINDS = ("attached", "heard", "step", "told", "lost", "detached", "served", "relaxed", "draining", "end", "bug")
+_KINDS = (
+    *("attached", "heard", "step", "told", "lost", "detached", "served", "relaxed", "lent"),
+    *("draining", "end", "bug"),
+)
 WORDS: dict[str, list[Any]] = {
     "what": [*_KINDS],
     "profile": ["v1", "legacy"],
     "from": ["client", "inbox", "driver"],
-    "state": ["connected", "waiting", "paired", "negotiating", "closed"],
+    "state": ["connected", "waiting", "paired", "negotiating", "closed", "away", "back"],
     "view": ["local", "remote"],
-    "kind": ["offer", "answer", "candidate", "chat"],
+    "kind": ["offer", "answer", "candidate", "chat", "typing"],
     "role": ["offerer", "answerer"],
     "media": ["connected", "failed"],
     "reason": [str(reason) for reason in LeaveReason],
-    "type": [*FROM_CLIENT, "LinkOpened", "LinkLost", "DeadlinePassed", "Overheated", "Enter", "Withdraw", "pong"],
+    "type": [
+        *FROM_CLIENT,
+        *(
+            "LinkOpened",
+            "LinkLost",
+            "LinkInterrupted",
+            "LinkRegained",
+            "LinkLent",
+            "ResumeRefused",
+            "PeerPresence",
+        ),
+        *("DeadlinePassed", "Overheated", "Enter", "Withdraw", "Suspend", "Reinstate", "pong", "peer", "resumed"),
+    ],
+    "path": ["host", "relay", None],
+    "stage": ["dtls", "lost", None],
     "code": [*map(str, ErrorCode), *map(int, CloseCode), None],
     "closes": [4000, 4001, 4002, None],
     "by": ["link", "server"],
     "why": ["full", "gone"],
     "ref": [*FROM_CLIENT, "other", None],
-    "counts": ["media_connected", "media_failed"],
+    "counts": ["media_connected", "media_failed", "candidate_withheld"],
     "in": ["n1", None],
     "topics": ["t1", "t2"],
     "ice": ["u1", "u2"],
@@ -119,7 +136,7 @@ def _order_matters(one: Line, other: Line) -> bool:
         return True
     if kinds[0] in ("step", "served", "relaxed") and kinds[1] in ("told", "lost"):
         event = other.get("event", {"type": ""})["type"]
-        return bool(event in ("Matched", "PeerSaid", "PeerLeft") or other.get("by") == "server")
+        return bool(event in ("Matched", "PeerSaid", "PeerLeft", "PeerPresence") or other.get("by") == "server")
     if one.get("session") is not None and one.get("session") == other.get("session"):
         return bool(kinds != ("step", "step") or one != {**other, "n": one["n"]})
     return False

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from peers import RunningServer, frame, running_server, said
+from peers import CLOSE, Peer, RunningServer, frame, open_peer, running_server, said
 
 from curhat_trio import connection
 from curhat_trio.config import Settings
@@ -27,11 +27,11 @@ Scenario = Callable[[RunningServer], Awaitable[None]]
 
 
 def description(kind: str, ufrag: str) -> dict[str, Any]:
-    return {"type": kind, "sdp": f"v=0\r\ns={MARK}\r\na=ice-ufrag:{MARK}-{ufrag}\r\n"}
+    return {"type": kind, "sdp": f"v=0\r\ns={MARK}\r\na=ice-ufrag:{MARK}{ufrag}\r\n"}
 
 
 def candidate(ufrag: str | None) -> dict[str, Any]:
-    named = {} if ufrag is None else {"usernameFragment": f"{MARK}-{ufrag}"}
+    named = {} if ufrag is None else {"usernameFragment": f"{MARK}{ufrag}"}
     return {"candidate": f"candidate:1 1 udp 1 192.0.2.1 9 typ host {MARK}", "sdpMid": "0", **named}
 
 
@@ -178,12 +178,95 @@ async def a_bug(server: RunningServer) -> None:
     await bob.close()
 
 
+async def a_tunnel(server: RunningServer) -> None:
+    """Links that are lost: calls and waits that go on over others, one that can't, and one that is given up."""
+    ann, bob = await _traveller(server), await _traveller(server)
+    await ann.peer.say("join")
+    await ann.peer.hear("ready")
+    await bob.peer.say("join")
+    await bob.peer.hear("ready", "ready", "join")
+    await ann.peer.hear("join")
+    await ann.peer.say("offer", payload=description("offer", "a"))
+    await bob.peer.hear("offer")
+    await ann.peer.vanish()
+    await bob.peer.hear("peer")
+    await bob.peer.say("answer", payload=description("answer", "b"))
+    await ann.resume(last_seq=3)
+    await ann.peer.hear("answer")
+    await bob.peer.hear("peer")
+    await bob.resume(last_seq=7)  # over another one, though the old one is still there
+    await bob.peer.send(said("typing", active=True), said("ice"))
+    await ann.peer.hear("typing")
+    await bob.peer.hear("ice")
+    await ann.ask_to_resume(said("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
+    await ann.peer.hear_goodbye()
+    await bob.peer.hear("chat", "leave")
+
+    await bob.peer.say("join", topics=[f"{MARK}-tea"])
+    await bob.peer.hear("ready")
+    await bob.peer.vanish()
+    await trio.sleep(server.settings.relax_after_seconds + 1)
+    cid = await _traveller(server)
+    await cid.peer.say("join")
+    await cid.peer.hear("ready")
+    await bob.resume(last_seq=11)
+    await bob.peer.hear("join")
+    await cid.peer.hear("ready", "join")
+    await bob.peer.say("offer", payload=description("offer", "a"))
+    await bob.peer.say("status", media="failed", stage="checking")
+    await cid.peer.hear("offer")
+    cid.peer.answers_pings = False
+    await bob.peer.vanish()
+    await cid.peer.hear("peer", "leave")
+    assert (await cid.peer.hear_goodbye()).code == 4002
+
+    await cid.ask_to_resume(last_seq=99)
+    await cid.peer.hear("error")
+    await trio.sleep(server.settings.resume_seconds)
+
+
+class _Traveller:
+    """A client that goes on over another link."""
+
+    def __init__(self, server: RunningServer, peer: Peer, token: str) -> None:
+        self._server = server
+        self.peer = peer
+        self._token = token
+
+    async def resume(self, *, last_seq: int) -> None:
+        await self.ask_to_resume(last_seq=last_seq)
+        self._token = (await self.peer.hear("resumed"))["resumeToken"]
+
+    async def ask_to_resume(self, *more: bytes, last_seq: int) -> None:
+        """... and say more in the same breath."""
+        self.peer = await self._server.v1()
+        await self.peer.send(said("resume", token=self._token, lastSeq=last_seq), *more)
+
+
+async def _traveller(server: RunningServer) -> _Traveller:
+    peer = await open_peer(await server.dial())
+    return _Traveller(server, peer, (await peer.hear("welcome"))["resumeToken"])
+
+
+async def relays(server: RunningServer) -> None:
+    """Partners see nothing but relays, and get fresh credentials."""
+    ann, bob = await server.pair()
+    await ann.say("offer", payload=description("offer", "a"))
+    await ann.say("candidate", payload=candidate("a"))
+    await ann.say("candidate", payload={**candidate("a"), "candidate": RELAY})
+    await bob.hear("offer", "candidate")
+    await bob.say("ice")
+    await bob.hear("ice")
+
+
 def _fragile_step(session: Session, event: Event) -> Step:
     if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
         raise ZeroDivisionError("a bug")
     return step(session, event)
 
 
+RELAY = "candidate:1 1 udp 1 192.0.2.1 9 typ relay raddr 0.0.0.0 rport 0"
+TURN: dict[str, Any] = {"turn_urls": ("turn:turn.example:3478",), "turn_secret": f"{MARK}-secret-of-the-relay"}
 SMALL = Settings(
     message_burst=10, messages_per_second=2.0, outbound_messages=20, offer_seconds=600.0, ping_seconds=600.0
 )
@@ -194,6 +277,8 @@ SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
     "too much": (too_much, SMALL),
     "a drain": (a_drain, Settings()),
     "a bug": (a_bug, Settings()),
+    "a tunnel": (a_tunnel, Settings(**TURN, media_seconds=20.0)),
+    "relays": (relays, Settings(**TURN, ice_transport_policy="relay")),
 }
 
 

@@ -88,7 +88,7 @@ from curhat_trio.protocol.session import (
 )
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 
-FORMAT = 1
+FORMAT = 2
 """Told in the first line; another number is another language."""
 
 _MUCH_LATER = 1e9
