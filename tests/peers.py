@@ -324,7 +324,8 @@ class RunningServer:
     async def is_empty(self) -> None:
         """Everybody has gone: wait until the server has noticed, and see that nothing is left of anybody."""
         if self.listener is not None:
-            await trio.sleep(self.settings.close_seconds + self.settings.write_seconds)
+            settings = self.settings
+            await trio.sleep(settings.resume_seconds + settings.close_seconds + settings.write_seconds)
             await trio.testing.wait_all_tasks_blocked()
         while (health := await self.health())["connections"]:
             assert self.listener is None, health

@@ -18,6 +18,7 @@ FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "trace", "__init__"
 ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)} | {
     "__main__": {"cli"},
     "matchmaker": FOR_ALL,
+    "resumption": set(),
     "specification": {"protocol", "specification", "__init__"},
     "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
     "client": {"dialogue", "protocol", "policy"},
@@ -32,6 +33,7 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "__init__": set(),
 }
 for importer, also in {
+    "connection": {"resumption"},
     "server": {"matchmaker"},
     "backends": {"backends"},
     "cli": {"specification", "conformance"},

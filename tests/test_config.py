@@ -57,6 +57,7 @@ def test_defaults_are_those_promised() -> None:
         "first_message_seconds": 60,
         "offer_seconds": 20,
         "media_seconds": 20,
+        "resume_seconds": 30,
         "ping_seconds": 20,
         "pong_seconds": 20,
         "request_head_seconds": 10,

@@ -31,7 +31,12 @@ from curhat_trio.config import Settings
 
 PATIENCE = 20.0
 IMPATIENT = Settings(
-    request_head_seconds=0.3, write_seconds=0.3, close_seconds=0.3, messages_per_second=10_000, drain_seconds=5
+    request_head_seconds=0.3,
+    write_seconds=0.3,
+    close_seconds=0.3,
+    resume_seconds=0.3,
+    messages_per_second=10_000,
+    drain_seconds=5,
 )
 """Deadlines that a test can wait for."""
 
@@ -367,6 +372,7 @@ async def test_resets_at_any_byte_of_a_connection_are_no_trouble(server: Running
 async def test_a_reset_in_a_call_tells_the_partner(server: RunningServer) -> None:
     survivor, gone = await server.negotiating_pair()
     await reset(gone.stream)
+    assert (await survivor.hear("peer"))["state"] == "away"
     assert (await survivor.hear("leave"))["reason"] == "peer_lost"
     await survivor.close()
     await server.is_empty()

@@ -33,6 +33,7 @@ _SETTINGS = Settings(
     pong_seconds=2.0,
     write_seconds=1.0,
     close_seconds=1.0,
+    resume_seconds=1.0,
 )
 _LONGEST_SILENCE = 8
 """In seconds: more than any of the above lets a client live that says nothing."""
@@ -102,7 +103,7 @@ class FuzzedServer:
         self._settle()
         for _ in range(_LONGEST_SILENCE):
             self._pass_a_second()
-            if wire.is_closed:
+            if wire.is_closed and len(self._server.tasks) == self._quiet_tasks:
                 break
         assert wire.is_closed, "the server keeps a client for ever that says nothing"
         self._see_that_all_is_well()

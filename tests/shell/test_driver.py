@@ -51,7 +51,7 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     rendezvous.attach(BOB, bobs_inbox)
     link: Any = DeadEndLink()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Driver(ANN, "v1", "Ann", link, environment).run)
+        nursery.start_soon(Driver(ANN, "v1", "Ann", link, environment, nursery).run)
         await wait_all_tasks_blocked()
         rendezvous.tell(ANN, BOOM)
         rendezvous.tell(ANN, MATCH)

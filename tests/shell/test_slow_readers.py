@@ -162,7 +162,7 @@ async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: Mo
             assert (await other.hear("pong"))["data"] == str(number)
         assert trio.current_time() == began
         await slow.vanish()
-        await other.hear("leave")
+        await other.hear("peer", "leave")
 
 
 async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(autojump_clock: MockClock) -> None:

@@ -166,7 +166,10 @@ async def test_no_pong_in_20_seconds_closes_4002_and_tells_the_partner(autojump_
         left: list[dict[str, object]] = []
 
         async def hear_of_it() -> None:
+            assert (await offerer.hear("peer"))["state"] == "away"
+            assert trio.current_time() - began == pytest.approx(40)
             left.append(await offerer.hear("leave"))
+            assert trio.current_time() - began == pytest.approx(40 + server.settings.resume_seconds)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hear_of_it)
@@ -299,6 +302,7 @@ def test_this_file_knows_every_timeout() -> None:
         "first_message_seconds",
         "offer_seconds",
         "media_seconds",  # `test_ice`
+        "resume_seconds",  # `test_resuming`
         "turn_ttl_seconds",  # `test_ice` too
         "ping_seconds",
         "pong_seconds",

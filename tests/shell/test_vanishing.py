@@ -20,6 +20,8 @@ from peers import (
 )
 from trio.testing import MockClock
 
+from curhat_trio.config import Settings
+
 Who = Literal["ann", "bob"]
 
 CALL: list[tuple[Who, str, dict[str, Any]]] = [
@@ -68,13 +70,14 @@ async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
 
 
 @pytest.mark.shows("P-9.5", "P-11.5")
+@pytest.mark.parametrize("resume_seconds", [0.0, 30.0], ids=["at once", "after a while"])
 @pytest.mark.parametrize("in_the_same_segment", [False, True])
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
 @pytest.mark.parametrize("victim", ["ann", "bob"])
 async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
-    victim: Who, lines: int, in_the_same_segment: bool, autojump_clock: MockClock
+    victim: Who, lines: int, in_the_same_segment: bool, resume_seconds: float, autojump_clock: MockClock
 ) -> None:
-    async with running_server() as server:
+    async with running_server(Settings(resume_seconds=resume_seconds, offer_seconds=60.0)) as server:
         people = {name: Diary(await server.v1(name)) for name in ("ann", "bob")}
         survivor = people["bob" if victim == "ann" else "ann"]
         for number, (who, type, fields) in enumerate(CALL[:lines], 1):
@@ -85,6 +88,11 @@ async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
         assert not people["ann"].all("error") + people["bob"].all("error")
         await people[victim].peer.vanish()
         await survivor.catch_up()
+        if resume_seconds:
+            assert [peer["state"] for peer in survivor.all("peer")] == ["away"] * len(survivor.all("join"))
+            assert not survivor.all("leave")
+            await trio.sleep(resume_seconds)
+            await survivor.catch_up()
         reasons = [left["reason"] for left in survivor.all("leave")]
         assert reasons == ["peer_lost"] * len(survivor.all("join"))
         if lines > PAIRED_AFTER:
