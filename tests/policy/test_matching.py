@@ -190,6 +190,50 @@ def test_anybody_is_better_than_the_last_partner(anna_avoids: str | None, citra_
     assert room.joins(ticket("citra", "rain", "sun", "wind", avoid=citra_avoids)) == ("budi", "citra")
 
 
+# ---------------------------------------------------------------- away for a while
+
+
+def test_who_is_suspended_is_not_paired_and_keeps_its_place() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna"))
+    room.pool.suspend(RoomId("anna-1"))
+    assert RoomId("anna-1") in room.pool
+    assert room.joins(ticket("budi")) is None
+    assert len(room.pool) == 2
+    pair = room.pool.reinstate(RoomId("anna-1"))
+    assert pair is not None
+    assert names(pair) == ("anna", "budi")
+
+
+def test_whose_patience_ends_meanwhile_takes_anybody_when_it_is_back() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.pool.suspend(RoomId("anna-1"))
+    room.joins(ticket("budi"))
+    assert room.pool.next_relaxation() is None
+    assert room.wait(RELAX_AFTER) == []
+    assert room.pool.reinstate(RoomId("anna-1")) is None
+    assert room.pool.next_relaxation() == RELAX_AFTER, "counted since anna came"
+    assert room.wait(0) == [("anna", "budi")]
+
+
+def test_a_ticket_that_is_not_there_is_not_suspended() -> None:
+    room = WaitingRoom()
+    room.pool.suspend(RoomId("anna-1"))
+    assert room.pool.reinstate(RoomId("anna-1")) is None
+    assert len(room.pool) == 0
+
+
+def test_who_is_suspended_may_leave() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna"))
+    room.pool.suspend(RoomId("anna-1"))
+    assert room.pool.leave(RoomId("anna-1"))
+    assert not room.pool.leave(RoomId("anna-1"))
+    assert room.pool.reinstate(RoomId("anna-1")) is None
+    assert room.joins(ticket("budi")) is None
+
+
 # ---------------------------------------------------------------- any history
 
 CLIENTS = ["anna", "budi", "citra", "dewi", "eka", "fajar"]
@@ -209,6 +253,8 @@ class PoolAgainstAList(RuleBasedStateMachine):
         """In the order in which they came."""
         self.choosy: list[Waiter] = []
         """Those of them who still want a shared topic."""
+        self.away: list[Waiter] = []
+        """Those who are suspended."""
         self.now = 100.0
         self.joined = 0
 
@@ -232,9 +278,33 @@ class PoolAgainstAList(RuleBasedStateMachine):
     @rule(left=consumes(tickets))
     def leave(self, left: Ticket) -> None:
         waiting = [waiter for waiter in self.waiters if waiter.ticket == left]
-        assert self.pool.leave(left.id) == bool(waiting)
+        away = [waiter for waiter in self.away if waiter.ticket == left]
+        assert self.pool.leave(left.id) == bool(waiting or away)
         for waiter in waiting:
             self.remove(waiter)
+        for waiter in away:
+            self.away.remove(waiter)
+
+    @rule(lost=tickets)
+    def suspend(self, lost: Ticket) -> None:
+        self.pool.suspend(lost.id)
+        for waiter in [waiter for waiter in self.waiters if waiter.ticket == lost]:
+            self.remove(waiter)
+            self.away.append(waiter)
+
+    @rule(back=tickets)
+    def reinstate(self, back: Ticket) -> None:
+        """As if it came just now, but for its place and the end of its patience; that may have come."""
+        pair = self.pool.reinstate(back.id)
+        expected = None
+        for waiter in [waiter for waiter in self.away if waiter.ticket == back]:
+            self.away.remove(waiter)
+            still_choosy = not waiter.is_easy(waiter.since, RELAX_AFTER)
+            expected = self.pair_up(waiter, waiter.since if still_choosy else self.now)
+            if still_choosy and expected is None:
+                self.choosy = sorted((*self.choosy, waiter), key=self.came)
+        assert pair == expected
+        self.wait(0.0)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 9.0, 10.0, 11.0]))
     def wait(self, seconds: float) -> None:
@@ -274,8 +344,8 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
     @invariant()
     def the_same_wait(self) -> None:
-        assert len(self.pool) == len(self.waiters)
-        assert all(waiter.ticket.id in self.pool for waiter in self.waiters)
+        assert len(self.pool) == len(self.waiters) + len(self.away)
+        assert all(waiter.ticket.id in self.pool for waiter in (*self.waiters, *self.away))
 
     @invariant()
     def no_two_who_would_do_both_stay(self) -> None:
@@ -295,15 +365,17 @@ class PoolAgainstAList(RuleBasedStateMachine):
                 easy[waiter.ticket.room] = held
         assert self.pool._by_topic == topics
         assert self.pool._easy == easy
-        ends = [(waiter.ticket.id, waiter.since + RELAX_AFTER) for waiter in self.choosy]
-        assert list(self.pool._choosy.items()) == ends, "soonest first"
-        assert self.pool.next_relaxation() == (ends[0][1] if ends else None)
+        ends = [waiter.since + RELAX_AFTER for waiter in self.choosy]
+        assert self.pool.next_relaxation() == min(ends, default=None)
+        assert {waiter.ticket.id for waiter in self.away} == set(self.pool._suspended)
 
     def teardown(self) -> None:
-        for waiter in self.waiters:
+        for waiter in (*self.waiters, *self.away):
             assert self.pool.leave(waiter.ticket.id)
-        for index in (self.pool._waits, self.pool._by_topic, self.pool._easy, self.pool._choosy):
+        for index in (self.pool._waits, self.pool._by_topic, self.pool._easy, self.pool._suspended):
             assert not index
+        assert self.pool.next_relaxation() is None
+        assert not self.pool._relaxations
 
 
 TestPoolAgainstAList = PoolAgainstAList.TestCase

@@ -1,6 +1,6 @@
 """One session and any events at all, in any order: it stays inside its table."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 from conversation import ANNA, ANNAS_TICKET, ELSEWHERE, GARBLED, ME, MY_TICKET, RULES, answer, candidate, offer
 from hypothesis import given
@@ -8,21 +8,26 @@ from hypothesis import strategies as st
 from vocabulary import CLIENT_MESSAGES
 
 from curhat_trio.protocol.codec import encode
-from curhat_trio.protocol.effects import Close, Forward, Send, SetDeadline
+from curhat_trio.protocol.effects import Close, Effect, Forward, Reinstate, Send, SetDeadline, Suspend
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
+    LinkLent,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     MessageReceived,
     Misunderstood,
     Overheated,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
     Profile,
+    ResumeRefused,
 )
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import (
@@ -73,7 +78,12 @@ EVENTS = st.one_of(
     ),
     st.builds(PeerSaid, ROOMS, RELAYABLE),
     st.builds(PeerLeft, ROOMS, st.sampled_from(LeaveReason)),
+    st.builds(PeerPresence, ROOMS, st.sampled_from(["away", "back"])),
     st.builds(DeadlinePassed, TIMES),
+    st.builds(LinkInterrupted, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
+    st.builds(LinkRegained, st.just("token"), st.integers(0, 9)),
+    st.just(ResumeRefused()),
+    st.just(LinkLent()),
 )
 ENDS = st.just(LinkLost()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
 HISTORIES = st.builds(
@@ -85,6 +95,8 @@ HISTORIES = st.builds(
 
 
 def legacy_may_say(event: Event) -> bool:
+    if isinstance(event, LinkRegained | LinkLent | ResumeRefused):
+        return False
     return not isinstance(event, MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
 
 
@@ -103,14 +115,15 @@ def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None
         assert not was_closed or isinstance(session.state, Closed), "closed is for ever"
         assert not was_closed or all(isinstance(effect, Forward) for effect in effects)
         closes = [number for number, effect in enumerate(effects, start=1) if isinstance(effect, Close)]
-        assert closes == ([len(effects)] if isinstance(session.state, Closed) and not was_closed else [])
+        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, LinkLent)
+        assert closes == ([len(effects)] if ends else [])
         for effect in effects:
             if isinstance(effect, Send):
                 assert profile == "v1" or effect.message.type in LEGACY_FROM_SERVER
                 assert encode(effect.message)
             elif isinstance(effect, SetDeadline):
                 deadline = effect.at
-        assert deadline == deadline_of(session.state)
+        assert deadline == session.deadline == deadline_of(session)
 
 
 def where_it_may_lead(state: type[State], event: Event) -> set[type[State]]:
@@ -118,16 +131,19 @@ def where_it_may_lead(state: type[State], event: Event) -> set[type[State]]:
     return {state, *(row.to if row else ())}
 
 
-def deadline_of(state: State) -> float | None:
-    match state:
+def deadline_of(session: Session) -> float | None:
+    """The soonest of the state's own and the end of the patience with a client that is away."""
+    deadlines = [session.away_until]
+    match session.state:
         case Connected(speak_by):
-            return speak_by
+            deadlines.append(speak_by)
         case Paired() as paired:
-            return paired.deadline
+            deadlines.append(paired.deadline)
         case Negotiating(_, media_by):
-            return media_by
-        case Waiting() | Closed():
-            return None
+            deadlines.append(media_by)
+        case Closed():
+            assert session.away_until is None
+    return min((each for each in deadlines if each is not None), default=None)
 
 
 @given(PROFILES, HISTORIES)
@@ -149,3 +165,34 @@ def test_every_match_is_taken_or_answered_once(profile: Profile, history: list[E
         else:
             reason = LeaveReason.PEER_LOST if isinstance(session.state, Closed) else LeaveReason.LEFT
             assert effects == [Forward(event.partner, PeerLeft(event.room, reason))]
+
+
+@given(HISTORIES)
+def test_who_is_away_and_who_is_back_is_told_in_turns(history: list[Event]) -> None:
+    """To the partner of the pairing, or to the matchmaker; so that they always know."""
+    session = Session(ME, "v1", "Me", RULES)
+    for event in history:
+        before = session
+        session, effects = step(session, event)
+        told = [effect for effect in effects if is_of_presence(effect)]
+        match session.state:
+            case Waiting(ticket) if (before.away_until is None) != (session.away_until is None):
+                assert told == [Suspend(ticket.id) if session.away_until is not None else Reinstate(ticket.id)]
+            case Paired(pairing) | Negotiating(pairing) if is_news(before, session):
+                state: Literal["away", "back"] = "away" if session.away_until is not None else "back"
+                assert told == [Forward(pairing.partner, PeerPresence(pairing.room, state))]
+            case _:
+                assert told == []
+
+
+def is_of_presence(effect: Effect) -> bool:
+    match effect:
+        case Suspend() | Reinstate() | Forward(_, PeerPresence()):
+            return True
+    return False
+
+
+def is_news(before: Session, after: Session) -> bool:
+    """To the partner: whoever has just been met is taken to be there."""
+    was_away = isinstance(before.state, Paired | Negotiating) and before.away_until is not None
+    return was_away != (after.away_until is not None)

@@ -556,9 +556,7 @@ async def test_more_than_is_kept_while_resume_arrives_ends_the_session(autojump_
             newcomer = await server.v1()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(answerer.say, "chat", text="one more"))
-                nursery.start_soon(
-                    partial(newcomer.say, "resume", token=offerer.token, lastSeq=offerer.last_seq)
-                )
+                nursery.start_soon(partial(newcomer.say, "resume", token=offerer.token, lastSeq=offerer.last_seq))
             try:
                 ends.add((await newcomer.hear())["type"])
             except Goodbye as goodbye:
