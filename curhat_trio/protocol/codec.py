@@ -4,6 +4,7 @@ Reading is strict: nothing is coerced, a wrong type is a fault with its path. Un
 clients of a later version can be understood.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from types import GenericAlias
@@ -249,8 +250,13 @@ def _unknown(name: str, vocabulary: Mapping[str, type[ClientMessage]], lacking: 
 
 
 def _explain(error: cattrs.BaseValidationError) -> str:
-    """Every fault of a message at once, each with its path."""
-    return "; ".join(cattrs.transform_error(error, path="$", format_exception=_explain_one))
+    """Every fault of a message at once, each with its path on the wire."""
+    return "; ".join(map(_on_the_wire, cattrs.transform_error(error, path="$", format_exception=_explain_one)))
+
+
+def _on_the_wire(fault: str) -> str:
+    """Fields are called by their attributes, before `must` and in the path: `last_seq` is `lastSeq` on the wire."""
+    return re.sub(r"^\w+(?= must )|(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), fault)
 
 
 def _explain_one(error: BaseException, wanted: Any) -> str:

@@ -425,6 +425,12 @@ def test_a_limit_is_told_with_what_was_over_it() -> None:
     assert fault.message == "text must have 1 to 2000 characters, not 2001 @ $"
 
 
+def test_a_fault_names_fields_as_they_are_on_the_wire() -> None:
+    assert fault_of({"type": "resume", "token": "x"}).message == "required field is missing @ $.lastSeq"
+    fault = fault_of({"type": "resume", "token": "x", "lastSeq": -1})
+    assert fault.message.startswith("lastSeq must be 0 to ")
+
+
 @pytest.mark.parametrize("field", [field for field in FIELDS if field.required], ids=str)
 def test_a_required_field_is_missed_by_its_path(field: Field) -> None:
     fault = fault_of(field.omit())
@@ -506,8 +512,8 @@ def test_an_offer_is_read_to_its_last_character() -> None:
 @pytest.mark.parametrize(
     ("corrupt", "path"),
     [
-        ({"roomId": 5}, "$.room_id"),
-        ({"from": None}, "$.from_"),
+        ({"roomId": 5}, "$.roomId"),
+        ({"from": None}, "$.from"),
         ({"username": ["A"]}, "$.username"),
         ({"text": 5}, "$.text"),
     ],
