@@ -32,6 +32,7 @@ from curhat_trio.conformance.wire import Message
 from curhat_trio.specification.requirements import Party, requirements
 
 PING_LIMIT = "the ping limit"
+RESUME_TIME = "the resume time"
 PONG_SECONDS = 20.0
 """How long a client has to answer a ping, by spec/protocol.md, section 7."""
 EXPLORING = {AT_ONCE: Time(0.0, 2.0), A_MOMENT: Time(0.1, 0.0)}
@@ -172,12 +173,13 @@ def _times(times: Mapping[str, Time], chosen: Sequence[tuple[str, float]]) -> di
 
 
 def _fitted(library: Library, welcome: Message, chosen: Sequence[tuple[str, float]]) -> Library:
-    """The ping limit follows from what the server tells."""
-    seconds = welcome.get("pingSeconds")
-    if not isinstance(seconds, int | float) or PING_LIMIT in dict(chosen) or PING_LIMIT not in library.times:
-        return library
-    limit = attrs.evolve(library.times[PING_LIMIT], seconds=seconds + PONG_SECONDS)
-    return attrs.evolve(library, times={**library.times, PING_LIMIT: limit})
+    """Some times follow from what the server tells."""
+    told = {PING_LIMIT: (welcome.get("pingSeconds"), PONG_SECONDS), RESUME_TIME: (welcome.get("resumeSeconds"), 0.0)}
+    times = dict(library.times)
+    for name, (seconds, more) in told.items():
+        if isinstance(seconds, int | float) and name not in dict(chosen) and name in times:
+            times[name] = attrs.evolve(times[name], seconds=seconds + more)
+    return attrs.evolve(library, times=times)
 
 
 # ---------------------------------------------------------------- vectors

@@ -84,6 +84,8 @@ class _Client:
     expected_to_end: bool = False
     gone: bool = False
     """By its own doing."""
+    resumes_after: int | None = None
+    """The `lastSeq` of the `resume` that it has said."""
 
 
 class _Player:
@@ -96,6 +98,8 @@ class _Player:
         self._names: Names = dict(library.values)
         self._names |= {name: f"{name}-{secrets.token_hex(6)}" for name in _FRESH_NAMES}
         self._clients: dict[str, _Client] = {}
+        self._sessions: dict[str, Witness] = {}
+        """By `sessionId`: what is known of every session that may be resumed."""
         self._streams: list[trio.abc.Stream] = []
         self._news = trio.Event()
         self._step: Step | None = None
@@ -208,6 +212,7 @@ class _Player:
                 self._tell(client.name, "<", message)
                 client.heard.append((message, trio.current_time()))
                 client.witness.hear(message)
+                self._follow(client, message)
                 self._wake()
         except Goodbye as goodbye:
             client.goodbye, client.ended_at = goodbye, trio.current_time()
@@ -217,9 +222,23 @@ class _Player:
             client.breach = breach
         self._wake()
 
+    def _follow(self, client: _Client, message: Message) -> None:
+        """From `resumed` on a connection tells of another session."""
+        session = message.get("sessionId")
+        if message.get("type") == "welcome" and client.witness.profile == "v1":
+            self._sessions[session] = client.witness
+        elif message.get("type") == "resumed":
+            if client.resumes_after is None or session not in self._sessions:
+                raise Breach("P-13.3", "resumed, but nobody has asked for this session")
+            client.witness = self._sessions[session] = self._sessions[session].rewound(client.resumes_after)
+
     async def _say(self, step: Step) -> None:
         messages = step.value if isinstance(step.value, list) else [step.value]
-        texts = [self._text(expand(message, self._names), step.options) for message in messages]
+        expanded = [expand(message, self._names) for message in messages]
+        texts = [self._text(message, step.options) for message in expanded]
+        for message in expanded:
+            if message["type"] == "resume":
+                self._client(step).resumes_after = message.get("lastSeq")
         for message in messages:
             self._tell(_who(step), ">", message, *([f"{step.options['times']} times"] if _times(step) > 1 else []))
         await self._send(step, b"".join(frame(TEXT, text) for text in texts) * _times(step))

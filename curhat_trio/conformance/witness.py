@@ -1,5 +1,5 @@
 """What is true of everything that a server tells one client, whatever the conversation: spec/vectors/README.md,
-Always. A `Witness` hears one connection and objects with the rule that was broken.
+Always. A `Witness` hears one session and objects with the rule that was broken.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.errors import ErrorCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_SERVER
 
-_RELAYED = frozenset({"offer", "answer", "candidate", "chat"})
+_RELAYED = frozenset({"offer", "answer", "candidate", "chat", "typing"})
 
 
 @attrs.define
 class Witness:
-    """One connection from its first message to its last.
+    """One session from its first message to its last, over however many connections.
 
     Args:
         profile: What the client has offered to be.
     """
 
     profile: Profile
-    _count: int = 0
+    _heard: list[Message] = attrs.Factory(list)
     _own_id: Any = None
     _ready: Any = None
     """The room of the last `ready`."""
@@ -35,6 +35,8 @@ class Witness:
     """Of every `join` so far."""
     _left: set[Any] = attrs.Factory(set)
     """Of every `leave` so far."""
+    _away: bool = False
+    """The partner is, and has not been told to be back."""
 
     def hear(self, message: Message) -> None:
         """One message.
@@ -42,7 +44,7 @@ class Witness:
         Raises:
             Breach: It should not have been said, or not like this.
         """
-        self._count += 1
+        self._heard.append(message)
         self._check_shape(message)
         if self.profile == "legacy":
             self._check_legacy(message)
@@ -57,6 +59,21 @@ class Witness:
             self._check_relayed(message)
         elif kind == "leave":
             self._check_leave(message)
+        elif kind == "peer":
+            self._check_presence(message)
+
+    def rewound(self, last_seq: int) -> "Witness":
+        """The same session as it was after so many messages: it is resumed there.
+
+        Raises:
+            Breach: It has never come so far.
+        """
+        if not 0 < last_seq <= len(self._heard):
+            raise Breach("P-13.3", f"resumed after message {last_seq}, which this session has never said")
+        witness = Witness(self.profile)
+        for message in self._heard[:last_seq]:
+            witness.hear(message)
+        return witness
 
     def _check_shape(self, message: Message) -> None:
         fault = decode_server(orjson.dumps(message))
@@ -64,11 +81,12 @@ class Witness:
             raise Breach("", f"not of the shape in spec/generated/schemas: {fault.message}")
 
     def _check_v1(self, message: Message) -> None:
-        if message.get("seq") != self._count:
-            raise Breach("P-3.9", f"expected seq {self._count}, not {message.get('seq')!r}")
-        if (message.get("type") == "welcome") != (self._count == 1):
+        count = len(self._heard)
+        if message.get("seq") != count:
+            raise Breach("P-3.9", f"expected seq {count}, not {message.get('seq')!r}")
+        if (message.get("type") == "welcome") != (count == 1):
             raise Breach("P-2.6", "expected welcome as the first message and never again")
-        if self._count == 1:
+        if count == 1:
             self._own_id = message.get("sessionId")
 
     def _check_legacy(self, message: Message) -> None:
@@ -88,7 +106,15 @@ class Witness:
         if message.get("polite") != (message.get("role") == "answerer"):
             raise Breach("P-5.1", "expected the answerer to be polite, and the offerer not")
         self._rooms.add(room)
-        self._partner = message
+        self._partner, self._away = message, False
+
+    def _check_presence(self, message: Message) -> None:
+        away = message.get("state") == "away"
+        if self._partner is None:
+            raise Breach("P-13.2", "peer came outside any pairing")
+        if away == self._away:
+            raise Breach("P-13.2", f"the partner was {message.get('state')} already")
+        self._away = away
 
     def _check_relayed(self, message: Message) -> None:
         partner = self._partner
