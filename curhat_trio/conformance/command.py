@@ -29,6 +29,7 @@ from curhat_trio.conformance.vectors import (
     write_vectors,
 )
 from curhat_trio.conformance.wire import Message
+from curhat_trio.protocol.session import Rules
 from curhat_trio.specification.requirements import Party, requirements
 
 PING_LIMIT = "the ping limit"
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     library = _fitted(library, welcome, choice.time)
     trials = _try_vectors(address, library, welcome, choice)
     if not choice.only and not choice.vectors and choice.examples > 0:
-        trials.append(_try_conversations(address, library, choice))
+        trials.append(_try_conversations(address, library, welcome, choice))
     report = Report(choice.url, Party.SERVER, requirements(), tuple(trials))
     sys.stdout.write(report.text())
     if choice.json is not None:
@@ -174,7 +175,10 @@ def _times(times: Mapping[str, Time], chosen: Sequence[tuple[str, float]]) -> di
 
 def _fitted(library: Library, welcome: Message, chosen: Sequence[tuple[str, float]]) -> Library:
     """Some times follow from what the server tells."""
-    told = {PING_LIMIT: (welcome.get("pingSeconds"), PONG_SECONDS), RESUME_TIME: (welcome.get("resumeSeconds"), 0.0)}
+    told = {
+        PING_LIMIT: (welcome.get("pingSeconds"), PONG_SECONDS),
+        RESUME_TIME: (welcome.get("resumeSeconds"), 0.0),
+    }
     times = dict(library.times)
     for name, (seconds, more) in told.items():
         if isinstance(seconds, int | float) and name not in dict(chosen) and name in times:
@@ -241,7 +245,7 @@ def _why_not(vector: Vector, library: Library, offered: frozenset[str], choice: 
 # ---------------------------------------------------------------- random conversations
 
 
-def _try_conversations(address: Address, library: Library, choice: argparse.Namespace) -> Trial:
+def _try_conversations(address: Address, library: Library, welcome: Message, choice: argparse.Namespace) -> Trial:
     name = "random conversations"
     if find_spec("hypothesis") is None:
         print(f"curhat-trio: {WITHOUT_HYPOTHESIS}", file=sys.stderr)
@@ -257,6 +261,7 @@ def _try_conversations(address: Address, library: Library, choice: argparse.Name
         examples=choice.examples,
         seconds=choice.minutes * 60,
         number=number,
+        rules=Rules(resume_seconds=float(welcome.get("resumeSeconds") or 0)),
         progress=progress.tried,
     )
     progress.finish()

@@ -15,6 +15,7 @@ from hypothesis.errors import FlakyFailure
 from curhat_trio.conformance.reference import Reference
 from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Profile, Vector
+from curhat_trio.protocol.session import Rules
 
 PEOPLE = ("ani", "budi", "cinta", "dewi")
 PROFILES: tuple[Profile, ...] = ("v1", "v1", "legacy")
@@ -27,7 +28,7 @@ Play = Callable[[Vector], Trial]
 Act = tuple[str, Any]
 """What is done, and with what."""
 
-
+DEFAULT_RULES = Rules()
 _SENSIBLE_ACT: Act = ("is sensible", None)
 
 
@@ -78,7 +79,9 @@ _ACTS: st.SearchStrategy[Act] = st.one_of(
     _said("next"),
     st.one_of(_said("ping"), _said("status", media=st.sampled_from(("connected", "failed")))),
     st.sampled_from(_NO_MESSAGES).map(lambda text: ("saysText", text)),
+    _said("typing", active=st.booleans()),
     st.sampled_from((("closes", None), ("vanishes", None), ("sends binary", None))),
+    st.just(("resumes", None)),
 )
 
 
@@ -96,14 +99,20 @@ _CONVERSATIONS = st.builds(
 )
 
 
-def compose(conversation: Conversation, values: Mapping[str, Any], name: str) -> Vector:
+def compose(
+    conversation: Conversation, values: Mapping[str, Any], name: str, rules: Rules = DEFAULT_RULES
+) -> Vector:
     """Write down what is done, and what everybody must hear because of it."""
-    reference = Reference(values)
+    reference = Reference(values, rules)
     opening = [(number % 2, _SENSIBLE_ACT) for number in range(conversation.beginning)]
     for number, (kind, detail) in [*opening, *conversation.acts]:
         seat = number % len(conversation.profiles)
         who = PEOPLE[seat]
-        if not reference.is_open(who):
+        if kind == "resumes" and reference.is_open(who):
+            reference.vanish(who)
+        if kind == "resumes" and reference.can_resume(who):
+            reference.resume(who)
+        elif not reference.is_open(who):
             reference.open(who, conversation.profiles[seat])
         match kind:
             case "says":
@@ -146,6 +155,7 @@ def explore(
     examples: int,
     seconds: float,
     number: int,
+    rules: Rules = DEFAULT_RULES,
     progress: Callable[[int, bool], None] = lambda _tried, _failing: None,
 ) -> Exploration:
     """Play random conversations until one goes wrong, then look for the shortest that does.
@@ -156,6 +166,7 @@ def explore(
         examples: How many to try before all is well.
         seconds: When to stop, even amid it.
         number: Decides which: the same number tries the same ones.
+        rules: What the server's operator chose.
         progress: Told how many were tried so far, and whether one has failed.
     """
     found = Exploration()
@@ -165,7 +176,7 @@ def explore(
         if time.monotonic() - began > seconds:
             found.out_of_time = True
             return
-        vector = compose(conversation, values, f"a random conversation (seed {number})")
+        vector = compose(conversation, values, f"a random conversation (seed {number})", rules)
         trial = play(vector)
         found.tried += 1
         progress(found.tried, found.shortest is not None)

@@ -17,18 +17,20 @@ from curhat_trio.conformance.patterns import expand
 from curhat_trio.conformance.vectors import Profile, Step, Vector
 from curhat_trio.policy.matching import Pair, Pool, introduce
 from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Send, Withdraw
+from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Reinstate, Send, Suspend, Withdraw
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
     Event,
+    LinkInterrupted,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     MessageReceived,
     Misunderstood,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Join, Next, ServerMessage
+from curhat_trio.protocol.messages import Join, Next, Resumed, ServerMessage
 from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Rules, Session, step
 from curhat_trio.protocol.signaling import HaveRemoteOffer
 
@@ -40,6 +42,9 @@ RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "answer": ("P-3.13", "P-5.11"),
     "candidate": ("P-6.1", "P-6.2"),
     "chat": ("P-3.13",),
+    "typing": ("P-3.13",),
+    "peer": ("P-13.2",),
+    "resumed": ("P-13.3", "P-13.4"),
     "leave": ("P-4.5",),
     "pong": ("P-3.8",),
     "wrong_state": ("P-4.1",),
@@ -51,16 +56,27 @@ RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
 """What is broken if a message of this type, or an error of this code, does not come as it should."""
 
 BINARY_FRAME = "828000000000"
-_LEFT_OPEN = frozenset({"message", "limits", "features", "pingSeconds", "iceServers", "iceTransportPolicy"})
+_LEFT_OPEN = frozenset(
+    {
+        *("message", "limits", "features", "pingSeconds", "resumeSeconds"),
+        *("iceServers", "iceTransportPolicy", "ttlSeconds"),
+    }
+)
 """Fields that a server words as it likes."""
 
 
 @attrs.define(eq=False)
 class _Seat:
-    """One client's connection."""
+    """One client's session."""
 
     name: str
     session: Session
+    token: str | None = None
+    """What it can be resumed with."""
+    said: int = 0
+    """How many messages of the client's it has read."""
+    last_heard: str | None = None
+    """What the last `seq` is called that the client had when it vanished."""
     told: list[Step] = attrs.Factory(list)
     touched: bool = False
     """Something was done or told to it that it may not notice."""
@@ -79,12 +95,15 @@ class Reference:
     _pool: Pool = attrs.Factory(lambda: Pool(0.0))
     _seats: dict[str, _Seat] = attrs.Factory(dict)
     """By the client's name, while it is connected."""
+    _away: dict[str, _Seat] = attrs.Factory(dict)
+    """By the client's name, while it has vanished and may come back."""
     _by_id: dict[ClientId, _Seat] = attrs.Factory(dict)
     _inbox: deque[tuple[_Seat, Event]] = attrs.Factory(deque)
     _profiles: dict[str, Profile] = attrs.Factory(dict)
     _opened: int = 0
     _rooms: int = 0
     _asked: int = 0
+    _tokens: int = 0
     steps: list[Step] = attrs.Factory(list)
     """The conversation so far."""
 
@@ -105,8 +124,15 @@ class Reference:
         seat = _Seat(who, Session(client, profile, "Anonymous", self._rules))
         self._seats[who] = self._by_id[client] = seat
         self._profiles[who] = profile
+        self._away.pop(who, None)
+        if profile == "v1" and self._rules.resume_seconds > 0:
+            seat.token = self._fresh_token()
         self.steps.append(Step("opens", {}, who))
-        self._do(seat, LinkOpened(0.0))
+        self._do(seat, LinkOpened(0.0, seat.token))
+
+    def _fresh_token(self) -> str:
+        self._tokens += 1
+        return f"$token{self._tokens}"
 
     def say(self, who: str, message: Mapping[str, Any]) -> None:
         """Say one message."""
@@ -131,9 +157,43 @@ class Reference:
         self._do(self._seats[who], LinkLost())
 
     def vanish(self, who: str) -> None:
-        """Be gone without a word."""
+        """Be gone without a word; `resume` may follow."""
+        seat = self._seats[who]
+        seat.last_heard = self._name_last_heard(seat)
         self.steps.append(Step("vanishes", True, who))
-        self._do(self._seats[who], LinkLost())
+        before = len(self.steps)
+        del self._seats[who]
+        self._do(seat, LinkInterrupted(0.0))
+        if not isinstance(seat.session.state, Closed):
+            self._away[who] = seat
+        if len(self.steps) == before:  # nobody hears of it: nothing else tells that the server knows
+            self.steps.append(Step("waits", "a moment"))
+
+    def can_resume(self, who: str) -> bool:
+        """Whether the client has vanished, and its session is still there."""
+        return who in self._away
+
+    def resume(self, who: str) -> None:
+        """Come back after `vanish`, and go on."""
+        seat = self._seats[who] = self._away.pop(who)
+        fresh = {"type": "welcome", "sessionId": {"$not": seat.session.client}}
+        resume = {"type": "resume", "token": seat.token, "lastSeq": seat.last_heard}
+        self.steps += [Step("opens", {}, who), Step("hears", fresh, who, RULES_BY_TYPE["welcome"])]
+        self.steps.append(Step("says", resume, who))
+        seat.token = self._fresh_token()
+        self._do(seat, LinkRegained(seat.token, seat.said))
+
+    def _name_last_heard(self, seat: _Seat) -> str | None:
+        """Let the last message that the session has said to its client tell its number, by a name."""
+        if seat.session.profile == "legacy":
+            return None
+        for each in reversed(self.steps):
+            if each.who == seat.name and each.act == "hears" and _type(each) != "resumed":
+                if _type(each) == "welcome" and each.value["sessionId"] != seat.session.client:
+                    continue  # of a connection over which the session was resumed
+                name: str = each.value.setdefault("seq", f"${seat.name}Heard{len(self.steps)}")
+                return name
+        raise AssertionError("a session begins with a welcome")
 
     def sensible(self, who: str) -> dict[str, Any]:
         """What a client that wants a call would say now."""
@@ -152,6 +212,7 @@ class Reference:
         return orjson.dumps(expand(dict(message), {**self._values, **rooms}))
 
     def _understood(self, seat: _Seat, text: bytes) -> Event:
+        seat.said += 1
         message = decode(text, seat.session.profile)
         if isinstance(message, Fault):
             return Misunderstood(message)
@@ -212,21 +273,26 @@ class Reference:
 
     def _perform(self, seat: _Seat, effect: Effect) -> None:
         match effect:
+            case Send(Resumed() as message):  # what was missed follows
+                seat.told.insert(0, _expected(seat.name, message))
             case Send(message):
                 seat.told.append(_expected(seat.name, message))
             case Forward(partner, event):
                 self._tell(partner, event)
             case Enter(ticket):
-                pair = self._pool.join(ticket, 0.0)
-                if pair is not None:
-                    self._introduce(pair)
+                self._introduce(self._pool.join(ticket, 0.0))
             case Withdraw(ticket):
                 self._pool.leave(ticket)
+            case Suspend(ticket):
+                self._pool.suspend(ticket)
+            case Reinstate(ticket):
+                self._introduce(self._pool.reinstate(ticket, 0.0))
             case Close(code) if code is not None:
                 seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
 
-    def _introduce(self, pair: Pair) -> None:
-        introduce(pair, self._tell, 0.0)
+    def _introduce(self, pair: Pair | None) -> None:
+        if pair is not None:
+            introduce(pair, self._tell, 0.0)
 
     def _tell(self, client: ClientId, event: Event) -> bool:
         self._inbox.append((self._by_id[client], event))

@@ -11,13 +11,14 @@ import trio
 from peers import running_server
 from trio.testing import MockClock
 
-from curhat_trio import connection, frames, link
+from curhat_trio import connection, frames, link, resumption
 from curhat_trio.config import Settings
 from curhat_trio.conformance.conversations import explore
 from curhat_trio.conformance.playing import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Vector, read_library, write_vectors
 from curhat_trio.policy import matching
+from curhat_trio.policy.replay import Replay
 from curhat_trio.protocol import session as sessions
 from curhat_trio.protocol.effects import Effect, Enter, Forward, Send
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -32,12 +33,17 @@ from curhat_trio.protocol.messages import (
     Next,
     Offer,
     Pong,
+    Presence,
     Ready,
     Relayed,
+    Resumed,
     ServerMessage,
+    Status,
+    Typing,
 )
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session, Step, Waiting
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
+from curhat_trio.resumption import Resumptions
 
 LIBRARY = read_library()
 SEEDS = range(8)
@@ -133,8 +139,8 @@ def lets_a_second_join_begin_a_second_wait(patch: Patch) -> None:
 def relays_the_name_that_the_sender_claims(patch: Patch) -> None:
     claimed: dict[Any, str] = {}
 
-    def decode(text: str, profile: Any) -> ClientMessage | Fault:
-        message = codec_decode(text, profile)
+    def decode(text: str, profile: Any, features: Any) -> ClientMessage | Fault:
+        message = codec_decode(text, profile, features)
         if not isinstance(message, Fault) and "username" in (wire := json.loads(text)):
             claimed[message] = wire["username"]
         return message
@@ -294,8 +300,9 @@ def forgets_topics_at_next(patch: Patch) -> None:
 def refuses_unknown_fields(patch: Patch) -> None:
     decode = connection.decode
 
-    def strict(text: str, profile: Any) -> ClientMessage | Fault:
-        return Fault(ErrorCode.BAD_MESSAGE, "unknown field", "ping") if '"mood"' in text else decode(text, profile)
+    def strict(text: str, profile: Any, features: Any) -> ClientMessage | Fault:
+        fault = Fault(ErrorCode.BAD_MESSAGE, "unknown field", "ping")
+        return fault if '"mood"' in text else decode(text, profile, features)
 
     patch.setattr(connection, "decode", strict)
 
@@ -336,6 +343,57 @@ def pairs_anybody_with_anybody(patch: Patch) -> None:
     patch.setattr(sessions, "_wait", lambda session, event, _room, topics: wait(session, event, None, topics))
 
 
+@breaks("P-13.2")
+def says_nothing_of_who_is_away(patch: Patch) -> None:
+    change_sent(patch, lambda _session, message: [] if isinstance(message, Presence) else [message])
+
+
+@breaks("P-13.3")
+def forgets_what_was_missed(patch: Patch) -> None:
+    since = Replay.since
+    patch.setattr(Replay, "since", lambda self, number: None if since(self, number) is None else [])
+
+
+@breaks("P-13.4")
+def counts_what_it_has_heard_one_short(patch: Patch) -> None:
+    def short(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        return [attrs.evolve(message, heard=message.heard - 1) if isinstance(message, Resumed) else message]
+
+    change_sent(patch, short)
+
+
+@breaks("P-13.5")
+def takes_a_token_twice(patch: Patch) -> None:
+    patch.setattr(Resumptions, "claim", lambda self, token: self._holders.get(resumption._digest(token)))
+    patch.setattr(Resumptions, "revoke", lambda _self, _token: None)
+
+
+@breaks("P-13.7")
+def matches_who_is_away(patch: Patch) -> None:
+    patch.setattr(matching.Pool, "suspend", lambda _self, _ticket: None)
+
+
+@breaks("P-10.6")
+def refuses_typing_to_legacy_partners(patch: Patch) -> None:
+    def refuse(session: Session, event: Event, effects: list[Effect]) -> list[Effect]:
+        pairing = getattr(session.state, "pairing", None)
+        if pairing is not None and pairing.partner_profile == "legacy" and _says(event, Typing):
+            return [Send(ErrorMessage(ErrorCode.UNSUPPORTED, "no typing", "typing"))]
+        return effects
+
+    change_effects(patch, refuse)
+
+
+@breaks("P-7.5")
+def begins_anew_at_every_failed(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        if _says(event, Status) and isinstance(session.state, Negotiating):
+            session = attrs.evolve(session, state=attrs.evolve(session.state, media_by=None))
+        return sessions.step(session, event)
+
+    change_step(patch, step)
+
+
 # ---------------------------------------------------------------- they are found out
 
 
@@ -350,7 +408,7 @@ async def test_a_broken_server_is_found_out(name: str, autojump_clock: MockClock
     rule, break_it = BROKEN[name]
     settings = break_it(monkeypatch)
     for vector in LIBRARY.vectors:
-        if rule not in vector.rules() or vector.setup:
+        if rule not in vector.rules() or vector.setup or "ice" in vector.features or "resume" in vector.lacks:
             continue
         for seed in SEEDS if any(step.act == "together" for step in vector.steps) else SEEDS[:1]:
             trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
