@@ -224,7 +224,7 @@ class _Player:
 
     def _follow(self, client: _Client, message: Message) -> None:
         """From `resumed` on a connection tells of another session."""
-        session = message.get("sessionId")
+        session = str(message.get("sessionId"))
         if message.get("type") == "welcome" and client.witness.profile == "v1":
             self._sessions[session] = client.witness
         elif message.get("type") == "resumed":

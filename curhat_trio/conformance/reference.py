@@ -286,7 +286,7 @@ class Reference:
             case Suspend(ticket):
                 self._pool.suspend(ticket)
             case Reinstate(ticket):
-                self._introduce(self._pool.reinstate(ticket, 0.0))
+                self._introduce(self._pool.reinstate(ticket))
             case Close(code) if code is not None:
                 seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
 

@@ -699,7 +699,7 @@ def _refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) -
 
 def _lend_link(session: Session, _state: Connected, _event: LinkLent) -> Step:
     """The other session speaks from now on. Nothing is left of this one, and its link stays open."""
-    return attrs.evolve(session, state=Closed()), [SetDeadline(None)]
+    return attrs.evolve(session, state=Closed(), away_until=None), [SetDeadline(None)]
 
 
 def _close_by_force(session: Session, state: State, event: ClosingForced) -> Step:

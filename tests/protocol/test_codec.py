@@ -357,6 +357,8 @@ FIELDS = [
     Field("status", ("media",), TEXT, required=True, out_of_range=("Connected", "")),
     Field("status", ("path",), TEXT_OR_NONE, out_of_range=("direct", "")),
     Field("status", ("stage",), TEXT_OR_NONE, out_of_range=("ice", "")),
+    Field("resume", ("token",), TEXT, required=True, out_of_range=("", "x" * 257)),
+    Field("resume", ("lastSeq",), ("whole",), required=True, out_of_range=(-1, 1 << 53)),
     Field("ping", ("data",), TEXT_OR_NONE, out_of_range=TOO_LONG),
 ]
 
@@ -553,6 +555,6 @@ def test_reasons_and_codes_are_read_as_such() -> None:
 
 
 def test_a_client_ignores_what_a_later_server_says() -> None:
-    fault = decode_server('{"type":"resumed"}')
+    fault = decode_server('{"type":"applause"}')
     assert isinstance(fault, Fault)
-    assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, "resumed")
+    assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, "applause")
