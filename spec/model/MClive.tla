@@ -5,5 +5,7 @@ CONSTANTS a, b
 WaitersMeetAB == WaitersMeet(a, b)
 LostIsFreedA == LostIsFreed(a)
 AbandonedIsToldA == AbandonedIsTold(a)
+AwayIsSettledA == AwayIsSettled(a)
+ApartEndsA == ApartEnds(a)
 OverflowClosesA == OverflowCloses(a)
 ====

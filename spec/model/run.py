@@ -30,12 +30,24 @@ GENERATED = HERE.parent / "generated"
 WHEEL_SHA256 = "ad5b86d802e3dd5fce2a24ffcd05ebee71b5e93e79106ceb900c26eabb11b240"
 JAR_SHA256 = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
 
-MODULES = {"MClive": "MClive", "MCclients": "MCclients", "MCdeaf": "MCclients"}
+MODULES = {"MClive": "MClive", "MCcutslive": "MClive", "MCclients": "MCclients", "MCdeaf": "MCclients"}
 """Which module a .cfg belongs to; the others to MC."""
 
-QUICK = ("MCglare2", "MCsafe2", "MCsafe3", "MCrejoin3", "MCwishes3", "MClive", "MCclients", "MCdeaf")
+QUICK = (
+    "MCglare2",
+    "MCsafe2",
+    "MCsafe3",
+    "MCrejoin3",
+    "MCwishes3",
+    "MClive",
+    "MCclients",
+    "MCdeaf",
+    "MCcuts2",
+    "MCcuts3",
+    "MCcutslive",
+)
 LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3")
-GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3")
+GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3", "MCgraphcuts2")
 LONG_GRAPHS = ("MCgraph2",)
 
 
@@ -148,6 +160,8 @@ def _read(told: str, config: str, seconds: float) -> Outcome:
     if "No error has been found" in told:
         verdict = "holds"
     elif found := re.search(r"Invariant (\w+) is violated", told):
+        verdict = found[1]
+    elif found := re.search(r"Action property (\w+) is violated", told):
         verdict = found[1]
     elif "is false" in told and "Assumption" in told:
         verdict = "ASSUME"
