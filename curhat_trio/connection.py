@@ -252,7 +252,8 @@ class Driver:
                 self._lent.unread.append(item)
             elif isinstance(item, Heard):
                 item.taken.set()
-                self._read_words(item)
+                if self._link is not None:  # or the client will say it again
+                    self._read_words(item)
             elif isinstance(item, Loan):
                 self._borrow(item)
             elif isinstance(item, LinkInterrupted):

@@ -24,8 +24,11 @@ from curhat_trio.protocol.effects import (
     Effect,
     Enter,
     Forward,
+    Reinstate,
+    Request,
     Send,
     SetDeadline,
+    Suspend,
     Ticket,
     Withdraw,
 )
@@ -34,8 +37,10 @@ from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
     LinkLost,
     LinkOpened,
+    LinkRegained,
     Matched,
     MessageReceived,
     Misunderstood,
@@ -58,6 +63,7 @@ from curhat_trio.protocol.messages import (
     Next,
     Offer,
     Ping,
+    Presence,
     Ready,
     Relayable,
     Relayed,
@@ -67,7 +73,6 @@ from curhat_trio.protocol.messages import (
 from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
 from curhat_trio.protocol.session import (
     Closed,
-    Connected,
     Negotiating,
     Paired,
     Pairing,
@@ -94,6 +99,8 @@ class Conversation:
     heard: list[Relayable] = attrs.Factory(list)
     described: set[str] = attrs.Factory(set)
     """ICE generations of the descriptions that were heard."""
+    presence: str = "back"
+    """What was last told of the partner's link."""
     leaves: int = 0
     over: str = ""
     """How it ended for this client: `left` by itself, `told`, `closed`, or `shutdown`; empty: it goes on."""
@@ -107,7 +114,7 @@ class Client:
     deadline: float | None = None
     words: deque[ClientMessage | Misunderstood | Overheated] = attrs.Factory(deque)
     """Said, not yet read by the session."""
-    requests: deque[Enter | Withdraw] = attrs.Factory(deque)
+    requests: deque[Request] = attrs.Factory(deque)
     inbox: deque[Event] = attrs.Factory(deque)
     overflowed: bool = False
     attached: bool = True
@@ -126,6 +133,10 @@ class Client:
     @property
     def is_old(self) -> bool:
         return self.session.profile == "legacy"
+
+    @property
+    def away(self) -> bool:
+        return self.session.away_until is not None
 
     @property
     def pairing(self) -> Pairing | None:
@@ -159,6 +170,7 @@ class World:
         self.clients: dict[ClientId, Client] = {}
         self.pool = Pool(RELAX_AFTER)
         self.waiters: dict[RoomId, Waiter] = {}
+        self.suspended: dict[RoomId, Waiter] = {}
         self.pairs: dict[RoomId, Pair] = {}
         self.origins: dict[Relayable, Origin] = {}
         self.forwarded: dict[tuple[RoomId, ClientId], list[Relayable]] = {}
@@ -187,7 +199,7 @@ class World:
         """Every queue whose head can arrive, and what drivers do next by themselves; but one inbox is not read."""
         ways: list[Callable[[], None]] = []
         for client in self.clients.values():
-            if client.words and client.attached:
+            if client.words and client.attached and not client.away:
                 ways.append(lambda client=client: self.read_words(client))
             if client.inbox and client is not deaf:
                 ways.append(lambda client=client: self.read_inbox(client))
@@ -232,14 +244,23 @@ class World:
         for event in (LinkLost(), *unread):
             self.advance(client, event)
 
-    def serve(self, request: Enter | Withdraw) -> None:
+    def serve(self, request: Request) -> None:
         """As `run_matchmaker` does."""
-        if isinstance(request, Enter):
-            self.waiters[request.ticket.id] = Waiter(request.ticket, self.now)
-            self.introduce(self.pool.join(request.ticket, self.now))
-        else:
-            assert self.pool.leave(request.ticket) == (request.ticket in self.waiters)
-            self.waiters.pop(request.ticket, None)
+        match request:
+            case Enter(ticket):
+                self.waiters[ticket.id] = Waiter(ticket, self.now)
+                self.introduce(self.pool.join(ticket, self.now))
+            case Withdraw(room):
+                there = self.waiters.pop(room, None) or self.suspended.pop(room, None)
+                assert self.pool.leave(room) == (there is not None)
+            case Suspend(room):
+                self.pool.suspend(room)
+                if room in self.waiters:
+                    self.suspended[room] = self.waiters.pop(room)
+            case Reinstate(room):
+                if room in self.suspended:
+                    self.waiters[room] = self.suspended.pop(room)
+                self.introduce(self.pool.reinstate(room))
         self.relax()
 
     def relax(self) -> None:
@@ -255,7 +276,7 @@ class World:
             return
         assert pair.first.client != pair.second.client
         for ticket in (pair.first, pair.second):
-            del self.waiters[ticket.id]
+            del self.waiters[ticket.id]  # and so nobody is introduced who is suspended
         self.pairs[pair.first.id] = pair
         self.reasons[pair.first.id] = set()
         introduce(pair, self.tell, self.now)
@@ -276,29 +297,34 @@ class World:
 
     def advance(self, client: Client, event: Event) -> None:
         before, negotiates = client.pairing, isinstance(client.session.state, Negotiating)
-        was_closed = client.closed
+        was_closed, was_away = client.closed, client.away
         client.session, effects = step(client.session, event)
         after = client.pairing
         if before is not None and (after is None or after.room != before.room):
-            self.note_end(client, before, event, negotiates)
+            self.note_end(client, before, event, negotiates, was_away)
         if isinstance(event, Matched) and (after is None or after.room != event.room):
             self.reasons[event.room].add(LeaveReason.PEER_LOST if was_closed else LeaveReason.LEFT)
+        if isinstance(event, LinkInterrupted | LinkRegained) and after is not None and was_away != client.away:
+            assert [effect.partner for effect in effects if isinstance(effect, Forward)] == [after.partner]
         for effect in effects:
             assert client.close is None or isinstance(effect, Forward), "nothing follows a close"
             self.perform(client, effect)
 
-    def note_end(self, client: Client, pairing: Pairing, event: Event, negotiated: bool) -> None:
+    def note_end(self, client: Client, pairing: Pairing, event: Event, negotiated: bool, was_away: bool) -> None:
         over, reason = "closed" if client.closed else "told", None
         match event:
             case MessageReceived(Leave()):
                 over, reason = "left", LeaveReason.LEFT
             case MessageReceived(Next()):
                 over, reason = "left", LeaveReason.NEXT
+            case DeadlinePassed() if client.closed:
+                assert was_away, "nothing else closes a session in a pairing when its time comes"
+                reason = LeaveReason.PEER_LOST
             case DeadlinePassed():
                 reason = LeaveReason.MEDIA_FAILED if negotiated else LeaveReason.NEGOTIATION_TIMEOUT
             case ClosingForced(CloseCode.SHUTDOWN):
                 over, reason = "shutdown", LeaveReason.SERVER_SHUTDOWN
-            case LinkLost() | ClosingForced() | Misunderstood() | Overheated():
+            case LinkLost() | LinkInterrupted() | ClosingForced() | Misunderstood() | Overheated():
                 reason = LeaveReason.PEER_LOST
         client.conversations[pairing.room].over = over
         if reason is not None:
@@ -316,7 +342,7 @@ class World:
                 self.tell(partner, event)
             case SetDeadline(at):
                 client.deadline = at
-            case Enter() | Withdraw():
+            case Enter() | Withdraw() | Suspend() | Reinstate():
                 client.requests.append(effect)
             case Close():
                 client.close = effect
@@ -337,6 +363,11 @@ class World:
                 self.check_relayed(client, message)
             case Left():
                 self.check_left(client, message)
+            case Presence(state):
+                assert client.room is not None, "only the partner of a pairing hears of it"
+                conversation = client.conversations[client.room]
+                assert state != conversation.presence, "away and back in turns"
+                conversation.presence = state
 
     def check_joined(self, client: Client, joined: Joined) -> None:
         assert client.room is None, "one pairing at a time"
@@ -397,6 +428,8 @@ class World:
         }
         assert len(self.pool) == len(waiting)
         assert all(ticket in self.pool for ticket in waiting)
+        away = {client.session.room for client in self.attached if client.away}
+        assert self.suspended.keys() == waiting & away
         for client in self.clients.values():
             self.check_quiet_client(client)
 
@@ -409,6 +442,8 @@ class World:
             assert partner.pairing is not None, "a pairing that ended on one side ends on the other"
             assert (partner.pairing.room, partner.pairing.partner) == (client.pairing.room, client.id)
             assert type(partner.session.state) is type(client.session.state)
+            told = client.conversations[client.pairing.room].presence
+            assert told == ("away" if partner.away and not client.is_old else "back")
             self.check_all_heard(client.pairing.room, client, partner)
         for room, conversation in client.conversations.items():
             told = {"": 0, "left": 0 if client.is_old else 1, "told": 1, "closed": 0, "shutdown": 1}
@@ -498,13 +533,20 @@ class Loss:
 
 
 @attrs.frozen
+class Tunnel:
+    """Somebody's link is interrupted; or, for somebody who is away, there is another."""
+
+    who: int
+
+
+@attrs.frozen
 class Visit:
     """Somebody comes, joins, and is gone before the matchmaker has heard of it."""
 
     profile: Profile
 
 
-Move = Words | Saying | Rush | Patience | Loss | Visit | int
+Move = Words | Saying | Rush | Patience | Loss | Tunnel | Visit | int
 WISHES = st.builds(Join, topics=st.just(()) | TOPICS, room=st.sampled_from([None, None, None, "tea"]))
 MOVES = {
     "words": st.builds(
@@ -529,10 +571,21 @@ MOVES = {
     "rush": st.builds(Rush, st.none() | WHO, st.integers(0, 7)),
     "patience": st.builds(Patience, WHO),
     "loss": st.builds(Loss, WHO, PROFILES),
+    "tunnel": st.builds(Tunnel, WHO),
     "visit": st.builds(Visit, PROFILES),
 }
 KINDS = st.sampled_from(
-    [*["words"] * 8, *["arrival"] * 6, *["rush"] * 3, "parting", "anything", "loss", "visit", "patience"]
+    [
+        *["words"] * 8,
+        *["arrival"] * 6,
+        *["rush"] * 3,
+        *["tunnel"] * 2,
+        "parting",
+        "anything",
+        "loss",
+        "visit",
+        "patience",
+    ]
 )
 MOVE: st.SearchStrategy[Move] = KINDS.flatmap(lambda kind: MOVES[kind])
 """Something is said, or something that is under way arrives: as a number, the head of that queue."""
@@ -582,6 +635,8 @@ class Crowd:
                 case Loss(who, profile):
                     self.world.take_turn(self.somebody(who), LinkLost())
                     self.world.arrive(profile).words.append(Join())
+                case Tunnel(who):
+                    self.enter_or_leave_tunnel(who)
                 case Visit(profile):
                     visitor = self.world.arrive(profile)
                     visitor.words.append(Join())
@@ -590,6 +645,13 @@ class Crowd:
                 case number:
                     if ways := self.world.ways():
                         ways[number % len(ways)]()
+
+    def enter_or_leave_tunnel(self, who: int) -> None:
+        client = self.somebody(who)
+        if client.away:
+            self.world.take_turn(client, LinkRegained("token", 0))
+        else:
+            self.world.take_turn(client, LinkInterrupted(self.world.now))
 
     def lose_patience(self, who: int) -> None:
         """Time passes until one deadline has; others who should hear of theirs do so later."""
@@ -623,7 +685,7 @@ class Crowd:
         self.be_quiet()
         assert not self.world.attached
         assert len(self.world.pool) == 0
-        assert self.world.waiters == {}
+        assert self.world.waiters == self.world.suspended == {}
         assert self.world.pool.next_relaxation() is None
 
 
@@ -676,6 +738,11 @@ class AnyWorld(RuleBasedStateMachine):
     def somebody_is_lost(self, who: int, end: LinkLost | ClosingForced) -> None:
         self.world.take_turn(self.crowd.somebody(who), end)
 
+    @precondition(lambda self: self.world.attached)
+    @rule(who=WHO)
+    def somebody_is_in_a_tunnel_or_back(self, who: int) -> None:
+        self.crowd.enter_or_leave_tunnel(who)
+
     @rule()
     def all_is_quiet(self) -> None:
         self.crowd.be_quiet()
@@ -688,17 +755,12 @@ class AnyWorld(RuleBasedStateMachine):
                 assert client.pairing.partner == partner.client != client.id
 
     @invariant()
-    def a_deadline_is_the_states(self) -> None:
+    def a_deadline_is_the_sessions(self) -> None:
         for client in self.world.clients.values():
-            match client.session.state:
-                case Connected(speak_by):
-                    assert client.deadline == speak_by
-                case Paired() as paired:
-                    assert client.deadline == paired.deadline
-                case Negotiating(_, media_by):
-                    assert client.deadline == media_by
-                case Waiting() | Closed():
-                    assert client.deadline is None
+            assert client.deadline == client.session.deadline
+            if client.away:
+                assert not client.is_old
+                assert client.deadline <= client.session.away_until
 
     def teardown(self) -> None:
         if hasattr(self, "crowd"):

@@ -4,16 +4,18 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from curhat_trio import connection
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
 from curhat_trio.connection import Driver, Environment
+from curhat_trio.link import Heard
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
-from curhat_trio.protocol.events import Event, Matched, PeerLeft, PeerSaid
+from curhat_trio.protocol.events import Event, LinkInterrupted, LinkLost, Matched, PeerLeft, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Chat
+from curhat_trio.protocol.session import Connected
 from curhat_trio.relay import Inbox
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
@@ -33,8 +35,14 @@ class DeadEndLink:
     def send(self, frames: list[bytes]) -> bool:
         return True
 
+    def mute(self) -> None:
+        pass
+
     async def close(self, code: CloseCode | None) -> None:
         self.closed_with = code
+
+    async def discard(self, code: CloseCode | None) -> None:
+        pass
 
 
 async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +66,22 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     assert bobs_inbox.close() == [PeerLeft(ROOM, LeaveReason.PEER_LOST)]
     assert link.closed_with is CloseCode.INTERNAL
     assert environment.metrics.states.total() == 0
+
+
+async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autojump_clock: MockClock) -> None:
+    """Who does not answer pings may still say something; it is asked to say it again when it is back."""
+    environment = Environment(Settings(), MemoryRendezvous())
+    link: Any = DeadEndLink()
+    lost, late = LinkInterrupted(0.0, CloseCode.NO_PONG), Heard(['{"type": "join"}'])
+    async with trio.open_nursery() as nursery:
+        driver = Driver(ANN, "v1", "Ann", link, environment, nursery)
+        nursery.start_soon(driver.run)
+        await wait_all_tasks_blocked()
+        inbox: Any = environment.rendezvous._inboxes[ANN]  # type: ignore[attr-defined]
+        for item in (Heard(['{"type": "ping"}']), lost, late):
+            inbox.put(item)
+        await wait_all_tasks_blocked()
+        assert late.taken.is_set()
+        assert driver._heard == 1
+        assert driver._session.state == Connected()
+        inbox.tell(LinkLost())
