@@ -826,9 +826,15 @@ def _dialer(url: str, ssl_context: ssl.SSLContext | None) -> Dial:
     async def dial() -> trio.abc.Stream:
         if parts.scheme == "ws":
             return await trio.open_tcp_stream(host, port)
-        return await trio.open_ssl_over_tcp_stream(
+        stream = await trio.open_ssl_over_tcp_stream(
             host, port, https_compatible=True, ssl_context=ssl_context or ssl.create_default_context()
         )
+        try:
+            await stream.do_handshake()  # now: what it raises tells of certificates
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
 
     return dial
 

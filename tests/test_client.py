@@ -1,14 +1,17 @@
 """`curhat_trio.client` with a real server in memory, and with scripted ones that do what a real one does not."""
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 import trio
 import trio.testing
+import trustme
 from peers import ANSWER, OFFER, RunningServer, running_server
 from trio.testing import MockClock
 from wsproto.events import BytesMessage, Event, TextMessage
@@ -54,10 +57,16 @@ class Line:
     def __init__(self, server: RunningServer) -> None:
         self.server = server
         self.dials = 0
+        self.dialed_again = trio.Event()
+        self.is_open = True
         self._stream: trio.abc.Stream | None = None
 
     async def dial(self) -> trio.abc.Stream:
+        if not self.is_open:
+            raise OSError("nobody listens")
         self.dials += 1
+        if self.dials == 2:
+            self.dialed_again.set()
         self._stream = await self.server.dial()
         return self._stream
 
@@ -292,21 +301,26 @@ async def test_cut_again_and_again(autojump_clock: MockClock) -> None:
 
 
 async def test_who_comes_back_too_late_joins_again(autojump_clock: MockClock) -> None:
-    async with two(Settings(resume_seconds=0.1)) as (ani, budi, line):
+    async with two() as (ani, budi, line):
+        line.is_open = False
         await line.cut()
         await hear(budi, Presence)
         assert (await hear(budi, Left)).reason == "peer_lost"
-        await ani.chat("nobody will read this")
+        await ani.chat("said before it was back")
+        line.is_open = True
+        await line.dialed_again.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await ani.chat("said to a partner that is gone, as was not told yet")
         await hear(ani, Interrupted)
         restarted = await hear(ani, Restarted)
         assert ani.welcome == restarted.welcome
         assert (ani.state, ani.partner) == (State.JOINING, None)
+        await hear(ani, Ready)
         await budi.join()
-        await hear(budi, Ready)
-        event = await anext(ani)
-        while not isinstance(event, Joined):
-            event = await anext(ani)
-        assert event.topics == (), "budi named none"
+        await hear(budi, Ready, Ready, Joined)
+        assert (await hear(ani, Joined)).topics == (), "budi named none"
+        await line.cut()
+        await hear(ani, Interrupted, Resumed)
 
 
 async def test_without_resuming_it_joins_again(autojump_clock: MockClock) -> None:
@@ -667,13 +681,18 @@ async def test_closing_ends_the_iteration(autojump_clock: MockClock) -> None:
             await client.join()
 
 
-@pytest.mark.parametrize("rounds", range(60))
-async def test_cancelled_anywhere_nothing_is_left(rounds: int, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("coming_back", [False, True])
+@pytest.mark.parametrize("rounds", range(0, 60, 2))
+async def test_cancelled_anywhere_nothing_is_left(
+    rounds: int, coming_back: bool, autojump_clock: MockClock
+) -> None:
     async with running_server() as server:
         line = Line(server)
         with trio.CancelScope() as scope:
 
             async def cancel() -> None:
+                if coming_back:
+                    await line.dialed_again.wait()
                 for _ in range(rounds):
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
@@ -690,6 +709,44 @@ async def test_cancelled_anywhere_nothing_is_left(rounds: int, autojump_clock: M
                     await trio.sleep_forever()
         await trio.sleep(Settings().resume_seconds + 1)
         await server.is_empty()
+
+
+async def test_cancelled_while_it_pauses(autojump_clock: MockClock) -> None:
+    async with script() as server:
+        with trio.move_on_after(100):
+            async with scripted(server) as (client, visit):
+                server.open = False
+                visit.drop()
+                await hear(client, Interrupted)
+                await anext(client)
+        dials = len(server.dials)
+        await trio.sleep(100)
+        assert len(server.dials) == dials
+
+
+async def test_over_tls() -> None:
+    authority = trustme.CA()
+    served, trusting = (
+        ssl.create_default_context(purpose) for purpose in (ssl.Purpose.CLIENT_AUTH, ssl.Purpose.SERVER_AUTH)
+    )
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusting)
+    async with running_server(patience=30) as server, trio.open_nursery() as nursery:
+
+        async def admit(stream: trio.abc.Stream) -> None:
+            assert server.listener is not None
+            await server.listener.admit(stream)
+            await trio.sleep_forever()
+
+        [listener] = await nursery.start(partial(trio.serve_ssl_over_tcp, admit, 0, served, host="127.0.0.1"))
+        url = f"wss://127.0.0.1:{listener.transport_listener.socket.getsockname()[1]}/ws"
+        async with connect(url, ssl_context=trusting) as client:
+            await client.ping("safe?")
+            assert (await hear(client, Welcome, Pong)).data == "safe?"
+        with pytest.raises(CannotConnect, match="certificate verify failed"):
+            async with connect(url):
+                pass
+        nursery.cancel_scope.cancel()
 
 
 async def test_over_tcp() -> None:
