@@ -302,6 +302,8 @@ async def test_cut_again_and_again(autojump_clock: MockClock) -> None:
 
 async def test_who_comes_back_too_late_joins_again(autojump_clock: MockClock) -> None:
     async with two() as (ani, budi, line):
+        await ani.offer(OFFER["sdp"])
+        await hear(budi, Relayed)
         line.is_open = False
         await line.cut()
         await hear(budi, Presence)
@@ -605,7 +607,7 @@ async def test_a_slow_reader_holds_the_server_back_and_answers_pings(autojump_cl
 
         async def flood() -> None:
             nonlocal said
-            while True:
+            while said < EVENTS:
                 await visit.caller.stream.send_all(visit._ws.send(TextMessage('{"type": "pong"}')))
                 said += 1
 
