@@ -1,11 +1,16 @@
 """A client of a curhat.v1 server, for Python programs on Trio.
 
-    async with connect("ws://127.0.0.1:8080/ws", username="Ani") as client:
-        await client.join(topics=["music"])
-        async for event in client:
-            match event:
-                case Joined(role="offerer"):
-                    await client.offer(sdp)
+    from curhat_trio.client import Chat, Joined, Relayed, connect
+
+    async def main() -> None:
+        async with connect("ws://127.0.0.1:8080/ws", username="Ani") as client:
+            await client.join(topics=["music"])
+            async for event in client:
+                match event:
+                    case Joined(username=name):
+                        await client.chat(f"Hello, {name}!")
+                    case Relayed(said=Chat(text)):
+                        print(text)
 
 It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to say what is not allowed
 now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
@@ -74,9 +79,14 @@ from curhat_trio.protocol.messages import (
 )
 
 __all__ = [
+    "Answer",
+    "AnyEvent",
+    "Candidate",
     "CannotConnect",
+    "Chat",
     "Client",
     "ConnectionEnded",
+    "Dial",
     "ErrorMessage",
     "GoAway",
     "IceCandidate",
@@ -85,6 +95,7 @@ __all__ = [
     "Joined",
     "Left",
     "NotNow",
+    "Offer",
     "Pong",
     "Presence",
     "Ready",
@@ -92,6 +103,7 @@ __all__ = [
     "Restarted",
     "Resumed",
     "State",
+    "Typing",
     "Welcome",
     "connect",
 ]

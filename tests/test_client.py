@@ -2,6 +2,7 @@
 
 import math
 import ssl
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from peers import ANSWER, OFFER, RunningServer, running_server
 from trio.testing import MockClock
 from wsproto.events import BytesMessage, Event, TextMessage
 
+import curhat_trio.client
 from curhat_trio.client import (
     EVENTS,
     WORDS,
@@ -748,6 +750,29 @@ async def test_over_tls() -> None:
         with pytest.raises(CannotConnect, match="certificate verify failed"):
             async with connect(url):
                 pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_example_in_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (curhat_trio.client.__doc__ or "").splitlines()
+    example = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ")))
+    async with running_server(sockets=True, patience=30) as server, trio.open_nursery() as nursery:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        told: dict[str, Any] = {}
+        exec(example.replace("ws://127.0.0.1:8080/ws", url), told)
+        nursery.start_soon(told["main"])
+        async with connect(url, username="Budi") as budi:
+            await budi.join()
+            async for event in budi:
+                if isinstance(event, Relayed):
+                    assert event.said == Chat("Hello, Budi!")
+                    await budi.chat("Hello, Ani!")
+                    break
+            printed = ""
+            while "Ani" not in printed:
+                await trio.lowlevel.checkpoint()
+                printed += capsys.readouterr().out
+            assert printed == "Hello, Ani!\n"
         nursery.cancel_scope.cancel()
 
 

@@ -16,10 +16,10 @@ from curhat_trio.client import (
     Dial,
     Joined,
     NotNow,
+    Offer,
     Relayed,
     connect,
 )
-from curhat_trio.protocol.messages import Offer
 
 
 class LibraryClient:

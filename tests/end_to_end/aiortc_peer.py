@@ -29,8 +29,19 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 from av import VideoFrame
 
-from curhat_trio.client import AnyEvent, Client, IceCandidate, Joined, Left, Relayed, connect
-from curhat_trio.protocol.messages import Answer, Candidate, Chat, Offer
+from curhat_trio.client import (
+    Answer,
+    AnyEvent,
+    Candidate,
+    Chat,
+    Client,
+    IceCandidate,
+    Joined,
+    Left,
+    Offer,
+    Relayed,
+    connect,
+)
 
 WIDTH, HEIGHT = 320, 240
 Happens = Callable[[str], None]
