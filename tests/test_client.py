@@ -762,7 +762,7 @@ async def test_the_example_in_the_documentation(capsys: pytest.CaptureFixture[st
         exec(example.replace("ws://127.0.0.1:8080/ws", url), told)
         nursery.start_soon(told["main"])
         async with connect(url, username="Budi") as budi:
-            await budi.join()
+            await budi.join(["music"])
             async for event in budi:
                 if isinstance(event, Relayed):
                     assert event.said == Chat("Hello, Budi!")
