@@ -13,11 +13,11 @@ import trio
 
 from curhat_trio.conformance.stage import Deed, Role, Stage
 from curhat_trio.conformance.stranger import Stranger
-from curhat_trio.conformance.visit import ME, Broken, NotShown, Visit
+from curhat_trio.conformance.visit import FEATURES, ME, RESUME_SECONDS, Broken, NotShown, Visit
 from curhat_trio.conformance.watch import Breach
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Candidate, Chat, Leave, Limits, Offer, Pong
+from curhat_trio.protocol.messages import Candidate, Chat, Leave, Limits, Offer, Pong, Presence, Resume, Typing
 
 
 @attrs.frozen
@@ -590,6 +590,73 @@ async def lost_while_talking(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     visit.drop()
     await _comes_back(stage, visit)
+
+
+TOKEN, NEXT_TOKEN = "token-of-the-first", "token-of-the-second"
+
+
+def _resumable(token: str) -> dict[str, Any]:
+    return {"features": (*FEATURES, "resume"), "resumeToken": token, "resumeSeconds": RESUME_SECONDS}
+
+
+async def _asks_to_resume(stage: Stage, role: Role) -> tuple[Visit, Visit]:
+    """A call breaks off, and the client comes back and says `resume`: both its connections."""
+    visit = await stage.joined(**_resumable(TOKEN))
+    await stage.pair(visit, role)
+    await stage.negotiate(visit, role)
+    await visit.settle()
+    visit.drop()
+    back = await stage.admit(await stage.call(stage.patience.comeback, "P-9.1"))
+    await back.welcome(**_resumable(NEXT_TOKEN))
+    said = await back.hear("resume", "join", because="P-9.1", within=stage.patience.deed)
+    if not isinstance(said, Resume):
+        raise NotShown("the client does not resume, which it need not")
+    if (said.token, said.last_seq) != (TOKEN, visit.seq):
+        back.fail((), f"expected `resume` with the first token and lastSeq {visit.seq}, not {said.last_seq}")
+    return visit, back
+
+
+async def _resumes(role: Role, stage: Stage) -> None:
+    visit, back = await _asks_to_resume(stage, role)
+    await back.resumed(visit, "token-of-the-third", len(visit.said) - 1)
+    lost = visit.said[-1]
+    if await back.hear(lost.type, because="P-13.4") != lost:
+        back.fail("P-13.4", f"expected its last `{lost.type}` again, which was lost")
+    await back.relay(Chat("are you there?"))
+    await back.still_answers("P-13.4")
+
+
+for role in ROLES:
+    situation(f"the connection breaks off, and the call goes on over another, as {role}", "P-13.4", "P-13.9")(
+        partial(_resumes, role)
+    )
+
+
+@situation("the connection breaks off, and the session is gone", "P-8.4", "P-13.9")
+async def resume_fails(stage: Stage) -> None:
+    _, back = await _asks_to_resume(stage, "answerer")
+    await back.error(ErrorCode.RESUME_FAILED, "resume")
+    await stage.joins_again(back, "P-8.4")
+    await stage.pair(back, "answerer")
+    await stage.negotiate(back, "answerer")
+
+
+@situation("the partner is away, and comes back", "P-13.10")
+async def partner_away(stage: Stage) -> None:
+    visit = await stage.talking("answerer")
+    await visit.say(Presence("away"))
+    await visit.stay("P-13.10")
+    await visit.say(Presence("back"))
+    await visit.still_answers("P-13.10")
+
+
+@situation("the partner types", "P-2.15")
+async def partner_types(stage: Stage) -> None:
+    visit = await stage.talking("answerer")
+    for active in (True, True, False):
+        await visit.relay(Typing(active))
+    await visit.relay(Chat("typed"))
+    await visit.still_answers("P-2.15")
 
 
 @situation("the server can't be reached for a while", "P-9.1")

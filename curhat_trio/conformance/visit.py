@@ -29,6 +29,7 @@ ME = ClientId("c-under-test")
 """The `sessionId` of every client under test."""
 
 FEATURES = ("chat", "next", "rooms", "status", "topics")
+RESUME_SECONDS = 30.0
 LIMITS = messages.Limits(message_bytes=65536)
 
 _CLOSING_SECONDS = 2.0
@@ -324,6 +325,16 @@ class Visit:
         **more: Any,
     ) -> None:
         await self.say(messages.Welcome(ME, limits, tuple(features), ping_seconds), **more)
+
+    async def resumed(self, before: "Visit", token: str, heard: int) -> None:
+        """What the client had over the connection before goes on over this one."""
+        await self.say(messages.Resumed(ME, token, RESUME_SECONDS, heard))
+        self._seq, self.stranger, self._impolite = before.seq, before.stranger, before._impolite
+
+    @property
+    def seq(self) -> int:
+        """The number of the last message."""
+        return self._seq
 
     async def ready(self, room: str, **more: Any) -> None:
         await self.say(messages.Ready(RoomId(room)), **more)

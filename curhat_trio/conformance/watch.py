@@ -13,6 +13,7 @@ from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.errors import ErrorCode, Fault
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import (
+    OPTIONAL,
     Answer,
     Candidate,
     ClientMessage,
@@ -21,12 +22,13 @@ from curhat_trio.protocol.messages import (
     Left,
     Offer,
     Relayed,
+    Resume,
     ServerMessage,
     Welcome,
 )
 from curhat_trio.protocol.sdp import candidate_ufrag
 
-WATCHED = ("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-5.2", "P-5.5", "P-6.3", "P-7.2", "P-7.3")
+WATCHED = ("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-5.2", "P-5.5", "P-6.3", "P-7.2", "P-7.3", "P-13.9")
 """The rules that hold on every connection. P-2.2 and P-7.2 are seen by the connection itself."""
 
 MESSAGES_PER_SECOND, MESSAGE_BURST = 20.0, 200
@@ -56,6 +58,7 @@ class Watch:
         )
     )
     _pairing: "_Pairing | None" = None
+    _said: int = 0
 
     def break_(self, requirement: str, detail: str) -> None:
         """Note that a rule was broken."""
@@ -84,12 +87,17 @@ class Watch:
     def client_said(self, data: bytes, frames: int, now: float) -> ClientMessage | None:
         """The client said this in one text message; returns what it means, None if nothing."""
         self._check_size(data, frames, now)
-        message = decode(data, "v1")
+        message = decode(data, "v1", OPTIONAL)
         self.seen |= {"P-2.10", "P-3.4"}
+        self._said += 1
         if isinstance(message, Fault):
             self._check_form(data, message)
             return None
         match message:
+            case Resume():
+                self.seen.add("P-13.9")
+                if self._said > 1:
+                    self.break_("P-13.9", "resume, and it is not the first message of its connection")
             case Offer():
                 self._check_turn()
             case Answer() if self._pairing is not None:

@@ -55,6 +55,7 @@ class Client:
         self._generations = 0
         self._sending = trio.Lock()
         self._ws: WSConnection | None = None
+        self._resuming = False
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -65,6 +66,9 @@ class Client:
         self._id = ""
         self._leaving: str | None = None
         self._waiting = False
+        self._token: str | None = None
+        self._last_seq = 0
+        self._words: list[tuple[str, dict[str, Any]]] = []
         self._forget_partner()
 
     def _forget_partner(self) -> None:
@@ -123,7 +127,10 @@ class Client:
             code = await self._connection()
             attempt = 0 if self._welcomed else attempt
             wanted = self._wants_partner
-            self._forget_connection()
+            self._resuming = self._token is not None and wanted and code in (ABNORMAL, 4002)
+            self._stream, self._welcomed = None, False
+            if not self._resuming:
+                self._forget_connection()
             if self.comes_back(code) and wanted:
                 attempt += 1
                 await trio.sleep(self.pause(attempt))
@@ -186,6 +193,11 @@ class Client:
                     await self._stream.send_all(self._ws.send(event))
 
     async def say(self, type: str, **fields: Any) -> None:
+        self._words.append((type, fields))
+        if not self._resuming:
+            await self.utter(type, fields)
+
+    async def utter(self, type: str, fields: dict[str, Any]) -> None:
         await self._send(TextMessage(json.dumps({"type": type, **fields}, ensure_ascii=False)))
 
     async def say_join(self) -> None:
@@ -194,6 +206,8 @@ class Client:
     # ------------------------------------------------------------ hearing
 
     async def hear(self, message: Message) -> None:
+        if not self._resuming and message["type"] != "resumed":
+            self._last_seq = message["seq"]
         hear = getattr(self, f"on_{message['type']}", None)
         if hear is None:
             await self.on_unknown_type()
@@ -205,9 +219,26 @@ class Client:
 
     async def on_welcome(self, message: Message) -> None:
         self._welcomed = True
+        if self._resuming:
+            self._fresh = message
+            await self.utter("resume", {"token": self._token, "lastSeq": self.resumes_after()})
+            return
+        self._token = message.get("resumeToken")
         self._id, self._limits, self._features = message["sessionId"], message["limits"], message["features"]
         if self._wants_partner:
             await self.say_join()
+
+    def resumes_after(self) -> int:
+        return self._last_seq
+
+    async def on_resumed(self, message: Message) -> None:
+        self._token, self._resuming = message["resumeToken"], False
+        await self.say_again(message["heard"])
+
+    async def say_again(self, heard: int) -> None:
+        """What the server has not read."""
+        for type, fields in self._words[heard:]:
+            await self.utter(type, fields)
 
     async def on_ready(self, _message: Message) -> None:
         if self._leaving != "leave":
@@ -257,6 +288,12 @@ class Client:
             await self.say_join()
 
     async def on_error(self, message: Message) -> None:
+        if self._resuming and message["code"] == "resume_failed":
+            stream, self._resuming = self._stream, False
+            self._forget_connection()
+            self._stream, self._last_seq = stream, message["seq"]
+            await self.on_welcome(self._fresh)
+            return
         if message.get("ref") == self._leaving is not None and message["code"] == "wrong_state":
             self._leaving = None
             if self._wants_partner:
@@ -383,7 +420,7 @@ class SendsBinary(Client):
 
     breaks = ("P-2.10",)
 
-    async def say(self, type: str, **fields: Any) -> None:
+    async def utter(self, type: str, fields: dict[str, Any]) -> None:
         await self._send(BytesMessage(json.dumps({"type": type, **fields}).encode()))
 
 
@@ -588,6 +625,35 @@ class RendersMarkup(Client):
             async with await self._dial() as stream:
                 await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: curhat.test\r\n\r\n".encode())
         await super().on_join(message)
+
+
+class SaysNothingAgain(Client):
+    """Takes what it has said for heard."""
+
+    breaks = ("P-13.4",)
+
+    async def say_again(self, heard: int) -> None:
+        pass
+
+
+class LeavesWhoIsAway(Client):
+    """Has no patience with a partner in a tunnel."""
+
+    breaks = ("P-13.10",)
+
+    async def on_peer(self, _message: Message) -> None:
+        await self.quit()
+
+
+class PingsBeforeItResumes(Client):
+    """Says something else first."""
+
+    breaks = ("P-13.9",)
+
+    async def on_welcome(self, message: Message) -> None:
+        if self._resuming:
+            await self.utter("ping", {})
+        await super().on_welcome(message)
 
 
 BAD_CLIENTS: tuple[type[Client], ...] = tuple(kind for kind in Client.__subclasses__() if kind.breaks)
