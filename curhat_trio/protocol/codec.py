@@ -255,7 +255,7 @@ def _explain(error: cattrs.BaseValidationError) -> str:
 
 
 def _on_the_wire(fault: str) -> str:
-    """Faults name attributes, before `must` and in the path: `last_seq` is `lastSeq` on the wire."""
+    """Fields are called by their attributes, before `must` and in the path: not `last_seq`, but `lastSeq`."""
     return re.sub(r"^\w+(?= must )|(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), fault)
 
 
