@@ -12,7 +12,7 @@ from curhat_trio.connection import Environment
 from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode, decode_server
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
-from curhat_trio.protocol.messages import FROM_CLIENT
+from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
 from curhat_trio.protocol.session import FEATURES, SETTLE_SECONDS, TABLE, Closed
 from curhat_trio.protocol.signaling import HELD_CANDIDATES
 from curhat_trio.specification.requirements import read_requirements
@@ -35,7 +35,7 @@ def first_column(text: str) -> set[str]:
 
 @pytest.mark.parametrize("example", examples("> "))
 def test_what_clients_say_in_examples_is_understood(example: str) -> None:
-    assert not isinstance(decode(example, "v1"), Fault)
+    assert not isinstance(decode(example, "v1", OPTIONAL), Fault)
 
 
 @pytest.mark.parametrize("example", examples("< ") + examples(""))
