@@ -85,6 +85,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "typing": {"active": True},
     "status": {"media": "connected", "path": "relay", "stage": None},
     "ice": {},
+    "resume": {"token": "t", "lastSeq": 5},
     "ping": {"data": "1"},
 }
 """A right message of each type, without the `type`."""
