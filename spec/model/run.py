@@ -159,9 +159,9 @@ def _read(told: str, config: str, seconds: float) -> Outcome:
     depths = re.findall(r"depth of the complete state graph search is (\d+)", told)
     if "No error has been found" in told:
         verdict = "holds"
-    elif found := re.search(r"Invariant (\w+) is violated", told):
-        verdict = found[1]
-    elif found := re.search(r"Action property (\w+) is violated", told):
+    elif (found := re.search(r"Invariant (\w+) is violated", told)) or (
+        found := re.search(r"Action property (\w+) is violated", told)
+    ):
         verdict = found[1]
     elif "is false" in told and "Assumption" in told:
         verdict = "ASSUME"
