@@ -43,7 +43,7 @@ Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
 (* held: candidates whose description has not come. settling, kept: see Settle.                                     *)
 
 Line == Traces[tr][next]
-Settings == [f \in {"format", "inbox", "relaxes"} |-> Traces[tr][1][f]]
+Settings == [f \in {"format", "inbox", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
 Capacity == Settings.inbox   \* how many events fit into an inbox
 
 ---------------------------------------------------------------------------
@@ -286,7 +286,7 @@ Quiet == words = None /\ UNCHANGED words   \* the words just heard are taken bef
 (* The lines *)
 
 Begin ==
-    /\ Read("begin") /\ next = 1 /\ Is(Settings) /\ Settings.format = 1
+    /\ Read("begin") /\ next = 1 /\ Is(Settings) /\ Settings.format = 2
     /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, words, draining>>
 
 Attached ==

@@ -38,6 +38,7 @@ from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
     LinkLost,
     LinkOpened,
     Matched,
@@ -317,7 +318,7 @@ class Core:
             "told": {seat.client: seat.told for seat in seats},
             "closes": {seat.client: seat.close for seat in seats},
             "waiting": self.pool._waits,
-            "choosy": self.pool._choosy,
+            "next relaxation": self.pool.next_relaxation(),
             "counts": self.counts,
         }
 
@@ -426,8 +427,11 @@ class Replay(Core):
                 assert at == self.now
                 assert seat.deadline is not None
                 assert seat.deadline <= self.now
-            case LinkLost():
+            case LinkLost() | LinkInterrupted(code=None):
                 assert seat.closed or mouth.has_left or self.is_cancelled, "the client is still there"
+            case LinkInterrupted(code=CloseCode.NO_PONG):
+                assert event.at == self.now
+                self._expect_force(seat, CloseCode.NO_PONG)
             case ClosingForced(code):
                 if seat.inbox and seat.inbox[0] == event:
                     seat.inbox.popleft()

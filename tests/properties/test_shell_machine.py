@@ -62,6 +62,7 @@ from curhat_trio.protocol.signaling import HaveRemoteOffer
 from curhat_trio.trace.writer import TraceWriter
 
 SETTINGS = Settings(
+    resume_seconds=0.0,  # the links' own end is the sessions'; `test_resuming` has the others
     max_message_bytes=1024,
     message_burst=10,
     messages_per_second=5.0,
@@ -141,8 +142,9 @@ class RecordingDriver(Driver):
         username: str,
         link: Link,
         environment: Environment,
+        nursery: trio.Nursery,
     ) -> None:
-        super().__init__(client, profile, username, link, environment)
+        super().__init__(client, profile, username, link, environment, nursery)
         self._record = record
         self._inbox = LinkInbox(inbox_capacity)
         self.task = trio.lowlevel.current_task()
@@ -343,7 +345,7 @@ class Shell:
             "reachable": set(server.rendezvous._inboxes),
             "busy": [client for client, driver in drivers.items() if not driver.is_idle],
             "waiting": server.pool._waits,
-            "choosy": server.pool._choosy,
+            "next relaxation": server.pool.next_relaxation(),
             "counts": server.metrics.events,
             "states": +server.metrics.states,
             "connections": server.metrics.connections,
@@ -362,7 +364,7 @@ class Shell:
             "reachable": {seat.client for seat in attached},
             "busy": [],
             "waiting": self.model.pool._waits,
-            "choosy": self.model.pool._choosy,
+            "next relaxation": self.model.pool.next_relaxation(),
             "counts": self.model.counts,
             "states": Counter(state_name(seat.session) for seat in attached),
             "connections": sum(not person.wire.is_closed for person in let_in),
