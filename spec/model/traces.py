@@ -394,7 +394,8 @@ def main() -> int:
     print(
         f"TLC accepted {len(sound) - refused} of {len(sound)} traces, {lines} lines, "
         f"in {time.monotonic() - began:.1f} s; passed over: {len(found) - len(fit)} that are too long, "
-        f"{len(fit) - len(plain)} with links that are interrupted or relays only, {len(plain) - len(sound)} that tell of a bug"
+        f"{len(fit) - len(plain)} of what the model has not, "
+        f"{len(plain) - len(sound)} that tell of a bug"
     )
     return 1 if refused or not sound else 0
 
