@@ -148,7 +148,8 @@ def _spin(check: Check, directory: Path) -> Outcome:
 def _compare(program: str, files: tuple[Path, ...], outcome: Outcome) -> Outcome:
     """What TLC found with what the real code does: graph.py, ways.py."""
     began = time.monotonic()
-    command = [sys.executable, str(HERE / program), *map(str, files)]
+    script, *how = program.split()
+    command = [sys.executable, str(HERE / script), *map(str, files), *how]
     told = subprocess.run(command, capture_output=True, text=True, preexec_fn=_politely)
     verdict = (told.stdout or told.stderr.strip().splitlines()[-1]).strip()
     return outcome._replace(seconds=outcome.seconds + time.monotonic() - began, verdict=verdict)
@@ -159,9 +160,7 @@ def _read(told: str, config: str, seconds: float) -> Outcome:
     depths = re.findall(r"depth of the complete state graph search is (\d+)", told)
     if "No error has been found" in told:
         verdict = "holds"
-    elif (found := re.search(r"Invariant (\w+) is violated", told)) or (
-        found := re.search(r"Action property (\w+) is violated", told)
-    ):
+    elif found := re.search(r"(?:Invariant|Action property) (\w+) is violated", told):
         verdict = found[1]
     elif "is false" in told and "Assumption" in told:
         verdict = "ASSUME"
@@ -202,8 +201,9 @@ def graphs(names: tuple[str, ...]) -> Iterator[Check]:
 
 def ways() -> Iterator[Check]:
     """The ways that sessions go in the model, and those of the table: none more, and none less."""
-    config = (HERE / "MCways.cfg").read_text()
-    yield Check("MCways", config, "MCways", "the same", _title(config), compare="ways.py")
+    for name, compare in (("MCways", "ways.py"), ("MCwayscuts", "ways.py resuming")):
+        config = (HERE / f"{name}.cfg").read_text()
+        yield Check(name, config, "MCways", "the same", _title(config), compare=compare)
 
 
 def twins() -> Iterator[Check]:

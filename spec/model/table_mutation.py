@@ -52,6 +52,7 @@ WORLDS = (
     World(("a", "b"), 1, 2, 2, ("any",), ("offer", "answer")),
     World(("a", "b"), 1, 2, 1, ("any",), ("offer", "answer", "chat")),
     World(("a", "b"), 2, 3, 1, ("any",), ("offer",)),
+    World(("a", "b"), 1, 2, 1, ("any",), ("offer",), cuts=1),
 )
 """Small worlds that together have every row that can occur in them."""
 
@@ -230,6 +231,7 @@ class Model:
             Check("", said, "MCways", "", brief=True),
             Check("", back, "MCways", "", brief=True),
             Check("", leave, "MCclients", "", brief=True),
+            Check("", (HERE / "MCwayscuts.cfg").read_text(), "MCways", "", brief=True),
         ]
         """The first has nobody who joins: it is enough for the rows of which only an ASSUME knows."""
         self._found = {check: self._run(check, GENERATED) for check in self._worlds}

@@ -310,7 +310,7 @@ class _Turn:
         """The pool, copied: what happens now happens only here."""
         pool = copy.copy(self.pool)
         for name, value in vars(pool).items():
-            if isinstance(value, dict):
+            if isinstance(value, dict | list):
                 setattr(pool, name, value.copy())
         self.pool = pool
         return pool

@@ -19,9 +19,12 @@ from curhat_trio.protocol.events import (
     ClosingForced,
     DeadlinePassed,
     Event,
+    LinkInterrupted,
     LinkLost,
+    LinkRegained,
     Matched,
     PeerLeft,
+    PeerPresence,
     PeerSaid,
 )
 from curhat_trio.protocol.ids import ClientId
@@ -32,6 +35,7 @@ ALL_THAT_CAN_BE_SAID = World(("a", "b"), 1, 2, 2, ("any",), ("offer", "answer", 
 ONE_COMES_BACK = World(("a", "b"), 2, 3, 2, ("any",), ("chat",))
 OFFERS_CROSS = World(("a", "b"), 2, 3, 4, ("any",), ("offer", "answer"))
 WITH_WISHES = World(("a", "b"), 2, 3, 2, ("any", "music", "den"), ())
+LINKS_ARE_LOST = World(("a", "b"), 1, 2, 1, ("any",), ("offer",), cuts=1)
 THREE = World(("a", "b", "c"), 1, 3, 2, ("any",), ())
 """The same small worlds are in spec/model/*.cfg, where TLC counts the states."""
 
@@ -43,6 +47,7 @@ WORLDS = pytest.mark.parametrize(
         pytest.param(ONE_COMES_BACK, 11_644, 31, id="two-one-comes-back"),
         pytest.param(OFFERS_CROSS, 7_719, 44, id="two-offers-cross"),
         pytest.param(WITH_WISHES, 16_589, 24, id="two-with-wishes"),
+        pytest.param(LINKS_ARE_LOST, 28_979, 46, id="two-links-are-lost"),
         pytest.param(THREE, 17_593, 18, id="three"),
     ],
 )
@@ -62,19 +67,21 @@ def test_every_invariant_holds_in_every_state(world: World, states: int, ways: i
 
 
 SAID_HERE = (Join, Leave, Next, Offer, Answer, Chat)
-HAPPENS_HERE = (Matched, PeerSaid, PeerLeft, LinkLost, ClosingForced)
+HAPPENS_HERE = (Matched, PeerSaid, PeerLeft, PeerPresence, LinkLost, LinkInterrupted, LinkRegained, ClosingForced)
 NEVER_HERE = {(Paired, Matched), (Negotiating, Matched)}
 """Rows that no order of events leads to in these worlds: a session that is paired has no ticket in the pool."""
 
 
 def test_the_worlds_go_every_way_of_the_table() -> None:
     """What the table allows and nobody ever does would be a row, or a state it leads to, too many."""
-    ways = {way for world in (ALL_THAT_CAN_BE_SAID, ONE_COMES_BACK, OFFERS_CROSS) for way in visited(world).ways}
+    worlds = (ALL_THAT_CAN_BE_SAID, ONE_COMES_BACK, OFFERS_CROSS, LINKS_ARE_LOST)
+    ways = {way for world in worlds for way in visited(world).ways}
     rows = {key: row for key, row in session.TABLE.items() if key[1] in SAID_HERE + HAPPENS_HERE}
     assert {(before, kind) for before, kind, _ in ways} >= rows.keys() - NEVER_HERE
     assert not NEVER_HERE & {(before, kind) for before, kind, _ in ways}
     moves = {way for way in ways if way[2] is not way[0] and way[1] is not DeadlinePassed}
-    assert moves == {(before, kind, after) for (before, kind), row in rows.items() for after in row.to}
+    allowed = {(before, kind, after) for (before, kind), row in rows.items() for after in row.to}
+    assert moves == {way for way in allowed if way[1] is not LinkInterrupted}  # here everybody may come back
 
 
 # ---------------------------------------------------------------- what is broken is noticed
@@ -117,6 +124,14 @@ def any_ticket_will_do(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session, "TABLE", session.TABLE | {(Waiting, Matched): session.Row(pair, session.Paired)})
 
 
+def nobody_is_suspended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "suspend", lambda self, ticket: None)
+
+
+def nobody_is_reinstated(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "reinstate", lambda self, ticket, now: None)
+
+
 def everybody_is(polite: bool) -> Break:
     def offers_cross(patch: pytest.MonkeyPatch) -> None:
         def hear(
@@ -140,6 +155,11 @@ def everybody_is(polite: bool) -> Break:
         pytest.param(without(Negotiating, PeerLeft), OFFERS_CROSS, "not_stranded", id="a-partner-who-left-later"),
         pytest.param(any_ticket_will_do, ONE_COMES_BACK, "pool_only_waiting", id="a-match-for-an-old-ticket"),
         pytest.param(nobody_leaves_the_pool, ONE_COMES_BACK, "pool_only_waiting", id="tickets-that-stay"),
+        pytest.param(without(Paired, PeerPresence), LINKS_ARE_LOST, "presence_known", id="a-partner-who-is-away"),
+        pytest.param(
+            nobody_is_suspended, LINKS_ARE_LOST, "away_is_suspended", id="whom-the-pool-does-not-suspend"
+        ),
+        pytest.param(nobody_is_reinstated, LINKS_ARE_LOST, "suspended_is_away", id="whom-the-pool-forgets"),
         pytest.param(half_an_introduction, ONE_COMES_BACK, "not_stranded", id="half-an-introduction"),
         pytest.param(both_offer, OFFERS_CROSS, "one_offerer", id="both-offer"),
         pytest.param(everybody_is(polite=True), OFFERS_CROSS, "views_agree", id="both-yield"),
