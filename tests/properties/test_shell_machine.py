@@ -81,6 +81,7 @@ LIMITS = Limits(
     write_seconds=SETTINGS.write_seconds,
 )
 PEOPLE = 6
+UNASKED_PONG = frame(PONG, b"unasked")
 
 
 # ---------------------------------------------------------------- where the shell is watched
@@ -200,6 +201,8 @@ class Person(SteppedClient):
         return self.mouth.deaf_since is None
 
     def put(self, data: bytes) -> None:
+        if UNASKED_PONG in data:
+            self.ignored_at = None  # it is heard as an answer
         self.wire.put(data)
         self.mouth.say(data, self._now())
 
@@ -454,7 +457,7 @@ WHOLE = TEXTS.map(lambda text: frame(TEXT, text))
 ODD = st.one_of(
     st.builds(in_pieces, TEXTS, st.integers(0, 200)),
     st.binary(max_size=8).map(lambda payload: frame(PING, payload)),
-    st.just(frame(PONG, b"unasked")),
+    st.just(UNASKED_PONG),
     st.sampled_from([frame(PING, b"flood") * 30, frame(TEXT, b'{"type":"ping"}', fin=False)]),
 )
 BROKEN = st.sampled_from(
@@ -470,9 +473,8 @@ BROKEN = st.sampled_from(
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
 MUCH = st.sampled_from([encode_client(Chat("much")), encode_client(Ping()), encode_client(Join())])
 WORDS = {"fitting": st.none(), "whole": WHOLE, "odd": ODD}
-WORD: st.SearchStrategy[Word] = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd"]).flatmap(
-    WORDS.__getitem__
-)
+WORD_KINDS = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd"])
+WORD: st.SearchStrategy[Word] = WORD_KINDS.flatmap(WORDS.__getitem__)
 LAST_WORD = BROKEN | CLOSING
 
 
@@ -509,6 +511,8 @@ class CutOff:
 
 Deed = Say | Arrive | Behave | CutOff
 WHO = st.integers(0, PEOPLE - 1)
+TURNS = st.integers(0, 6)
+"""How far the server gets meanwhile."""
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
 BEHAVIOUR = st.sampled_from(
     [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, Person.answer_no_pings]
@@ -524,9 +528,11 @@ DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "behave": st.builds(Behave, WHO, BEHAVIOUR),
     "cut off": st.builds(CutOff, WHO),
 }
-DEED = st.sampled_from([*["say"] * 12, *["arrive"] * 3, *["behave"] * 2, "cut off"]).flatmap(
-    lambda kind: DEEDS[kind]
+CUTS = [*[None] * 4 * PEOPLE, *map(CutOff, range(PEOPLE))]
+KINDS = st.sampled_from(
+    [*["say"] * 20, *["say much"] * 3, *["arrive"] * 6, *["behave"] * 3, "say the last", "cut off"]
 )
+DEED = KINDS.flatmap(DEEDS.__getitem__)
 
 
 # ---------------------------------------------------------------- the rules
@@ -540,6 +546,7 @@ class ShellMachine(RuleBasedStateMachine):
         self.is_sound = False
         """The last rule came to its end."""
         self.is_stopping = False
+        self.ends_politely = False
         self.rounds = 0
 
     @contextmanager
@@ -557,8 +564,10 @@ class ShellMachine(RuleBasedStateMachine):
         schedule=st.integers(0, 2**32 - 1),
         inbox_capacity=st.sampled_from([SETTINGS.outbound_messages, 4]),
         crowd=st.lists(ARRIVAL, min_size=2, max_size=4),
+        ends_politely=st.booleans(),
     )
-    def people_come(self, schedule: int, inbox_capacity: int, crowd: list[Arrive]) -> None:
+    def people_come(self, schedule: int, inbox_capacity: int, crowd: list[Arrive], ends_politely: bool) -> None:
+        self.ends_politely = ends_politely
         self.shell = Shell(schedule, inbox_capacity)
         with self.round():
             for arrival in crowd:
@@ -575,12 +584,15 @@ class ShellMachine(RuleBasedStateMachine):
             compare(self.shell.model.picture(), forecast.picture())
 
     @precondition(lambda self: not self.is_stopping)
-    @rule(deeds=st.lists(st.tuples(DEED, st.integers(0, 4)), min_size=2, max_size=6))
-    def many_do_something(self, deeds: list[tuple[Deed, int]]) -> None:
+    @rule(deeds=st.lists(st.tuples(DEED, TURNS), min_size=2, max_size=6), cut_off=st.sampled_from(CUTS))
+    def many_do_something(self, deeds: list[tuple[Deed, int]], cut_off: CutOff | None) -> None:
+        """All before anything has come to rest; and somebody may be cut off amid what it is being told."""
         with self.round() as shell:
             for deed, turns in deeds:
                 self.do(deed)
                 shell.go_on(turns)
+            if cut_off is not None:
+                self.do(cut_off)
 
     @rule(seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
@@ -680,6 +692,9 @@ class ShellMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.is_sound:
+            if self.ends_politely and not self.is_stopping:
+                with self.round() as shell:
+                    shell.stop()
             self.shell.see_that_nobody_is_left()
             self.shell.close()
         elif hasattr(self, "shell"):
