@@ -294,6 +294,10 @@ class Shell:
             [served] = [each for each in self._server.served if each.task is self.drivers[seat.client].task]
             served.scope.cancel()
 
+    def lose(self, person: Person) -> None:
+        """Somebody's network is gone."""
+        person.vanish()
+
     def go_on(self, turns: int) -> None:
         self._trio.go_on(turns)
 
@@ -594,6 +598,19 @@ class ShellMachine(RuleBasedStateMachine):
             if cut_off is not None:
                 self.do(cut_off)
 
+    @precondition(lambda self: not self.is_stopping and self.taken())
+    @rule(who=WHO, turns=st.integers(0, 10), end=st.sampled_from([Shell.cut_off, Shell.lose]))
+    def an_end_crosses_what_is_told(self, who: int, turns: int, end: Callable[[Shell, Person], None]) -> None:
+        """Somebody waits, or talks with somebody: a match or a word is on its way when it is gone."""
+        with self.round() as shell:
+            victim, partner = self.taken()[who % len(self.taken())]
+            if partner is not None:
+                partner.put(self.segment(partner, [None]))
+            elif self.has_room:
+                shell.arrive("v1", frame(TEXT, encode_client(Join())))
+            shell.go_on(turns)
+            end(shell, victim)
+
     @rule(seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         with self.round() as shell:
@@ -614,6 +631,18 @@ class ShellMachine(RuleBasedStateMachine):
     @property
     def has_room(self) -> bool:
         return sum(person.is_here for person in self.shell.people) < PEOPLE
+
+    def taken(self) -> list[tuple[Person, Person | None]]:
+        """Those who wait, and those who have a partner, with it."""
+        seats = {self.shell.model.seat_of(person.mouth): person for person in self.shell.people}
+        found: list[tuple[Person, Person | None]] = []
+        for seat, person in seats.items():
+            match seat and seat.session.state:
+                case Waiting():
+                    found.append((person, None))
+                case Paired(pairing) | Negotiating(pairing):
+                    found.append((person, seats[self.shell.model.seats[pairing.partner]]))
+        return found
 
     def somebody(self, who: int) -> Person | None:
         here = [person for person in self.shell.people if person.is_here]
