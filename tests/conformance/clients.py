@@ -363,7 +363,7 @@ class NeverOffers(Client):
 class NeverAnswers(Client):
     """Takes no offer."""
 
-    breaks = ("P-5.7", "P-2.15", "P-4.8", "P-5.9", "P-8.4")
+    breaks = ("P-5.7", "P-2.15", "P-4.8", "P-5.9", "P-8.4", "P-13.4")
 
     async def answer(self) -> None:
         pass
@@ -446,7 +446,7 @@ class SendsTooMuch(Client):
 class SendsManyFrames(Client):
     """Sends its candidates letter by letter."""
 
-    breaks = ("P-2.12",)
+    breaks = ("P-2.12", "P-13.4")
 
     async def candidates(self) -> None:
         text = json.dumps({"type": "candidate", "payload": {"candidate": f"candidate:1 ufrag {self._ufrag}"}})
@@ -458,7 +458,7 @@ class SendsManyFrames(Client):
 class DiesAtUnknownTypes(Client):
     """Ends when it hears what it does not know."""
 
-    breaks = ("P-2.15",)
+    breaks = ("P-2.15", "P-13.10")
 
     async def on_unknown_type(self) -> None:
         await self.quit()
@@ -561,7 +561,7 @@ class ClosesOnErrors(Client):
 class WaitsForItsOwnLeave(Client):
     """Knows one answer to `leave` and `next` only."""
 
-    breaks = ("P-4.9",)
+    breaks = ("P-4.9", "P-8.4")
 
     async def on_error(self, message: Message) -> None:
         pass

@@ -398,7 +398,7 @@ def begins_anew_at_every_failed(patch: Patch) -> None:
 
 
 async def played(vector: Vector, settings: Settings | None) -> Trial:
-    async with running_server(settings) as server:
+    async with running_server(settings, traced=False) as server:
         server.expects_trouble = True
         return await play(vector, Site(server.dial, stop=server.stop.set), LIBRARY)
 

@@ -372,7 +372,7 @@ class _Turn:
             case Suspend(room):
                 pool.suspend(room)
             case Reinstate(room):
-                pair = pool.reinstate(room, now)
+                pair = pool.reinstate(room)
         if pair is not None:
             introduce(pair, self.tell, now)
 

@@ -129,7 +129,7 @@ def nobody_is_suspended(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_reinstated(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pool, "reinstate", lambda self, ticket, now: None)
+    patch.setattr(Pool, "reinstate", lambda self, ticket: None)
 
 
 def everybody_is(polite: bool) -> Break:

@@ -30,7 +30,7 @@ class Ids:
     def translate(self, told: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:
         return told | {
             field: self._real.setdefault(told[field], heard[field])
-            for field in ("sessionId", "from", "to", "roomId")
+            for field in ("sessionId", "resumeToken", "from", "to", "roomId")
             if field in told
         }
 
