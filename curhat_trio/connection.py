@@ -398,10 +398,10 @@ class Driver:
         except Exception:
             self._broken = source, event
             raise
-        if self._trace is not None:
-            self._trace.stepped(before, source, event, self._session, effects)
         if type(self._session.state) is not type(before.state):
             self._note_transition(before, event)
+        if self._trace is not None:
+            self._trace.stepped(before, source, event, self._session, effects)
         for effect in effects:
             self._perform(effect)
 

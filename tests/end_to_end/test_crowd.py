@@ -6,7 +6,7 @@ members were told and said, so that whatever one of them hears can be held again
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 from peers import Message, Peer, open_peer
-from server_process import ServerProcess
+from server_process import ServerProcess, running_server
 
 MEMBERS = 300
 SECONDS = 10.0
@@ -393,6 +393,13 @@ async def crowd() -> AsyncIterator[Crowd]:
     crowd = Crowd()
     yield crowd
     await crowd.send_home()
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    """Where nobody is waited for who vanishes: these people never come back."""
+    with running_server("--resume-seconds", "0") as server:
+        yield server
 
 
 async def test_a_crowd_comes_talks_and_goes(
