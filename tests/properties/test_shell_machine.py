@@ -475,7 +475,7 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
-MUCH = st.sampled_from([encode_client(Chat("much")), encode_client(Ping()), encode_client(Join())])
+MUCH = st.sampled_from([frame(TEXT, encode_client(word)) for word in (Chat("much"), Ping(), Join())])
 WORDS = {"fitting": st.none(), "whole": WHOLE, "odd": ODD}
 WORD_KINDS = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd"])
 WORD: st.SearchStrategy[Word] = WORD_KINDS.flatmap(WORDS.__getitem__)
@@ -519,7 +519,7 @@ TURNS = st.integers(0, 6)
 """How far the server gets meanwhile."""
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
 BEHAVIOUR = st.sampled_from(
-    [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, Person.answer_no_pings]
+    [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, *[Person.answer_no_pings] * 2]
 )
 ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
