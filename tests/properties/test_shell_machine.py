@@ -298,6 +298,9 @@ class Shell:
         """Somebody's network is gone."""
         person.vanish()
 
+    def spare(self, person: Person) -> None:
+        """Nothing happens to somebody."""
+
     def go_on(self, turns: int) -> None:
         self._trio.go_on(turns)
 
@@ -496,6 +499,7 @@ class Arrive:
 
     profile: Profile
     words: bytes
+    answers_pings: bool = True
 
 
 @attrs.frozen
@@ -519,9 +523,9 @@ TURNS = st.integers(0, 6)
 """How far the server gets meanwhile."""
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
 BEHAVIOUR = st.sampled_from(
-    [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, *[Person.answer_no_pings] * 2]
+    [Person.vanish, *[Person.stop_reading] * 3, *[Person.read_again] * 2, Person.answer_no_pings]
 )
-ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE)
+ARRIVAL = st.builds(Arrive, PROFILES, st.just(b"") | WHOLE, st.sampled_from([True, True, True, False]))
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
     "say much": st.builds(
@@ -599,13 +603,20 @@ class ShellMachine(RuleBasedStateMachine):
                 self.do(cut_off)
 
     @precondition(lambda self: not self.is_stopping and self.taken())
-    @rule(who=WHO, turns=st.integers(0, 10), end=st.sampled_from([Shell.cut_off, Shell.lose]))
-    def an_end_crosses_what_is_told(self, who: int, turns: int, end: Callable[[Shell, Person], None]) -> None:
-        """Somebody waits, or talks with somebody: a match or a word is on its way when it is gone."""
+    @rule(
+        who=WHO,
+        words=st.sampled_from([[None], [None], [frame(TEXT, encode_client(Chat("much")))] * 10]),
+        turns=st.integers(0, 10),
+        end=st.sampled_from([Shell.cut_off, Shell.lose, Shell.spare]),
+    )
+    def an_end_crosses_what_is_told(
+        self, who: int, words: list[Word], turns: int, end: Callable[[Shell, Person], None]
+    ) -> None:
+        """Somebody waits, or talks with somebody: a match or words are on their way when it is gone, or is not."""
         with self.round() as shell:
             victim, partner = self.taken()[who % len(self.taken())]
             if partner is not None:
-                partner.put(self.segment(partner, [None]))
+                partner.put(self.segment(partner, words))
             elif self.has_room:
                 shell.arrive("v1", frame(TEXT, encode_client(Join())))
             shell.go_on(turns)
@@ -650,9 +661,11 @@ class ShellMachine(RuleBasedStateMachine):
 
     def do(self, deed: Deed) -> None:
         match deed:
-            case Arrive(profile, words):
+            case Arrive(profile, words, answers_pings):
                 if self.has_room:
-                    self.shell.arrive(profile, words)
+                    newcomer = self.shell.arrive(profile, words)
+                    if not answers_pings:
+                        newcomer.answer_no_pings()
             case Say(who, words):
                 person = self.somebody(who)
                 if person is not None and not person.has_spoken:
@@ -694,7 +707,7 @@ class ShellMachine(RuleBasedStateMachine):
         """None: what will happen depends on who is faster, or on more than the sessions."""
         forecast = self.shell.foresee()
         match deed:
-            case Arrive(profile, words) if self.has_room:
+            case Arrive(profile, words, _) if self.has_room:
                 mouth = Mouth(self.shell.limits, profile, f"Person{len(self.shell.people)}")
                 seat: Seat | None = forecast.open(mouth)
                 said = mouth.say(words, self.shell.now)
