@@ -422,7 +422,9 @@ def check_care(person: Person, seat: Seat, now: float) -> None:
     """Who is silent is asked for life, and who does not answer is gone."""
     if not seat.closed and person.is_open:
         assert now - person.pinged_at <= SETTINGS.ping_seconds + SETTINGS.pong_seconds
-        assert person.answers_pings or person.ignored_at is None or now < person.ignored_at + SETTINGS.pong_seconds
+        assert (
+            person.answers_pings or person.ignored_at is None or now <= person.ignored_at + SETTINGS.pong_seconds
+        )
 
 
 # ---------------------------------------------------------------- what may be said
