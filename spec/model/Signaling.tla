@@ -390,11 +390,10 @@ Serve(c) ==   \* the matchmaker takes one request
               /\ pool' = [i \in 1..Len(pool) |-> [pool[i] EXCEPT !.away = @ \/ pool[i].id = request.id]]
               /\ UNCHANGED <<inbox, door>>
          [] request.t = "Reinstate" /\ ~Returning(request.id) -> UNCHANGED <<pool, inbox, door>>
-         [] request.t = "Reinstate" /\ Returning(request.id) ->   \* maybe it has waited long enough meanwhile
-              LET i == Place(request.id) IN
-              \E easy \in {pool[i].easy, TRUE} :
-                  LET ticket == [pool[i] EXCEPT !.away = FALSE, !.easy = easy] IN
-                  CASE Mistake = "place_lost" -> Seek(Append(Without(pool, i), ticket), Len(pool))
+         [] request.t = "Reinstate" /\ Returning(request.id) ->
+              LET i == Place(request.id)
+                  ticket == [pool[i] EXCEPT !.away = FALSE]
+              IN  CASE Mistake = "place_lost" -> Seek(Append(Without(pool, i), ticket), Len(pool))
                     [] Mistake = "reinstated_unseen" -> pool' = [pool EXCEPT ![i] = ticket] /\ UNCHANGED <<inbox, door>>
                     [] OTHER -> Seek([pool EXCEPT ![i] = ticket], i)
     /\ UNCHANGED <<session, joins, ear>>

@@ -43,10 +43,9 @@ QUICK = (
     "MCclients",
     "MCdeaf",
     "MCcuts2",
-    "MCcuts3",
     "MCcutslive",
 )
-LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3")
+LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3", "MCcuts3")
 GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3", "MCgraphcuts2")
 LONG_GRAPHS = ("MCgraph2",)
 

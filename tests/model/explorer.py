@@ -359,9 +359,9 @@ class _Turn:
 
     # ------------------------------------------------------------ matchmaker.py
 
-    def serve(self, request: Request, now: float) -> None:
+    def serve(self, request: Request) -> None:
         """As `run_matchmaker` does with a request."""
-        pool = self.own_pool()
+        pool, now = self.own_pool(), float(self.served)
         self.served += 1
         pair = None
         match request:
@@ -421,9 +421,7 @@ def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[
         if before.inbox[index]:
             yield "Take", after(_take, index)
         if before.asked[index]:
-            yield "Serve", after(_serve, index, float(before.served))
-            if isinstance(before.asked[index][0], Reinstate):  # a choosy wait may have been long enough meanwhile
-                yield "Serve", after(_serve, index, FOR_EVER)
+            yield "Serve", after(_serve, index)
         if closed and before.door[index] != "detached" and not before.inbox[index]:
             yield "Detach", after(_detach, index)
 
@@ -455,10 +453,10 @@ def _detach(turn: _Turn, index: int) -> None:
     turn.door[index] = "detached"
 
 
-def _serve(turn: _Turn, index: int, now: float) -> None:
+def _serve(turn: _Turn, index: int) -> None:
     request, *rest = turn.asked[index]
     turn.asked[index] = tuple(rest)
-    turn.serve(request, now)
+    turn.serve(request)
 
 
 def _sayings(world: World, before: Reality, index: int) -> Iterator[Event]:
