@@ -34,6 +34,7 @@ CONSTANTS
   AllJoins = 0
   InboxCap = 0
   Wishes = {{}}
+  Cuts = 0
   Kinds = {{}}
   Mistake = "none"
 INIT TraceInit
@@ -158,13 +159,20 @@ def _is(found: Any, kind: str) -> bool:
     return shape is not None and _has(fields, shape)
 
 
-BEYOND = frozenset({"LinkInterrupted", "LinkRegained", "LinkLent", "ResumeRefused", "typing", "ice"})
-"""Events that the model has not."""
+BEYOND = frozenset({"LinkInterrupted", "LinkRegained", "LinkLent", "ResumeRefused", "resume", "typing", "ice"})
+"""Events, and what partners say, that TraceSignaling does not follow."""
+BEYOND_FIELDS = frozenset({"relay", "path", "stage"})
+"""What it does not know of the others."""
 
 
 def has_interruptions(trace: Trace) -> bool:
     """Whether a trace tells of what the model leaves out."""
-    return any(line.get("relay_only") or line.get("event", {}).get("type") in BEYOND for line in trace.lines)
+    return any(line.get("relay_only") or _is_beyond(line.get("event", {})) for line in trace.lines)
+
+
+def _is_beyond(event: Line) -> bool:
+    words = {value for value in event.values() if isinstance(value, str)}
+    return bool(words & BEYOND or event.keys() & BEYOND_FIELDS)
 
 
 # ---------------------------------------------------------------- NDJSON to TLA+

@@ -13,7 +13,8 @@ SECONDS = 15
 _FRAMES_DECODED = """async () => {
         const { pc } = window.curhat ?? window.seed;
         const stats = [...(await pc.getStats()).values()];
-        return stats.find(({ type, kind }) => type === "inbound-rtp" && kind === "video")?.framesDecoded ?? 0;
+        const videos = stats.filter(({ type, kind }) => type === "inbound-rtp" && kind === "video");
+        return videos.reduce((sum, { framesDecoded }) => sum + (framesDecoded ?? 0), 0);
     }"""
 
 _WATCH = """async ([frames, seconds]) => {
