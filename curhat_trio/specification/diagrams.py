@@ -8,15 +8,18 @@ from curhat_trio.specification.tables import STATES
 Arrows = dict[tuple[str, str], list[str]]
 """(from, to) -> what leads there."""
 
-_WORDS: dict[tuple[str, str], str | None] = {
-    ("Matched", "Paired"): "matched",
-    ("PeerLeft", "Connected"): "partner gone",
-    ("PeerSaid", "Negotiating"): "partner's offer",
-    ("DeadlinePassed", "Connected"): "no offer in time",
-    ("Candidate", "Negotiating"): None,
-    ("DeadlinePassed", "Negotiating"): None,
+_WORDS: dict[tuple[str, str, str], str | None] = {
+    ("Waiting", "Matched", "Paired"): "matched",
+    ("Paired", "PeerLeft", "Connected"): "partner gone",
+    ("Negotiating", "PeerLeft", "Connected"): "partner gone",
+    ("Paired", "PeerSaid", "Negotiating"): "partner's offer",
+    ("Paired", "DeadlinePassed", "Connected"): "no offer in time",
+    ("Negotiating", "DeadlinePassed", "Connected"): "media failed",
+    ("Paired", "Candidate", "Negotiating"): None,
+    ("Paired", "DeadlinePassed", "Negotiating"): None,
 }
-"""What leads to a state, where the event's name does not say it. None: the partner's offer, kept until then."""
+"""What leads from one state to another, where the event's name does not say it. None: the partner's offer, kept
+until then."""
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _MARGIN = 120, 44, 90, 24
 _TOP = 210
@@ -34,14 +37,16 @@ def arrows() -> Arrows:
     found: Arrows = defaultdict(list)
     for (state, kind), row in TABLE.items():
         for end in row.to:
-            if word := _word(kind, end):
+            if word := _word(state, kind, end):
                 found[state.__name__, end.__name__].append(word)
     return dict(found)
 
 
-def _word(kind: type, end: type) -> str | None:
+def _word(start: type, kind: type, end: type) -> str | None:
     name = getattr(kind, "type", None)
-    return _WORDS.get((kind.__name__, end.__name__), name if isinstance(name, str) else kind.__name__)
+    return _WORDS.get(
+        (start.__name__, kind.__name__, end.__name__), name if isinstance(name, str) else kind.__name__
+    )
 
 
 def state_diagram_mermaid() -> str:
