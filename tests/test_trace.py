@@ -174,6 +174,26 @@ def test_what_a_link_could_not_tell_is_lost_only_if_the_inbox_is_full(tmp_path: 
     assert not is_accepted(with_one_more(place - 40))
 
 
+def test_who_is_away_says_nothing() -> None:
+    lines = trace_of("a tunnel")
+    heard, step = next(
+        (line, lines[line["n"]]) for line in lines if line["what"] == "heard" and line["event"]["type"] == "status"
+    )
+    lost = next(
+        line["n"]
+        for line in lines[step["n"] :]
+        if line["what"] == "step" and line["session"] == heard["session"] and line["after"].get("away")
+    )
+    after = lines[lost - 1]["after"]
+    said = [heard, {**step, "before": after, "after": after}]
+    more = [*lines[: lost - 1], said[0], {**step, "before": step["after"]}, *lines[lost - 1 :]]
+    assert is_accepted([{**line, "n": number} for number, line in enumerate(more, 1)])
+    while lines[lost]["what"] == "told":
+        lost += 1
+    more = [*lines[:lost], *said, *lines[lost:]]
+    assert refusal(as_text([{**line, "n": number} for number, line in enumerate(more, 1)])).number == lost + 1
+
+
 # ---------------------------------------------------------------- what is never in them
 
 _SHORT_NAME = re.compile(r"s\d+(/\d+)?|[utn]\d+")

@@ -298,8 +298,8 @@ class _Replay:
     def _heard(self) -> None:
         seat = self._seat(self._line["session"])
         event = revive(self._line["event"])
-        if seat.closed or seat.fresh or seat.heard is not None:
-            self._refuse("words of a client that is open and whose last words were taken")
+        if seat.closed or seat.fresh or seat.session.away_until is not None or seat.heard is not None:
+            self._refuse("words of a client that is open and has a link, and whose last words were taken")
         seat.heard = event_line(event, self._names)
         seat.words += 1
         self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
