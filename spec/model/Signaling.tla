@@ -176,7 +176,7 @@ Abandon(s) ==   \* the socket is lost, or has to be closed; in a shutdown the cl
 (* a link is lost, and another takes its place *)
 
 NotePresence(s, m) ==
-    IF m.room # s.room THEN Nothing(s)   \* an earlier partner's
+    IF m.room # s.room /\ Mistake # "presence_anywhere" THEN Nothing(s)   \* an earlier partner's
     ELSE Step(s, <<Presence(m.state)>>, <<>>, <<>>)
 
 GoAway(s) ==

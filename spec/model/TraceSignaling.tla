@@ -10,9 +10,9 @@
 (* states; it is accepted if the chain comes to its line `end`, and then its number is printed.                    *)
 (*                                                                                                                 *)
 (* What a session does is React, Signaling's own, and every step leads where its row of the session table says.    *)
-(* What Signaling leaves out is added here, in `more` of each                                                      *)
-(* client: the legacy profile, close codes and reasons, what is counted, and candidates. To React a candidate that *)
-(* passes is a chat, and every way to close is LinkLost; the Mistakes are none.                                    *)
+(* What Signaling leaves out is added here, in `more` of each client: the legacy profile, close codes and reasons, *)
+(* what is counted, candidates, and how a link is lent. To React a candidate that passes is a chat, as `typing` is,*)
+(* and every way to close is LinkLost; the Mistakes are none.                                                      *)
 (*                                                                                                                 *)
 (* Left out: which of several fitting tickets the matchmaker prefers, and lines that tell of a bug.                *)
 EXTENDS Signaling, TLC, TraceData
@@ -23,7 +23,9 @@ VARIABLES
     next,      \* where in Traces[tr] the next is
     more,      \* of each client: what Signaling does not know of its session
     here,      \* how many sessions have come so far: s1, s2, ... in this order
-    words,     \* what a client just said, and its session takes next: <<client, event>>; or None
+    due,       \* what has to come next: <<"words", client, event>>: the client just said it, and its session takes it;
+               \* <<"answer", client>>: it asked to resume, and is told whether its link is lent ("refusal": that it is not);
+               \* <<"lent", client>>; or None
     draining   \* the server is going away
 
 Range(list) == {list[k] : k \in 1..Len(list)}
@@ -35,12 +37,13 @@ Brief(record, usual) == [f \in {f \in DOMAIN record : record[f] # usual[f]} |-> 
 Perhaps(list, record) == IF list = <<>> THEN [f \in {} |-> None] ELSE record
 
 Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
-             misunderstood |-> 0, overheated |-> 0, told |-> 0, code |-> None,
+             misunderstood |-> 0, overheated |-> 0, heard |-> 0, told |-> 0, code |-> None,
              own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
-             settling |-> FALSE, kept |-> <<>>]
-(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. told: messages so far.    *)
-(* own, peer: ICE generations of the last finished exchange; mine, theirs: of the pending offer; refused: void ones *)
-(* held: candidates whose description has not come. settling, kept: see Settle.                                     *)
+             settling |-> FALSE, kept |-> <<>>, failing |-> FALSE]
+(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much the *)
+(* client has said and was told. own, peer: ICE generations of the last finished exchange; mine, theirs: of the     *)
+(* pending offer; refused: void ones. held: candidates whose description has not come. settling, kept: see Settle.  *)
+(* failing: the client says that media failed, and not yet that they flow.                                         *)
 
 Line == Traces[tr][next]
 Settings == [f \in {"format", "inbox", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
@@ -49,7 +52,8 @@ Capacity == Settings.inbox   \* how many events fit into an inbox
 ---------------------------------------------------------------------------
 (* What a step does: the session, what is more, and all that is to be done, as lines tell it *)
 
-Doing(s, x) == [s |-> s, x |-> x, says |-> <<>>, tells |-> <<>>, asks |-> <<>>, counts |-> <<>>, closes |-> <<>>]
+Doing(s, x) == [s |-> s, x |-> x, says |-> <<>>, tells |-> <<>>, asks |-> <<>>, counts |-> <<>>, closes |-> <<>>,
+                due |-> None]
 Says(s, x, says) == [Doing(s, x) EXCEPT !.says = says]
 Error(code, ref, fatal) == [type |-> "error", code |-> code, ref |-> ref, fatal |-> fatal]
 WrongState(s, x, e) == Says(s, x, <<Error("wrong_state", e.type, FALSE)>>)
@@ -64,7 +68,7 @@ Why(s, e) ==
     CASE e.type = "leave" -> "left"
       [] e.type = "next" -> "next"
       [] e.type = "PeerLeft" -> e.reason
-      [] e.type = "DeadlinePassed" -> "negotiation_timeout"
+      [] e = [type |-> "DeadlinePassed"] -> IF s.st = "paired" THEN "negotiation_timeout" ELSE "media_failed"
       [] e.type = "Matched" -> IF s.st = "closed" THEN "peer_lost" ELSE "left"
       [] e.type = "ClosingForced" -> IF e.code = 4000 THEN "server_shutdown" ELSE "peer_lost"
       [] OTHER -> "peer_lost"
@@ -81,47 +85,50 @@ SaidLine(s, e, m) ==
       [] m.t = "leave" -> [type |-> "leave", room |-> m.room, from |-> m.from, reason |-> Why(s, e)]
       [] m.t = "said" -> [type |-> e.kind, room |-> m.room, from |-> m.from]
       [] m.t = "error" -> Error(Because(s, e), m.ref, FALSE)
+      [] m.t = "peer" -> [type |-> "peer", state |-> m.state]
+Ice(e) == [f \in DOMAIN e \cap {"ice", "relay"} |-> e[f]]   \* what is told of a description or a candidate
 TellLine(s, e, tell) ==
     [to |-> tell.to,
      event |-> CASE tell.event.t = "PeerLeft" -> [type |-> "PeerLeft", room |-> tell.event.room, reason |-> Why(s, e)]
-                 [] tell.event.t = "PeerSaid" ->
-                      [type |-> "PeerSaid", room |-> tell.event.room, kind |-> e.type]
-                      @@ (IF e.type = "chat" THEN [f \in {} |-> None] ELSE [ice |-> e.ice])]
+                 [] tell.event.t = "PeerSaid" -> [type |-> "PeerSaid", room |-> tell.event.room, kind |-> e.type] @@ Ice(e)
+                 [] tell.event.t = "PeerPresence" ->
+                      [type |-> "PeerPresence", room |-> tell.event.room, state |-> tell.event.state]]
 AskLine(x, ask) ==
-    CASE ask.t = "Withdraw" -> [type |-> "Withdraw", room |-> ask.id]
-      [] ask.t = "Enter" -> [type |-> "Enter", room |-> ask.id, profile |-> x.profile, wish |-> ask.wish]
-                            @@ (IF x.last = None THEN [f \in {} |-> None] ELSE [avoid |-> x.last])
+    IF ask.t # "Enter" THEN [type |-> ask.t, room |-> ask.id]
+    ELSE [type |-> "Enter", room |-> ask.id, profile |-> x.profile, wish |-> ask.wish]
+         @@ (IF x.last = None THEN [f \in {} |-> None] ELSE [avoid |-> x.last])
 
 (* As Signaling names events *)
 Plain(s, e) ==
     CASE e.type = "join" -> [t |-> "join", wish |-> e.wish]
-      [] e.type = "candidate" -> [t |-> "chat"]
+      [] e.type \in {"candidate", "typing"} -> [t |-> "chat"]
       [] e.type = "Matched" -> Matched(e.ticket, e.room, e.partner, e.offerer)
-      [] e.type = "PeerSaid" -> PeerSaid(e.room, s.partner, IF e.kind = "candidate" THEN "chat" ELSE e.kind)
+      [] e.type = "PeerSaid" -> PeerSaid(e.room, s.partner, IF e.kind \in {"candidate", "typing"} THEN "chat" ELSE e.kind)
       [] e.type = "PeerLeft" -> PeerLeft(e.room)
-      [] e.type = "ClosingForced" -> [t |-> "LinkLost"]
+      [] e.type = "PeerPresence" -> PeerPresence(e.room, e.state)
       [] OTHER -> [t |-> e.type]
 
-(* Let Signaling decide. Whoever leaves a pairing alive remembers the partner; whoever gets one begins anew. *)
-ByModel(c, s, x, e) ==
-    LET step == React(c, s, Plain(s, e), <<c, joins[c] + 1>>, TRUE)
-        parts == Live(s) /\ ~Live(step.s) /\ step.s.st # "closed"
+(* What Signaling does, as lines tell it. Whoever leaves a pairing alive remembers the partner; whoever gets one    *)
+(* begins anew.                                                                                                    *)
+AsLines(c, s, x, e, step) ==
+    LET parts == Live(s) /\ ~Live(step.s) /\ step.s.st # "closed"
         meets == ~Live(s) /\ Live(step.s)
         fresh == [x EXCEPT !.own = None, !.mine = {}, !.theirs = {}, !.peer = {}, !.refused = <<>>, !.held = <<>>,
-                           !.settling = x.profile = "legacy" /\ step.s.polite, !.kept = <<>>]
+                           !.settling = x.profile = "legacy" /\ step.s.polite, !.kept = <<>>, !.failing = FALSE]
         x2 == IF meets THEN fresh ELSE IF parts THEN [x EXCEPT !.last = s.partner] ELSE x
     IN [Doing(step.s, x2) EXCEPT
             !.says = Heed(c, x, [k \in 1..Len(step.says) |-> SaidLine(s, e, step.says[k])]),
             !.tells = [k \in 1..Len(step.tells) |-> TellLine(s, e, step.tells[k])],
             !.asks = [k \in 1..Len(step.asks) |-> AskLine(x2, step.asks[k])]]
+ByModel(c, s, x, e) == AsLines(c, s, x, e, React(c, s, Plain(s, e), <<c, joins[c] + 1>>, TRUE))
 
 (* The end, for whatever reason. A shutdown is told on the way out. *)
 End(c, s, x, e) ==
-    LET done == ByModel(c, s, x, e)
+    LET done == AsLines(c, s, x, e, React(c, s, [t |-> "LinkLost"], None, TRUE))
         bye == (IF Live(s) THEN <<[type |-> "leave", room |-> s.room, from |-> s.partner,
                                    reason |-> "server_shutdown"]>> ELSE <<>>)
                \o <<[type |-> "goaway", reason |-> "server_shutdown"]>>
-        code == IF e.type = "LinkLost" THEN None ELSE e.code
+        code == IF "code" \in DOMAIN e THEN e.code ELSE None
     IN IF s.st = "closed" THEN Doing(s, x)
        ELSE [done EXCEPT !.says = IF code = 4000 THEN Heed(c, x, bye) ELSE <<>>,
                          !.x.code = code, !.closes = <<code>>]
@@ -155,9 +162,9 @@ SayDescription(c, s, x, e) ==   \* after it go the held candidates that are its 
     LET done == ByModel(c, s, x, e)
         passes == done.tells # <<>>
         mine == Range(e.ice)
-        followers == SelectSeq(x.held, LAMBDA ice : IsOf(ice, mine))
-        follow(k) == [to |-> s.partner, event |-> [type |-> "PeerSaid", room |-> s.room, kind |-> "candidate",
-                                                   ice |-> followers[k]]]
+        followers == SelectSeq(x.held, LAMBDA held : IsOf(held.ice, mine))
+        follow(k) == [to |-> s.partner,
+                      event |-> [type |-> "PeerSaid", room |-> s.room, kind |-> "candidate"] @@ followers[k]]
         cross == e.type = "offer" /\ s.view = "remote"
         x2 == IF cross THEN Void(x, x.theirs, AsList(x.theirs)) ELSE x
         x3 == IF e.type = "offer" THEN [x2 EXCEPT !.mine = mine, !.held = <<>>]
@@ -189,57 +196,97 @@ Settling(s, x) == s.st = "paired" /\ x.settling
 Hear2(c, s, x, e) ==
     LET keep == [x EXCEPT !.kept = Append(@, e)] IN
     CASE ~Live(s) \/ e.room # s.room -> Doing(s, x)
-      [] Live(s) /\ e.room = s.room /\ Settling(s, x) /\ e.kind # "chat" ->
+      [] Live(s) /\ e.room = s.room /\ Settling(s, x) /\ e.kind \notin {"chat", "typing"} ->
             IF Len(keep.kept) < 64 THEN Doing(s, keep) ELSE Settle(c, s, keep)
       [] OTHER -> Given(c, s, x, e)
 
 SayCandidate(c, s, x, e) ==
     LET described == (x.own # None /\ IsOf(e.ice, x.own)) \/ (s.view = "local" /\ IsOf(e.ice, x.mine))
         passed == ByModel(c, s, x, e)
-        held == Doing(s, [x EXCEPT !.held = Append(@, e.ice)])
-        done == IF described THEN passed ELSE held
+        held == Doing(s, [x EXCEPT !.held = Append(@, Ice(e))])
+        withheld == Settings.relay_only /\ "relay" \notin DOMAIN e
+        done == CASE withheld -> [Doing(s, x) EXCEPT !.counts = <<"candidate_withheld">>]
+                  [] ~withheld /\ described -> passed
+                  [] ~withheld /\ ~described /\ Len(x.held) < 64 -> held
+                  [] OTHER -> WrongState(s, x, e)
         settled == Settle(c, s, done.x)
-    IN CASE ~described /\ Len(x.held) >= 64 -> WrongState(s, x, e)
-         [] (described \/ Len(x.held) < 64) /\ Settling(s, x) -> [settled EXCEPT !.tells = done.tells]
-         [] OTHER -> done
+    IN IF Settling(s, x)
+       THEN [settled EXCEPT !.says = done.says \o @, !.tells = done.tells, !.counts = done.counts]
+       ELSE done
 
 SayChat2(c, s, x, e) ==
     IF more[s.partner].profile = "legacy" THEN Says(s, x, <<Error("unsupported", "chat", FALSE)>>)
     ELSE ByModel(c, s, x, e)
 
+TellStatus(s, x, e) ==
+    LET detail == IF e.media = "connected" THEN "path" ELSE "stage"
+        name == "media_" \o e.media \o (IF detail \in DOMAIN e THEN "_" \o e[detail] ELSE "")
+    IN [Doing(s, [x EXCEPT !.failing = e.media = "failed"]) EXCEPT !.counts = <<name>>]
+
+RunOut(c, s, x, e) ==   \* a deadline of the state's own
+    CASE s.st = "connected" -> End(c, s, x, Forced(4502))
+      [] Settling(s, x) -> Settle(c, s, x)
+      [] Live(s) /\ ~Settling(s, x) -> AsLines(c, s, x, e, GiveUpNegotiation(s))
+
+---------------------------------------------------------------------------
+(* Links that are lost, and lent by a session that asked to resume another *)
+
+LoseLink(c, s, x, e) ==
+    CASE s.st = "closed" \/ s.away -> Doing(s, x)
+      [] s.st # "closed" /\ ~s.away /\ (~Settings.resumes \/ x.profile = "legacy" \/ (s.st = "connected" /\ x.silent)) ->
+            End(c, s, x, e)
+      [] OTHER -> ByModel(c, s, x, e)
+Regained(c, s, x, e) ==
+    [ByModel(c, s, x, e) EXCEPT !.says = <<[type |-> "resumed", session |-> c, heard |-> e.heard]>>]
+AskToResume(c, s, x, e) ==
+    IF s.st = "connected" THEN [Doing(s, x) EXCEPT !.due = <<"answer", c>>] ELSE WrongState(s, x, e)
+Lend(c, s, x) == [Doing(Closed, x) EXCEPT !.due = <<"lent", c>>]
+
+(* In an inbox, such a link; unread: what it has told already *)
+Loan(unread) == [t |-> "Loan", type |-> "Loan", unread |-> unread]
+LoanFirst(c) == inbox[c] # <<>> /\ Head(inbox[c]).t = "Loan"
+ButALoan(c) == IF LoanFirst(c) THEN Tail(inbox[c]) ELSE inbox[c]   \* who is closed gives it back
+
 ---------------------------------------------------------------------------
 (* One event: which of the above it is for *)
 
-FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "status", "ping",
-               "Misunderstood", "Overheated"}
+FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "typing", "status", "ice", "resume",
+               "ping", "Misunderstood", "Overheated"}
 Act(c, s, x0, e) ==
     LET x == IF e.type \in FromClient THEN [x0 EXCEPT !.silent = FALSE] ELSE x0
         t == e.type
     IN CASE t = "LinkOpened" -> Says(s, [x EXCEPT !.silent = TRUE], Heed(c, x, <<[type |-> "welcome"]>>))
          [] t = "ping" -> Says(s, x, <<[type |-> "pong"]>>)
-         [] t = "status" -> IF s.st = "negotiating" THEN [Doing(s, x) EXCEPT !.counts = <<"media_" \o e.media>>]
-                            ELSE WrongState(s, x, e)
+         [] t = "ice" -> Says(s, x, <<[type |-> "ice"]>>)
+         [] t = "status" -> IF s.st = "negotiating" THEN TellStatus(s, x, e) ELSE WrongState(s, x, e)
          [] t = "Misunderstood" -> Misunderstand(c, s, x, e)
          [] t = "Overheated" -> CoolDown(c, s, x)
          [] t \in {"offer", "answer"} /\ Live(s) -> SayDescription(c, s, x, e)
          [] t = "candidate" -> IF Live(s) THEN SayCandidate(c, s, x, e) ELSE WrongState(s, x, e)
+         [] t = "typing" /\ ~Live(s) -> WrongState(s, x, e)
          [] t = "chat" /\ Live(s) -> SayChat2(c, s, x, e)
          [] t = "PeerSaid" -> Hear2(c, s, x, e)
-         [] t = "DeadlinePassed" /\ s.st = "connected" -> End(c, s, x, Forced(4502))
-         [] t = "DeadlinePassed" /\ Settling(s, x) -> Settle(c, s, x)
+         [] t = "resume" -> AskToResume(c, s, x, e)
+         [] t = "ResumeRefused" -> Says(s, x, <<Error("resume_failed", "resume", FALSE)>>)
+         [] t = "LinkLent" -> Lend(c, s, x)
+         [] t = "LinkInterrupted" -> LoseLink(c, s, x, e)
+         [] t = "LinkRegained" -> Regained(c, s, x, e)
+         [] t = "DeadlinePassed" /\ e # [type |-> t] -> End(c, s, x, e)   \* the client is given up
+         [] e = [type |-> "DeadlinePassed"] -> RunOut(c, s, x, e)
          [] t \in {"LinkLost", "ClosingForced"} -> End(c, s, x, e)
          [] OTHER -> ByModel(c, s, x, e)
 
 (* A session as lines tell it *)
 Usual == [state |-> None, silent |-> FALSE, room |-> None, wish |-> None, partner |-> None, polite |-> FALSE,
           view |-> "stable", described |-> FALSE, held |-> 0, settling |-> FALSE, kept |-> 0, last |-> None,
-          misunderstood |-> 0, overheated |-> 0]
+          misunderstood |-> 0, overheated |-> 0, away |-> FALSE, failing |-> FALSE]
 Shown(s, x) == Brief(
     [state |-> s.st, silent |-> s.st = "connected" /\ x.silent, room |-> s.room, wish |-> s.wish,
      partner |-> s.partner, polite |-> s.polite, view |-> s.view, described |-> s.described,
      held |-> IF Live(s) THEN Len(x.held) ELSE 0, settling |-> Settling(s, x),
      kept |-> IF Settling(s, x) THEN Len(x.kept) ELSE 0, last |-> x.last,
-     misunderstood |-> x.misunderstood, overheated |-> x.overheated], Usual)
+     misunderstood |-> x.misunderstood, overheated |-> x.overheated, away |-> s.away,
+     failing |-> s.st = "negotiating" /\ x.failing], Usual)
 
 StepLine(c, from, e, s, x, done) ==
     [n |-> Line.n, what |-> "step", session |-> c, from |-> from, event |-> e, puts |-> Line.puts,
@@ -280,14 +327,14 @@ Read(what) ==
     /\ next' = next + 1 /\ at' = Line.n + Len(Line.puts) /\ tr' = tr /\ ear' = ear
 Is(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> <<>>] @@ record
 IsWithPuts(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> Line.puts] @@ record
-Quiet == words = None /\ UNCHANGED words   \* the words just heard are taken before anything else happens
+Quiet == due = None /\ UNCHANGED due   \* what has to come next comes before anything else happens
 
 ---------------------------------------------------------------------------
 (* The lines *)
 
 Begin ==
     /\ Read("begin") /\ next = 1 /\ Is(Settings) /\ Settings.format = 2
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, words, draining>>
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, due, draining>>
 
 Attached ==
     /\ Read("attached") /\ Quiet /\ next > 1
@@ -299,69 +346,108 @@ Attached ==
     /\ UNCHANGED <<session, joins, asked, pool, inbox, draining>>
 
 Heard ==
-    /\ Read("heard") /\ words = None
+    /\ Read("heard") /\ due = None
     /\ LET c == Line.session IN
-       /\ c \in Here /\ ~IsClosed(c) /\ ~more[c].fresh /\ Line.event.type \in FromClient
+       /\ c \in Here /\ ~IsClosed(c) /\ ~session[c].away /\ ~more[c].fresh /\ Line.event.type \in FromClient
        /\ Is([session |-> c, event |-> Line.event])
-       /\ words' = <<c, Line.event>>
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, draining>>
+       /\ due' = <<"words", c, Line.event>>
+       /\ more' = [more EXCEPT ![c].heard = @ + 1]
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, here, draining>>
 
 Own(c, e) ==   \* what a driver tells its session by itself, and when it may
     LET s == session[c] IN
-    IF more[c].fresh THEN e = [type |-> "LinkOpened"]
-    ELSE \/ e = [type |-> "DeadlinePassed"] /\ (s.st = "paired" \/ (s.st = "connected" /\ more[c].silent))
+    CASE more[c].fresh -> due = None /\ e = [type |-> "LinkOpened"]
+      [] ~more[c].fresh /\ due = <<"answer", c>> -> e \in {[type |-> "LinkLent"], [type |-> "ResumeRefused"]}
+      [] ~more[c].fresh /\ due = <<"refusal", c>> -> e = [type |-> "ResumeRefused"]
+      [] ~more[c].fresh /\ due = None ->
+         \/ /\ e = [type |-> "DeadlinePassed"]
+            /\ \/ s.st = "connected" /\ more[c].silent
+               \/ s.st = "paired"
+               \/ s.st = "negotiating" /\ more[c].failing
+         \/ e = [type |-> "DeadlinePassed", gives_up |-> TRUE] /\ s.away
          \/ e = [type |-> "LinkLost"] /\ s.st # "closed"
          \/ e = Forced(4001) /\ s.st # "closed"
          \/ e = Forced(4000) /\ s.st # "closed" /\ draining
+         \/ e = Forced(4505) /\ s.st # "closed" /\ LoanFirst(c)   \* too much was missed to go on over that link
+         \/ e = [type |-> "LinkRegained", heard |-> more[c].heard] /\ s.st # "closed" /\ LoanFirst(c)
+      [] OTHER -> FALSE
+
+Unread(c, from, e) ==   \* the inbox, when this has been taken
+    CASE from = "inbox" -> Tail(IF IsClosed(c) THEN ButALoan(c) ELSE inbox[c])
+      [] from = "driver" /\ e.type = "LinkRegained" -> Head(inbox[c]).unread \o Tail(inbox[c])
+      [] from = "driver" /\ e = Forced(4505) -> Tail(inbox[c])
+      [] OTHER -> inbox[c]
 
 Stepped ==
     /\ Read("step")
     /\ LET c == Line.session  e == Line.event IN
        /\ c \in Here
-       /\ CASE Line.from = "client" -> words = <<c, e>> /\ words' = None
-            [] Line.from = "inbox" -> Quiet /\ inbox[c] # <<>> /\ Head(inbox[c]) = AsTold(e) /\ ~more[c].fresh
-            [] Line.from = "driver" -> Quiet /\ Own(c, e)
+       /\ CASE Line.from = "client" -> due = <<"words", c, e>>
+            [] Line.from = "inbox" ->
+                 /\ due = None /\ ~more[c].fresh
+                 /\ LET box == IF IsClosed(c) THEN ButALoan(c) ELSE inbox[c] IN box # <<>> /\ Head(box) = AsTold(e)
+            [] Line.from = "driver" -> Own(c, e)
             [] OTHER -> FALSE
        /\ LET done == Act(c, session[c], more[c], e)
-              boxes == IF Line.from = "inbox" THEN [inbox EXCEPT ![c] = Tail(@)] ELSE inbox
+              boxes == [inbox EXCEPT ![c] = Unread(c, Line.from, e)]
               doors == IF done.s.st = "closed" THEN [door EXCEPT ![c] = "open"] ELSE door
               enters == \E k \in 1..Len(done.asks) : done.asks[k].type = "Enter"
           IN /\ done.s.st \in MayLead(session[c].st, e.type)
              /\ Line = StepLine(c, Line.from, e, session[c], more[c], done)
              /\ Sends(done.tells, boxes, doors)
              /\ session' = [session EXCEPT ![c] = done.s]
-             /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE, !.told = @ + Len(done.says)]]
+             /\ due' = done.due
+             /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE,   \* `resumed` is told to the lender's client
+                            !.told = @ + Len(done.says) - (IF e.type = "LinkRegained" THEN 1 ELSE 0)]]
              /\ asked' = [asked EXCEPT ![c] = @ \o [k \in 1..Len(done.asks) |->
                             done.asks[k] @@ [t |-> done.asks[k].type, id |-> done.asks[k].room]]]
              /\ joins' = [joins EXCEPT ![c] = IF enters THEN @ + 1 ELSE @]
     /\ UNCHANGED <<pool, here, draining>>
 
-OfLink(e) == e = [type |-> "LinkLost"] \/ (e.type = "ClosingForced" /\ e = Forced(e.code) /\ e.code # 4000)
+OfLink(e) ==
+    CASE e.type = "LinkLost" -> e = [type |-> "LinkLost"]
+      [] e.type = "LinkInterrupted" -> DOMAIN e \subseteq {"type", "code"}
+      [] e.type = "ClosingForced" -> e = Forced(e.code) /\ e.code # 4000
+      [] OTHER -> FALSE
+Asking == due # None /\ due[1] = "answer"   \* a session that is asked for and can't go on is told so, and closes
+Replaces == due' = <<"refusal", due[2]>>
 ToldByLink ==
-    /\ Read("told") /\ Quiet
+    /\ Read("told") /\ OfLink(Line.event) /\ (IF Line.event = Forced(4505) THEN Asking /\ Replaces ELSE Quiet)
     /\ LET c == Line.to IN
-       /\ c \in Here /\ OfLink(Line.event) /\ Is([to |-> c, event |-> Line.event])
+       /\ c \in Here /\ Is([to |-> c, event |-> Line.event])
        /\ Len(inbox[c]) <= Capacity
        /\ inbox' = [inbox EXCEPT ![c] = Append(@, AsTold(Line.event))]
     /\ UNCHANGED <<session, joins, asked, pool, door, more, here, draining>>
 LostByLink ==
-    /\ Read("lost") /\ Quiet
+    /\ Read("lost") /\ (IF Asking THEN Replaces ELSE Quiet)
     /\ LET c == Line.to IN
        /\ c \in Here /\ Is([to |-> c, by |-> "link", why |-> "full"]) /\ Len(inbox[c]) + 1 >= Capacity
        /\ door' = [door EXCEPT ![c] = "overflowed"]
     /\ UNCHANGED <<session, joins, asked, pool, inbox, more, here, draining>>
 
+TellsOfLink(e) == e.type \in {"LinkLost", "LinkInterrupted"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
+Lent ==   \* the link goes into another session's inbox, with what it has told and nobody read
+    /\ Read("lent") /\ due' = None
+    /\ LET c == Line.session  d == Line.to
+       IN /\ due = <<"lent", c>> /\ Is([session |-> c, to |-> d])
+          /\ d \in Here \ {c} /\ ~IsClosed(d) /\ Settings.resumes /\ Len(inbox[d]) <= Capacity
+          /\ inbox' = [inbox EXCEPT ![c] = SelectSeq(@, LAMBDA e : ~TellsOfLink(e)),
+                                    ![d] = Append(@, Loan(SelectSeq(inbox[c], TellsOfLink)))]
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, draining>>
+
 Detached ==
     /\ Read("detached") /\ Quiet
     /\ LET c == Line.session IN
-       /\ c \in Here /\ Is([session |-> c, code |-> more[c].code, told |-> more[c].told])
-       /\ Detach(c)
-    /\ UNCHANGED <<more, here, draining>>
+       /\ c \in Here /\ IsClosed(c) /\ ButALoan(c) = <<>>
+       /\ Is([session |-> c, code |-> more[c].code, told |-> more[c].told])
+       /\ door' = [door EXCEPT ![c] = "detached"]
+       /\ inbox' = [inbox EXCEPT ![c] = <<>>]
+    /\ UNCHANGED <<session, joins, asked, pool, more, here, draining>>
 
 (* The matchmaker. A ticket of a trace has the wish as it was said: a named room or None, and topics. *)
 Takes(wish) == wish.topics = <<>> \/ wish.in # None \/ ~Settings.relaxes   \* ... anybody of its room, from the beginning
 Share(x, y) == SelectSeq(x.wish.topics, LAMBDA topic : topic \in Range(y.wish.topics))
-FitsAsSaid(x, y) == x.wish.in = y.wish.in /\ ((x.easy /\ y.easy) \/ Share(x, y) # <<>>)
+FitsAsSaid(x, y) == ~x.away /\ ~y.away /\ x.wish.in = y.wish.in /\ ((x.easy /\ y.easy) \/ Share(x, y) # <<>>)
 
 MatchedLine(own, other, room) ==
     [type |-> "Matched", ticket |-> own.id, room |-> room, partner |-> Owner(other.id),
@@ -393,17 +479,26 @@ Served ==
           /\ Head(asked[c]) = request @@ [t |-> request.type, id |-> request.room]
           /\ asked' = [asked EXCEPT ![c] = Tail(@)]
           /\ CASE request.type = "Enter" ->
-                    LET ticket == [id |-> request.room, wish |-> request.wish, easy |-> Takes(request.wish)]
+                    LET ticket == [id |-> request.room, wish |-> request.wish, easy |-> Takes(request.wish), away |-> FALSE]
                     IN Pairs(ticket, Len(pool) + 1, pool, Append(pool, ticket))
                [] request.type = "Withdraw" ->
                     /\ pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.room)
                     /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
+               [] request.type = "Suspend" ->
+                    /\ pool' = [i \in 1..Len(pool) |-> [pool[i] EXCEPT !.away = @ \/ pool[i].id = request.room]]
+                    /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
+               [] request.type = "Reinstate" /\ ~Returning(request.room) ->
+                    /\ Line.puts = <<>> /\ UNCHANGED <<pool, inbox, door>>
+               [] request.type = "Reinstate" /\ Returning(request.room) ->
+                    LET i == Place(request.room)
+                        ticket == [pool[i] EXCEPT !.away = FALSE]
+                    IN Pairs(ticket, i, Without(pool, i), [pool EXCEPT ![i] = ticket])
           /\ IsWithPuts(WithPair([request |-> request, waiting |-> Len(pool')]))
     /\ UNCHANGED <<session, joins, more, here, draining>>
 
 Relaxed ==   \* the longest choosy wait
     /\ Read("relaxed") /\ Quiet
-    /\ LET choosy == {i \in 1..Len(pool) : ~pool[i].easy}
+    /\ LET choosy == {i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away}
            i == First(choosy)
            ticket == [pool[i] EXCEPT !.easy = TRUE]
        IN /\ choosy # {}
@@ -428,7 +523,7 @@ Ended ==
 ---------------------------------------------------------------------------
 
 TraceInit ==   \* as Init, but nobody is there before it is attached
-    /\ tr \in (IF Forks = <<>> THEN 1..Len(Traces) ELSE {1}) /\ at = 0 /\ next = 1 /\ here = 0 /\ words = None /\ draining = FALSE
+    /\ tr \in (IF Forks = <<>> THEN 1..Len(Traces) ELSE {1}) /\ at = 0 /\ next = 1 /\ here = 0 /\ due = None /\ draining = FALSE
     /\ session = [c \in Clients |-> Connected] /\ joins = [c \in Clients |-> 0]
     /\ asked = [c \in Clients |-> <<>>] /\ pool = <<>> /\ inbox = [c \in Clients |-> <<>>]
     /\ door = [c \in Clients |-> "detached"] /\ ear = [c \in Clients |-> <<"idle", None>>]
@@ -436,8 +531,8 @@ TraceInit ==   \* as Init, but nobody is there before it is attached
 Branch ==   \* Forks[k]: numbers of traces that are trace 1 up to its line k; so what they share is looked at once
     /\ tr = 1 /\ next <= Len(Forks)
     /\ tr' \in Forks[next]
-    /\ UNCHANGED <<vars, at, next, more, here, words, draining>>
+    /\ UNCHANGED <<vars, at, next, more, here, due, draining>>
 
-TraceNext == \/ Branch \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Detached \/ Served \/ Relaxed
+TraceNext == \/ Branch \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Lent \/ Detached \/ Served \/ Relaxed
              \/ Draining \/ Ended
 =============================================================================

@@ -79,6 +79,12 @@ MISTAKES = (
     Mistake("overflow_lingers", "MClive", "OverflowClosesA", "what did not fit into an inbox closes nobody"),
     Mistake("presence_untold", "MCcuts2", "PresenceKnown", "the partner is not told that somebody is away"),
     Mistake("crossing_untold", "MCcuts2", "PresenceKnown", "... of a match that crossed the loss of the link"),
+    Mistake(
+        "presence_anywhere",
+        "MCagain3",
+        "PresenceKnown",
+        "an earlier partner's absence is taken for the next one's",
+    ),
     Mistake("back_untold", "MCcuts2", "PresenceKnown", "the partner waits for somebody who is back"),
     Mistake("resumed_twice", "MCcuts2", "ToldInOrder", "who was not missed yet is told to be back"),
     Mistake("suspend_forgotten", "MCcuts2", "AwayIsSuspended", "the pool is not told that somebody is away"),

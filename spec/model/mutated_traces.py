@@ -3,9 +3,8 @@
 
 Takes the good traces of tests/trace_scenarios.py, spoils each in every way of tests/trace_mutations.py, one at
 a time, and expects check-trace and TLC to refuse every one. With --sample it takes N mutations of each trace,
-spread evenly. Needs what traces.py needs, and a Python that has curhat_trio and its tests' libraries. Of a
-trace that tells of what TraceSignaling leaves out only check-trace is asked. The exit status is 1 if a spoiled
-trace was accepted, or a good one refused.
+spread evenly. Needs what traces.py needs, and a Python that has curhat_trio and its tests' libraries. The exit
+status is 1 if a spoiled trace was accepted, or a good one refused.
 """
 
 import argparse
@@ -21,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from run import find_jar
 from trace_mutations import Mutation, mutations
 from trace_scenarios import SCENARIOS, trace_of
-from traces import Checker, Trace, has_interruptions, is_well_formed
+from traces import Checker, Trace, is_well_formed
 
 from curhat_trio.trace.checker import Refused, check_trace
 
@@ -68,9 +67,8 @@ def main() -> int:
         began = time.monotonic()
         by_table = [mutation.what for mutation in spoiled if is_accepted(mutation)]
         between = time.monotonic()
-        followed = [] if has_interruptions(Trace(name, lines)) else spoiled
-        by_model = accepted_by_tlc(checker, Trace(name, lines), followed)
-        readable = sum(all(map(is_well_formed, mutation.lines)) for mutation in followed)
+        by_model = accepted_by_tlc(checker, Trace(name, lines), spoiled)
+        readable = sum(all(map(is_well_formed, mutation.lines)) for mutation in spoiled)
         accepted += len(by_table) + len(by_model)
         print(
             f"{name:12} {len(lines):>5} {len(spoiled):>7}  {len(by_table):>10} {between - began:>9.1f}   "

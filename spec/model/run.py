@@ -44,8 +44,9 @@ QUICK = (
     "MCdeaf",
     "MCcuts2",
     "MCcutslive",
+    "MCagain2",
 )
-LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3", "MCcuts3")
+LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3", "MCcuts3", "MCagain3")
 GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3", "MCgraphcuts2")
 LONG_GRAPHS = ("MCgraph2",)
 
