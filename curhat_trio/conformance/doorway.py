@@ -20,6 +20,7 @@ from wsproto.utilities import RemoteProtocolError
 
 SUBPROTOCOL = "curhat.v1"
 _HEAD_SECONDS = 10
+_MOMENT_SECONDS = 0.01
 _RECEIVE_BYTES = 65536
 
 
@@ -55,6 +56,20 @@ class Caller:
         if self.early:
             connection.receive_data(self.early)
         return connection
+
+    async def has_hung_up(self) -> bool:
+        """Whether the client has ended the connection already, without an answer.
+
+        So does the client of a situation that is over, if its last attempt to come back was under way just then.
+        """
+        try:
+            with trio.move_on_after(_MOMENT_SECONDS):  # what is there, or the end, is received at once
+                data = await self.stream.receive_some(_RECEIVE_BYTES)
+                self.early += data
+                return not data
+        except trio.BrokenResourceError:
+            return True
+        return False
 
     def hang_up(self) -> None:
         """End the connection without an answer."""

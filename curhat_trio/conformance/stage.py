@@ -72,11 +72,14 @@ class Stage:
     # ------------------------------------------------------------ connections
 
     async def call(self, within: float, because: str = "") -> Caller:
-        """The next client that asks for the WebSocket."""
+        """The next client that asks for the WebSocket, and waits for the answer."""
         with trio.move_on_after(within):
-            self.last_caller = await self.callers.receive()
-            self.transcript.note(f"> the client connects to {self.last_caller.path}")
-            return self.last_caller
+            while await (caller := await self.callers.receive()).has_hung_up():
+                caller.hang_up()
+                self.transcript.note("> somebody hung up before the answer")
+            self.last_caller = caller
+            self.transcript.note(f"> the client connects to {caller.path}")
+            return caller
         rules = (because,) if because else ()
         raise Broken(Breach(rules, f"expected a connection of the client's within {within:g} s; none came"))
 

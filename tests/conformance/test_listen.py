@@ -7,6 +7,8 @@ import pytest
 import trio
 import trio.testing
 from clients import BAD_CLIENTS, Client, Dial, InsistsThoughPolite
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request
 
 from curhat_trio.conformance.listening import ByHand, ScriptedServer
 from curhat_trio.conformance.report import Outcome, Report, Trial
@@ -175,6 +177,25 @@ async def test_a_client_that_does_not_come_fails_without_a_rule(autojump_clock: 
 
     [trial] = failed(await play(StaysAway, only="connects and joins"))
     assert trial.detail == "expected a connection of the client's within 5 s; none came"
+
+
+async def test_who_hung_up_before_the_answer_is_not_taken_for_the_client(autojump_clock: Clock) -> None:
+    """A browser that is closed just as it comes back still sends its request, when the next one is on its way."""
+
+    class AfterSomebody(Puppeteer):
+        async def enter(self) -> None:
+            late = await self.dial()
+            request = Request("curhat.test", "/ws?username=Eko", subprotocols=["curhat.v1"])
+            await late.send_all(WSConnection(ConnectionType.CLIENT).send(request))
+            await trio.testing.wait_all_tasks_blocked()
+            await late.aclose()
+            await super().enter()
+
+    report = await report_of(
+        lambda dial, nursery: AfterSomebody(Client, dial, nursery, frozenset(DEEDS)),
+        [situation for situation in SITUATIONS if situation.name == "connects and joins"],
+    )
+    assert [(trial.detail, trial.transcript) for trial in failed(report)] == []
 
 
 async def test_a_client_that_does_not_read_ends_its_situation_only(autojump_clock: Clock) -> None:

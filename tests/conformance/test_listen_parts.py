@@ -1,10 +1,14 @@
 """The parts of the scripted server by themselves: the stranger's descriptions, and the front door."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request
 
 from curhat_trio.conformance.doorway import Caller, Doorway
 from curhat_trio.conformance.situations import fault_of_pauses
@@ -97,6 +101,41 @@ def test_a_client_without_media_gets_an_answer_without_media() -> None:
 def test_pauses_are_judged_by_what_three_can_tell(pauses: list[float], wanted: str | None) -> None:
     fault = fault_of_pauses(pauses)
     assert (fault is None) if wanted is None else (fault is not None and wanted in fault)
+
+
+WEBSOCKET_REQUEST = WSConnection(ConnectionType.CLIENT).send(Request("h", "/ws", subprotocols=["curhat.v1"]))
+
+
+@asynccontextmanager
+async def caller_over(client: trio.abc.SendStream, served: trio.abc.Stream) -> AsyncIterator[Caller]:
+    """Somebody at the front door who has asked for the WebSocket."""
+    send, receive = trio.open_memory_channel[Caller](1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Doorway(send).serve, served)
+        await client.send_all(WEBSOCKET_REQUEST)
+        yield (caller := await receive.receive())
+        caller.hang_up()
+
+
+async def test_what_comes_before_the_answer_is_no_end_and_is_not_lost() -> None:
+    client, served = trio.testing.memory_stream_pair()
+    async with caller_over(client, served) as caller:
+        assert not await caller.has_hung_up()
+        await client.send_all(b"early")
+        assert not await caller.has_hung_up()
+        assert caller.early == b"early"
+        await client.send_eof()
+        assert await caller.has_hung_up()
+
+
+async def test_a_reset_is_an_end() -> None:
+    async def reset() -> None:
+        raise trio.BrokenResourceError
+
+    client, served = trio.testing.memory_stream_pair()
+    async with caller_over(client, served) as caller:
+        served.receive_stream.receive_some_hook = reset
+        assert await caller.has_hung_up()
 
 
 async def ask(request: bytes, page: Path | None = None) -> tuple[bytes, Doorway, list[Caller]]:

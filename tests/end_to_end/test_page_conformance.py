@@ -119,19 +119,8 @@ async def _play_lane(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server.doorway.serve, listeners)
         await server.play(situations)
-        begun = [trial for trial in server.trials if not _never_began(trial)]
-        if len(begun) < len(server.trials):
-            # On a busy machine a browser now and then drops a connection that it has only just made. Nothing was
-            # shown and no rule is blamed, so such situations are played once more; twice is a failure.
-            again = {trial.name for trial in server.trials if _never_began(trial)}
-            server.trials[:] = begun
-            await server.play([each for each in situations if each.name in again])
         nursery.cancel_scope.cancel()
     return [*server.trials, *server.always()]
-
-
-def _never_began(trial: Trial) -> bool:
-    return trial.outcome is Outcome.FAILED and not trial.requirements and "without a close frame" in trial.detail
 
 
 async def _play_all(
