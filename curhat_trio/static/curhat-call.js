@@ -2,7 +2,8 @@
  * The RTCPeerConnection of one pairing: perfect negotiation, trickled candidates, renegotiation when tracks change,
  * and ICE restarts. It knows nothing of sockets and sessions: what is to be said goes through `hooks.send`.
  *
- * The first audio and the first video of a call are microphone and camera, a second video is the partner's screen.
+ * The first audio and the first video of a call are microphone and camera, a second video is the partner's screen, a
+ * second audio its sound.
  */
 
 /** @typedef {import("./curhat.js").CallStats} CallStats */
@@ -53,7 +54,7 @@ export class Call {
   /** @type {boolean} */ #polite;
   /** @type {MediaStream|null} */ #localStream;
   /** @type {MediaStream|null} */ #screen = null;
-  /** @type {RTCRtpTransceiver|null} */ #screenPlace = null;
+  /** Where our screen and its sound are. @type {Map<Kind, RTCRtpTransceiver>} */ #screenPlaces = new Map();
   /** @type {boolean} */ #mayOffer;
   /** Whether our tracks have their places. */ #placed = false;
   /** Kinds for which we have sent. @type {Set<string>} */ #used = new Set();
@@ -212,7 +213,7 @@ export class Call {
     if (this.#placed) for (const kind of KINDS) this.#place(kind, false);
   }
 
-  /** @param {MediaStream|null} stream  its first video track is shown beside the camera */
+  /** @param {MediaStream|null} stream  shown and heard beside camera and microphone */
   setScreen(stream) {
     this.#screen = stream;
     if (this.#placed) this.#placeScreen();
@@ -240,13 +241,16 @@ export class Call {
     if (track) this.#used.add(kind);
   }
 
-  /** A place of its own, sending only: camera places are never used for a screen. */
+  /** Places of their own, sending only: those of camera and microphone are never used for a screen. */
   #placeScreen() {
-    const track = this.#screen?.getVideoTracks()[0] ?? null;
-    if (this.#screenPlace) this.#fill(this.#screenPlace, track, this.#screen, false);
-    else if (track && this.#screen) {
-      const streams = [this.#screen];
-      this.#screenPlace = this.pc.addTransceiver(track, { direction: "sendonly", streams });
+    for (const kind of KINDS) {
+      const track = this.#screen?.getTracks().find((each) => each.kind === kind) ?? null;
+      const place = this.#screenPlaces.get(kind);
+      if (place) this.#fill(place, track, this.#screen, false);
+      else if (track && this.#screen) {
+        const streams = [this.#screen];
+        this.#screenPlaces.set(kind, this.pc.addTransceiver(track, { direction: "sendonly", streams }));
+      }
     }
   }
 
@@ -268,7 +272,7 @@ export class Call {
 
   /** Where microphone or camera are, ours and the partner's. @param {Kind} kind */
   #placeOf(kind) {
-    return this.pc.getTransceivers().find((each) => each !== this.#screenPlace
+    return this.pc.getTransceivers().find((each) => each !== this.#screenPlaces.get(kind)
       && each.receiver.track.kind === kind && each.direction !== "stopped");
   }
 
@@ -280,9 +284,10 @@ export class Call {
     const receiving = this.pc.getTransceivers().filter((each) => each.currentDirection?.includes("recv"));
     const places = KINDS.map((kind) => this.#placeOf(kind));
     const tracks = receiving.filter((each) => places.includes(each)).map((each) => each.receiver.track);
-    const screen = receiving.find((each) => !places.includes(each) && each.receiver.track.kind === "video");
+    const others = receiving.filter((each) => !places.includes(each)).map((each) => each.receiver.track);
+    const screen = KINDS.flatMap((kind) => others.find((each) => each.kind === kind) ?? []);
     if (this.#setRemoteTracks(tracks)) this.#hooks.remote(this.remoteStream);
-    this.#setRemoteScreen(screen?.receiver.track ?? null);
+    this.#setRemoteScreen(screen.some((each) => each.kind === "video") ? screen : []);
   }
 
   /** @param {MediaStreamTrack[]} tracks @returns {boolean} whether anything has changed */
@@ -295,10 +300,11 @@ export class Call {
     return gone.length + fresh.length > 0;
   }
 
-  /** @param {MediaStreamTrack|null} track */
-  #setRemoteScreen(track) {
-    if (track === (this.remoteScreen?.getTracks()[0] ?? null)) return;
-    this.remoteScreen = track && new MediaStream([track]);
+  /** @param {MediaStreamTrack[]} tracks */
+  #setRemoteScreen(tracks) {
+    const had = this.remoteScreen?.getTracks() ?? [];
+    if (had.length === tracks.length && tracks.every((each) => had.includes(each))) return;
+    this.remoteScreen = tracks.length ? new MediaStream(tracks) : null;
     this.#hooks.screen(this.remoteScreen);
   }
 

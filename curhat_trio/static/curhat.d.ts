@@ -53,8 +53,8 @@ export class Curhat extends Curhat_base {
      */
     setLocalStream(stream: MediaStream | null): void;
     /**
-     * Shows this partner a second video beside the camera, until `stopSharing`, the track's or the pairing's end.
-     * The track remains the caller's to stop.
+     * Shows this partner a second video beside the camera, with its sound if it has any, until `stopSharing`, the video
+     * track's or the pairing's end. The tracks remain the caller's to stop.
      * @param {MediaStream} stream
      * @returns {boolean} false: there is nobody to show it to, or it has no video
      */

@@ -19,6 +19,15 @@ const MOST_LOG_LINES = 200;
 const LOOK_INTERVAL = 1_000;
 const ONLINE_INTERVAL = 10_000;
 const LEVEL_INTERVAL = 100;
+/**
+ * What to ask for when the screen is shared. Its sound is taken as it is; that of the whole system is left out, for
+ * our partner would hear themselves in it.
+ */
+const SCREEN = {
+  video: true,
+  audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+  systemAudio: "exclude",
+};
 const WIDE = matchMedia("(min-width: 60rem)");
 
 const ui = {
@@ -431,9 +440,12 @@ async function changeDevice(kind, id) {
   draw();
 }
 
+/** @param {string} id */
+const useSpeaker = (id) => Promise.all([ui.remote, ui.screen].map((video) => video.setSinkId?.(id)));
+
 async function changeSpeaker(id) {
   try {
-    await Promise.all([ui.remote.setSinkId(id), ui.screen.setSinkId(id)]);
+    await useSpeaker(id);
     remember({ speaker: id });
     notice("speaker", null);
   } catch {
@@ -538,8 +550,8 @@ async function toggleShare() {
 async function beginShare() {
   const { partner } = client;
   try {
-    const screen = await navigator.mediaDevices.getDisplayMedia({ video: true });
-    if (client.partner !== partner || !client.talking) {
+    const screen = await navigator.mediaDevices.getDisplayMedia(SCREEN);
+    if (client.partner !== partner || !client.talking || view.screen) {
       stopTracks(screen);
       return;
     }
@@ -558,6 +570,13 @@ function endShare() {
   stopTracks(view.screen);
   view.screen = null;
   client.stopSharing();
+}
+
+/** It was meant for this partner. */
+function tellShareOver() {
+  endShare();
+  chat.note(say("share.over"));
+  announce(say("share.over"));
 }
 
 async function toggleFull() {
@@ -768,29 +787,35 @@ function onTalkOver(state) {
   view.away = false;
   for (const subject of ["video", "share", "unsent"]) notice(subject, null);
   chat.end();
-  endShare();
+  if (view.screen) tellShareOver();
   if (state === "disconnected" && client.wantsPartner) chat.note(say("chat.lost"));
 }
 
 function onRemoteStream({ detail: { stream } }) {
   if (ui.remote.srcObject !== stream) ui.remote.srcObject = stream;
-  ui.remote.controls = false;
   notice("play", null);
-  if (stream) ui.remote.play().catch(onPlayRefused);
-  else view.media = "";
+  play(ui.remote);
+  if (!stream) view.media = "";
   draw();
 }
 
-function onPlayRefused(error) {
-  if (error.name !== "NotAllowedError") return;
-  ui.remote.controls = true;
-  notice("play", () => say("media.play"));
-  draw();
+/** Not every browser lets a page make sound by itself. @param {HTMLVideoElement} video */
+async function play(video) {
+  video.controls = false;
+  try {
+    if (video.srcObject) await video.play();
+  } catch (error) {
+    if (error.name !== "NotAllowedError") return;
+    video.controls = true;
+    notice("play", () => say("media.play"));
+    draw();
+  }
 }
 
 function onRemoteScreen({ detail: { stream } }) {
   view.remoteScreen = stream;
   if (ui.screen.srcObject !== stream) ui.screen.srcObject = stream;
+  play(ui.screen);
   draw();
 }
 
@@ -926,7 +951,7 @@ new SelfView(ui.self, ui.selfMove, {
 ui.name.value = recall("name", "");
 ui.topics.value = recall("topics", "");
 ui.keysUse.checked = recall("keys", true);
-if (recall("speaker", "")) ui.remote.setSinkId?.(recall("speaker", "")).catch(() => {});
+if (recall("speaker", "")) useSpeaker(recall("speaker", "")).catch(() => {});
 ui.diagnostics.open = location.pathname === "/test-client";
 offerLanguages();
 ui.language.value = pickLanguage(recall("language", ""), navigator.languages);

@@ -183,6 +183,7 @@ const EN = {
   "media.play": "The browser holds your partner's sound back. Press play in the video.",
   "media.speaker": "The sound could not be sent to this speaker. Choose another one.",
   "share.refused": "Your screen could not be shared. Allow it for this browser in the settings of your system, then press Share screen again.",
+  "share.over": "Your screen is no longer shared.",
 
   // Why there is no video between two people, by how far it came.
   "failed.gathering": "Your browser found no way into the network. Check your network and switch off what may block calls, such as a VPN; then press Next.",
@@ -436,6 +437,7 @@ const ID = {
   "media.play": "Peramban menahan suara teman bicaramu. Tekan putar di dalam video.",
   "media.speaker": "Suara tidak bisa dikirim ke pengeras suara ini. Pilih yang lain.",
   "share.refused": "Layarmu tidak bisa dibagikan. Izinkan untuk peramban ini di setelan sistemmu, lalu tekan Bagikan layar lagi.",
+  "share.over": "Layarmu tidak dibagikan lagi.",
 
   "failed.gathering": "Perambanmu tidak menemukan jalan ke jaringan. Periksa jaringanmu dan matikan yang mungkin memblokir panggilan, seperti VPN; lalu tekan Berikutnya.",
   "failed.checking": "Tidak ada jalur antara jaringanmu dan jaringan teman bicaramu. Mungkin salah satunya memblokir panggilan. Kamu bisa menulis, atau tekan Berikutnya; jaringan lain mungkin membantu.",

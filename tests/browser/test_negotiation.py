@@ -237,9 +237,9 @@ def test_who_lacks_camera_or_microphone_still_sees_and_hears(stage: Stage, offer
 # ---------------------------------------------------------------- tracks that change
 
 
-def shows(couple: Couple, side: Side, screen: bool) -> None:
-    """Wait until this side's partner sees its screen, or no longer."""
-    expected = ["video"] if screen else None
+def shows(couple: Couple, side: Side, screen: bool, sound: bool = False) -> None:
+    """Wait until this side's partner sees its screen, and hears its sound, or no longer."""
+    expected = [*(["audio"] if sound else []), "video"] if screen else None
     script = "client.remoteScreen && client.remoteScreen.getTracks().map(({ kind }) => kind)"
     couple.carries_until(lambda: couple.other(side).does(script) == expected, "the screen")
     couple.settles()
@@ -264,15 +264,38 @@ def test_a_screen_is_shown_beside_the_camera(stage: Stage, who: str) -> None:
     assert other.does("events.filter(({ name }) => name === 'remotestream').length") == 1
 
 
+@pytest.mark.parametrize("who", ["offerer", "answerer"])
+def test_the_sound_of_a_screen_comes_and_goes_with_it(stage: Stage, who: str) -> None:
+    couple = talking(stage)
+    side = getattr(couple, who)
+    loud, silent = stage.stream(colour="green"), stage.stream(audio=False)
+    for screen in (loud, silent, loud):
+        side.does("client.shareScreen(given[0])", screen)
+        shows(couple, side, True, sound=screen is loud)
+    side.does("client.stopSharing()")
+    shows(couple, side, False)
+    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
+    assert side.does("client.pc.getTransceivers().length") == 4
+
+
+def test_two_screens_with_sound_at_once(stage: Stage) -> None:
+    couple = talking(stage)
+    for side in couple.sides:
+        side.does("client.shareScreen(given[0])", stage.stream())
+    for side in couple.sides:
+        shows(couple, side, True, sound=True)
+    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
+
+
 def test_a_screen_without_a_camera_takes_no_cameras_place(stage: Stage) -> None:
     couple = introduce(stage, None, stage.stream())
     couple.connects()
-    couple.offerer.does("client.shareScreen(given[0])", stage.stream(audio=False))
-    shows(couple, couple.offerer, True)
+    couple.offerer.does("client.shareScreen(given[0])", stage.stream())
+    shows(couple, couple.offerer, True, sound=True)
     assert couple.answerer.remote() == []
     couple.offerer.does("client.setLocalStream(given[0])", stage.stream())
     couple.carries_until(lambda: couple.answerer.remote() == ["audio", "video"], "the camera")
-    shows(couple, couple.offerer, True)
+    shows(couple, couple.offerer, True, sound=True)
 
 
 def test_a_screen_whose_track_ends_or_whose_pairing_ends_is_no_longer_shared(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 
+import pytest
 from conftest import Invite
 from people import SECONDS, Person, meet
 from playwright.sync_api import Locator, ViewportSize, expect
@@ -10,6 +11,11 @@ from playwright.sync_api import Locator, ViewportSize, expect
 PHONE: ViewportSize = {"width": 360, "height": 740}
 OWN_TRACKS = """document.querySelector('#local').srcObject.getTracks()
     .map(({ kind, label, readyState }) => `${kind} ${label} ${readyState}`).sort()"""
+SCREEN_SOUNDS = """async () => {
+        const [track] = document.querySelector('#screen').srcObject.getAudioTracks();
+        const entries = [...(await curhat.pc.getStats(track)).values()];
+        return entries.some(({ type, totalAudioEnergy }) => type === 'inbound-rtp' && totalAudioEnergy > 1e-6);
+    }"""
 OWN_WIDTH = "() => document.querySelector('#local').videoWidth > 0"
 
 
@@ -109,6 +115,60 @@ def test_a_screen_is_shown_beside_the_camera_until_it_is_ended(invite: Invite) -
     ana.press("Stop sharing")
     expect(screen).to_be_hidden()
     assert ben.watch().is_moving
+
+
+KEEP_SCREENS = """const choose = navigator.mediaDevices.getDisplayMedia.bind(navigator.mediaDevices);
+    window.screens = [];
+    navigator.mediaDevices.getDisplayMedia = async (wanted) => {
+        const screen = await choose(wanted);
+        screens.push(...screen.getTracks());
+        return screen;
+    };"""
+
+
+@pytest.mark.parametrize("who", ["ana-goes-on", "ana-stops", "ben-goes-on"])
+def test_a_screen_is_shared_with_one_partner_only(invite: Invite, who: str) -> None:
+    ana, ben = invite("red", before=KEEP_SCREENS), invite("blue")
+    meet(ana, ben)
+    ana.press("Share screen")
+    expect(ben.page.locator("#screen")).to_be_visible()
+    assert ana.evaluate("new Set(screens.map(({ readyState }) => readyState)).has('ended')") is False
+    person, button = {"ana-goes-on": (ana, "Next"), "ana-stops": (ana, "Stop"), "ben-goes-on": (ben, "Next")}[who]
+    person.press(button)
+    expect(ana.chat).to_contain_text("Your screen is no longer shared.")
+    expect(ana.page.locator("#announcement")).to_have_text("Your screen is no longer shared.")
+    assert ana.evaluate("new Set(screens.map(({ readyState }) => readyState)).has('live')") is False
+    expect(ana.page.locator("#self-name")).not_to_contain_text("sharing")
+    invite.take_picture(ana, "over")
+
+
+def test_a_screen_that_was_chosen_twice_is_captured_once(invite: Invite) -> None:
+    ana, ben = invite("red", before=KEEP_SCREENS), invite("blue")
+    meet(ana, ben)
+    ana.evaluate("() => { for (const press of [1, 2]) document.querySelector('#share').click(); }")
+    ana.page.wait_for_function("() => screens.filter(({ kind }) => kind === 'video').length === 2")
+    expect(ben.page.locator("#screen")).to_be_visible()
+    ana.page.wait_for_function(
+        "() => screens.filter(({ kind, readyState }) => `${kind} ${readyState}` === 'video ended').length === 1"
+    )
+    ana.press("Stop sharing")
+    ana.page.wait_for_function("() => screens.every(({ readyState }) => readyState === 'ended')")
+
+
+def test_the_sound_of_a_screen_is_heard_beside_the_microphone(invite: Invite) -> None:
+    ana, ben = invite("red"), invite("blue")
+    meet(ana, ben)
+    ana.press("Mute")
+    ben.page.wait_for_function("() => !document.querySelector('#remote').muted")
+    ana.press("Share screen")
+    ben.page.wait_for_function("() => document.querySelector('#screen').srcObject?.getAudioTracks().length === 1")
+    ben.page.wait_for_function(SCREEN_SOUNDS)
+    assert ben.evaluate("[document.querySelector('#screen').muted, document.querySelector('#screen').paused]") == [
+        False,
+        False,
+    ]
+    ana.press("Stop sharing")
+    expect(ben.page.locator("#screen")).to_be_hidden()
 
 
 def test_no_camera_but_a_microphone(invite: Invite) -> None:
