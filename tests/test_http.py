@@ -17,6 +17,7 @@ DOCUMENTS = {
     "/test-client": "text/html; charset=utf-8",
     "/curhat.js": "text/javascript; charset=utf-8",
     "/page.js": "text/javascript; charset=utf-8",
+    "/curhat.d.ts": "text/plain; charset=utf-8",
     "/page.css": "text/css; charset=utf-8",
     "/favicon.svg": "image/svg+xml",
     "/health": "application/json",
@@ -66,6 +67,14 @@ async def test_the_page_is_the_file_in_the_static_folder() -> None:
     assert (await ask("/")).body == page
     assert (await ask("/test-client?x=1")).body == page
     assert (await ask("http://curhat.test/")).body == page, "absolute form (RFC 9112, section 3.2.2)"
+
+
+async def test_every_file_of_the_static_folder_is_served_as_it_is() -> None:
+    async with running_server() as server:
+        browser = Browser(await server.dial())
+        for file in files("curhat_trio").joinpath("static").iterdir():
+            got = await browser.get(f"/{file.name}")
+            assert (got.status, got.body) == (200, file.read_bytes()), file.name
 
 
 async def test_everything_that_the_page_refers_to_is_there() -> None:
