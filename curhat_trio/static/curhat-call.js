@@ -59,6 +59,8 @@ export class Call {
   /** Whether our tracks have their places. */ #placed = false;
   /** Kinds for which we have sent. @type {Set<string>} */ #used = new Set();
   #makingOffer = false;
+  /** What the polite side has offered and not yet set. @type {RTCSessionDescriptionInit|null} */ #proposal = null;
+  /** Counts the partner's offers. */ #offersHeard = 0;
   #ignoreOffer = false;
   #answerPending = false;
   /** Our last answer may not have reached the server. */ #answerUnproved = false;
@@ -139,7 +141,8 @@ export class Call {
     const { signalingState, localDescription } = this.pc;
     const unanswered = signalingState === "have-local-offer";
     const unproved = this.#answerUnproved && localDescription?.type === "answer";
-    if (unanswered || unproved) this.#sendDescription();
+    if (this.#proposal) this.#send(this.#proposal);
+    else if (unanswered || unproved) this.#send(localDescription);
     else if (this.pc.connectionState === "connecting") this.#startOver();
     else this.mend();
   }
@@ -152,26 +155,44 @@ export class Call {
     this.#ignoreOffer = !this.#polite && collision;
     if (this.#ignoreOffer) return;
     this.#answerPending = description.type === "answer";
-    await this.pc.setRemoteDescription(description);
+    await this.#setRemote(description);
     this.#answerPending = false;
     if (description.type === "offer") await this.#answer();
     this.#findRemoteTracks();
+  }
+
+  /**
+   * A partner's offer voids our proposal. An answer accepts it: then both are set in one go, and nothing that the
+   * partner says next comes between.
+   * @param {RTCSessionDescriptionInit} description
+   */
+  async #setRemote(description) {
+    const accepted = description.type === "answer" ? this.#proposal : null;
+    this.#proposal = null;
+    if (description.type === "offer") this.#offersHeard += 1;
+    const ours = accepted && this.#setLocal(accepted);
+    await Promise.all([ours, this.pc.setRemoteDescription(description)]);
+  }
+
+  /** @param {RTCSessionDescriptionInit} [description]  without it: the offer or answer that is due */
+  async #setLocal(description) {
+    this.#endSent = false;
+    await this.pc.setLocalDescription(description);
   }
 
   async #answer() {
     if (this.#closed) return;
     this.#mayOffer = true;
     this.#placeAll(false);
-    await this.pc.setLocalDescription();
-    this.#sendDescription();
+    await this.#setLocal();
+    this.#send(this.pc.localDescription);
   }
 
   async #offer() {
-    if (!this.#mayOffer || this.#closed) return;
+    if (!this.#mayOffer || this.#closed || this.#proposal) return;
     try {
       this.#makingOffer = true;
-      await this.pc.setLocalDescription();
-      this.#sendDescription();
+      await (this.#polite ? this.#propose() : this.#insist());
     } catch (error) {
       this.#note("offer not made", error);
     } finally {
@@ -179,10 +200,27 @@ export class Call {
     }
   }
 
-  #sendDescription() {
-    const description = this.pc.localDescription;
+  async #insist() {
+    await this.#setLocal();
+    this.#send(this.pc.localDescription);
+  }
+
+  /**
+   * The polite side sets its offer only when that is answered, and forgets it when a partner's comes first; behind
+   * our answer the browser asks for another. So nothing is ever rolled back: Chromium shows no new frames of a video
+   * that was in an offer rolled back.
+   */
+  async #propose() {
+    const heard = this.#offersHeard;
+    const offer = await this.pc.createOffer();
+    if (heard !== this.#offersHeard) return;
+    this.#proposal = offer;
+    this.#send(offer);
+  }
+
+  /** @param {RTCSessionDescriptionInit|null} description */
+  #send(description) {
     if (this.#closed || !description) return;
-    this.#endSent = false;
     const { type, sdp } = description;
     this.#answerUnproved = type === "answer";
     this.#hooks.send({ type, payload: { type, sdp } });

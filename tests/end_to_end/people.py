@@ -143,15 +143,6 @@ class Person:
         seen = self.page.evaluate(_WATCH, [frames, seconds])
         return Sight(**{**seen, "light": tuple(seen["light"])})
 
-    def decodes_video(self) -> bool:
-        """Wait for more frames of the partner's video than there are now; False: they did not come."""
-        before = self.page.evaluate(_FRAMES_DECODED)
-        end = time.monotonic() + SECONDS
-        while self.page.evaluate(_FRAMES_DECODED) <= before + 5:
-            if time.monotonic() > end:
-                return False
-        return True
-
     def sees(self, colour: str) -> bool:
         """Wait until the partner's video has this colour; False: it did not get it in time."""
         end = time.monotonic() + SECONDS
