@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -62,7 +63,43 @@ _LISTEN = """async (seconds) => {
 HEARKEN_SECONDS = 1.5
 _SILENCE = 1e-6
 
+MAY_GO_DEAF = """
+    const kept = [];
+    window.deaf = false;
+    window.WebSocket = class extends WebSocket {
+        constructor(...all) {
+            super(...all);
+            this.addEventListener("message", (event) => {
+                if (!deaf) return;
+                event.stopImmediatePropagation();
+                kept.push(() => this.dispatchEvent(new MessageEvent("message", { data: event.data })));
+            });
+        }
+    };
+    window.hearAgain = () => { deaf = false; kept.splice(0).forEach((hear) => hear()); };
+"""
+"""A script before the page's own: while `deaf` is true, what the server says is kept until `hearAgain()`."""
+
+UFRAG = "/a=ice-ufrag:(.*)/.exec(curhat.pc.localDescription.sdp)[1]"
+_RESTART = """() => new Promise((resolve) => {
+    const before = UFRAG;
+    curhat.addEventListener("log", ({ detail: { direction, type } }) => {
+        if (direction === "out" && type === "offer") resolve(before);
+    });
+    curhat.pc.restartIce();
+})""".replace("UFRAG", UFRAG)
+_HAS_RESTARTED = """async ([before, seconds]) => {
+    const end = performance.now() + seconds * 1000;
+    const done = () => UFRAG !== before && curhat.pc.signalingState === "stable";
+    while (!done() && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 20));
+    return done();
+}""".replace("UFRAG", UFRAG)
+
 _AWAY = re.compile(r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|INTERNET_DISCONNECTED)")
+
+
+Evaluate = Callable[..., Any]
+"""Calls a JavaScript function in a page, with an argument if it takes one, and returns its value."""
 
 
 @attrs.frozen
@@ -88,6 +125,15 @@ class Sight:
     @property
     def is_moving(self) -> bool:
         return self.width > 0 and self.seconds > 0 and self.frames_decoded > 0 and self.pictures > 1
+
+
+def watch(evaluate: Evaluate, frames: int = 10, seconds: float = SECONDS) -> Sight:
+    """Look at so many frames of the partner's video in a page.
+
+    Raises whatever `evaluate` does when a function throws: a frame did not come for so many seconds.
+    """
+    seen = evaluate(_WATCH, [frames, seconds])
+    return Sight(**{**seen, "light": tuple(seen["light"])})
 
 
 class Person:
@@ -140,8 +186,7 @@ class Person:
         Raises:
             playwright.sync_api.Error: One of them did not come for so many seconds.
         """
-        seen = self.page.evaluate(_WATCH, [frames, seconds])
-        return Sight(**{**seen, "light": tuple(seen["light"])})
+        return watch(self.page.evaluate, frames, seconds)
 
     def sees(self, colour: str) -> bool:
         """Wait until the partner's video has this colour; False: it did not get it in time."""
@@ -165,6 +210,17 @@ class Person:
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression, or of a function's call, in the page."""
         return self.page.evaluate(script)
+
+
+def restart_at_once(*pages: Evaluate) -> None:
+    """Both partners restart ICE with offers that cross. Their pages need `MAY_GO_DEAF`, and a call that is up."""
+    for evaluate in pages:
+        evaluate("() => { deaf = true; }")
+    before = [evaluate(_RESTART) for evaluate in pages]
+    for evaluate in pages:
+        evaluate("() => hearAgain()")
+    for evaluate, ufrag in zip(pages, before, strict=True):
+        assert evaluate(_HAS_RESTARTED, [ufrag, SECONDS])
 
 
 def meet(ana: Person, ben: Person) -> None:
