@@ -31,6 +31,7 @@ from typed_settings.loaders import DictLoader, TomlFormat
 from typed_settings.types import OptionList, SettingsClass, SettingsDict
 
 from curhat_trio import __version__
+from curhat_trio.protocol.messages import ARRAY_ITEMS
 
 IceTransportPolicy = Literal["all", "relay"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -182,14 +183,15 @@ class _File(_Kind):
 
 @attrs.frozen(kw_only=True)
 class _Listing(_Kind):
-    """Any number of strings of one form; in text they are separated by commas."""
+    """Strings of one form, at most so many of them; in text they are separated by commas."""
 
     item_form: str
     item_expected: str
+    most: int | None = None
 
     @property
     def expected(self) -> str:
-        return self.item_expected
+        return self.item_expected if self.most is None else f"at most {self.most} {self.item_expected}"
 
     def from_text(self, text: str) -> object:
         items = (item.strip() for item in text.split(","))
@@ -204,6 +206,8 @@ class _Listing(_Kind):
         for item in value:
             if not isinstance(item, str) or not re.fullmatch(self.item_form, item):
                 raise self.refusal(item, "is not of the right form")
+        if self.most is not None and len(value) > self.most:
+            raise ValueError(f"{len(value)} are too many; expected {self.expected}")
 
 
 @attrs.frozen(kw_only=True)
@@ -291,13 +295,14 @@ _STUN_URLS = _Listing(
     metavar="URL,...",
     item_form=r"stuns?:[^/\s,][^\s,]*",  # RFC 7064, section 3.1: no slashes follow the scheme
     item_expected="URLs such as stun:stun.example.org:3478 or stuns:stun.example.org",
+    most=ARRAY_ITEMS,
 )
-
 
 _TURN_URLS = _Listing(
     metavar="URL,...",
     item_form=r"turns?:[^/\s,?][^\s,?]*(\?transport=(udp|tcp))?",  # RFC 7065, section 3.1
     item_expected="URLs such as turn:turn.example.org:3478 or turns:turn.example.org:5349?transport=tcp",
+    most=ARRAY_ITEMS,
 )
 
 

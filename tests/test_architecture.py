@@ -24,7 +24,7 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "client": {"dialogue", "protocol", "policy"},
     "dialogue": {"protocol"},
     "frames": {"protocol"},
-    "config": {"__init__"},
+    "config": {"protocol", "__init__"},
     "log": set(),
     "metrics": {"protocol"},
     "trace": {"protocol", "policy", "log"},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from curhat_trio import __version__
 from curhat_trio.config import Settings, SettingsError, load_settings
+from curhat_trio.protocol.messages import ARRAY_ITEMS
 
 FIELDS = attrs.fields(Settings)
 NAMES = [field.name for field in FIELDS]
@@ -256,11 +257,16 @@ def test_origins_as_browsers_send_them(origin: str) -> None:
     assert load_settings(["--allowed-origins", origin], {}).allowed_origins == (origin,)
 
 
+def test_any_number_of_origins_will_do() -> None:
+    origins = [f"https://{number}.example" for number in range(100)]
+    assert len(load_settings(["--allowed-origins", ",".join(origins)], {}).allowed_origins) == 100
+
+
 # Refusals: where, what, and what would do
 
 PORT = "expected 0 to 65535"
 ORIGINS = "expected origins such as https://chat.example, in lower case and without a path"
-STUN = "expected URLs such as stun:stun.example.org:3478 or stuns:stun.example.org"
+STUN = "expected at most 32 URLs such as stun:stun.example.org:3478 or stuns:stun.example.org"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +429,7 @@ def test_the_origin_named_is_the_one_that_won() -> None:
 # TURN, and its secret
 
 URLS = "turn:turn.example"
-TURN = "expected URLs such as turn:turn.example.org:3478 or turns:turn.example.org:5349?transport=tcp"
+TURN = "expected at most 32 URLs such as turn:turn.example.org:3478 or turns:turn.example.org:5349?transport=tcp"
 NEEDLE = "k7northstar"
 
 
@@ -489,6 +495,22 @@ def test_no_message_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture
     good = load_settings(["--turn-urls", URLS], {"CURHAT_TURN_SECRET": NEEDLE})
     assert good.turn_secret == NEEDLE
     assert NEEDLE not in repr(good)
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "expected"), [("stun_urls", "stun:a", STUN), ("turn_urls", "turn:a", TURN)]
+)
+def test_no_more_ice_servers_than_a_message_holds(tmp_path: Path, name: str, url: str, expected: str) -> None:
+    """A client that keeps to the schemas would take `join` for broken."""
+    secret = {"CURHAT_TURN_SECRET": NEEDLE}
+    flag, urls = f"--{name.replace('_', '-')}", [f"{url}{number}" for number in range(ARRAY_ITEMS + 1)]
+    complaint = f"{ARRAY_ITEMS + 1} are too many; {expected}"
+    assert refusal([flag, ",".join(urls)], secret) == f"{flag}: {complaint}"
+    assert file_refusal(tmp_path, f"[curhat_trio]\n{name} = {urls}") == f"curhat.toml: {name}: {complaint}"
+    with pytest.raises(ValueError, match="too many"):
+        Settings(turn_secret=NEEDLE, **{name: tuple(urls)})  # type: ignore[arg-type]
+    most = load_settings([flag, ",".join(urls[:-1])], secret)
+    assert len(getattr(most, name)) == ARRAY_ITEMS
 
 
 # Made directly, as tests do

@@ -19,6 +19,7 @@ from curhat_trio.protocol.errors import ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
+    ARRAY_ITEMS,
     FROM_CLIENT,
     LEGACY_FROM_CLIENT,
     OPTIONAL,
@@ -53,11 +54,6 @@ SERVER_VOCABULARY: Mapping[str, type[Any]] = {
 
 RELAYED_VOCABULARY: Mapping[str, type[Any]] = {kind.type: kind for kind in get_args(Relayable)}
 """What the server passes on, with `RelayedFrom` added."""
-
-
-ARRAY_ITEMS = 32
-"""Items that any array of the protocol may have. More are refused before one is looked at: thousands of wrong
-items would keep everybody waiting, and the list of their faults would be far longer than the message."""
 
 
 class _WrongType(ValueError):

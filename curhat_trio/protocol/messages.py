@@ -22,6 +22,9 @@ TOKEN_CHARACTERS = 256
 """sdpMid, usernameFragment (RFC 8839 allows 256 characters), `ping.data` and `resume.token`."""
 LARGEST_SEQ = (1 << 53) - 1
 """What a number in JavaScript can count to."""
+ARRAY_ITEMS = 32
+"""Items that any array may have. More are refused before one is looked at: thousands of wrong items would keep
+everybody waiting, and the list of their faults would be far longer than the message."""
 
 
 # ---------------------------------------------------------------- what a field may hold

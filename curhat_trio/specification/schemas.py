@@ -7,8 +7,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from curhat_trio.protocol.codec import ARRAY_ITEMS, RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
+from curhat_trio.protocol.codec import RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
 from curhat_trio.protocol.messages import (
+    ARRAY_ITEMS,
     FROM_CLIENT,
     Characters,
     Items,
