@@ -324,7 +324,10 @@ class Settings:
         _ORIGINS, (), "Origins whose pages may connect, separated by commas; none listed means any may."
     )
     max_connections: int = _listening(
-        _count("connections"), 10_000, "How many connections may be open at once; more are turned away."
+        _count("connections"),
+        10_000,
+        "How many clients there may be at once, those who were lost and may come back among them; more are turned "
+        "away. A tenth more connections may be open, of clients that come back.",
     )
 
     relax_after_seconds: float = _matching(

@@ -25,6 +25,7 @@ from curhat_trio.link import Heard, Link, LinkInbox, Loan
 from curhat_trio.log import get_logger
 from curhat_trio.metrics import Metrics, state_name
 from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.policy.places import Place, Places
 from curhat_trio.policy.replay import Replay
 from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.codec import decode, encode
@@ -60,7 +61,7 @@ from curhat_trio.protocol.events import (
     ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resumed, ServerMessage
+from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
 from curhat_trio.protocol.session import Closed, Rules, Session, step
 from curhat_trio.resumption import Resumptions
 from curhat_trio.trace.writer import TraceWriter
@@ -81,10 +82,16 @@ class Environment:
     """Told of all that sessions do."""
     resumptions: "Resumptions[Driver]" = attrs.Factory(Resumptions)
     """The sessions that may go on over another connection."""
+    places: Places = attrs.field(init=False)
+    """Room for sessions."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
     turn: Turn | None = attrs.field(init=False)
     """What makes TURN credentials; None: the operator has no TURN server."""
+
+    @places.default
+    def _places_from_settings(self) -> Places:
+        return Places(self.settings.max_connections)
 
     @rules.default
     def _rules_from_settings(self) -> Rules:
@@ -113,13 +120,15 @@ class Environment:
         return None if self.turn is None else self.turn.lend(secrets.token_urlsafe(12), time.time())
 
 
-async def serve_client(link: Link, profile: Profile, username: str, environment: Environment) -> None:
+async def serve_client(
+    link: Link, profile: Profile, username: str, place: Place, environment: Environment
+) -> None:
     """Run one client's session over its link until one of them ends. The link is closed then."""
     client = ClientId(secrets.token_urlsafe(12))
     with bound_contextvars(connection=client):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.keep_writing)
-            await Driver(client, profile, username, link, environment, nursery).run()
+            await Driver(client, profile, username, link, place, environment, nursery).run()
             nursery.cancel_scope.cancel()
 
 
@@ -128,6 +137,7 @@ class Driver:
 
     Args:
         link: Its first link; the session may outlive it.
+        place: What it takes up. Until that is a real place, the client may only ask for another session.
         nursery: Runs the closing handshake of that link, if the session does.
     """
 
@@ -137,6 +147,7 @@ class Driver:
         profile: Profile,
         username: str,
         link: Link,
+        place: Place,
         environment: Environment,
         nursery: trio.Nursery,
     ) -> None:
@@ -149,6 +160,7 @@ class Driver:
         """If the link is somebody else's."""
         self._lent: Loan | None = None
         """If the own link is somebody else's now."""
+        self._place = place
         self._replay = Replay()
         self._token: str | None = None
         self._heard = 0
@@ -238,11 +250,15 @@ class Driver:
     # ------------------------------------------------------------ events
 
     async def _wait(self) -> None:
-        """Wait for the inbox or the deadline, whichever is first."""
-        with trio.move_on_at(self._deadline) as scope:
+        """Wait for the inbox or a deadline, whichever is first."""
+        with trio.move_on_at(min(self._deadline, self._place.due)) as scope:
             self._unread += await self._inbox.receive()
         if scope.cancelled_caught:
-            self._unread.append(DeadlinePassed(trio.current_time()))
+            now = trio.current_time()
+            if now >= self._place.due and not self._place.take():
+                self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
+            elif now >= self._deadline:
+                self._unread.append(DeadlinePassed(now))
 
     def _read(self) -> None:
         """Step through all that is there. What there is to say then goes to the link together."""
@@ -273,8 +289,11 @@ class Driver:
                 if self._lent is not None:
                     self._lent.unread.append(Heard(heard.texts[place:]))
                 return
-            self._heard += 1
             event = self._understand(text)
+            if not _asks_to_resume(event) and not self._place.take():
+                self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
+                return
+            self._heard += 1
             if self._trace is not None:
                 self._trace.heard(self._session.client, event)
             self._step(event, "client")
@@ -308,6 +327,8 @@ class Driver:
     def _lose_link(self, event: LinkInterrupted) -> None:
         """The session may go on without a link; then the old one is closed beside it."""
         self._step(event, "inbox")
+        if not self._closed and not self._place.take():
+            self._advance(LinkLost())  # nobody's return is waited for without a place
         if not self._closed and self._link is not None:  # reader and writer both tell of the same loss
             self._let_go(event.code)
             self._missed_since = self._said
@@ -320,8 +341,12 @@ class Driver:
         if self._loan is not None:
             self._loan.give_back(code)
         else:
-            self._nursery.start_soon(self._link.discard, code)
+            self._nursery.start_soon(self._discard, self._link, code)
         self._link = self._loan = None
+
+    async def _discard(self, link: Link, code: CloseCode | None) -> None:
+        await link.discard(code)
+        self._place.hang_up()
 
     def _reclaim(self, token: str, last_seq: int) -> None:
         """Look for the session that the client wants to go on with, and let it have the link. What is still unread
@@ -373,12 +398,10 @@ class Driver:
 
     async def _wait_for_return(self, loan: Loan) -> None:
         """Keep the connection open for as long as its link is lent, and close it as the borrower says."""
-        metrics = self._environment.metrics
-        metrics.connections -= 1  # the borrower's session is counted already
+        self._place.give_back()  # the borrower's session has one
         try:
             await loan.returned.wait()
         finally:
-            metrics.connections += 1
             if not loan.returned.is_set():
                 loan.link.interrupt()
         await loan.link.close(loan.code)
@@ -457,6 +480,10 @@ class Driver:
         while self._requests:
             await self._rendezvous.ask(self._requests[0])
             del self._requests[0]
+
+
+def _asks_to_resume(event: Event) -> bool:
+    return isinstance(event, MessageReceived) and isinstance(event.message, Resume)
 
 
 def _is_of_the_link(item: Event | Heard | Loan) -> bool:

@@ -120,7 +120,7 @@ class Site:
         data = {
             "status": "healthy",
             "room_count": metrics.rooms,
-            "connections": metrics.connections,
+            "connections": self._environment.places.taken,
             "waiting": metrics.states["waiting"],
             "uptime_seconds": round(trio.current_time() - self._started, 1),
             "version": __version__,

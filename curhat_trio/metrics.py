@@ -9,8 +9,6 @@ class Metrics:
     """Counts of one server."""
 
     def __init__(self) -> None:
-        self.connections = 0
-        """Open WebSocket connections."""
         self.states: Counter[str] = Counter()
         """How many sessions are in each state, by its lower-case name."""
         self.events: Counter[str] = Counter()

@@ -49,6 +49,7 @@ from curhat_trio.connection import Environment
 from curhat_trio.http import FrontDoor
 from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
+from curhat_trio.policy.places import Places
 from curhat_trio.trace.writer import TraceWriter
 
 __all__ = [
@@ -339,11 +340,15 @@ class RunningServer:
         """No session is reachable or counted."""
         assert self.rendezvous._inboxes == {}
         assert not any(self._watched.environment.metrics.states.values())
-        assert self._watched.environment.metrics.connections == 0
+        assert (self.places.taken, self.places.sockets) == (0, 0)
 
     @property
     def metrics(self) -> Any:
         return self._watched.environment.metrics
+
+    @property
+    def places(self) -> Places:
+        return self._watched.environment.places
 
     @property
     def rendezvous(self) -> MemoryRendezvous:

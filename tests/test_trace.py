@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import running_server
 from trace_mutations import Line, altered, moved, mutations
 from trace_scenarios import MARK, SCENARIOS, trace_of, trace_text
 from vocabulary import CLIENT_MESSAGES, text
 
 from curhat_trio.cli import main
+from curhat_trio.policy.places import Place
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -157,6 +160,24 @@ def test_nothing_may_follow_the_end(name: str) -> None:
     text = trace_text(name).encode()
     assert refusal(text + b"more").expected == "nothing after the line `end`"
     assert refusal(text + text).expected == "nothing after the line `end`"
+
+
+def test_who_has_said_something_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes it away again breaks the rules, and its own trace tells."""
+
+    async def lose_the_place() -> None:
+        async with running_server(trace_file=tmp_path / "trace.ndjson") as server:
+            ann = await server.v1()
+            await ann.say("ping")
+            await ann.hear("pong")
+            monkeypatch.setattr(Place, "take", lambda _place: False)
+            await ann.say("ping")
+            assert (await ann.hear_goodbye()).code == 4507
+
+    trio.run(lose_the_place)
+    refused = refusal((tmp_path / "trace.ndjson").read_bytes())
+    assert "an event that its driver may tell it now" in refused.expected
+    assert "4507" in refused.found
 
 
 def test_what_a_link_could_not_tell_is_lost_only_if_the_inbox_is_full(tmp_path: Path) -> None:
@@ -342,4 +363,4 @@ def test_the_command_tells_what_it_cannot_read(tmp_path: Path, capsys: pytest.Ca
 def test_the_codes_that_a_trace_tells_are_the_close_codes() -> None:
     codes = {line["code"] for name in NAMES for line in trace_of(name) if line["what"] == "detached"}
     assert codes <= {None, *map(int, CloseCode)}
-    assert {None, 4000, 4001, 4004, 4505, 4502, 1003} <= codes
+    assert {None, 4000, 4001, 4004, 4505, 4507, 4502, 1003} <= codes

@@ -259,6 +259,31 @@ async def relays(server: RunningServer) -> None:
     await bob.hear("ice")
 
 
+async def a_full_house(server: RunningServer) -> None:
+    """There is one place: for who comes back, and for one who asks in vain until it is free."""
+    ann = await _traveller(server)
+    await ann.peer.say("join")
+    await ann.peer.hear("ready")
+    newcomer = await server.v1()
+    await newcomer.say("join")
+    await newcomer.hear_goodbye()
+    for words in ([], [said("resume", token=MARK, lastSeq=1)]):
+        silent = await server.v1()
+        await silent.send(*words)
+        await silent.hear_goodbye()
+    await ann.peer.vanish()
+    await ann.resume(last_seq=2)
+    lost = await server.v1()
+    await lost.say("resume", token=MARK, lastSeq=1)
+    await lost.hear("error")
+    await lost.vanish()
+    await trio.testing.wait_all_tasks_blocked()
+    patient = await server.v1()
+    await ann.peer.close()
+    await patient.say("join")
+    await patient.hear("ready")
+
+
 def _fragile_step(session: Session, event: Event) -> Step:
     if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
         raise ZeroDivisionError("a bug")
@@ -278,6 +303,7 @@ SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
     "a drain": (a_drain, Settings()),
     "a bug": (a_bug, Settings()),
     "a tunnel": (a_tunnel, Settings(**TURN, media_seconds=20.0)),
+    "a full house": (a_full_house, Settings(max_connections=1)),
     "relays": (relays, Settings(**TURN, ice_transport_policy="relay")),
 }
 

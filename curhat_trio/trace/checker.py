@@ -47,7 +47,7 @@ from curhat_trio.protocol.events import (
     ResumeRefused,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Resumed
+from curhat_trio.protocol.messages import Resume, Resumed
 from curhat_trio.protocol.session import TABLE, Closed, Rules, Session, step
 from curhat_trio.trace.lines import (
     FORMAT,
@@ -154,6 +154,8 @@ class _Seat:
     """What the client said and the session has not taken yet."""
     words: int = 0
     """How much the client has said."""
+    has_only_asked: bool = False
+    """It speaks curhat.v1 and has said nothing but `resume`: it may be without a place."""
     reclaims: bool = False
     """It has just asked to go on with another session."""
     inbox: deque["Line | _Loan"] = attrs.Factory(deque)
@@ -293,6 +295,7 @@ class _Replay:
         if profile not in ("v1", "legacy"):
             self._refuse("profile: v1 or legacy")
         self._seats[name] = seat = _Seat(Session(ClientId(name), profile, "", self._rules))
+        seat.has_only_asked = profile == "v1"
         self._expect({"what": "attached", "session": self._names.session(seat.session.client), "profile": profile})
 
     def _heard(self) -> None:
@@ -302,6 +305,7 @@ class _Replay:
             self._refuse("words of a client that is open and has a link, and whose last words were taken")
         seat.heard = event_line(event, self._names)
         seat.words += 1
+        seat.has_only_asked &= seat.heard["type"] == Resume.type
         self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
         taken = self._next()
         if taken.get("session") != seat.session.client:
@@ -367,6 +371,8 @@ class _Replay:
                 may = not seat.closed
             case ClosingForced(CloseCode.SHUTDOWN):
                 may = not seat.closed and self._draining
+            case ClosingForced(CloseCode.TOO_MANY_CONNECTIONS):
+                may = not seat.closed and self._rules.resume_seconds > 0 and seat.has_only_asked
             case ClosingForced(CloseCode.INTERNAL):
                 may = not seat.closed and seat.stumbled
         if not may or seat.fresh is not isinstance(event, LinkOpened):

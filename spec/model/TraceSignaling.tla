@@ -40,10 +40,10 @@ Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
              misunderstood |-> 0, overheated |-> 0, heard |-> 0, told |-> 0, code |-> None,
              own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
              settling |-> FALSE, kept |-> <<>>, failing |-> FALSE]
-(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much the *)
-(* client has said and was told. own, peer: ICE generations of the last finished exchange; mine, theirs: of the     *)
-(* pending offer; refused: void ones. held: candidates whose description has not come. settling, kept: see Settle.  *)
-(* failing: the client says that media failed, and not yet that they flow.                                         *)
+(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much    *)
+(* the client has said (but for `resume`) and was told. own, peer: ICE generations of the last finished exchange;  *)
+(* mine, theirs: of the pending offer; refused: void ones. held: candidates whose description has not come.        *)
+(* settling, kept: see Settle. failing: the client says that media failed, and not yet that they flow.             *)
 
 Line == Traces[tr][next]
 Settings == [f \in {"format", "inbox", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
@@ -351,7 +351,7 @@ Heard ==
        /\ c \in Here /\ ~IsClosed(c) /\ ~session[c].away /\ ~more[c].fresh /\ Line.event.type \in FromClient
        /\ Is([session |-> c, event |-> Line.event])
        /\ due' = <<"words", c, Line.event>>
-       /\ more' = [more EXCEPT ![c].heard = @ + 1]
+       /\ more' = [more EXCEPT ![c].heard = @ + (IF Line.event.type = "resume" THEN 0 ELSE 1)]
     /\ UNCHANGED <<session, joins, asked, pool, inbox, door, here, draining>>
 
 Own(c, e) ==   \* what a driver tells its session by itself, and when it may
@@ -368,6 +368,7 @@ Own(c, e) ==   \* what a driver tells its session by itself, and when it may
          \/ e = [type |-> "LinkLost"] /\ s.st # "closed"
          \/ e = Forced(4001) /\ s.st # "closed"
          \/ e = Forced(4000) /\ s.st # "closed" /\ draining
+         \/ e = Forced(4507) /\ s.st # "closed" /\ Settings.resumes /\ more[c].profile = "v1" /\ more[c].heard = 0
          \/ e = Forced(4505) /\ s.st # "closed" /\ LoanFirst(c)   \* too much was missed to go on over that link
          \/ e = [type |-> "LinkRegained", heard |-> more[c].heard] /\ s.st # "closed" /\ LoanFirst(c)
       [] OTHER -> FALSE

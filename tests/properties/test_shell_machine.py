@@ -51,6 +51,7 @@ from curhat_trio.frames import FrameScanner
 from curhat_trio.link import Link, LinkInbox
 from curhat_trio.metrics import state_name
 from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.policy.places import Place
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode
@@ -142,10 +143,11 @@ class RecordingDriver(Driver):
         profile: Profile,
         username: str,
         link: Link,
+        place: Place,
         environment: Environment,
         nursery: trio.Nursery,
     ) -> None:
-        super().__init__(client, profile, username, link, environment, nursery)
+        super().__init__(client, profile, username, link, place, environment, nursery)
         self._record = record
         self._inbox = LinkInbox(inbox_capacity)
         self.task = trio.lowlevel.current_task()
@@ -358,7 +360,7 @@ class Shell:
             "next relaxation": server.pool.next_relaxation(),
             "counts": server.metrics.events,
             "states": +server.metrics.states,
-            "connections": server.metrics.connections,
+            "connections": server.places.taken,
         }
 
     def _picture_of_the_model(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
 from curhat_trio.connection import Driver, Environment
 from curhat_trio.link import Heard
+from curhat_trio.policy.places import Place
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
 from curhat_trio.protocol.events import Event, LinkInterrupted, LinkLost, Matched, PeerLeft, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -59,7 +60,7 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     rendezvous.attach(BOB, bobs_inbox)
     link: Any = DeadEndLink()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Driver(ANN, "v1", "Ann", link, environment, nursery).run)
+        nursery.start_soon(Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery).run)
         await wait_all_tasks_blocked()
         rendezvous.tell(ANN, BOOM)
         rendezvous.tell(ANN, MATCH)
@@ -68,13 +69,19 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     assert environment.metrics.states.total() == 0
 
 
+def a_place(environment: Environment) -> Place:
+    place = environment.places.admit(0.0, may_resume=False)
+    assert place is not None
+    return place
+
+
 async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autojump_clock: MockClock) -> None:
     """Who does not answer pings may still say something; it is asked to say it again when it is back."""
     environment = Environment(Settings(), MemoryRendezvous())
     link: Any = DeadEndLink()
     lost, late = LinkInterrupted(0.0, CloseCode.NO_PONG), Heard(['{"type": "join"}'])
     async with trio.open_nursery() as nursery:
-        driver = Driver(ANN, "v1", "Ann", link, environment, nursery)
+        driver = Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery)
         nursery.start_soon(driver.run)
         await wait_all_tasks_blocked()
         inbox: Any = environment.rendezvous._inboxes[ANN]  # type: ignore[attr-defined]
