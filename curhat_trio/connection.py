@@ -164,7 +164,7 @@ class Driver:
         self._replay = Replay()
         self._token: str | None = None
         self._heard = 0
-        """How many messages of the client's were read."""
+        """How many messages of the client's were read, but for `resume`."""
         self._environment = environment
         self._rendezvous = environment.rendezvous
         self._metrics = environment.metrics
@@ -290,10 +290,11 @@ class Driver:
                     self._lent.unread.append(Heard(heard.texts[place:]))
                 return
             event = self._understand(text)
-            if not _asks_to_resume(event) and not self._place.take():
+            asks_to_resume = _asks_to_resume(event)
+            if not asks_to_resume and not self._place.take():
                 self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
                 return
-            self._heard += 1
+            self._heard += not asks_to_resume
             if self._trace is not None:
                 self._trace.heard(self._session.client, event)
             self._step(event, "client")
@@ -482,10 +483,6 @@ class Driver:
             del self._requests[0]
 
 
-def _asks_to_resume(event: Event) -> bool:
-    return isinstance(event, MessageReceived) and isinstance(event.message, Resume)
-
-
 def _is_of_the_link(item: Event | Heard | Loan) -> bool:
     match item:
         case Heard() | LinkLost() | LinkInterrupted():
@@ -493,6 +490,10 @@ def _is_of_the_link(item: Event | Heard | Loan) -> bool:
         case ClosingForced(code):
             return code is not CloseCode.SHUTDOWN
     return False
+
+
+def _asks_to_resume(event: Event) -> bool:
+    return isinstance(event, MessageReceived) and isinstance(event.message, Resume)
 
 
 def _kind(event: Event) -> str:

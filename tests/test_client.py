@@ -324,7 +324,10 @@ async def test_who_comes_back_too_late_joins_again(autojump_clock: MockClock) ->
         await hear(budi, Ready, Ready, Joined)
         assert (await hear(ani, Joined)).topics == (), "budi named none"
         await line.cut()
+        await ani.chat("said while there was no connection")
         await hear(ani, Interrupted, Resumed)
+        await hear(budi, Presence, Presence)
+        assert (await hear(budi, Relayed)).said == Chat("said while there was no connection")
 
 
 async def test_without_resuming_it_joins_again(autojump_clock: MockClock) -> None:

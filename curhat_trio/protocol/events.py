@@ -116,7 +116,7 @@ class LinkRegained:
     fresh_token: str = attrs.field(repr=False)
     """A token never used before."""
     heard: int
-    """How many messages of the client's have been read in this session."""
+    """How many messages of the client's have been read in this session, but for `resume`."""
 
 
 @attrs.frozen

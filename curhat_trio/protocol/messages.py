@@ -366,7 +366,7 @@ class Resumed:
     resume_token: str = attrs.field(repr=False)
     resume_seconds: float
     heard: int
-    """How many of the client's messages the session has read: what was said after them is lost."""
+    """How many of the client's messages, but for `resume`, the session has read: what came after them is lost."""
 
 
 @attrs.frozen

@@ -13,12 +13,11 @@ export class Resumption {
   /** `seq` of the last message heard. */ seq = 0;
 
   /** What was said since, in order. @type {Message[]} */ #said = [];
-  /** How many were said before those. @type {number} */ #before;
+  /** How many were said before those; `resume` does not count [P-13.4]. */ #before = 0;
   /** Pings without a pong yet, by the number of messages up to and with each. @type {number[]} */ #pings = [];
 
-  /** @param {Message} welcome @param {number} said  how many messages the session has had from us already */
-  constructor(welcome, said) {
-    this.#before = said;
+  /** @param {Message} welcome */
+  constructor(welcome) {
     this.renew(welcome);
   }
 

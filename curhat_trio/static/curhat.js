@@ -520,7 +520,7 @@ export class Curhat extends TypedEventTarget {
   #onResumeFailed() {
     const welcome = this.#welcome;
     this.#loseSession();
-    if (welcome) this.#begin(welcome, 1);
+    if (welcome) this.#begin(welcome);
   }
 
   /**
@@ -658,7 +658,7 @@ export class Curhat extends TypedEventTarget {
       return;
     }
     this.#loseSession();
-    this.#begin(message, 0);
+    this.#begin(message);
   }
 
   /** @param {Message} welcome */
@@ -669,10 +669,10 @@ export class Curhat extends TypedEventTarget {
     if (this.#wire) this.#wire.mostBytes = this.limits.messageBytes ?? Infinity;
   }
 
-  /** A fresh session. @param {Message} welcome @param {number} said  how many messages it has had from us */
-  #begin(welcome, said) {
+  /** A fresh session. @param {Message} welcome */
+  #begin(welcome) {
     this.sessionId = welcome.sessionId;
-    this.#resumption = new Resumption(welcome, said);
+    this.#resumption = new Resumption(welcome);
     const back = this.#attempt > 0;
     this.#opened(welcome.pingSeconds);
     this.#move("connected");

@@ -260,6 +260,18 @@ async def test_a_wrong_token_or_number_begins_anew(fields: dict[str, Any], autoj
         await answerer.hear("leave")
 
 
+@pytest.mark.shows("P-13.4")
+async def test_a_resume_that_was_refused_is_not_among_what_was_read(autojump_clock: MockClock) -> None:
+    async with running_server() as server:
+        begun_anew = await caller(server)
+        await begun_anew.peer.say("resume", token="x", lastSeq=1)
+        assert (await begun_anew.hear("error"))["code"] == "resume_failed"
+        await begun_anew.say("join")
+        await begun_anew.hear("ready")
+        await begun_anew.vanish()
+        assert (await begun_anew.resume())["heard"] == 1
+
+
 @pytest.mark.shows("P-13.5")
 async def test_a_token_is_good_once(autojump_clock: MockClock) -> None:
     async with a_call() as (_, offerer, answerer):
