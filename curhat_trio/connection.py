@@ -128,7 +128,8 @@ async def serve_client(
     with bound_contextvars(connection=client):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.keep_writing)
-            await Driver(client, profile, username, link, place, environment, nursery).run()
+            async with trio.open_nursery() as closing:
+                await Driver(client, profile, username, link, place, environment, closing).run()
             nursery.cancel_scope.cancel()
 
 
@@ -138,7 +139,7 @@ class Driver:
     Args:
         link: Its first link; the session may outlive it.
         place: What it takes up. Until that is a real place, the client may only ask for another session.
-        nursery: Runs the closing handshake of that link, if the session does.
+        closing: Runs the closing handshake of that link, if the session outlives it; is waited for.
     """
 
     def __init__(
@@ -149,11 +150,11 @@ class Driver:
         link: Link,
         place: Place,
         environment: Environment,
-        nursery: trio.Nursery,
+        closing: trio.Nursery,
     ) -> None:
         settings = environment.settings
         self._session = Session(client, profile, username, environment.rules)
-        self._nursery = nursery
+        self._closing = closing
         self._link: Link | None = link
         """None: it was lost, and the client may come back over another."""
         self._loan: Loan | None = None
@@ -342,7 +343,7 @@ class Driver:
         if self._loan is not None:
             self._loan.give_back(code)
         else:
-            self._nursery.start_soon(self._discard, self._link, code)
+            self._closing.start_soon(self._discard, self._link, code)
         self._link = self._loan = None
 
     async def _discard(self, link: Link, code: CloseCode | None) -> None:

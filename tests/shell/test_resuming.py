@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from callers import Caller, a_call, caller, is_refused, they_talk
-from peers import ANSWER, CANDIDATE, OFFER, Goodbye, open_peer, running_server, said
+from peers import ANSWER, BINARY, CANDIDATE, OFFER, Goodbye, frame, open_peer, running_server, said
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
@@ -132,6 +132,20 @@ async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock:
         assert (await old.hear_goodbye()).code == 4505
         await they_talk(offerer, answerer)
         assert answerer.all("peer") == [], "the partner has nothing to hear of"
+
+
+@pytest.mark.shows("P-13.6")
+async def test_who_is_replaced_hears_why_even_if_the_session_ends_at_once(autojump_clock: MockClock) -> None:
+    async with a_call() as (server, offerer, answerer):
+        newcomer = await server.v1()
+        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await newcomer.stream.send_all(resume + frame(BINARY, b"x"))
+        await newcomer.hear("resumed")
+        assert (await newcomer.hear_goodbye()).code == 1003
+        assert (await offerer.peer.hear_goodbye()).code == 4505
+        await answerer.hear("leave")
+        await answerer.peer.close()
+        await server.is_empty()
 
 
 async def test_what_was_said_over_the_old_connection_comes_first(autojump_clock: MockClock) -> None:
