@@ -204,9 +204,9 @@ class Driver:
                 await self._make_requests()
             if self._loan is not None:
                 self._loan.give_back(self._close_code)
-        if self._lent is not None:
-            await self._wait_for_return(self._lent)
-        elif self._link is not None and self._loan is None:
+            if self._lent is not None:
+                await self._wait_for_return(self._lent)
+        if self._lent is None and self._link is not None and self._loan is None:
             await self._link.close(self._close_code)
 
     @property

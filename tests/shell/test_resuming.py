@@ -408,6 +408,24 @@ async def test_a_connection_that_is_cancelled_while_its_link_is_lent_interrupts_
         await they_talk(offerer, answerer)
 
 
+async def test_a_connection_that_is_cancelled_just_when_it_lends_its_link_interrupts_the_session(
+    autojump_clock: MockClock,
+) -> None:
+    """It has still to wait for the matchmaker then, for what it said before."""
+    for turns in range(8):
+        async with a_call() as (server, offerer, answerer):
+            await offerer.vanish()
+            await answerer.hear("peer")
+            newcomer = await server.v1()
+            resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+            await newcomer.send(said("join"), said("leave"), resume)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            server.served[-1].scope.cancel()
+            await answerer.catch_up()
+            assert answerer.all("peer")[-1]["state"] == "away"
+
+
 async def test_the_first_connection_cancelled_ends_the_session_and_the_loan(autojump_clock: MockClock) -> None:
     async with a_call() as (server, offerer, answerer):
         await offerer.resume()
