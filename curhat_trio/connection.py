@@ -384,12 +384,12 @@ class Driver:
 
     def _borrow(self, loan: Loan) -> None:
         """Go on over another link: what the client has missed comes first, then what it says."""
+        self._flush()
         missed = None if self._closed else self._replay.since(loan.last_seq)
         if missed is None:
             loan.give_back(self._close_code or CloseCode.SLOW_CONSUMER)
             self._advance(ClosingForced(CloseCode.REPLACED))
             return
-        self._flush()
         self._let_go(CloseCode.REPLACED)
         self._link, self._loan = loan.link, loan
         token = self._fresh_token()

@@ -473,6 +473,25 @@ async def test_a_link_that_is_lent_already_is_not_lent_on(autojump_clock: MockCl
         await they_talk(offerer, answerer)
 
 
+async def test_who_is_given_up_while_resume_arrives_is_told_nothing_more(autojump_clock: MockClock) -> None:
+    """It says that it has more than it can have, or it would not have been found."""
+    for seed in range(20):
+        trio._core._run._r.seed(seed)
+        async with a_call() as (server, offerer, answerer):
+            await offerer.vanish()
+            await answerer.hear("peer")
+            for _ in range(MESSAGES):
+                await answerer.say("chat", text="missed")
+            await trio.testing.wait_all_tasks_blocked()
+            newcomer = await server.v1()
+            resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq + 50)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(answerer.say, "chat", text="too much"))
+                nursery.start_soon(newcomer.send, resume)
+            news = await newcomer.hear_what_is_there()
+            assert [message["type"] for message in news[:1]] != ["chat"], "which nobody has resumed"
+
+
 async def test_more_than_is_kept_while_resume_arrives_ends_the_session(autojump_clock: MockClock) -> None:
     """The old connection is still there, and its client has all but one of the messages that it may miss."""
     ends = set()
