@@ -367,7 +367,8 @@ class Settings:
     outbound_messages: int = _limit(
         _count("messages"),
         1024,
-        "How many messages may wait for one slow client; at least twice the message burst.",
+        "How many messages may wait for one slow client; at least twice the message burst. Half of them, and no "
+        "more than 128, are kept for one that is away.",
     )
     outbound_bytes: int = _limit(
         _count("bytes"), 2_097_152, "How much may wait for one slow client; at least twice the byte burst."

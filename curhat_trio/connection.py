@@ -26,7 +26,7 @@ from curhat_trio.log import get_logger
 from curhat_trio.metrics import Metrics, state_name
 from curhat_trio.policy.limits import Allowance, TokenBucket
 from curhat_trio.policy.places import Place, Places
-from curhat_trio.policy.replay import Replay
+from curhat_trio.policy.replay import BYTES, MESSAGES, Replay
 from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import (
@@ -162,7 +162,9 @@ class Driver:
         self._lent: Loan | None = None
         """If the own link is somebody else's now."""
         self._place = place
-        self._replay = Replay()
+        self._replay = Replay(
+            min(MESSAGES, settings.outbound_messages // 2), min(BYTES, settings.outbound_bytes // 2)
+        )
         self._token: str | None = None
         self._heard = 0
         """How many messages of the client's were read, but for `resume`."""

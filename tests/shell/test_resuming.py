@@ -252,6 +252,24 @@ async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> Non
         await server.is_empty()
 
 
+async def test_no_more_is_kept_than_may_wait_for_a_client(autojump_clock: MockClock) -> None:
+    """Or who comes back would be too slow for what it has missed, at once."""
+    for missed in (32, 33):
+        async with a_call(Settings(outbound_messages=64, message_burst=32)) as (_, offerer, answerer):
+            await offerer.vanish()
+            await answerer.hear("peer")
+            for _ in range(missed):
+                await answerer.say("chat", text="missed")
+                await trio.sleep(0.1)
+            if missed == 32:
+                await offerer.resume()
+                assert await offerer.catch_up() == ["chat"] * missed
+                await answerer.hear("peer")
+                await they_talk(offerer, answerer)
+            else:
+                await is_refused(offerer)
+
+
 async def test_just_as_much_as_is_kept_is_told_again(autojump_clock: MockClock) -> None:
     async with a_call() as (_, offerer, answerer):
         await offerer.vanish()
