@@ -339,20 +339,24 @@ class RunningServer:
     def holds_nobody(self) -> None:
         """No session is reachable or counted."""
         assert self.rendezvous._inboxes == {}
-        assert not any(self._watched.environment.metrics.states.values())
+        assert not any(self.environment.metrics.states.values())
         assert (self.places.taken, self.places.sockets) == (0, 0)
 
     @property
     def metrics(self) -> Any:
-        return self._watched.environment.metrics
+        return self.environment.metrics
 
     @property
     def places(self) -> Places:
-        return self._watched.environment.places
+        return self.environment.places
 
     @property
     def rendezvous(self) -> MemoryRendezvous:
         return self._watched.rendezvous
+
+    @property
+    def environment(self) -> Environment:
+        return self._watched.environment
 
     @property
     def pool(self) -> Pool:
