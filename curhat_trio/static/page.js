@@ -292,6 +292,11 @@ function drawNotices() {
   ui.error.hidden = texts.length === 0;
 }
 
+/** Height with the margin below it; none if it is hidden. @param {HTMLElement} node */
+function spaceOf(node) {
+  return node.hidden ? 0 : node.offsetHeight + parseFloat(getComputedStyle(node).marginBottom);
+}
+
 function noticeNode({ words, again }) {
   const node = document.createElement("p");
   const text = document.createElement("span");
@@ -923,6 +928,7 @@ ui.keysUse.addEventListener("change", () => remember({ keys: ui.keysUse.checked 
 document.addEventListener("keydown", onKeyDown);
 document.addEventListener("fullscreenchange", draw);
 navigator.mediaDevices?.addEventListener?.("devicechange", drawDeviceChoices);
+new ResizeObserver(() => document.body.style.setProperty("--notices", `${spaceOf(ui.error)}px`)).observe(ui.error);
 WIDE.addEventListener("change", draw);
 
 for (const [name, listener] of Object.entries({

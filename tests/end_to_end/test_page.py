@@ -35,6 +35,35 @@ def tell(person: Person, event: str, detail: str) -> None:
     person.evaluate(f"curhat.dispatchEvent(new CustomEvent('{event}', {{ detail: {detail} }}))")
 
 
+# ---------------------------------------------------------------- whether there is room for it
+
+
+@pytest.mark.parametrize("width", [1280, 1000])
+def test_a_notice_pushes_nothing_out_of_the_window(invite: Invite, width: int) -> None:
+    ana, ben = invite("red", permitted=False, viewport={"width": width, "height": 720}), invite("blue")
+    meet(ana, ben)
+    expect(ana.notice).to_contain_text("Camera and microphone are not permitted.")
+    for button in ("Next", "Stop", "Chat", "Send"):
+        expect(ana.button(button)).to_be_in_viewport(ratio=1)
+
+
+def test_a_call_fits_on_a_phone_that_lies_on_its_side(invite: Invite) -> None:
+    ana, ben = invite("red", viewport={"width": 740, "height": 360}), invite("blue")
+    meet(ana, ben)
+    invite.take_picture(ana, "call")
+    for button in ("Next", "Stop", "Mute", "Chat"):
+        expect(ana.button(button)).to_be_in_viewport(ratio=1)
+
+
+def test_devices_are_chosen_on_a_small_phone(invite: Invite) -> None:
+    ana, ben = invite("red", viewport={"width": 320, "height": 568}), invite("blue")
+    meet(ana, ben)
+    ana.press("Chat")
+    ana.press("Devices")
+    invite.take_picture(ana, "devices")
+    assert ana.evaluate("document.querySelector('#devices').getBoundingClientRect().top + scrollY") >= 0
+
+
 # ---------------------------------------------------------------- before the first call
 
 
