@@ -602,6 +602,7 @@ def _resumable(token: str) -> dict[str, Any]:
 async def _asks_to_resume(stage: Stage, role: Role) -> tuple[Visit, Visit]:
     """A call breaks off, and the client comes back and says `resume`: both its connections."""
     visit = await stage.joined(**_resumable(TOKEN))
+    visit.answers_pings = False  # what was answered can't be told as lost
     await stage.pair(visit, role)
     await stage.negotiate(visit, role)
     await visit.settle()

@@ -106,6 +106,8 @@ class Visit:
         """How the client ended it; None: it has not."""
         self.stranger: Stranger | None = None
         """The partner of the present pairing."""
+        self.answers_pings = True
+        """A `ping` of the client's is answered at once."""
         self.said: list[ClientMessage] = []
         """All that the client has said so far, and could be understood."""
         self._ws = connection
@@ -172,7 +174,7 @@ class Visit:
         message = self.watch.client_said(data, frames, trio.current_time())
         if message is None:
             return
-        if isinstance(message, messages.Ping):
+        if isinstance(message, messages.Ping) and self.answers_pings:
             await self.say(messages.Pong(message.data))
         self.said.append(message)
         self._wake()

@@ -230,3 +230,24 @@ async def test_a_situation_can_be_passed_over(autojump_clock: Clock) -> None:
         )
         await server.play(SITUATIONS[:1])
     assert [(trial.outcome, trial.detail) for trial in server.trials] == [(Outcome.SKIPPED, "passed over by hand")]
+
+
+async def test_what_was_answered_is_not_told_as_lost(autojump_clock: Clock) -> None:
+    """A client may take a pong for a proof that everything up to its ping has arrived."""
+
+    class TrustsPongs(Client):
+        proved = 0
+
+        async def no_more_candidates(self) -> None:
+            await super().no_more_candidates()
+            await self.say("ping", data="all of it")
+
+        async def on_pong(self, message: dict[str, object]) -> None:
+            self.proved = len(self._words)
+
+        async def say_again(self, heard: int) -> None:
+            if heard >= self.proved:
+                await super().say_again(heard)
+
+    report = await play(TrustsPongs, only="goes on over another")
+    assert [trial.outcome for trial in report.trials[:2]] == [Outcome.PASSED] * 2, report.text()
