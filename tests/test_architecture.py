@@ -41,7 +41,18 @@ for importer, also in {
 }.items():
     ALLOWED[importer] = ALLOWED[importer] | also
 
-STANDARD_FOR_THE_PURE = {"base64", "collections", "enum", "heapq", "hmac", "ipaddress", "re", "types", "typing"}
+STANDARD_FOR_THE_PURE = {
+    "base64",
+    "collections",
+    "enum",
+    "heapq",
+    "hmac",
+    "ipaddress",
+    "math",
+    "re",
+    "types",
+    "typing",
+}
 PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}, "dialogue": {"attrs"}}
 """Third parties of the pure rooms. No trio, clock, randomness or logging can come in by another name."""
 
