@@ -189,7 +189,7 @@ export class Call {
   }
 
   async #offer() {
-    if (!this.#mayOffer || this.#closed || this.#proposal) return;
+    if (!this.#mayOffer || this.#closed) return;
     try {
       this.#makingOffer = true;
       await (this.#polite ? this.#propose() : this.#insist());
@@ -206,9 +206,9 @@ export class Call {
   }
 
   /**
-   * The polite side sets its offer only when that is answered, and forgets it when a partner's comes first; behind
-   * our answer the browser asks for another. So nothing is ever rolled back: Chromium shows no new frames of a video
-   * that was in an offer rolled back.
+   * The polite side sets its offer only when that is answered, and forgets it when a partner's comes first. The
+   * browser asks for another when an answer, theirs or ours, leaves something to negotiate, and not before. So nothing
+   * is ever rolled back: Chromium shows no new frames of a video that was in an offer rolled back.
    */
   async #propose() {
     const heard = this.#offersHeard;

@@ -23,6 +23,8 @@ class Side:
     statuses: list[Message] = attrs.Factory(list)
     offers: list[str] = attrs.Factory(list)
     """The descriptions it has offered so far."""
+    ends: int = 0
+    """How often it has said that there are no more candidates."""
 
     def listen(self) -> None:
         """Take down what it has said."""
@@ -36,6 +38,7 @@ class Side:
                 self.held.append(said)
             if said["type"] == "offer":
                 self.offers.append(said["payload"]["sdp"])
+            self.ends += said["type"] == "candidate" and said["payload"]["candidate"] == ""
 
     def does(self, script: str, *given: Any) -> Any:
         return self.client.does(script, *given)
@@ -480,6 +483,7 @@ def pretend_no_more(side: Side) -> None:
 def test_an_interrupted_connection_is_restarted_after_a_grace(stage: Stage, who: str, grace: float) -> None:
     couple = talking(stage)
     side = getattr(couple, who)
+    couple.carries_until(lambda: [each.ends for each in couple.sides] == [1, 1], "the ends of the candidates")
     offers = len(side.offers)
     pretend(side, "disconnected")
     side.tells("media", media="interrupted")
@@ -491,6 +495,7 @@ def test_an_interrupted_connection_is_restarted_after_a_grace(stage: Stage, who:
     pretend_no_more(side)
     couple.connects()
     assert fragment(side.offers[-1]) != fragment(couple.offerer.offers[0])
+    couple.carries_until(lambda: [each.ends for each in couple.sides] == [2, 2], "the ends of new candidates")
 
 
 def test_a_connection_that_recovers_by_itself_is_not_restarted(stage: Stage) -> None:
