@@ -87,6 +87,11 @@ export async function listDevices() {
   return found;
 }
 
+/** @param {MediaStream|null} stream */
+export const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
+/** @param {MediaStream|null} stream */
+export const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
+
 /** Switches the devices of a stream off for good. @param {MediaStream|null} stream */
 export function stopTracks(stream) {
   for (const track of stream?.getTracks() ?? []) {

@@ -1,19 +1,23 @@
 /**
  * The page of curhat_trio: what a person sees and presses, drawn from what the client tells. The protocol stands in
- * curhat.js, the words in words.js.
+ * curhat.js, what the page says of how things stand in standing.js, the words in words.js.
  */
 
 import { Chat } from "/chat.js";
 import { Curhat, parseTopics } from "/curhat.js";
-import { Loudness, listDevices, openDevice, openMedia, stopTracks } from "/devices.js";
+import { Loudness, hasAudio, hasVideo, listDevices, openDevice, openMedia, stopTracks } from "/devices.js";
 import { append, element, isolate, plain, setAttribute, setText, setWords } from "/drawing.js";
+import { explainKeys, pressKey } from "/keys.js";
 import { recall, remember } from "/memory.js";
+import { clearNotices, drawNotices, isNoticed, notice } from "/notices.js";
 import { detailsAreOpen, drawQuality, openDetails } from "/quality.js";
 import { SelfView } from "/self-view.js";
+import {
+  onlineWords, partnerName, scene as sceneOf, selfWords, stageWords, stateWords, titleWords,
+} from "/standing.js";
 import { holdPlace, othersAtWork } from "/tabs.js";
 import { LANGUAGES, known, language, pickLanguage, say, sayCount, speak } from "/words.js";
 
-const PRODUCT = "curhat_trio";
 const MOST_TOPICS = 5;
 const MOST_LOG_LINES = 200;
 const LOOK_INTERVAL = 1_000;
@@ -41,10 +45,10 @@ const ui = {
   help: element("help"), stage: element("stage"), local: element("local"), remote: element("remote"),
   screen: element("screen"), self: element("self"), selfName: element("self-name"), selfMove: element("self-move"),
   remoteNote: element("remote-note"), waitingOnline: element("waiting-online"), online: element("online"),
-  state: element("state"), error: element("error"), announcement: element("announcement"),
+  state: element("state"), announcement: element("announcement"),
   devices: element("devices"), speakerPlace: element("speaker-place"), level: element("level"),
   choices: { video: element("camera-choice"), audio: element("microphone-choice"), speaker: element("speaker-choice") },
-  helpDialog: element("help-dialog"), helpKeys: element("help-keys"), keysUse: element("keys-use"),
+  helpDialog: element("help-dialog"),
   reportDialog: element("report-dialog"), blockDialog: element("block-dialog"),
   diagnostics: element("diagnostics"), log: element("diag-log"),
 };
@@ -71,7 +75,6 @@ const view = {
   /** Who may be reported or blocked. */ partnerName: "",
   /** @type {number|null} */ connections: null,
   /** @type {any} */ stats: null,
-  /** One notice a subject. @type {Map<string, {words: () => string, again?: () => void}>} */ notices: new Map(),
 };
 
 const client = new Curhat({ url: socketAddress(location) });
@@ -90,102 +93,12 @@ function socketAddress(place) {
 
 // --- what the page is about at the moment ------------------------------------
 
-/** @returns {"lobby"|"waiting"|"talk"|"ended"} */
-function scene() {
-  if (client.talking) return "talk";
-  if (client.state === "waiting" || (client.wantsPartner && client.active)) return "waiting";
-  return view.ending && client.active ? "ended" : "lobby";
-}
-
+const scene = () => sceneOf(client, view);
 const isIdle = () => client.state === "connected" && !client.wantsPartner;
-const hasVideo = (stream) => Boolean(stream?.getVideoTracks().length);
-const hasAudio = (stream) => Boolean(stream?.getAudioTracks().length);
 const hasLiveMedia = () => Boolean(view.stream?.getTracks().some((track) => track.readyState === "live"));
 const canShare = () => Boolean(navigator.mediaDevices?.getDisplayMedia);
 const chatIsOpen = () => client.has("chat") && (view.chatOpen ?? WIDE.matches);
-
-// --- words -------------------------------------------------------------------
-
-const partnerName = (partner) => isolate(partner?.username || say("partner"));
 const sentences = (keys) => keys.map((key) => say(key)).join(" ");
-
-function stateWords() {
-  if (view.starting) return say("state.asking");
-  if (view.resuming) return say(client.talking ? "state.resuming" : "state.resuming.waiting");
-  switch (client.state) {
-    case "disconnected": return disconnectedWords();
-    case "connected": return connectedWords();
-    case "waiting": return say(view.rejoined ? "state.waiting.back" : "state.waiting");
-    default: return talkingWords();
-  }
-}
-
-function disconnectedWords() {
-  if (view.retry) {
-    const wait = Math.max(1, Math.round(view.retry.delaySeconds));
-    return say("state.retrying", { time: sayCount("seconds", wait) });
-  }
-  return say(view.connecting ? "state.connecting" : "state.idle");
-}
-
-function connectedWords() {
-  const ending = view.ending?.();
-  if (client.wantsPartner && ending) return say("state.ended.back", { ending });
-  if (client.wantsPartner) return say(view.rejoined ? "state.looking.back" : "state.looking");
-  return ending ? say("state.ended", { ending }) : say("state.connected");
-}
-
-function talkingWords() {
-  const name = partnerName(client.partner);
-  if (view.away) return say("state.away", { name });
-  switch (view.media) {
-    case "connected": return say("state.talking", { name });
-    case "interrupted": return say("state.interrupted", { name });
-    case "failed": return say("state.failed", { name });
-    default: return say("state.paired", { name });
-  }
-}
-
-function titleWords() {
-  const unread = chat.unread ? `(${chat.unread}) ` : "";
-  if (client.talking) return `${unread}${client.partner?.username || say("partner")} – ${PRODUCT}`;
-  if (view.retry) return `${say("title.reconnecting")} – ${PRODUCT}`;
-  if (client.state === "waiting") return `${say("title.waiting")} – ${PRODUCT}`;
-  if (view.ending) return `${say("title.ended")} – ${PRODUCT}`;
-  return `${PRODUCT} – ${say("title")}`;
-}
-
-/** What stands in the partner's place, and whether it is a matter of waiting. @returns {[string, boolean]} */
-function stageWords() {
-  if (client.talking) return talkingStageWords();
-  if (scene() === "lobby") return [view.stream ? "" : say("stage.preview"), false];
-  if (scene() === "ended") return [view.ending?.() ?? "", false];
-  return [say(view.retry || view.connecting || view.resuming ? "stage.retrying" : "stage.waiting"), true];
-}
-
-/** @returns {[string, boolean]} */
-function talkingStageWords() {
-  if (view.resuming) return [say("stage.retrying"), true];
-  if (view.away) return [say("stage.away"), true];
-  if (view.media === "failed") return [say("stage.failed"), false];
-  if (view.media === "interrupted") return [say("stage.interrupted"), true];
-  if (view.media !== "connected") return [say("stage.starting"), true];
-  return [hasVideo(client.remoteStream) ? "" : say("stage.noCamera"), false];
-}
-
-function selfWords() {
-  if (view.screen) return say("you.sharing");
-  const muted = view.muted && hasAudio(view.stream);
-  if (view.cameraOff && hasVideo(view.stream)) return say(muted ? "you.unseen" : "you.cameraOff");
-  return say(muted ? "you.muted" : "you");
-}
-
-/** In the lobby everybody who is connected; while we wait, everybody but us. */
-function onlineWords(others) {
-  if (view.connections === null) return "";
-  if (!others) return view.connections ? sayCount("online", view.connections) : say("online.none");
-  return view.connections > 1 ? sayCount("online.with", view.connections - 1) : say("online.alone");
-}
 
 // --- drawing -----------------------------------------------------------------
 
@@ -201,8 +114,8 @@ function draw() {
 function drawNow() {
   drawing = false;
   const focused = document.activeElement;
-  document.title = plain(titleWords());
-  setWords(ui.state, stateWords());
+  document.title = plain(titleWords(client, view, chat.unread));
+  setWords(ui.state, stateWords(client, view));
   ui.state.dataset.state = client.state;
   document.body.dataset.state = client.state;
   changeScene();
@@ -224,7 +137,7 @@ function changeScene() {
 }
 
 function drawStage() {
-  const [words, waiting] = stageWords();
+  const [words, waiting] = stageWords(client, view);
   setWords(ui.remoteNote, words);
   ui.stage.dataset.breath = waiting;
   ui.stage.dataset.note = ui.remote.srcObject || (scene() === "lobby" && view.stream) ? "over" : "alone";
@@ -232,11 +145,11 @@ function drawStage() {
   ui.screen.hidden = view.remoteScreen === null;
   ui.self.hidden = !view.stream;
   ui.self.dataset.off = view.cameraOff || !hasVideo(view.stream);
-  setText(ui.selfName, selfWords());
+  setText(ui.selfName, selfWords(view));
   ui.waitingOnline.hidden = client.state !== "waiting";
-  setText(ui.waitingOnline, onlineWords(true));
+  setText(ui.waitingOnline, onlineWords(view, true));
   ui.online.hidden = scene() !== "lobby" || view.connections === null;
-  setText(ui.online, onlineWords(false));
+  setText(ui.online, onlineWords(view, false));
 }
 
 function drawButtons() {
@@ -283,41 +196,6 @@ function drawChat() {
   else ui.chatToggle.removeAttribute("aria-label");
 }
 
-function drawNotices() {
-  const notices = [...view.notices.values()];
-  const texts = notices.map(({ words, again }) => words() + (again ? ` ${say("again")}` : ""));
-  const shown = [...ui.error.children].map((child) => [...child.children].map((part) => part.textContent).join(" "));
-  if (texts.join("\n") === shown.join("\n")) return;
-  ui.error.replaceChildren(...notices.map(noticeNode));
-  ui.error.hidden = texts.length === 0;
-}
-
-/** Height with the margin below it; none if it is hidden. @param {HTMLElement} node */
-function spaceOf(node) {
-  return node.hidden ? 0 : node.offsetHeight + parseFloat(getComputedStyle(node).marginBottom);
-}
-
-function noticeNode({ words, again }) {
-  const node = document.createElement("p");
-  const text = document.createElement("span");
-  text.textContent = words();
-  node.append(text);
-  if (again) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = say("again");
-    button.addEventListener("click", again);
-    node.append(button);
-  }
-  return node;
-}
-
-/** @param {string} subject @param {(() => string)|null} words none removes it @param {() => void} [again] */
-function notice(subject, words, again) {
-  if (words) view.notices.set(subject, { words, again });
-  else view.notices.delete(subject);
-}
-
 /** A control that is switched off or hidden loses the keyboard; go on from the state line. */
 function rescueFocus(focused) {
   if (!focused || focused === document.body || !focused.isConnected) return;
@@ -342,7 +220,7 @@ function changeLanguage(chosen) {
     }
   }
   setAttribute(document.querySelector("meta[name=description]"), "content", say("description"));
-  ui.helpKeys.replaceChildren(...Object.entries(KEYS).map(([key, { words }]) => keyNode(key, say(words))));
+  explainKeys(KEYS);
   drawDeviceChoices();
   draw();
 }
@@ -494,7 +372,7 @@ function drawLevel() {
 async function start() {
   if (view.starting || client.talking) return;
   view.ending = null;
-  view.notices.clear();
+  clearNotices();
   rememberFields();
   if (!hasLiveMedia() && !(await prepareMedia())) return;
   client.start(joinOptions());
@@ -515,7 +393,7 @@ function next() {
     start();
     return;
   }
-  view.notices.clear();
+  clearNotices();
   view.ending = null;
   chat.note(say("chat.youLeft"));
   client.next();
@@ -526,7 +404,7 @@ function stop() {
   view.startNumber += 1;
   view.starting = false;
   view.ending = null;
-  view.notices.clear();
+  clearNotices();
   view.devicesOpen = false;
   if (client.talking) chat.note(say("chat.youLeft"));
   client.disconnect();
@@ -597,6 +475,7 @@ function toggleChat() {
 }
 
 function writeMessage() {
+  if (scene() === "lobby") return;
   view.chatOpen = true;
   drawNow();
   chat.read();
@@ -671,7 +550,7 @@ function blockAnswered() {
 
 // --- keys --------------------------------------------------------------------
 
-/** Single keys. What a key does either gives the button to press, or does it itself. */
+/** @type {import("/keys.js").Keys} */
 const KEYS = {
   s: { words: "key.start", does: () => ui.start },
   n: { words: "key.next", does: () => ui.next },
@@ -685,33 +564,9 @@ const KEYS = {
   "?": { words: "key.help", does: () => ui.help },
 };
 
-function keyNode(key, words) {
-  const node = document.createElement("div");
-  const name = document.createElement("dt");
-  const keyCap = document.createElement("kbd");
-  const meaning = document.createElement("dd");
-  keyCap.textContent = key.toUpperCase();
-  meaning.textContent = words;
-  name.append(keyCap);
-  node.append(name, meaning);
-  return node;
-}
-
 function onKeyDown(event) {
   if (event.key === "Escape") onEscape();
-  const key = event.key.toLowerCase();
-  if (!Object.hasOwn(KEYS, key) || !isSingleKey(event)) return;
-  if (key === "c" && scene() === "lobby") return;
-  event.preventDefault();
-  const button = KEYS[key].does();
-  if (button?.checkVisibility()) button.click();
-}
-
-/** No part of a text, of a combination, of a dialog, nor held down. */
-function isSingleKey(event) {
-  const combined = event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat;
-  const elsewhere = event.target.closest?.("input, select, textarea, dialog");
-  return ui.keysUse.checked && !combined && !elsewhere && !document.querySelector("dialog[open]");
+  pressKey(KEYS, event);
 }
 
 function onEscape() {
@@ -874,7 +729,7 @@ async function look() {
   view.stats = await client.stats().catch(() => null);
   const busy = scene() === "waiting" || scene() === "talk";
   const doubled = busy && (await othersAtWork()) > 0;
-  if (doubled !== view.notices.has("tabs")) notice("tabs", doubled ? () => say("tabs") : null);
+  if (doubled !== isNoticed("tabs")) notice("tabs", doubled ? () => say("tabs") : null);
   drawDiagnostics();
   draw();
 }
@@ -924,11 +779,9 @@ ui.language.addEventListener("change", () => {
   remember({ language: ui.language.value });
   changeLanguage(ui.language.value);
 });
-ui.keysUse.addEventListener("change", () => remember({ keys: ui.keysUse.checked }));
 document.addEventListener("keydown", onKeyDown);
 document.addEventListener("fullscreenchange", draw);
 navigator.mediaDevices?.addEventListener?.("devicechange", drawDeviceChoices);
-new ResizeObserver(() => document.body.style.setProperty("--notices", `${spaceOf(ui.error)}px`)).observe(ui.error);
 WIDE.addEventListener("change", draw);
 
 for (const [name, listener] of Object.entries({
@@ -956,7 +809,6 @@ new SelfView(ui.self, ui.selfMove, {
 });
 ui.name.value = recall("name", "");
 ui.topics.value = recall("topics", "");
-ui.keysUse.checked = recall("keys", true);
 if (recall("speaker", "")) useSpeaker(recall("speaker", "")).catch(() => {});
 ui.diagnostics.open = location.pathname === "/test-client";
 offerLanguages();
