@@ -651,8 +651,11 @@ class Client:
 
     async def live(self) -> None:
         """Keep the connection, and come back when it is lost. `connect` runs this, until `end` ends it."""
-        with self._life:
-            await self._talk()
+        try:
+            with self._life:
+                await self._talk()
+        finally:
+            await self._drop()  # `end` may have been here before the last one came about
 
     async def _talk(self) -> None:
         end: _End | None = None

@@ -731,6 +731,28 @@ async def test_cancelled_while_it_pauses(autojump_clock: MockClock) -> None:
         assert len(server.dials) == dials
 
 
+async def test_a_connection_that_comes_too_late_is_closed(autojump_clock: MockClock) -> None:
+    """Its user has closed the client while it was dialing, and dialing could not be cancelled any more."""
+    async with running_server() as server:
+        line, late = Line(server), list[trio.abc.Stream]()
+
+        async def dial() -> trio.abc.Stream:
+            stream = await line.dial()
+            if line.dials > 1:
+                late.append(stream)
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)
+            return stream
+
+        async with connect(URL, dial=dial) as client:
+            await hear(client, Welcome)
+            await line.cut()
+            await hear(client, Interrupted)
+            await line.dialed_again.wait()
+        with pytest.raises(trio.ClosedResourceError):
+            await late[0].send_all(b"x")
+
+
 async def test_over_tls() -> None:
     authority = trustme.CA()
     served, trusting = (
