@@ -425,9 +425,9 @@ class Member:
 
     # ------------------------------------------------------------ living
 
-    async def live(self, until: float) -> bool:
-        """Do this and that until it is time; False: it has vanished before."""
-        while trio.current_time() < until:
+    async def live(self, goes_on: Callable[[], bool]) -> bool:
+        """Do this and that as long as life goes on; False: it has vanished before."""
+        while goes_on():
             await self.listen(self._chance.uniform(*PAUSE_SECONDS))
             if self._chance.random() < 0.01:
                 await self.vanish()
@@ -521,17 +521,18 @@ async def come_and_go(
     dial: Dial,
     crowd: Crowd,
     chance: random.Random,
-    until: float,
+    goes_on: Callable[[], bool],
     hosts: trio.Nursery,
     stay: list[Member],
 ) -> None:
     """One of the crowd, again and again. Adds the member that it is at the end to `stay`.
 
     Raises:
-        ConnectionEnded: The server wants it no more.
+        CannotConnect: There is no server.
+        ConnectionEnded: It wants this one no more.
     """
     while True:
         member: Member = await hosts.start(Member.enter, url, dial, crowd, chance)
-        if await member.live(until):
+        if await member.live(goes_on):
             stay.append(member)
             return

@@ -37,9 +37,9 @@ async def run(url: str, clients: int, seconds: float) -> Crowd:
     parts = urlsplit(url)
     dial = partial(trio.open_tcp_stream, parts.hostname or "", parts.port or 80)
 
-    async def one(number: int, until: float, hosts: trio.Nursery) -> None:
+    async def one(number: int, goes_on: Callable[[], bool], hosts: trio.Nursery) -> None:
         try:
-            await come_and_go(url, dial, crowd, random.Random(number), until, hosts, members)
+            await come_and_go(url, dial, crowd, random.Random(number), goes_on, hosts, members)
         except (CannotConnect, ConnectionEnded) as error:
             crowd.counts[f"clients that ended: {error}"] += 1
 
@@ -47,7 +47,7 @@ async def run(url: str, clients: int, seconds: float) -> Crowd:
         until = trio.current_time() + seconds
         async with trio.open_nursery() as lives:
             for number in range(clients):
-                lives.start_soon(one, number, until, hosts)
+                lives.start_soon(one, number, lambda: trio.current_time() < until, hosts)
         async with trio.open_nursery() as goodbyes:
             for member in members:
                 goodbyes.start_soon(member.go)

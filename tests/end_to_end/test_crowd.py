@@ -22,11 +22,29 @@ from server_process import ServerProcess, running_server
 LOAD = [sys.executable, str(Path(__file__).parents[1] / "benchmarks" / "load.py")]
 MEMBERS = 300
 SECONDS = 8.0
+PATIENCE_SECONDS = 60.0
+"""A machine that is busy with other things may need so long until enough was done."""
 RESUME_SECONDS = 4.0
 SETTLE_SECONDS = 0.5
 """In which everybody only listens."""
 DEADLINE_SECONDS = 15.0
 """For whatever has to happen."""
+
+
+def enough_was_done(crowd: Crowd) -> bool:
+    counts = crowd.counts
+    return (
+        len(crowd.pairings) > MEMBERS
+        and counts["heard"] > 10 * MEMBERS
+        and counts["vanished"] > 0
+        and counts["resumed"] > MEMBERS // 10
+        and len(crowd.delays) > 0
+    )
+
+
+def life_goes_on(crowd: Crowd, began: float) -> bool:
+    passed = trio.current_time() - began
+    return passed < SECONDS or (passed < PATIENCE_SECONDS and not enough_was_done(crowd))
 
 
 async def everybody(do: Callable[[Member], Awaitable[None]], members: list[Member]) -> None:
@@ -68,13 +86,15 @@ async def test_a_crowd_comes_talks_and_goes(server: ServerProcess, capsys: pytes
     crowd, members = Crowd(RESUME_SECONDS), list[Member]()
     url, dial = f"ws://127.0.0.1:{server.port}/ws", partial(trio.open_tcp_stream, "127.0.0.1", server.port)
     async with trio.open_nursery() as hosts:
-        until = trio.current_time() + SECONDS
+        began = trio.current_time()
+        goes_on = partial(life_goes_on, crowd, began)
         async with trio.open_nursery() as lives:
             for number in range(MEMBERS):
                 chance = random.Random(number)
-                lives.start_soon(come_and_go, url, dial, crowd, chance, until, hosts, members)
+                lives.start_soon(come_and_go, url, dial, crowd, chance, goes_on, hosts, members)
         assert len(members) == MEMBERS
-        pairings, counts = len(crowd.pairings), Counter(crowd.counts)
+        seconds, pairings, counts = trio.current_time() - began, len(crowd.pairings), Counter(crowd.counts)
+        assert enough_was_done(crowd)
 
         await everybody(partial(Member.listen, seconds=SETTLE_SECONDS), members)
         await everybody(Member.be_back, members)
@@ -93,13 +113,8 @@ async def test_a_crowd_comes_talks_and_goes(server: ServerProcess, capsys: pytes
     await expect_health(server, room_count=0, waiting=0, connections=0)
 
     with capsys.disabled():
-        print(f"\n{MEMBERS} members, {SECONDS:.0f} s: {pairings} pairings, {dict(counts)}")
-    assert pairings > MEMBERS // 4
-    assert counts["heard"] > 4 * MEMBERS
-    assert counts["vanished"] > 0
-    assert counts["resumed"] > 0
+        print(f"\n{MEMBERS} members, {seconds:.0f} s: {pairings} pairings, {dict(counts)}")
     assert {name for name in counts if name.startswith("connection lost")} == {"connection lost, 1006"}
-    assert crowd.delays, "nothing was said across a lost connection"
 
 
 def test_the_load_generator_tells_what_it_has_done(server: ServerProcess) -> None:
