@@ -1,53 +1,34 @@
-"""A client of a curhat.v1 server, for Python programs on Trio.
-
-    from curhat_trio.client import Chat, Joined, Relayed, connect
-
-    async def main() -> None:
-        async with connect("ws://127.0.0.1:8080/ws", username="Ani") as client:
-            await client.join(topics=["music"])
-            async for event in client:
-                match event:
-                    case Joined(username=name):
-                        await client.chat(f"Hello, {name}!")
-                    case Relayed(said=Chat(text)):
-                        print(text)
-
-It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to say what is not allowed
-now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
-when the close code allows it, and resumes the session or joins again. Audio, video and SDP are its user's.
-"""
+"""A client's session, over one connection after the other."""
 
 import math
 import random
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Literal, Self
 from urllib.parse import quote, urlsplit
 
 import attrs
-import orjson
 import trio
 import trio.abc
-from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
-from wsproto.events import Ping as WebSocketPing
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from curhat_trio.dialogue import Dialogue, NotNow, State
+from curhat_trio.client.endings import (
+    ABNORMAL,
+    NORMAL,
+    AnyEvent,
+    CannotConnect,
+    ConnectionEnded,
+    End,
+    Interrupted,
+    Restarted,
+    comes_back,
+)
+from curhat_trio.client.wire import CONNECT_SECONDS, Wire, read
+from curhat_trio.client.words import Words
+from curhat_trio.dialogue import Dialogue, State
 from curhat_trio.policy.limits import Allowance, TokenBucket
-from curhat_trio.protocol.codec import decode_server, encode_client
-from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.codec import encode_client
+from curhat_trio.protocol.errors import CloseCode, ErrorCode
 from curhat_trio.protocol.messages import (
     Answer,
     Candidate,
@@ -58,60 +39,19 @@ from curhat_trio.protocol.messages import (
     GoAway,
     Ice,
     IceCandidate,
-    IceRefreshed,
     Join,
     Joined,
     Leave,
-    Left,
     Next,
     Offer,
     Ping,
     Pong,
-    Presence,
-    Ready,
-    Relayed,
     Resume,
     Resumed,
-    ServerMessage,
     Status,
     Typing,
     Welcome,
 )
-
-__all__ = [
-    "Answer",
-    "AnyEvent",
-    "Candidate",
-    "CannotConnect",
-    "Chat",
-    "Client",
-    "ConnectionEnded",
-    "Dial",
-    "ErrorMessage",
-    "GoAway",
-    "IceCandidate",
-    "IceRefreshed",
-    "Interrupted",
-    "Joined",
-    "Left",
-    "NotNow",
-    "Offer",
-    "Pong",
-    "Presence",
-    "Ready",
-    "Relayed",
-    "Restarted",
-    "Resumed",
-    "State",
-    "Typing",
-    "Welcome",
-    "connect",
-]
-
-SUBPROTOCOL = "curhat.v1"
-ABNORMAL = 1006
-"""How an end without a close frame is told (RFC 6455, section 7.4.1)."""
-NORMAL, GOING_AWAY, NO_CODE = 1000, 1001, 1005
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -120,299 +60,12 @@ EVENTS = 256
 WORDS = 512
 """How many words may be under way: said, and not known to be heard. `ping` asks every `_ASK_AFTER`."""
 _ASK_AFTER = 64
-_MESSAGE_CHARACTERS = 1 << 20
-"""The longest message that is taken from a server; none of spec/protocol.md comes near it."""
-_CONNECT_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _OWN_PING = "curhat_trio.client "
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _AFTER_TOO_MANY = 4.0
 _A_LITTLE = 0.001
 """Seconds, so that no rounding makes the allowance a hair too small."""
-
-
-# ---------------------------------------------------------------- what can end, and what can go wrong
-
-
-class CannotConnect(Exception):
-    """There is no connection, and nothing is left of the attempt. The text tells why, and what to do."""
-
-
-class ConnectionEnded(Exception):
-    """The connection has ended, and the client does not come back by itself.
-
-    Attributes:
-        code: The close code (spec/protocol.md, section 9); 1006: there was no close frame.
-        reason: The server's words, or this client's on a server that breaks the protocol.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"the connection has ended: {code}, {reason or _explain(code)}. {_advice(code)}")
-        self.code = code
-        self.reason = reason
-
-
-def _explain(code: int) -> str:
-    return CloseCode(code).explanation if code in set(CloseCode) else "no reason given"
-
-
-def _advice(code: int) -> str:
-    if comes_back(code):
-        return "`connect` again after a pause"
-    if code == CloseCode.NOTHING_SAID:
-        return "`connect` when there is something to say"
-    if code == CloseCode.TOO_MANY_CONNECTIONS:
-        return "`connect` again when its user asks for it"
-    return "Connecting again by itself would not help"
-
-
-def comes_back(code: int) -> bool:
-    """Whether a client comes back by itself after this close code (P-9.1, P-9.2)."""
-    return 4000 <= code < 4500 or code in (GOING_AWAY, NO_CODE, ABNORMAL, 1011, 1012, 1013)
-
-
-@attrs.frozen
-class Interrupted:
-    """The connection is lost; the client is on its way back. What is said meanwhile waits.
-
-    `Resumed` or `Restarted` follows, or the end (`ConnectionEnded`).
-    """
-
-    code: int
-    """The close code; 1006: there was none."""
-    reason: str
-
-
-@attrs.frozen
-class Restarted:
-    """The client is back, but its session is lost, and with it a partner and all that was said and not heard.
-
-    If it was waiting or had a partner, it joins again by itself, with the wishes of the last `join`.
-    """
-
-    welcome: Welcome
-
-
-AnyEvent = ServerMessage | Interrupted | Restarted
-"""What `async for event in client` gives."""
-
-
-# ---------------------------------------------------------------- one WebSocket
-
-
-class _End(Exception):
-    """One connection has ended. `broken`: the server broke the protocol, which no other connection would mend."""
-
-    def __init__(self, code: int, reason: str = "", broken: bool = False) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-        self.broken = broken
-
-
-class _Wire:
-    """One WebSocket connection: texts in, texts out, pings answered."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._ws = WSConnection(ConnectionType.CLIENT)
-        self._sending = trio.Lock()
-        self._partial: list[str] = []
-        self._texts: deque[str] = deque()
-        self._due: list[Event] = []
-        self._end: _End | None = None
-        self.ping_seconds = _CONNECT_SECONDS
-        """How often something has to come."""
-
-    async def open(self, host: str, target: str) -> None:
-        """The opening handshake.
-
-        Raises:
-            CannotConnect: The server answered with something else.
-            _End: It ended the connection.
-        """
-        await self._send(Request(host=host, target=target, subprotocols=[SUBPROTOCOL]))
-        while True:
-            events = iter(await self._receive())
-            for event in events:
-                if isinstance(event, RejectConnection):
-                    raise CannotConnect(
-                        f"expected a WebSocket; the server answered HTTP status {event.status_code}: "
-                        "is the path right (/ws)?"
-                    )
-                if isinstance(event, AcceptConnection):
-                    if event.subprotocol != SUBPROTOCOL:
-                        raise CannotConnect(f"the server does not speak {SUBPROTOCOL}: is it a curhat server?")
-                    self._take(events)
-                    return
-
-    async def hear(self) -> str:
-        """The next text.
-
-        Raises:
-            _End: There is none any more.
-        """
-        while True:
-            while self._due:
-                await self._send(self._due.pop(0))
-            if self._texts:
-                return self._texts.popleft()
-            if self._end is not None:
-                raise self._end
-            self._take(await self._receive())
-
-    async def say(self, text: str) -> None:
-        """Send one message. A lost connection is for `hear` to tell."""
-        await self._send(TextMessage(text))
-
-    async def close(self, code: int) -> None:
-        """Send a close frame."""
-        await self._send(CloseConnection(code))
-
-    async def discard(self) -> None:
-        """Be gone, without waiting for anybody."""
-        await trio.aclose_forcefully(self._stream)
-
-    async def _send(self, event: Event) -> None:
-        async with self._sending:
-            with suppress(LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_all(self._ws.send(event))
-
-    async def _receive(self) -> Iterable[Event]:
-        try:
-            with trio.fail_after(silence := 2 * self.ping_seconds + 5):
-                data = bytes(await self._stream.receive_some(65536))
-        except trio.TooSlowError:
-            raise _End(ABNORMAL, f"nothing came for {silence:g} s") from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise _End(ABNORMAL, "the connection was lost") from None
-        if not data:
-            raise _End(ABNORMAL, "the connection was lost")
-        try:
-            self._ws.receive_data(data)
-            return list(self._ws.events())
-        except RemoteProtocolError as error:
-            raise _End(CloseCode.PROTOCOL_ERROR, f"the server's bytes are no WebSocket: {error}", True) from None
-
-    def _take(self, events: Iterable[Event]) -> None:
-        for event in events:
-            match event:
-                case TextMessage():
-                    self._partial.append(event.data)
-                    if sum(map(len, self._partial)) > _MESSAGE_CHARACTERS:
-                        what = f"the server sent more than {_MESSAGE_CHARACTERS} characters in one message"
-                        self._end = _End(CloseCode.MESSAGE_TOO_BIG, what, True)
-                        return
-                    if event.message_finished:
-                        self._texts.append("".join(self._partial))
-                        self._partial = []
-                case BytesMessage():
-                    self._end = _End(CloseCode.UNSUPPORTED_DATA, "the server sent a binary message", True)
-                    return
-                case WebSocketPing():
-                    self._due.append(event.response())
-                case CloseConnection():
-                    self._end = self._closed(event)
-                    return
-                case _:
-                    pass
-
-    def _closed(self, event: CloseConnection) -> _End:
-        if self._ws.state is ConnectionState.OPEN:  # so wsproto tells of frames that break RFC 6455
-            return _End(int(event.code), f"the server's bytes are no WebSocket: {event.reason}", True)
-        self._due.append(event.response())
-        return _End(int(event.code), event.reason or "")
-
-
-def _read(text: str) -> tuple[ServerMessage | None, int | None]:
-    """A message and its number; None: of a later version.
-
-    Raises:
-        _End: It is not one that a server may say.
-    """
-    message = decode_server(_in_todays_words(text))
-    if isinstance(message, Fault):
-        if message.code is ErrorCode.UNKNOWN_TYPE:
-            return None, _seq(text)
-        what = f"the server's message is none of curhat.v1 ({message.ref or 'no type'}): {message.message}"
-        raise _End(CloseCode.PROTOCOL_ERROR, what, True)
-    return message, _seq(text)
-
-
-def _seq(text: str) -> int | None:
-    seq = orjson.loads(text).get("seq")
-    return seq if type(seq) is int else None
-
-
-def _in_todays_words(text: str) -> str | bytes:
-    """A reason or an error code of a later version becomes one that means the same to a client."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    match value:
-        case {"type": "leave", "reason": str(reason)} if reason not in set(LeaveReason):
-            return orjson.dumps({**value, "reason": LeaveReason.LEFT})
-        case {"type": "error", "code": str(code)} if code not in set(ErrorCode):
-            return orjson.dumps({**value, "code": ErrorCode.UNSUPPORTED})
-        case _:
-            return text
-
-
-# ---------------------------------------------------------------- what is said
-
-
-@attrs.define
-class _Words:
-    """What was said and may not have been heard, numbered as the server counts it."""
-
-    kept: deque[str] = attrs.Factory(deque)
-    first: int = 0
-    """How many were said before those that are kept."""
-    sent: int = 0
-    """How many were sent over the present connection, or heard before it."""
-    changed: trio.Event = attrs.Factory(trio.Event)
-
-    @property
-    def count(self) -> int:
-        """How many were said in this session."""
-        return self.first + len(self.kept)
-
-    def _change(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
-
-    def add(self, text: str) -> None:
-        self.kept.append(text)
-        self._change()
-
-    def next(self) -> str | None:
-        """The next one to send, which counts as sent."""
-        if self.sent >= self.count:
-            return None
-        self.sent += 1
-        return self.kept[self.sent - self.first - 1]
-
-    def are_heard(self, count: int) -> None:
-        """The server has read so many."""
-        for _ in range(min(count, self.count) - self.first):
-            self.kept.popleft()
-            self.first += 1
-        self._change()
-
-    def begin_again(self, heard: int) -> None:
-        """On another connection, with what comes after those."""
-        self.are_heard(heard)
-        self.sent = max(heard, self.first)
-
-    def forget(self) -> None:
-        """The session is lost."""
-        self.kept.clear()
-        self.first = self.sent = 0
-        self._change()
-
-
-# ---------------------------------------------------------------- the client
 
 
 class Client:
@@ -432,13 +85,13 @@ class Client:
         self._allowance = Allowance(TokenBucket(19.0, 190.0), TokenBucket(62e3, 500e3))  # a little below P-7.3
         self._events_in, self._events = trio.open_memory_channel[AnyEvent](math.inf)
         self._taken = trio.Event()
-        self._words = _Words()
+        self._words = Words()
         self._token: str | None = None
         self._last_seq = 0
         self._epoch = self._user_epoch = 0
         self._retry_after = 0.0
         self._not_before = -math.inf
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._ended: ConnectionEnded | None = None
         self._closing = False
         self._finished = trio.Event()
@@ -643,7 +296,7 @@ class Client:
         """
         try:
             welcome = await self._open()
-        except _End as end:
+        except End as end:
             raise ConnectionEnded(end.code, end.reason) from None
         self._token, self._last_seq = welcome.resume_token, 1
         self._dialogue = Dialogue(welcome)
@@ -658,7 +311,7 @@ class Client:
             await self._drop()  # `end` may have been here before the last one came about
 
     async def _talk(self) -> None:
-        end: _End | None = None
+        end: End | None = None
         while end is None:
             assert self._wire is not None
             end = await self._until_the_end(self._wire)
@@ -667,7 +320,7 @@ class Client:
                 end = await self._come_back(end)
         self._finish(None if self._closing else ConnectionEnded(end.code, end.reason))
 
-    async def _come_back(self, end: _End) -> _End | None:
+    async def _come_back(self, end: End) -> End | None:
         """Try until there is a connection again, or there can't be one any more."""
         attempt = 0
         while True:
@@ -680,7 +333,7 @@ class Client:
                 return None
             except CannotConnect:
                 continue
-            except _End as again:
+            except End as again:
                 await self._hang_up(again)
                 if again.broken or not comes_back(again.code):
                     return again
@@ -697,16 +350,16 @@ class Client:
 
         Raises:
             CannotConnect: There is none, or nobody who speaks curhat.v1.
-            _End: The server ended it.
+            End: The server ended it.
         """
         try:
-            with trio.fail_after(_CONNECT_SECONDS):
-                wire = self._wire = _Wire(await self._dial())
+            with trio.fail_after(CONNECT_SECONDS):
+                wire = self._wire = Wire(await self._dial())
                 await wire.open(self._host, self._target)
-                welcome, _ = _read(await wire.hear())
+                welcome, _ = read(await wire.hear())
         except trio.TooSlowError:
             await self._drop()
-            raise CannotConnect(f"no answer within {_CONNECT_SECONDS:g} s: is the server running?") from None
+            raise CannotConnect(f"no answer within {CONNECT_SECONDS:g} s: is the server running?") from None
         except (OSError, trio.BrokenResourceError) as error:
             await self._drop()
             what = str(error) or str(error.__cause__)
@@ -715,7 +368,7 @@ class Client:
             await self._drop()
             raise
         if not isinstance(welcome, Welcome):
-            raise _End(CloseCode.PROTOCOL_ERROR, "expected `welcome` as the first message of a server", True)
+            raise End(CloseCode.PROTOCOL_ERROR, "expected `welcome` as the first message of a server", True)
         wire.ping_seconds = max(1.0, welcome.ping_seconds)
         return welcome
 
@@ -726,7 +379,7 @@ class Client:
         if self._token is not None and self._options.resume and "resume" in welcome.features:
             await self._wire.say(encode_client(Resume(self._token, self._last_seq)).decode())
             while True:
-                answer, seq = _read(await self._wire.hear())
+                answer, seq = read(await self._wire.hear())
                 last_seq = last_seq + 1 if seq is None else seq
                 if isinstance(answer, Resumed):
                     self._token = answer.resume_token
@@ -740,9 +393,9 @@ class Client:
         self._words.forget()
         self._emit(Restarted(welcome))
 
-    async def _until_the_end(self, wire: _Wire) -> _End:
+    async def _until_the_end(self, wire: Wire) -> End:
         """Speak and listen over one connection."""
-        end = _End(ABNORMAL)
+        end = End(ABNORMAL)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak, wire)
             nursery.start_soon(self._ask_now_and_then, wire.ping_seconds)
@@ -750,14 +403,14 @@ class Client:
                 while True:
                     await self._wait_for_room()
                     self._hear(await wire.hear())
-            except _End as told:
+            except End as told:
                 end = told
             nursery.cancel_scope.cancel()
         await self._hang_up(end)
         return end
 
     def _hear(self, text: str) -> None:
-        message, seq = _read(text)
+        message, seq = read(text)
         self._last_seq = self._last_seq + 1 if seq is None else seq
         match message:
             case None:
@@ -775,7 +428,7 @@ class Client:
                 pass
         self._emit(message)
 
-    async def _speak(self, wire: _Wire) -> None:
+    async def _speak(self, wire: Wire) -> None:
         while True:
             changed = self._words.changed
             text = self._words.next()
@@ -800,7 +453,7 @@ class Client:
             if len(self._words.kept) < WORDS:
                 self._ask()
 
-    async def _hang_up(self, end: _End) -> None:
+    async def _hang_up(self, end: End) -> None:
         if end.broken and self._wire is not None:
             with trio.move_on_after(_CLOSE_SECONDS):
                 await self._wire.close(end.code)
