@@ -851,7 +851,7 @@ class Forecast(Core):
         super().__init__(before.rules, before.limits, 0.0)
         self._ids = ids
         self.is_certain = True
-        """Nobody is told so much at once that the shell may drop it."""
+        """Nobody is told so much at once that the shell may drop it, and nobody's end crosses another's words."""
         self.now = before.now
         twins: dict[Any, Any] = {None: None}
         for mouth in before.mouths:
@@ -903,6 +903,8 @@ class Forecast(Core):
         seat = self.seats[client]
         if seat.attached:
             self.is_certain &= len(seat.inbox) < self.limits.waiting_events
+            # somebody may still be matched with who is ending
+            self.is_certain &= event != ClosingForced(CloseCode.REPLACED)
             seat.inbox.append(event)
         return seat.attached
 
