@@ -92,3 +92,21 @@ async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autoju
         assert driver._heard == 1
         assert driver._session.state == Connected()
         inbox.tell(LinkLost())
+
+
+async def test_without_room_in_its_inbox_a_session_borrows_no_link(autojump_clock: MockClock) -> None:
+    environment = Environment(Settings(), MemoryRendezvous())
+    link: Any = DeadEndLink()
+    async with trio.open_nursery() as nursery:
+        driver = Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery)
+        nursery.start_soon(driver.run)
+        await wait_all_tasks_blocked()
+        assert driver.can_borrow(1)
+        inbox: Any = environment.rendezvous._inboxes[ANN]  # type: ignore[attr-defined]
+        while inbox.has_room:
+            inbox.tell(BOOM)
+        assert not inbox.overflowed
+        assert not driver.can_borrow(1)
+        await wait_all_tasks_blocked()
+        assert driver.can_borrow(1)
+        inbox.tell(LinkLost())

@@ -244,9 +244,11 @@ async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> Non
     async with a_call() as (server, offerer, answerer):
         await offerer.vanish()
         await answerer.hear("peer")
+        began = trio.current_time()
         for _ in range(MESSAGES + 1):
             await answerer.say("chat", text="more")
         assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+        assert trio.current_time() - began < GRACE, "it is over at once"
         await is_refused(offerer)
         await answerer.peer.close()
         await server.is_empty()
