@@ -89,7 +89,7 @@ LIMITS = Limits(
     waiting_bytes=SETTINGS.outbound_bytes,
     write_seconds=SETTINGS.write_seconds,
     kept_messages=6,
-    kept_bytes=1400,
+    kept_bytes=900,
 )
 PEOPLE = 6
 UNASKED_PONG = frame(PONG, b"unasked")
