@@ -248,6 +248,18 @@ async def _traveller(server: RunningServer) -> _Traveller:
     return _Traveller(server, peer, (await peer.hear("welcome"))["resumeToken"])
 
 
+async def a_refusal(server: RunningServer) -> None:
+    """A session that can't go on, and the fresh one in its place, which can."""
+    ann = await _traveller(server)
+    await ann.peer.say("resume", token=MARK, lastSeq=1)
+    await ann.peer.hear("error")
+    await ann.peer.say("join")
+    await ann.peer.hear("ready")
+    await ann.peer.vanish()
+    await ann.resume(last_seq=3)
+    await ann.peer.close()
+
+
 async def relays(server: RunningServer) -> None:
     """Partners see nothing but relays, and get fresh credentials."""
     ann, bob = await server.pair()
@@ -303,6 +315,7 @@ SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
     "a drain": (a_drain, Settings()),
     "a bug": (a_bug, Settings()),
     "a tunnel": (a_tunnel, Settings(**TURN, media_seconds=20.0)),
+    "a refusal": (a_refusal, Settings()),
     "a full house": (a_full_house, Settings(max_connections=1)),
     "relays": (relays, Settings(**TURN, ice_transport_policy="relay")),
 }

@@ -153,7 +153,7 @@ class _Seat:
     heard: Line | None = None
     """What the client said and the session has not taken yet."""
     words: int = 0
-    """How much the client has said."""
+    """How much the client has said, but for `resume`."""
     has_only_asked: bool = False
     """It speaks curhat.v1 and has said nothing but `resume`: it may be without a place."""
     reclaims: bool = False
@@ -304,7 +304,7 @@ class _Replay:
         if seat.closed or seat.fresh or seat.session.away_until is not None or seat.heard is not None:
             self._refuse("words of a client that is open and has a link, and whose last words were taken")
         seat.heard = event_line(event, self._names)
-        seat.words += 1
+        seat.words += seat.heard["type"] != Resume.type
         seat.has_only_asked &= seat.heard["type"] == Resume.type
         self._expect({"what": "heard", "session": seat.session.client, "event": seat.heard})
         taken = self._next()
