@@ -111,6 +111,13 @@ class Told:
 
 
 @attrs.frozen
+class Overflowed:
+    """What a session was told, maybe by its own link, did not fit into its inbox."""
+
+    client: ClientId
+
+
+@attrs.frozen
 class ToldAll:
     """The server told every session something."""
 
@@ -177,7 +184,9 @@ class Relaxed:
 
 
 Served: TypeAlias = Entered | Withdrawn | Suspended | Reinstated | Relaxed
-Record: TypeAlias = Opened | Detached | Stepped | Flushed | Told | ToldAll | TimePassed | Lent | Borrowed | Served
+Record: TypeAlias = (
+    Opened | Detached | Stepped | Flushed | Told | Overflowed | ToldAll | TimePassed | Lent | Borrowed | Served
+)
 
 
 # ---------------------------------------------------------------- one socket from outside, one session from inside
@@ -642,6 +651,12 @@ class Replay(Core):
                 for seat in self.seats.values():
                     if seat.attached:
                         seat.inbox.append(event)
+            case Overflowed(client):
+                seat = self.seats[client]
+                assert self._may_be_full(seat)
+                seat.overflowed = seat.has_lost_news = True
+                if seat.inbox and seat.inbox[-1] == ClosingForced(CloseCode.SHUTDOWN):
+                    seat.inbox.pop()  # maybe it was that; if not, it is expected all the same
             case Told():
                 raise AssertionError(f"nobody had a reason to tell this: {happened}")
             case _:
@@ -669,6 +684,8 @@ class Replay(Core):
 
     def tell(self, client: ClientId, event: Event) -> bool:
         """What is told now must be next in the record; that also says whether there was room for it."""
+        if self._record and self._record[0] == Overflowed(client):
+            self._follow(self._record.popleft())
         happened = self._record.popleft() if self._record else None
         assert isinstance(happened, Told), f"{client} should have been told {event}, but then came {happened}"
         assert (happened.client, happened.event) == (client, event)
@@ -678,8 +695,7 @@ class Replay(Core):
             assert len(seat.inbox) <= self.limits.waiting_events
             seat.inbox.append(event)
         elif seat.attached:
-            assert self._may_be_full(seat)
-            seat.overflowed = seat.has_lost_news = True
+            assert seat.has_lost_news
         return happened.taken
 
     def _may_be_full(self, seat: Seat) -> bool:
@@ -724,7 +740,7 @@ class Replay(Core):
     def _has_room(self, seat: Seat) -> bool:
         """If there may be none, the record says whether there was: who is refused is told of."""
         may_be_full = seat.has_lost_news or self._may_be_full(seat)
-        return not (may_be_full and self._record and isinstance(self._record[0], Told))
+        return not (may_be_full and self._record and isinstance(self._record[0], Told | Overflowed))
 
     def _lend(self, seat: Seat, wanted: Seat, last_seq: int) -> None:
         super()._lend(seat, wanted, last_seq)

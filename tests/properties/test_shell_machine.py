@@ -37,6 +37,7 @@ from shell_model import (
     Limits,
     Mouth,
     Opened,
+    Overflowed,
     Record,
     Reinstated,
     Relaxed,
@@ -168,7 +169,7 @@ class RecordingDriver(Driver):
     ) -> None:
         super().__init__(client, profile, username, link, place, environment, nursery)
         self._record = record
-        self._inbox = LinkInbox(inbox_capacity)
+        self._inbox = LinkInbox(inbox_capacity, self._watch_inbox)
         self._replay = replay.Replay(LIMITS.kept_messages, LIMITS.kept_bytes)
         self.task = trio.lowlevel.current_task()
         drivers[client] = self
@@ -182,11 +183,14 @@ class RecordingDriver(Driver):
         self._record.append(Stepped(self._session.client, event))
         super()._step(event, source)
 
+    def _watch_inbox(self, _event: Event, fits: bool) -> None:
+        if not fits:
+            self._record.append(Overflowed(self._session.client))
+
     def give_up(self) -> None:
-        waiting = self._inbox._send.statistics()
-        fits = waiting.current_buffer_used < waiting.max_buffer_size
-        self._record.append(Told(self._session.client, ClosingForced(CloseCode.REPLACED), fits))
         super().give_up()
+        fits = self._record[-1] != Overflowed(self._session.client)
+        self._record.append(Told(self._session.client, ClosingForced(CloseCode.REPLACED), fits))
 
     def lend(self, loan: Loan) -> None:
         self._record.append(Lent(self._session.client))
