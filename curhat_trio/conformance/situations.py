@@ -17,7 +17,20 @@ from curhat_trio.conformance.visit import FEATURES, ME, RESUME_SECONDS, Broken, 
 from curhat_trio.conformance.watch import Breach
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Candidate, Chat, Leave, Limits, Offer, Pong, Presence, Resume, Typing
+from curhat_trio.protocol.messages import (
+    Candidate,
+    Chat,
+    Ice,
+    IceRefreshed,
+    IceServer,
+    Leave,
+    Limits,
+    Offer,
+    Pong,
+    Presence,
+    Resume,
+    Typing,
+)
 
 
 @attrs.frozen
@@ -168,22 +181,65 @@ async def early_candidate(stage: Stage) -> None:
     await visit.hear_answer()
 
 
+SERVERS = (
+    IceServer(("stun:127.0.0.1:9",)),
+    IceServer(("turn:127.0.0.1:9?transport=udp",), "someone", "secret"),
+)
+"""Servers at which nobody answers."""
+CREDENTIAL_SECONDS = 15
+"""How long the first credentials are good."""
+
+
 @situation("is given ICE servers", "P-5.3")
 async def ice_servers(stage: Stage) -> None:
     visit = await stage.joined()
-    await visit.ready("r-1")
-    turn = {"urls": ["turn:127.0.0.1:3478?transport=udp"], "username": "someone", "credential": "secret"}
-    servers = [{"urls": ["stun:127.0.0.1:3478"]}, turn]
-    await visit.introduce("offerer", "r-1", iceServers=servers)
+    await stage.pair(visit, "offerer", servers=SERVERS)
     await visit.hear_offer()
 
 
-@situation("may connect by a relay only", "P-5.3")
-async def relay_only(stage: Stage) -> None:
+async def _relay_only(role: Role, stage: Stage) -> None:
     visit = await stage.joined()
-    await visit.ready("r-1")
-    await visit.introduce("offerer", "r-1", policy="relay")
-    await visit.hear_offer()
+    await stage.pair(visit, role, policy="relay", servers=SERVERS)
+    await stage.negotiate(visit, role)
+    await visit.stay("P-6.7")
+
+
+for role in ROLES:
+    situation(f"may connect by a relay only, as {role}", "P-6.7")(partial(_relay_only, role))
+
+
+@situation("its TURN credentials expire", "P-3.16")
+async def credentials_expire(stage: Stage) -> None:
+    visit = await stage.joined(features=(*FEATURES, "ice"))
+    await stage.pair(visit, "answerer", servers=SERVERS, ttlSeconds=CREDENTIAL_SECONDS)
+    expire = trio.current_time() + CREDENTIAL_SECONDS
+    await stage.negotiate(visit, "answerer")
+    _expect_media(visit)
+    if not any(isinstance(message, Ice) for message in visit.said):
+        await visit.hear("ice", because="P-3.16", within=expire - trio.current_time())
+    await visit.say(IceRefreshed(SERVERS, "all", ttl_seconds=600))
+    await visit.still_answers("P-3.16")
+
+
+@situation("audio and video do not come about", "P-3.18")
+async def no_media(stage: Stage) -> None:
+    visit = await stage.talking("answerer")
+    _expect_media(visit)
+    told = trio.current_time() + stage.patience.media
+    while True:
+        within = told - trio.current_time()
+        said = await visit.hear("status", "offer", because="P-3.18", within=within)
+        if not isinstance(said, Offer):
+            break
+        await visit.answer(said)  # it tries again
+        await visit.candidates()
+    await visit.stay("P-3.18", 0.5)
+
+
+def _expect_media(visit: Visit) -> None:
+    assert visit.stranger is not None
+    if not visit.stranger.has_media:
+        raise NotShown("the client has no audio and no video, which it need not")
 
 
 @situation("an offer nearly as long as a message may be", "P-5.7")

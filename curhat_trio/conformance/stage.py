@@ -140,11 +140,11 @@ class Stage:
         await self.negotiate(visit, role)
         return visit
 
-    async def pair(self, visit: Visit, role: Role, name: str = "Stranger") -> None:
-        """Find a partner for a client that has said `join`."""
+    async def pair(self, visit: Visit, role: Role, name: str = "Stranger", **join: Any) -> None:
+        """Find a partner for a client that has said `join`; `join` is told of the stranger beside the name."""
         room = self.room()
         await visit.ready(room)
-        await visit.introduce(role, room, name)
+        await visit.introduce(role, room, name, **join)
 
     async def negotiate(self, visit: Visit, role: Role) -> Offer | None:
         """The first offer and its answer; returns the offer if it was the client's."""

@@ -72,6 +72,11 @@ class Stranger:
         """The ICE user fragment of the generation that stands, or is being offered."""
         return f"strn{self.generation:04d}"
 
+    @property
+    def has_media(self) -> bool:
+        """Whether audio or video was agreed on."""
+        return any(not _is_refused(section) for section in self._sections)
+
     def offer(
         self, media: Sequence[str] = AUDIO_AND_VIDEO, *, restart: bool = False, filler_lines: int = 0
     ) -> Offer:

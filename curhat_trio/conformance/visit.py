@@ -65,6 +65,8 @@ class Patience:
     """Until a client has come back by itself."""
     offer: float = 20.0
     """The first offer (P-5.3)."""
+    media: float = 45.0
+    """Until a client has given up that audio and video come about."""
 
 
 @attrs.define
@@ -347,12 +349,14 @@ class Visit:
         room: str,
         name: str = "Stranger",
         policy: Literal["all", "relay"] = "all",
+        servers: Sequence[messages.IceServer] = (),
         **more: Any,
     ) -> Stranger:
         """A partner is found: the client is the one to offer, or to answer."""
         self._impolite = role == "offerer"
         stranger = self.stranger = Stranger(ClientId(f"c-stranger-{room}"), name, RoomId(room))
-        joined = messages.Joined(stranger.id, name, stranger.room_id, role, role == "answerer", (), (), policy)
+        polite = role == "answerer"
+        joined = messages.Joined(stranger.id, name, stranger.room_id, role, polite, (), tuple(servers), policy)
         await self.say(joined, **more)
         return stranger
 

@@ -4,6 +4,8 @@ The situations ask for one thing each; this looks at every message of every conn
 excuse: its form, its size, its turn to offer. It knows no sockets and no clock.
 """
 
+from collections.abc import Iterable
+
 import attrs
 import orjson
 
@@ -17,6 +19,7 @@ from curhat_trio.protocol.messages import (
     Answer,
     Candidate,
     ClientMessage,
+    Description,
     ErrorMessage,
     Joined,
     Left,
@@ -24,11 +27,15 @@ from curhat_trio.protocol.messages import (
     Relayed,
     Resume,
     ServerMessage,
+    Status,
     Welcome,
 )
 from curhat_trio.protocol.sdp import candidate_ufrag
 
-WATCHED = ("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-5.2", "P-5.5", "P-6.3", "P-7.2", "P-7.3", "P-13.9")
+WATCHED = (
+    *("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-3.18", "P-5.2", "P-5.5"),
+    *("P-6.3", "P-6.7", "P-7.2", "P-7.3", "P-13.9"),
+)
 """The rules that hold on every connection. P-2.2 and P-7.2 are seen by the connection itself."""
 
 MESSAGES_PER_SECOND, MESSAGE_BURST = 20.0, 200
@@ -68,19 +75,22 @@ class Watch:
     # ------------------------------------------------------------ the server's side
 
     def server_said(self, message: ServerMessage) -> None:
-        """The script said this to the client."""
+        """The script says this to the client."""
         match message:
             case Welcome(limits=limits):
                 self._message_bytes = limits.message_bytes
-            case Joined(room_id=room_id, role=role, polite=polite):
-                self._pairing = _Pairing(room_id, role == "offerer", polite)
-            case Left(room_id=room_id) if self._pairing is not None and room_id == self._pairing.room_id:
+            case Joined(room_id=room_id, role=role, polite=polite, ice_transport_policy=policy):
+                self._pairing = _Pairing(room_id, role == "offerer", polite, policy == "relay")
+            case Left(room_id=room_id) if self._is_current(room_id):
                 self._pairing = None
             case ErrorMessage(ref="offer") if self._pairing is not None:
                 self._pairing.own_offer_pending = False
             case Relayed(said=said, room_id=room_id):
                 if self._pairing is not None and room_id == self._pairing.room_id:
                     self._pairing.partner_said(said)
+
+    def _is_current(self, room_id: RoomId) -> bool:
+        return self._pairing is not None and room_id == self._pairing.room_id
 
     # ------------------------------------------------------------ the client's side
 
@@ -98,14 +108,22 @@ class Watch:
                 self.seen.add("P-13.9")
                 if self._said > 1:
                     self.break_("P-13.9", "resume, and it is not the first message of its connection")
-            case Offer():
+            case Offer(payload):
                 self._check_turn()
-            case Answer() if self._pairing is not None:
-                self._pairing.own_answer()
+                self._check_gathered(_candidate_lines(payload))
+            case Answer(payload):
+                if self._pairing is not None:
+                    self._pairing.own_answer()
+                self._check_gathered(_candidate_lines(payload))
             case Candidate(payload) if payload.candidate:
                 self.seen.add("P-6.3")
                 if candidate_ufrag(payload) is None:
                     self.break_("P-6.3", "a candidate names no user fragment")
+                self._check_gathered([payload.candidate])
+            case Status(media):
+                self.seen.add("P-3.18")
+                if media == "connected":
+                    self.break_("P-3.18", "status connected, though no audio and video can flow here")
         return message
 
     def binary_said(self, size: int) -> None:
@@ -129,6 +147,15 @@ class Watch:
         elif fault.code is ErrorCode.BAD_MESSAGE:
             self.break_("P-2.10", f"a message that is not one JSON object: {fault.message}")
 
+    def _check_gathered(self, candidates: Iterable[str]) -> None:
+        """Under the policy `relay` nothing but candidates of relays may be told."""
+        if self._pairing is None or not self._pairing.relay_only:
+            return
+        self.seen.add("P-6.7")
+        for candidate in candidates:
+            if (kind := _type_of(candidate)) != "relay":
+                self.break_("P-6.7", f"a candidate of typ {kind}, though iceTransportPolicy was `relay`")
+
     def _check_turn(self) -> None:
         pairing = self._pairing
         if pairing is None:
@@ -150,6 +177,7 @@ class _Pairing:
     room_id: RoomId
     is_offerer: bool
     polite: bool
+    relay_only: bool
     partner_has_offered: bool = False
     own_offer_pending: bool = False
 
@@ -165,6 +193,16 @@ class _Pairing:
         """A polite client that answers has given up its own offer; one that crossed ours is void too."""
         if self.polite:
             self.own_offer_pending = False
+
+
+def _candidate_lines(description: Description) -> list[str]:
+    return [line[2:] for line in description.sdp.splitlines() if line.startswith("a=candidate:")]
+
+
+def _type_of(candidate: str) -> str:
+    """What a candidate line has behind `typ` (RFC 8839, section 5.1)."""
+    _, _, rest = candidate.partition(" typ ")
+    return rest.split(" ")[0] or "(none)"
 
 
 def _is_object(data: bytes) -> bool:

@@ -1,7 +1,8 @@
 """A client written from spec/protocol.md alone, and worse ones: what the scripted server has to tell apart.
 
-The good one has no media: its peer connection is the signaling state of perfect negotiation, and its descriptions
-are those of a call without media sections. Each bad one breaks one rule, in the way that its docstring tells.
+The good one has no media: its peer connection is the signaling state of perfect negotiation, with a place for
+audio, and has failed as soon as the partner has no more candidates. Each bad one breaks one rule, in the way that
+its docstring tells.
 """
 
 import json
@@ -31,6 +32,18 @@ Message = dict[str, Any]
 
 ABNORMAL = 1006
 
+_SDP = """v=0
+o=- 1 1 IN IP4 0.0.0.0
+s=-
+t=0 0
+m=audio 9 UDP/TLS/RTP/SAVPF 111
+c=IN IP4 0.0.0.0
+a=mid:0
+a=sendrecv
+a=rtpmap:111 opus/48000/2
+a=ice-ufrag:"""
+HOST_CANDIDATE = "candidate:1 1 udp 1 127.0.0.1 9 typ host"
+
 
 class Client:
     """Follows the rules.
@@ -56,6 +69,7 @@ class Client:
         self._sending = trio.Lock()
         self._ws: WSConnection | None = None
         self._resuming = False
+        self._timers: trio.Nursery | None = None
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -77,6 +91,8 @@ class Client:
         self._pending: str | None = None  # our offer that is unanswered
         self._negotiated = False
         self._ignoring = False
+        self._relay_only = False
+        self._told_failure = False
 
     # ------------------------------------------------------------ the person
 
@@ -121,6 +137,10 @@ class Client:
 
     async def live(self) -> None:
         """Connect when the person wants to, and come back when the protocol says so."""
+        async with trio.open_nursery() as self._timers:
+            await self._live()
+
+    async def _live(self) -> None:
         attempt = 0
         while True:
             await self._person_wants.wait()
@@ -250,8 +270,21 @@ class Client:
         self._forget_partner()
         self._leaving, self._waiting = None, False
         self._room, self._polite = message["roomId"], message["polite"]
+        await self.on_ice(message)
         if message["role"] == "offerer":
             await self.offer()
+
+    async def on_ice(self, message: Message) -> None:
+        """Servers to gather from, and how long they are good."""
+        self._relay_only = message["iceTransportPolicy"] == "relay"
+        if self._timers is not None and "ttlSeconds" in message and "ice" in self._features:
+            self._timers.start_soon(self.renew, message["ttlSeconds"], self._room)
+
+    async def renew(self, seconds: float, room: str) -> None:
+        """Ask for fresh credentials in time, unless the pairing is over by then."""
+        await trio.sleep(0.75 * seconds)
+        if self._room == room:
+            await self.say("ice")
 
     def is_current(self, message: Message) -> bool:
         return self._room is not None and message["roomId"] == self._room
@@ -303,7 +336,15 @@ class Client:
         self._retry_after = message["retryAfterSeconds"]
 
     async def on_candidate(self, message: Message) -> None:
-        """Would go to the peer connection."""
+        """Would go to the peer connection, which gives up after the last one."""
+        is_last = not message["payload"]["candidate"]
+        if is_last and self.is_current(message) and self._negotiated and not self._told_failure:
+            self._told_failure = True
+            await self.media_failed()
+
+    async def media_failed(self) -> None:
+        if "status" in self._features:
+            await self.say("status", media="failed", stage="checking")
 
     async def on_chat(self, message: Message) -> None:
         """Would be shown."""
@@ -313,26 +354,27 @@ class Client:
 
     # ------------------------------------------------------------ negotiating
 
-    def _description(self, kind: str) -> Message:
+    def description(self, kind: str) -> Message:
         self._generations += 1
         self._ufrag = f"g{self._generations:03d}"
-        sdp = f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:{self._ufrag}\r\n"
-        return {"type": kind, "sdp": sdp}
+        return {"type": kind, "sdp": _SDP.replace("\n", "\r\n") + f"{self._ufrag}\r\n"}
 
     async def offer(self) -> None:
-        description = self._description("offer")
+        description = self.description("offer")
         self._pending = description["sdp"]
         await self.say("offer", payload=description)
         await self.candidates()
 
     async def answer(self) -> None:
         self._negotiated = True
-        await self.say("answer", payload=self._description("answer"))
+        await self.say("answer", payload=self.description("answer"))
         await self.candidates()
 
     async def candidates(self) -> None:
-        line = f"candidate:1 1 udp 1 127.0.0.1 9 typ host ufrag {self._ufrag}"
-        await self.say("candidate", payload={"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0})
+        """Those that it has gathered; no relay was there to give it one."""
+        if not self._relay_only:
+            line = f"{HOST_CANDIDATE} ufrag {self._ufrag}"
+            await self.say("candidate", payload={"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0})
         await self.no_more_candidates()
 
     async def no_more_candidates(self) -> None:
@@ -449,8 +491,8 @@ class SendsManyFrames(Client):
     breaks = ("P-2.12", "P-13.4")
 
     async def candidates(self) -> None:
-        text = json.dumps({"type": "candidate", "payload": {"candidate": f"candidate:1 ufrag {self._ufrag}"}})
-        for position, letter in enumerate(text):
+        text = json.dumps({"type": "candidate", "payload": {"candidate": f"{HOST_CANDIDATE} ufrag {self._ufrag}"}})
+        for position, letter in enumerate("" if self._relay_only else text):
             await self._send(TextMessage(letter, message_finished=position == len(text) - 1))
         await self.no_more_candidates()
 
@@ -534,9 +576,8 @@ class NamesNoFragments(Client):
     breaks = ("P-6.3",)
 
     async def candidates(self) -> None:
-        await self.say(
-            "candidate", payload={"candidate": "candidate:1 1 udp 1 127.0.0.1 9 typ host", "sdpMid": "0"}
-        )
+        if not self._relay_only:
+            await self.say("candidate", payload={"candidate": HOST_CANDIDATE, "sdpMid": "0"})
         await self.no_more_candidates()
 
 
@@ -600,7 +641,7 @@ class OffersEverything(Client):
     breaks = ("P-3.2",)
 
     async def on_welcome(self, message: Message) -> None:
-        await super().on_welcome({**message, "features": ["chat", "next"]})
+        await super().on_welcome({**message, "features": [*message["features"], "chat", "next"]})
 
 
 class GoesWithoutAWord(Client):
@@ -654,6 +695,53 @@ class PingsBeforeItResumes(Client):
         if self._resuming:
             await self.utter("ping", {})
         await super().on_welcome(message)
+
+
+class LetsCredentialsExpire(Client):
+    """Takes its first credentials for good for ever."""
+
+    breaks = ("P-3.16",)
+
+    async def renew(self, seconds: float, room: str) -> None:
+        pass
+
+
+class TellsNothingOfItsMedia(Client):
+    """Keeps it to itself that audio and video do not come about."""
+
+    breaks = ("P-3.18",)
+
+    async def media_failed(self) -> None:
+        pass
+
+
+class TakesAnAnswerForACall(Client):
+    """Tells that audio and video flow as soon as all has been said."""
+
+    breaks = ("P-3.18",)
+
+    async def media_failed(self) -> None:
+        await self.say("status", media="connected")
+
+
+class TellsItsAddress(Client):
+    """Gathers what it likes, whatever the policy."""
+
+    breaks = ("P-6.7",)
+
+    async def candidates(self) -> None:
+        self._relay_only = False
+        await super().candidates()
+
+
+class DescribesItsAddress(Client):
+    """Gathers what it likes, and tells it in its descriptions."""
+
+    breaks = ("P-6.7",)
+
+    def description(self, kind: str) -> Message:
+        description = super().description(kind)
+        return {**description, "sdp": f"{description['sdp']}a={HOST_CANDIDATE}\r\n"}
 
 
 BAD_CLIENTS: tuple[type[Client], ...] = tuple(kind for kind in Client.__subclasses__() if kind.breaks)

@@ -1,4 +1,6 @@
-"""A person with `curhat_trio.client` and no media, for the scripted server to put into every situation.
+"""A person with `curhat_trio.client`, for the scripted server to put into every situation.
+
+There is no media: a place for audio is described, and has failed as soon as the partner has no more candidates.
 
 As a program: `library_client.py URL`, for `curhat-trio conform --listen PORT --client-command`.
 """
@@ -10,16 +12,29 @@ import trio
 
 from curhat_trio.client import (
     AnyEvent,
+    Candidate,
     CannotConnect,
     Client,
     ConnectionEnded,
     Dial,
+    IceRefreshed,
     Joined,
     NotNow,
     Offer,
     Relayed,
     connect,
 )
+
+_SDP = """v=0
+o=- 1 1 IN IP4 0.0.0.0
+s=-
+t=0 0
+m=audio 9 UDP/TLS/RTP/SAVPF 111
+c=IN IP4 0.0.0.0
+a=mid:0
+a=sendrecv
+a=rtpmap:111 opus/48000/2
+a=ice-ufrag:"""
 
 
 class LibraryClient:
@@ -36,6 +51,8 @@ class LibraryClient:
         self._wanted = trio.Event()
         self._client: Client | None = None
         self._generations = 0
+        self._gathers = True
+        self._renewals = trio.CancelScope()
 
     # ------------------------------------------------------------ the person
 
@@ -76,16 +93,33 @@ class LibraryClient:
 
     async def live(self) -> None:
         """Connect whenever the person wants to."""
-        while True:
-            await self._wanted.wait()
-            with suppress(CannotConnect, ConnectionEnded):
-                async with connect(self._url, username="Ani", dial=self._dial) as self._client:
-                    await self._join(self._client)
-                    async for event in self._client:
-                        with suppress(NotNow):
-                            await self._hear(self._client, event)
-            self._client = None
-            self._wanted = trio.Event()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wanted.wait()
+                with suppress(CannotConnect, ConnectionEnded):
+                    async with connect(self._url, username="Ani", dial=self._dial) as self._client:
+                        await self._talk(self._client, nursery)
+                self._renewals.cancel()
+                self._client = None
+                self._wanted = trio.Event()
+
+    async def _talk(self, client: Client, nursery: trio.Nursery) -> None:
+        await self._join(client)
+        async for event in client:
+            if isinstance(event, Joined | IceRefreshed):
+                self._gathers = event.ice_transport_policy == "all"
+                self._renewals.cancel()
+                self._renewals = trio.CancelScope()
+                nursery.start_soon(self._renew, client, event.ttl_seconds, self._renewals)
+            with suppress(NotNow):
+                await self._hear(client, event)
+
+    async def _renew(self, client: Client, seconds: int | None, until: trio.CancelScope) -> None:
+        """Ask for fresh credentials in time."""
+        with until, suppress(NotNow, ConnectionEnded):
+            if seconds is not None:
+                await trio.sleep(0.75 * seconds)
+                await client.ice()
 
     async def _hear(self, client: Client, event: AnyEvent) -> None:
         match event:
@@ -93,15 +127,18 @@ class LibraryClient:
                 await self._describe(client, "offer")
             case Relayed(said=Offer()):
                 await self._describe(client, "answer")
+            case Relayed(said=Candidate(payload)) if not payload.candidate:
+                await client.status("failed", stage="checking")
             case _:
                 pass
 
     async def _describe(self, client: Client, kind: str) -> None:
         self._generations += 1
         ufrag = f"g{self._generations:03d}"
-        sdp = f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:{ufrag}\r\n"
+        sdp = _SDP.replace("\n", "\r\n") + f"{ufrag}\r\n"
         await (client.offer(sdp) if kind == "offer" else client.answer(sdp))
-        await client.candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host", "0", 0, ufrag)
+        if self._gathers:
+            await client.candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host", "0", 0, ufrag)
         await client.candidate("", "0", 0)
 
 

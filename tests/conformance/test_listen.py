@@ -18,9 +18,8 @@ from curhat_trio.conformance.visit import Patience
 from curhat_trio.specification.requirements import Party, requirements
 
 RULES = requirements()
-NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.16", "P-3.17", "P-3.18", "P-4.10", "P-6.7"}
-"""What a client shows its person, a page that came over HTTPS, its media, its credentials, what its policy lets it
-gather: the scripted server does not see that."""
+NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.17", "P-4.10"}
+"""What a client shows its person, and a page that came over HTTPS: the scripted server does not see that."""
 
 Clock = trio.testing.MockClock
 
