@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from curhat_trio.conformance.stage import Deed, Role, Stage
+from curhat_trio.conformance.standing import CROSSING_SECONDS
 from curhat_trio.conformance.stranger import Stranger
 from curhat_trio.conformance.visit import FEATURES, ME, RESUME_SECONDS, Broken, NotShown, Visit
 from curhat_trio.conformance.watch import Breach
@@ -393,6 +394,13 @@ async def left_before_offer(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     await visit.leave("negotiation_timeout")
     await stage.pairs_again(visit, "P-4.8")
+
+
+@situation("the partner is gone, and nobody else comes for a while", "P-4.10")
+async def left_alone(stage: Stage) -> None:
+    visit = await stage.talking("offerer")
+    await visit.leave("left")
+    await visit.stay("P-4.10", CROSSING_SECONDS + stage.patience.watch)
 
 
 @situation("the partner chats", "P-3.4")

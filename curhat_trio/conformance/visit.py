@@ -271,7 +271,7 @@ class Visit:
 
     async def say(self, message: ServerMessage, **more: Any) -> None:
         """Say this, numbered; `more` are fields that no schema has."""
-        self.watch.server_said(message)
+        self.watch.server_said(message, trio.current_time())
         self._seq += 1
         await self._send_text({**orjson.loads(encode(message, self._seq)), **more})
 
@@ -332,6 +332,7 @@ class Visit:
 
     async def resumed(self, before: "Visit", token: str, heard: int) -> None:
         """What the client had over the connection before goes on over this one."""
+        self.watch.resumed(before.watch, trio.current_time())
         await self.say(messages.Resumed(ME, token, RESUME_SECONDS, heard))
         self._seq, self.stranger, self._impolite = before.seq, before.stranger, before._impolite
 

@@ -1,7 +1,7 @@
 """What must hold of a client at all times, whatever it is being put through: one pass over all that is said.
 
 The situations ask for one thing each; this looks at every message of every connection for what no situation may
-excuse: its form, its size, its turn to offer. It knows no sockets and no clock.
+excuse: its form, its size, whether it may say it now. It knows no sockets and no clock.
 """
 
 from collections.abc import Iterable
@@ -9,11 +9,12 @@ from collections.abc import Iterable
 import attrs
 import orjson
 
+from curhat_trio.conformance.standing import Standing
 from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.policy.limits import Allowance, TokenBucket
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.errors import ErrorCode, Fault
-from curhat_trio.protocol.ids import RoomId
+from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
     OPTIONAL,
     Answer,
@@ -24,6 +25,7 @@ from curhat_trio.protocol.messages import (
     Joined,
     Left,
     Offer,
+    Ready,
     Relayed,
     Resume,
     ServerMessage,
@@ -31,9 +33,10 @@ from curhat_trio.protocol.messages import (
     Welcome,
 )
 from curhat_trio.protocol.sdp import candidate_ufrag
+from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
 
 WATCHED = (
-    *("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-3.18", "P-5.2", "P-5.5"),
+    *("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-3.18", "P-4.10", "P-5.2", "P-5.5"),
     *("P-6.3", "P-6.7", "P-7.2", "P-7.3", "P-13.9"),
 )
 """The rules that hold on every connection. P-2.2 and P-7.2 are seen by the connection itself."""
@@ -64,6 +67,8 @@ class Watch:
             TokenBucket(MESSAGES_PER_SECOND, MESSAGE_BURST), TokenBucket(BYTES_PER_SECOND, BYTE_BURST)
         )
     )
+    _standing: Standing = attrs.Factory(Standing)
+    _own_id: ClientId | None = None
     _pairing: "_Pairing | None" = None
     _said: int = 0
 
@@ -74,11 +79,12 @@ class Watch:
 
     # ------------------------------------------------------------ the server's side
 
-    def server_said(self, message: ServerMessage) -> None:
+    def server_said(self, message: ServerMessage, now: float) -> None:
         """The script says this to the client."""
+        self._note_standing(message, now)
         match message:
-            case Welcome(limits=limits):
-                self._message_bytes = limits.message_bytes
+            case Welcome(session_id=own_id, limits=limits):
+                self._own_id, self._message_bytes = own_id, limits.message_bytes
             case Joined(room_id=room_id, role=role, polite=polite, ice_transport_policy=policy):
                 self._pairing = _Pairing(room_id, role == "offerer", polite, policy == "relay")
             case Left(room_id=room_id) if self._is_current(room_id):
@@ -89,8 +95,30 @@ class Watch:
                 if self._pairing is not None and room_id == self._pairing.room_id:
                     self._pairing.partner_said(said)
 
+    def resumed(self, before: "Watch", now: float) -> None:
+        """The session that was followed over another connection goes on over this one."""
+        self._standing.move(before._standing.state, now)
+
     def _is_current(self, room_id: RoomId) -> bool:
         return self._pairing is not None and room_id == self._pairing.room_id
+
+    def _note_standing(self, message: ServerMessage, now: float) -> None:
+        standing = self._standing
+        match message:
+            case Ready():
+                standing.move(Waiting, now)
+            case Joined():
+                standing.move(Paired, now)
+            case ErrorMessage(ref="join"):
+                standing.move(Connected, now)
+            case Left(from_=by, room_id=room_id) if self._is_current(room_id):
+                # Its own `leave` or `next` moved it when it was said, and a `join` may have moved it on.
+                if standing.has_partner or by != self._own_id:
+                    standing.move(Connected, now)
+            case Relayed(said=Offer(), room_id=room_id) if self._is_current(room_id) and standing.has_partner:
+                standing.move(Negotiating, now)
+            case _:
+                pass
 
     # ------------------------------------------------------------ the client's side
 
@@ -103,6 +131,7 @@ class Watch:
         if isinstance(message, Fault):
             self._check_form(data, message)
             return None
+        self._check_standing(message, now)
         match message:
             case Resume():
                 self.seen.add("P-13.9")
@@ -146,6 +175,12 @@ class Watch:
             self.break_("P-3.4", f"{fault.ref or 'a message'}: {fault.message}")
         elif fault.code is ErrorCode.BAD_MESSAGE:
             self.break_("P-2.10", f"a message that is not one JSON object: {fault.message}")
+
+    def _check_standing(self, message: ClientMessage, now: float) -> None:
+        self.seen.add("P-4.10")
+        state = self._standing.state
+        if not self._standing.takes(message, now):
+            self.break_("P-4.10", f"`{message.type}` while it is {state.__name__.lower()}, and it crossed nothing")
 
     def _check_gathered(self, candidates: Iterable[str]) -> None:
         """Under the policy `relay` nothing but candidates of relays may be told."""

@@ -451,7 +451,7 @@ class SendsNoPongs(Client):
 class IgnoresRooms(Client):
     """Takes everything for its partner's."""
 
-    breaks = ("P-4.8",)
+    breaks = ("P-4.8", "P-4.10")
 
     def is_current(self, message: Message) -> bool:
         return self._room is not None
@@ -722,6 +722,32 @@ class TakesAnAnswerForACall(Client):
 
     async def media_failed(self) -> None:
         await self.say("status", media="connected")
+
+
+class ChatsToNobody(Client):
+    """Asks who is there, while it waits."""
+
+    breaks = ("P-4.10",)
+
+    async def on_ready(self, message: Message) -> None:
+        await super().on_ready(message)
+        await self.say("chat", text="Is anybody there?")
+
+
+class LooksBack(Client):
+    """Says goodbye when the partner has long gone."""
+
+    breaks = ("P-4.10",)
+
+    async def on_leave(self, message: Message) -> None:
+        await super().on_leave(message)
+        if self._timers is not None:
+            self._timers.start_soon(self._say_goodbye)
+
+    async def _say_goodbye(self) -> None:
+        await trio.sleep(6)
+        if self._room is None:
+            await self.say("chat", text="Goodbye!")
 
 
 class TellsItsAddress(Client):

@@ -18,7 +18,7 @@ from curhat_trio.conformance.visit import Patience
 from curhat_trio.specification.requirements import Party, requirements
 
 RULES = requirements()
-NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.17", "P-4.10"}
+NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.17"}
 """What a client shows its person, and a page that came over HTTPS: the scripted server does not see that."""
 
 Clock = trio.testing.MockClock
