@@ -315,6 +315,8 @@ class Seat:
     allowance: Allowance
     mouth: Mouth | None
     """The one it speaks with. None: it is away, or has lent it."""
+    lost: Mouth | None = None
+    """The one whose loss was noticed just now, when more that it did may be on its way in."""
     loan: Loan | None = None
     """If that is another than it began with."""
     regaining: Loan | None = None
@@ -508,6 +510,7 @@ class Core:
     def interrupt(self, seat: Seat, event: LinkInterrupted) -> None:
         self.step(seat, event)
         if not seat.closed and seat.mouth is not None:
+            seat.lost = seat.mouth
             self._let_go(seat, event.code)
             seat.missed_since = len(seat.told)
 
@@ -554,7 +557,7 @@ class Core:
         missed = seat.since(loan.last_seq)
         assert missed is not None
         self._let_go(seat, CloseCode.REPLACED)
-        seat.mouth, seat.loan = loan.mouth, loan
+        seat.mouth, seat.loan, seat.lost = loan.mouth, loan, None
         self.give_token(seat, event.fresh_token)
         self.step(seat, event)
         seat.unsent += missed
@@ -788,7 +791,8 @@ class Replay(Core):
         if seat.closed or seat.home.is_cut_off or self.is_cancelled:
             return
         if seat.mouth is None:
-            assert seat.has_missed_too_much, "the client may come back"
+            said_goodbye = seat.lost is not None and seat.lost.says_goodbye
+            assert said_goodbye or seat.has_missed_too_much, "the client may come back"
         else:
             assert seat.mouth.says_goodbye, "the client is still there, or has not said goodbye"
 
@@ -813,8 +817,10 @@ class Replay(Core):
                 deaf_since = None if mouth is None else mouth.deaf_since
                 stuck = deaf_since is not None and self.now - deaf_since >= self.limits.write_seconds
                 assert seat.overflowed or stuck or (mouth and mouth.is_behind()), "it is not slow"
+            case _ if mouth is None:
+                assert seat.lost is not None
+                assert code in seat.lost.words, f"there was no reason for {code!r}"
             case _:
-                assert mouth is not None
                 assert mouth.words, f"there was no reason for {code!r}"
                 assert mouth.words.popleft() == code
 
@@ -841,6 +847,7 @@ class Replay(Core):
         assert not seat.unsent
         assert seat.regaining is None
         assert seat.attached != seat.closed
+        seat.lost = None
         if seat.closed:
             return
         assert mouth is None or not mouth.words, f"{client} said {mouth and mouth.words}"
