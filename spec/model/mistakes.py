@@ -20,6 +20,8 @@ class Mistake(NamedTuple):
     """Other lines of the .cfg, replaced: "Joins = 2"."""
     alone: bool = False
     """Nothing but `broken` is looked for: another invariant would be broken earlier."""
+    long: bool = False
+    """It is found only after minutes."""
 
 
 MISTAKES = (
@@ -84,6 +86,7 @@ MISTAKES = (
         "MCagain3",
         "PresenceKnown",
         "an earlier partner's absence is taken for the next one's",
+        long=True,
     ),
     Mistake("back_untold", "MCcuts2", "PresenceKnown", "the partner waits for somebody who is back"),
     Mistake("resumed_twice", "MCcuts2", "ToldInOrder", "who was not missed yet is told to be back"),
