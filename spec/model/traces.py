@@ -24,7 +24,10 @@ from run import GENERATED, HERE, find_jar
 Line = dict[str, Any]
 
 LINES_PER_RUN = 20_000
-"""A longer module TraceData would take TLC too much memory."""
+"""A longer module TraceData would take TLC too much memory; a longer trace gets more of it."""
+
+CLIENTS_WITH_INVARIANTS = 50
+"""Of more, the invariants are not looked at: they ask about each two clients in each state."""
 
 CONFIG = """\
 CONSTANTS
@@ -332,12 +335,14 @@ class Checker:
             (directory / "TraceData.tla").write_text(data)
             clients = max(1, *(trace.clients for trace in traces))
             config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
-            (directory / "trace.cfg").write_text(config + (INVARIANTS if self._invariants else ""))
+            asked = self._invariants and clients <= CLIENTS_WITH_INVARIANTS
+            (directory / "trace.cfg").write_text(config + (INVARIANTS if asked else ""))
+            heap = 3 if len(traces[0].lines) <= LINES_PER_RUN else 10
             java = [
                 "java",
                 f"-Djava.io.tmpdir={name}",
                 "-Xss64m",
-                "-Xmx3g",
+                f"-Xmx{heap}g",
                 "-XX:+UseSerialGC",
                 "-cp",
                 str(self._jar),
