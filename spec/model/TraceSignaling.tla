@@ -405,15 +405,11 @@ Stepped ==
              /\ joins' = [joins EXCEPT ![c] = IF enters THEN @ + 1 ELSE @]
     /\ UNCHANGED <<pool, here, draining>>
 
-OfLink(e) ==
-    CASE e.type = "LinkLost" -> e = [type |-> "LinkLost"]
-      [] e.type = "LinkInterrupted" -> DOMAIN e \subseteq {"type", "code"}
-      [] e.type = "ClosingForced" -> e = Forced(e.code) /\ e.code # 4000
-      [] OTHER -> FALSE
+TellsOfLink(e) == e.type \in {"LinkLost", "LinkInterrupted"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
 Asking == due # None /\ due[1] = "answer"   \* a session that is asked for and can't go on is told so, and closes
 Replaces == due' = <<"refusal", due[2]>>
 ToldByLink ==
-    /\ Read("told") /\ OfLink(Line.event) /\ (IF Line.event = Forced(4505) THEN Asking /\ Replaces ELSE Quiet)
+    /\ Read("told") /\ TellsOfLink(Line.event) /\ (IF Line.event = Forced(4505) THEN Asking /\ Replaces ELSE Quiet)
     /\ LET c == Line.to IN
        /\ c \in Here /\ Is([to |-> c, event |-> Line.event])
        /\ Len(inbox[c]) <= Capacity
@@ -426,7 +422,6 @@ LostByLink ==
        /\ door' = [door EXCEPT ![c] = "overflowed"]
     /\ UNCHANGED <<session, joins, asked, pool, inbox, more, here, draining>>
 
-TellsOfLink(e) == e.type \in {"LinkLost", "LinkInterrupted"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
 Lent ==   \* the link goes into another session's inbox, with what it has told and nobody read
     /\ Read("lent") /\ due' = None
     /\ LET c == Line.session  d == Line.to

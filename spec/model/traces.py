@@ -382,11 +382,7 @@ def main() -> int:
     options = parser.parse_args()
 
     began = time.monotonic()
-    found = [
-        read(file)
-        for path in options.traces
-        for file in (sorted(path.glob("*.ndjson")) if path.is_dir() else [path])
-    ]
+    found = [read(file) for path in options.traces for file in files(path)]
     fit = [
         trace
         for trace in found
