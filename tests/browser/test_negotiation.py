@@ -583,6 +583,16 @@ def test_a_connection_that_never_comes_about_is_told_as_failed(
 # ---------------------------------------------------------------- what goes wrong between the two
 
 
+def comes_back(stage: Stage, side: Side, **resumed: Any) -> None:
+    """This side's connection breaks off, and its session goes on over another."""
+    side.line.breaks()
+    stage.passes(side.tells("connection", phase="resuming")["delaySeconds"] + 0.001)
+    side.line = side.client.line()
+    side.line.says(RESUMABLE, sessionId="fresh")
+    side.line.hears("resume")
+    side.line.says("resumed", seq=None, **resumed)
+
+
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
 def test_an_offer_that_was_lost_is_said_again_when_the_session_goes_on(stage: Stage, who: str) -> None:
     couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
@@ -591,12 +601,7 @@ def test_an_offer_that_was_lost_is_said_again_when_the_session_goes_on(stage: St
     side.does("client.shareScreen(given[0])", stage.stream(audio=False))
     lost = couple.holds(side, "offer")
     side.held.clear()
-    side.line.breaks()
-    stage.passes(side.tells("connection", phase="resuming")["delaySeconds"] + 0.001)
-    side.line = side.client.line()
-    side.line.says(RESUMABLE, sessionId="fresh")
-    side.line.hears("resume")
-    side.line.says("resumed", seq=None)
+    comes_back(stage, side)
     assert couple.holds(side, "offer")["payload"] == lost["payload"]
     couple.deliver(side, lost)
     shows(couple, side, True)
@@ -609,13 +614,7 @@ def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: S
     couple.deliver(ana, couple.holds(ana, "offer"))
     stage.waits_until(lambda: any(said["type"] == "answer" for said in ben.line.said), "the answer")
     ben.line.said.clear()  # the server has never got it
-    ben.line.breaks()
-    pause = ben.tells("connection", phase="resuming")["delaySeconds"]
-    stage.passes(pause + 0.001)
-    ben.line = ben.client.line()
-    ben.line.says(RESUMABLE, sessionId="fresh")
-    ben.line.hears("resume")
-    ben.line.says("resumed", seq=None, **({"heard": 1} if counts else {}))
+    comes_back(stage, ben, **({"heard": 1} if counts else {}))
     couple.connects()
     assert ben.remote() == ["audio", "video"]
 
@@ -624,12 +623,7 @@ def test_an_answer_that_is_known_to_have_arrived_is_not_said_again(stage: Stage)
     couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
     ben = couple.answerer
     couple.connects()
-    ben.line.breaks()
-    stage.passes(ben.tells("connection", phase="resuming")["delaySeconds"] + 0.001)
-    ben.line = ben.client.line()
-    ben.line.says(RESUMABLE, sessionId="fresh")
-    ben.line.hears("resume")
-    ben.line.says("resumed", seq=None)
+    comes_back(stage, ben)
     ben.line.says("pong", seq=None, data=ben.line.hears("ping")["data"])
     ben.client.hears_out(ben.line)
     ben.line.hears_no_more()
