@@ -32,7 +32,7 @@ Message = dict[str, Any]
 
 ABNORMAL = 1006
 
-_SDP = """v=0
+SDP_TO_THE_FRAGMENT = """v=0
 o=- 1 1 IN IP4 0.0.0.0
 s=-
 t=0 0
@@ -41,7 +41,8 @@ c=IN IP4 0.0.0.0
 a=mid:0
 a=sendrecv
 a=rtpmap:111 opus/48000/2
-a=ice-ufrag:"""
+a=ice-ufrag:""".replace("\n", "\r\n")
+"""A description of a place for audio, but for the ICE user fragment and the end of its line."""
 HOST_CANDIDATE = "candidate:1 1 udp 1 127.0.0.1 9 typ host"
 
 
@@ -357,7 +358,7 @@ class Client:
     def description(self, kind: str) -> Message:
         self._generations += 1
         self._ufrag = f"g{self._generations:03d}"
-        return {"type": kind, "sdp": _SDP.replace("\n", "\r\n") + f"{self._ufrag}\r\n"}
+        return {"type": kind, "sdp": SDP_TO_THE_FRAGMENT + f"{self._ufrag}\r\n"}
 
     async def offer(self) -> None:
         description = self.description("offer")

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 import trio
+from clients import SDP_TO_THE_FRAGMENT
 
 from curhat_trio.client import (
     AnyEvent,
@@ -24,17 +25,6 @@ from curhat_trio.client import (
     Relayed,
     connect,
 )
-
-_SDP = """v=0
-o=- 1 1 IN IP4 0.0.0.0
-s=-
-t=0 0
-m=audio 9 UDP/TLS/RTP/SAVPF 111
-c=IN IP4 0.0.0.0
-a=mid:0
-a=sendrecv
-a=rtpmap:111 opus/48000/2
-a=ice-ufrag:"""
 
 
 class LibraryClient:
@@ -135,7 +125,7 @@ class LibraryClient:
     async def _describe(self, client: Client, kind: str) -> None:
         self._generations += 1
         ufrag = f"g{self._generations:03d}"
-        sdp = _SDP.replace("\n", "\r\n") + f"{ufrag}\r\n"
+        sdp = SDP_TO_THE_FRAGMENT + f"{ufrag}\r\n"
         await (client.offer(sdp) if kind == "offer" else client.answer(sdp))
         if self._gathers:
             await client.candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host", "0", 0, ufrag)
