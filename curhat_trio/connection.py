@@ -287,10 +287,10 @@ class Driver:
 
     def _read_words(self, heard: Heard) -> None:
         """Step through what the client said; nobody looks at what comes after the end."""
-        for place, text in enumerate(heard.texts):
+        for position, text in enumerate(heard.texts):
             if self._closed:
                 if self._lent is not None:
-                    self._lent.unread.append(Heard(heard.texts[place:]))
+                    self._lent.unread.append(Heard(heard.texts[position:]))
                 return
             event = self._understand(text)
             asks_to_resume = _asks_to_resume(event)
