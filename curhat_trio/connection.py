@@ -34,8 +34,8 @@ from curhat_trio.protocol.effects import (
     Count,
     Effect,
     Enter,
+    FindSession,
     Forward,
-    Reclaim,
     Reinstate,
     Request,
     Send,
@@ -46,19 +46,19 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     Profile,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
@@ -217,7 +217,7 @@ class Driver:
 
     async def _drive(self) -> None:
         assert self._link is not None
-        self._advance(LinkOpened(trio.current_time(), self._fresh_token()))
+        self._advance(ConnectionOpened(trio.current_time(), self._fresh_token()))
         self._link.start(self._inbox)
         if self._environment.draining.is_set():
             self._advance(ClosingForced(CloseCode.SHUTDOWN))
@@ -239,7 +239,7 @@ class Driver:
         """End the session if nothing else has, and answer what it can no longer read. Never awaits."""
         self._rendezvous.detach(self._session.client)
         self._revoke_token()
-        self._advance(LinkLost())
+        self._advance(ConnectionClosed())
         self._unread += self._inbox.close()
         self._read()
         self._metrics.leave_state(self._session)
@@ -275,7 +275,7 @@ class Driver:
                     self._read_words(item)
             elif isinstance(item, Loan):
                 self._borrow(item)
-            elif isinstance(item, LinkInterrupted):
+            elif isinstance(item, ConnectionLost):
                 self._lose_link(item)
             elif isinstance(item, DeadlinePassed):
                 self._step(item, "driver")
@@ -306,10 +306,10 @@ class Driver:
         now = trio.current_time()
         wait = self._allowance.spend(len(text) if text.isascii() else len(text.encode()), now)
         if wait > 0:
-            return Overheated(math.ceil(wait * 10) / 10)
+            return RateLimited(math.ceil(wait * 10) / 10)
         message = decode(text, self._session.profile, self._session.rules.features)
         if isinstance(message, Fault):
-            return Misunderstood(message)
+            return InvalidMessage(message)
         fresh_room = RoomId(secrets.token_urlsafe(12)) if isinstance(message, Join | Next) else None
         fresh_turn = self._environment.fresh_turn() if isinstance(message, Ice) else None
         return MessageReceived(message, now, fresh_room, fresh_turn)
@@ -328,11 +328,11 @@ class Driver:
             self._environment.resumptions.revoke(self._token)
             self._token = None
 
-    def _lose_link(self, event: LinkInterrupted) -> None:
+    def _lose_link(self, event: ConnectionLost) -> None:
         """The session may go on without a link; then the old one is closed beside it."""
         self._step(event, "inbox")
         if not self._closed and not self._place.take():
-            self._advance(LinkLost())  # nobody's return is waited for without a place
+            self._advance(ConnectionClosed())  # nobody's return is waited for without a place
         if not self._closed and self._link is not None:  # reader and writer both tell of the same loss
             self._let_go(event.code)
             self._missed_since = self._said
@@ -361,7 +361,7 @@ class Driver:
                 other.give_up()
             self._step(ResumeRefused(), "driver")
             return
-        self._step(LinkLent(), "driver")
+        self._step(Superseded(), "driver")
         assert self._link is not None
         self._flush()
         self._lent = Loan(self._link, last_seq, self._said, [])
@@ -396,7 +396,7 @@ class Driver:
         self._link, self._loan = loan.link, loan
         token = self._fresh_token()
         assert token is not None, "who was asked for by a token gets another"
-        self._step(LinkRegained(token, self._heard), "driver")
+        self._step(SessionResumed(token, self._heard), "driver")
         self._frames += missed
         self._unread.extendleft(reversed(loan.unread))
 
@@ -436,7 +436,7 @@ class Driver:
         frames, self._frames = self._frames, []
         if self._link is None:
             if not self._closed and self._replay.since(self._missed_since) is None:
-                self._advance(LinkLost())  # more was missed than can be told again
+                self._advance(ConnectionClosed())  # more was missed than can be told again
         elif frames and not self._link.send(frames):
             self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
 
@@ -461,7 +461,7 @@ class Driver:
                 self._deadline = math.inf if at is None else at
             case Enter() | Withdraw() | Suspend() | Reinstate():
                 self._requests.append(effect)
-            case Reclaim(token, last_seq):
+            case FindSession(token, last_seq):
                 self._reclaim(token, last_seq)
             case Count(what):
                 self._metrics.events[what] += 1
@@ -488,7 +488,7 @@ class Driver:
 
 def _is_of_the_link(item: Event | Heard | Loan) -> bool:
     match item:
-        case Heard() | LinkLost() | LinkInterrupted():
+        case Heard() | ConnectionClosed() | ConnectionLost():
             return True
         case ClosingForced(code):
             return code is not CloseCode.SHUTDOWN

@@ -2,8 +2,8 @@
 
 trio-websocket does the opening handshake, answers pings and does the closing handshake, over a stream (`_Tap`)
 that takes the data frames out on their way. A link tells the driver through its inbox: `Heard` for messages,
-`LinkLost` and `LinkInterrupted` for the end, `ClosingForced` for a broken rule. It does not know what messages
-mean.
+`ConnectionClosed` and `ConnectionLost` for the end, `ClosingForced` for a broken rule. It does not know what
+messages mean.
 """
 
 import math
@@ -12,13 +12,14 @@ from contextlib import suppress
 import attrs
 import trio
 import trio.abc
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed as WsConnectionClosed
+from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from curhat_trio.config import Settings
 from curhat_trio.frames import PING_FRAME, FrameScanner, is_close_frame, split_control_frame
 from curhat_trio.policy.limits import TokenBucket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, Event, LinkInterrupted, LinkLost
+from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, ConnectionLost, Event
 from curhat_trio.relay import Inbox, Outbox
 
 _RECEIVE_BYTES = 32768
@@ -131,7 +132,7 @@ class _Tap(trio.abc.Stream):
                     return frame
             data = await self._receive_raw()
             if not data:
-                self.tell(LinkInterrupted(trio.current_time()))
+                self.tell(ConnectionLost(trio.current_time()))
                 self.gone.set()
                 return b""
             if not self._faulty:
@@ -160,7 +161,7 @@ class _Tap(trio.abc.Stream):
             self.tell(ClosingForced(fault))
             return
         if scan.closing:
-            self.tell(LinkLost())
+            self.tell(ConnectionClosed())
         self._control = bytes(scan.control)
 
     async def _hand_over(self, texts: list[str]) -> None:
@@ -236,7 +237,7 @@ class Link:
         try:
             await self._write_until_closed()
         except trio.BrokenResourceError:
-            self._tap.tell(LinkInterrupted(trio.current_time()))
+            self._tap.tell(ConnectionLost(trio.current_time()))
         except trio.ClosedResourceError:
             pass  # the closing handshake is over
         finally:
@@ -263,7 +264,7 @@ class Link:
             await self._tap.send_all(PING_FRAME)
             return trio.current_time() + self._settings.pong_seconds
         if self._tap.awaits_pong:
-            self._tap.tell(LinkInterrupted(trio.current_time(), CloseCode.NO_PONG))
+            self._tap.tell(ConnectionLost(trio.current_time(), CloseCode.NO_PONG))
             return math.inf
         next_ping, self._pinged_at = self._pinged_at + self._settings.ping_seconds, None
         return next_ping
@@ -275,7 +276,7 @@ class Link:
             await self._written.wait()
             if code is not None:
                 self._tap.begin_close()
-                with suppress(ConnectionClosed):
+                with suppress(WsConnectionClosed):
                     await self._websocket.aclose(code, code.explanation)
             await self._tap.gone.wait()
 
@@ -286,7 +287,7 @@ class Link:
 
     def interrupt(self) -> None:
         """Tell the driver that the link is lost: whoever holds it has to go."""
-        self._tap.tell(LinkInterrupted(trio.current_time()))
+        self._tap.tell(ConnectionLost(trio.current_time()))
 
 
 @attrs.define(eq=False)
@@ -336,6 +337,6 @@ async def open_link(
         request = await wrap_server_stream(nursery, tap)
     try:
         websocket = await request.accept(subprotocol=subprotocol)
-    except ConnectionClosed:
+    except WsConnectionClosed:
         raise trio.BrokenResourceError("the client left during the handshake") from None
     return Link(tap, websocket, settings)

@@ -12,8 +12,8 @@ import attrs
 from curhat_trio.protocol.effects import Effect, Forward, Send, Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
+    ConnectionClosed,
     Event,
-    LinkLost,
     Matched,
     MessageReceived,
     PeerLeft,
@@ -161,7 +161,7 @@ def negotiating(
 
 
 def closed(profile: Profile = "v1", rules: Rules = RULES) -> Conversation:
-    return connected(profile, rules).after(LinkLost())
+    return connected(profile, rules).after(ConnectionClosed())
 
 
 IN_STATE: dict[type[Any], Callable[..., Conversation]] = {

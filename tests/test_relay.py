@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from curhat_trio.protocol.errors import LeaveReason
-from curhat_trio.protocol.events import LinkLost, PeerLeft
+from curhat_trio.protocol.events import ConnectionClosed, PeerLeft
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.relay import Inbox, Outbox
 
@@ -50,8 +50,8 @@ async def test_the_own_link_waits_for_room(autojump_clock: trio.testing.MockCloc
 async def test_closing_returns_what_was_not_read() -> None:
     inbox = Inbox[str](4)
     inbox.tell(told(1))
-    inbox.tell(LinkLost())
-    assert inbox.close() == [told(1), LinkLost()]
+    inbox.tell(ConnectionClosed())
+    assert inbox.close() == [told(1), ConnectionClosed()]
     assert not inbox.tell(told(2))
     assert not await inbox.wait_to_tell("heard")
     assert not inbox.overflowed, "nobody is there any more; that is not the same as too much"

@@ -20,7 +20,7 @@ from curhat_trio.policy.places import Place
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
-from curhat_trio.protocol.events import Event, LinkLost, MessageReceived, Misunderstood, PeerSaid
+from curhat_trio.protocol.events import ConnectionClosed, Event, InvalidMessage, MessageReceived, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
 from curhat_trio.protocol.session import TABLE
@@ -86,7 +86,7 @@ def test_the_good_traces_have_everything_in_them() -> None:
         "settling",
         "kept",
         "last",
-        "overheated",
+        "rate_limited",
     ):
         assert any(field in step["after"] for step in steps), field
 
@@ -272,7 +272,7 @@ def fault_of(name: str) -> Fault:
 
 
 MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
-UNREADABLE = text(1, 40).map(lambda name: Misunderstood(fault_of(f"never heard of {name}")))
+UNREADABLE = text(1, 40).map(lambda name: InvalidMessage(fault_of(f"never heard of {name}")))
 
 
 @given(
@@ -296,12 +296,12 @@ def begin(tmp_path: Path) -> TraceWriter:
 def test_an_inbox_tells_its_watch_what_fits_and_what_is_lost(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
         inbox: Inbox[Any] = Inbox(1, lambda event, fits: trace.told(ClientId("x"), event, fits))
-        assert inbox.tell(LinkLost())
-        assert not inbox.tell(LinkLost())
+        assert inbox.tell(ConnectionClosed())
+        assert not inbox.tell(ConnectionClosed())
         inbox.close()
-        assert not inbox.tell(LinkLost()), "nobody is there, and nobody cares"
+        assert not inbox.tell(ConnectionClosed()), "nobody is there, and nobody cares"
     _, told, lost, _ = (tmp_path / "trace.ndjson").read_text().splitlines()
-    assert json.loads(told) == {"n": 2, "what": "told", "to": "s1", "event": {"type": "LinkLost"}}
+    assert json.loads(told) == {"n": 2, "what": "told", "to": "s1", "event": {"type": "ConnectionClosed"}}
     assert json.loads(lost) == {"n": 3, "what": "lost", "to": "s1", "by": "link", "why": "full"}
 
 

@@ -21,13 +21,13 @@ from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Reinstat
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     Event,
-    LinkInterrupted,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     MessageReceived,
-    Misunderstood,
+    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Join, Next, Resumed, ServerMessage
@@ -128,7 +128,7 @@ class Reference:
         if profile == "v1" and self._rules.resume_seconds > 0:
             seat.token = self._fresh_token()
         self.steps.append(Step("opens", {}, who))
-        self._do(seat, LinkOpened(0.0, seat.token))
+        self._do(seat, ConnectionOpened(0.0, seat.token))
 
     def _fresh_token(self) -> str:
         self._tokens += 1
@@ -154,7 +154,7 @@ class Reference:
     def close(self, who: str) -> None:
         """Close politely."""
         self.steps.append(Step("closes", 1000, who))
-        self._do(self._seats[who], LinkLost())
+        self._do(self._seats[who], ConnectionClosed())
 
     def vanish(self, who: str) -> None:
         """Be gone without a word; `resume` may follow."""
@@ -163,7 +163,7 @@ class Reference:
         self.steps.append(Step("vanishes", True, who))
         before = len(self.steps)
         del self._seats[who]
-        self._do(seat, LinkInterrupted(0.0))
+        self._do(seat, ConnectionLost(0.0))
         if not isinstance(seat.session.state, Closed):
             self._away[who] = seat
         if len(self.steps) == before:  # nobody hears of it: nothing else tells that the server knows
@@ -181,7 +181,7 @@ class Reference:
         self.steps += [Step("opens", {}, who), Step("hears", fresh, who, RULES_BY_TYPE["welcome"])]
         self.steps.append(Step("says", resume, who))
         seat.token = self._fresh_token()
-        self._do(seat, LinkRegained(seat.token, seat.said))
+        self._do(seat, SessionResumed(seat.token, seat.said))
 
     def _name_last_heard(self, seat: _Seat) -> str | None:
         """Let the last message that the session has said to its client tell its number, by a name."""
@@ -215,7 +215,7 @@ class Reference:
         seat.said += 1
         message = decode(text, seat.session.profile)
         if isinstance(message, Fault):
-            return Misunderstood(message)
+            return InvalidMessage(message)
         if not isinstance(message, Join | Next):
             return MessageReceived(message, 0.0)
         self._rooms += 1

@@ -85,8 +85,8 @@ class Count:
 
 
 @attrs.frozen
-class Reclaim:
-    """Find the session that gave this token, and lend it the link: say `LinkLent`, or else `ResumeRefused`."""
+class FindSession:
+    """Find the session that gave this token, and lend it the link: say `Superseded`, or else `ResumeRefused`."""
 
     token: str = attrs.field(repr=False)
     last_seq: int
@@ -99,4 +99,4 @@ class Close:
     code: CloseCode | None
 
 
-Effect = Send | Request | Forward | SetDeadline | Count | Reclaim | Close
+Effect = Send | Request | Forward | SetDeadline | Count | FindSession | Close

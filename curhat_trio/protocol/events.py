@@ -12,7 +12,7 @@ Profile = Literal["v1", "legacy"]
 
 
 @attrs.frozen
-class LinkOpened:
+class ConnectionOpened:
     """The first event of a session: its socket is open."""
 
     at: float
@@ -33,14 +33,14 @@ class MessageReceived:
 
 
 @attrs.frozen
-class Misunderstood:
+class InvalidMessage:
     """The client said something that is no message."""
 
     fault: Fault
 
 
 @attrs.frozen
-class Overheated:
+class RateLimited:
     """A message was dropped unread: the client's allowance is used up for so many seconds."""
 
     retry_after_seconds: float
@@ -96,12 +96,12 @@ class DeadlinePassed:
 
 
 @attrs.frozen
-class LinkLost:
+class ConnectionClosed:
     """The client's socket is gone for good: it said goodbye, or nothing can be resumed."""
 
 
 @attrs.frozen
-class LinkInterrupted:
+class ConnectionLost:
     """The client's socket is gone without a goodbye, or as good as gone: the client may come back over another."""
 
     at: float
@@ -110,7 +110,7 @@ class LinkInterrupted:
 
 
 @attrs.frozen
-class LinkRegained:
+class SessionResumed:
     """Another link is the session's now; maybe before the old one was missed."""
 
     fresh_token: str = attrs.field(repr=False)
@@ -125,7 +125,7 @@ class ResumeRefused:
 
 
 @attrs.frozen
-class LinkLent:
+class Superseded:
     """The session that the client asked for goes on over this one's link."""
 
 
@@ -137,19 +137,19 @@ class ClosingForced:
 
 
 Event = (
-    LinkOpened
+    ConnectionOpened
     | MessageReceived
-    | Misunderstood
-    | Overheated
+    | InvalidMessage
+    | RateLimited
     | Matched
     | PeerSaid
     | PeerLeft
     | PeerPresence
     | DeadlinePassed
-    | LinkLost
-    | LinkInterrupted
-    | LinkRegained
+    | ConnectionClosed
+    | ConnectionLost
+    | SessionResumed
     | ResumeRefused
-    | LinkLent
+    | Superseded
     | ClosingForced
 )

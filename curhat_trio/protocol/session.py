@@ -17,8 +17,8 @@ from curhat_trio.protocol.effects import (
     Count,
     Effect,
     Enter,
+    FindSession,
     Forward,
-    Reclaim,
     Reinstate,
     Send,
     SetDeadline,
@@ -29,22 +29,22 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     PeerLeft,
     PeerPresence,
     PeerSaid,
     Profile,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -111,9 +111,9 @@ class Rules:
     turn_ttl_seconds: int | None = None
     """How long fresh credentials are good; None: there is no TURN server."""
     ice_transport_policy: IceTransportPolicy = "all"
-    max_misunderstandings: int = 20
+    max_invalid_messages: int = 20
     """So many messages that could not be understood, and the connection is closed with 4501."""
-    max_overheated: int = 100
+    max_rate_limited: int = 100
     """So many messages over the allowance, and the connection is closed with 4003."""
 
     @property
@@ -209,8 +209,8 @@ class Session:
     state: State = Connected()
     last_partner: ClientId | None = None
     """Avoided at the next pairing, when somebody else is there."""
-    misunderstandings: int = 0
-    overheated: int = 0
+    invalid_messages: int = 0
+    rate_limited: int = 0
     away_until: float | None = None
     """After the link was lost: how long the session waits for another. None: the link is there."""
 
@@ -306,7 +306,7 @@ _WRONG_STATE = Row(_wrong_state)
 _IGNORED = Row(_ignore)
 
 
-def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
+def _open(session: Session, _state: Connected, event: ConnectionOpened) -> Step:
     rules = session.rules
     speak_by = event.at + rules.first_message_seconds
     welcome = Welcome(
@@ -323,7 +323,7 @@ def _open(session: Session, _state: Connected, event: LinkOpened) -> Step:
 def _note_first_words(session: Session, event: Event) -> Step:
     """Whatever a client says, understood or not, it is no longer silent."""
     was_silent = isinstance(session.state, Connected) and session.state.speak_by is not None
-    if was_silent and isinstance(event, MessageReceived | Misunderstood | Overheated):
+    if was_silent and isinstance(event, MessageReceived | InvalidMessage | RateLimited):
         return attrs.evolve(session, state=Connected()), [SetDeadline(None)]
     return session, []
 
@@ -470,7 +470,7 @@ def _ice_servers(rules: Rules, event: MessageReceived | Matched) -> tuple[IceSer
 def _resume(session: Session, _state: Connected, event: MessageReceived) -> Step:
     resume = event.message
     assert isinstance(resume, Resume)
-    return session, [Reclaim(resume.token, resume.last_seq)]
+    return session, [FindSession(resume.token, resume.last_seq)]
 
 
 def _pong(session: Session, _state: State, event: MessageReceived) -> Step:
@@ -478,21 +478,21 @@ def _pong(session: Session, _state: State, event: MessageReceived) -> Step:
     return session, [Send(Pong(event.message.data))]
 
 
-def _misunderstand(session: Session, state: State, event: Misunderstood) -> Step:
-    count = session.misunderstandings + 1
-    session = attrs.evolve(session, misunderstandings=count)
-    fatal = count >= session.rules.max_misunderstandings
+def _misunderstand(session: Session, state: State, event: InvalidMessage) -> Step:
+    count = session.invalid_messages + 1
+    session = attrs.evolve(session, invalid_messages=count)
+    fatal = count >= session.rules.max_invalid_messages
     error = ErrorMessage(event.fault.code, event.fault.message, event.fault.ref, fatal)
     return _complain(session, state, error, CloseCode.PROTOCOL_ERRORS)
 
 
-def _cool_down(session: Session, state: State, event: Overheated) -> Step:
-    count = session.overheated + 1
-    session = attrs.evolve(session, overheated=count)
+def _cool_down(session: Session, state: State, event: RateLimited) -> Step:
+    count = session.rate_limited + 1
+    session = attrs.evolve(session, rate_limited=count)
     error = ErrorMessage(
         ErrorCode.RATE_LIMITED,
         "too many messages; this one was dropped",
-        fatal=count >= session.rules.max_overheated,
+        fatal=count >= session.rules.max_rate_limited,
         retry_after_seconds=event.retry_after_seconds,
     )
     return _complain(session, state, error, CloseCode.RATE_LIMITED)
@@ -656,12 +656,12 @@ def _break_off(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
     return session, [_peer_left(pairing, reason), *effects]
 
 
-def _vanish(session: Session, state: State, event: LinkLost | LinkInterrupted | DeadlinePassed) -> Step:
+def _vanish(session: Session, state: State, event: ConnectionClosed | ConnectionLost | DeadlinePassed) -> Step:
     session, effects = _abandon(session, state, LeaveReason.PEER_LOST)
-    return session, [*effects, Close(event.code if isinstance(event, LinkInterrupted) else None)]
+    return session, [*effects, Close(event.code if isinstance(event, ConnectionLost) else None)]
 
 
-def _go_away(session: Session, state: State, event: LinkInterrupted) -> Step:
+def _go_away(session: Session, state: State, event: ConnectionLost) -> Step:
     """Keep the client's place, in the pool or beside its partner, until it is back or given up."""
     if session.away_until is not None:
         return session, []
@@ -678,7 +678,7 @@ def _go_away(session: Session, state: State, event: LinkInterrupted) -> Step:
     return session, effects
 
 
-def _come_back(session: Session, state: State, event: LinkRegained) -> Step:
+def _come_back(session: Session, state: State, event: SessionResumed) -> Step:
     resumed = Resumed(session.client, event.fresh_token, session.rules.resume_seconds, event.heard)
     if session.away_until is None:
         return session, [Send(resumed)]
@@ -697,7 +697,7 @@ def _refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) -
     return session, [_error(ErrorCode.RESUME_FAILED, why, Resume.type)]
 
 
-def _lend_link(session: Session, _state: Connected, _event: LinkLent) -> Step:
+def _lend_link(session: Session, _state: Connected, _event: Superseded) -> Step:
     """The other session speaks from now on. Nothing is left of this one, and its link stays open."""
     return attrs.evolve(session, state=Closed(), away_until=None), [SetDeadline(None)]
 
@@ -775,14 +775,14 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Negotiating, Ice): Row(_ice),
     (Negotiating, Ping): Row(_pong),
     # what is no message, or one too many; the last straw closes
-    (Connected, Misunderstood): Row(_misunderstand, Closed),
-    (Waiting, Misunderstood): Row(_misunderstand, Closed),
-    (Paired, Misunderstood): Row(_misunderstand, Closed),
-    (Negotiating, Misunderstood): Row(_misunderstand, Closed),
-    (Connected, Overheated): Row(_cool_down, Closed),
-    (Waiting, Overheated): Row(_cool_down, Closed),
-    (Paired, Overheated): Row(_cool_down, Closed),
-    (Negotiating, Overheated): Row(_cool_down, Closed),
+    (Connected, InvalidMessage): Row(_misunderstand, Closed),
+    (Waiting, InvalidMessage): Row(_misunderstand, Closed),
+    (Paired, InvalidMessage): Row(_misunderstand, Closed),
+    (Negotiating, InvalidMessage): Row(_misunderstand, Closed),
+    (Connected, RateLimited): Row(_cool_down, Closed),
+    (Waiting, RateLimited): Row(_cool_down, Closed),
+    (Paired, RateLimited): Row(_cool_down, Closed),
+    (Negotiating, RateLimited): Row(_cool_down, Closed),
     # what the matchmaker and the partner tell; a pair that is not here is ignored
     (Connected, Matched): Row(_decline),
     (Waiting, Matched): Row(_pair, Paired),
@@ -796,25 +796,25 @@ TABLE: dict[tuple[type[State], type[Any]], Row] = {
     (Paired, PeerPresence): Row(_note_presence),
     (Negotiating, PeerPresence): Row(_note_presence),
     # time, and the end
-    (Connected, LinkOpened): Row(_open),
+    (Connected, ConnectionOpened): Row(_open),
     (Connected, DeadlinePassed): Row(_lose_patience, Closed),
     (Waiting, DeadlinePassed): Row(_give_up, Closed),
     (Paired, DeadlinePassed): Row(_watch_clock, Negotiating, Connected, Closed),
     (Negotiating, DeadlinePassed): Row(_lose_media, Connected, Closed),
-    (Connected, LinkLost): Row(_vanish, Closed),
-    (Waiting, LinkLost): Row(_vanish, Closed),
-    (Paired, LinkLost): Row(_vanish, Closed),
-    (Negotiating, LinkLost): Row(_vanish, Closed),
-    (Connected, LinkInterrupted): Row(_go_away, Closed),
-    (Waiting, LinkInterrupted): Row(_go_away, Closed),
-    (Paired, LinkInterrupted): Row(_go_away, Closed),
-    (Negotiating, LinkInterrupted): Row(_go_away, Closed),
-    (Connected, LinkRegained): Row(_come_back),
-    (Waiting, LinkRegained): Row(_come_back),
-    (Paired, LinkRegained): Row(_come_back),
-    (Negotiating, LinkRegained): Row(_come_back),
+    (Connected, ConnectionClosed): Row(_vanish, Closed),
+    (Waiting, ConnectionClosed): Row(_vanish, Closed),
+    (Paired, ConnectionClosed): Row(_vanish, Closed),
+    (Negotiating, ConnectionClosed): Row(_vanish, Closed),
+    (Connected, ConnectionLost): Row(_go_away, Closed),
+    (Waiting, ConnectionLost): Row(_go_away, Closed),
+    (Paired, ConnectionLost): Row(_go_away, Closed),
+    (Negotiating, ConnectionLost): Row(_go_away, Closed),
+    (Connected, SessionResumed): Row(_come_back),
+    (Waiting, SessionResumed): Row(_come_back),
+    (Paired, SessionResumed): Row(_come_back),
+    (Negotiating, SessionResumed): Row(_come_back),
     (Connected, ResumeRefused): Row(_refuse_resume),
-    (Connected, LinkLent): Row(_lend_link, Closed),
+    (Connected, Superseded): Row(_lend_link, Closed),
     (Connected, ClosingForced): Row(_close_by_force, Closed),
     (Waiting, ClosingForced): Row(_close_by_force, Closed),
     (Paired, ClosingForced): Row(_close_by_force, Closed),

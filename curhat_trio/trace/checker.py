@@ -26,8 +26,8 @@ from curhat_trio.protocol.effects import (
     Close,
     Effect,
     Enter,
+    FindSession,
     Forward,
-    Reclaim,
     Reinstate,
     Request,
     Send,
@@ -37,14 +37,14 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
     MessageReceived,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Resume, Resumed
@@ -355,15 +355,15 @@ class _Replay:
         """What a driver tells its session by itself, and when it may."""
         may = False
         match event:
-            case LinkOpened():
+            case ConnectionOpened():
                 may = seat.fresh
             case DeadlinePassed(at):
                 may = seat.session.deadline is not None and at >= seat.session.deadline
-            case LinkLost():
+            case ConnectionClosed():
                 may = not seat.closed
-            case LinkLent() | ResumeRefused():
+            case Superseded() | ResumeRefused():
                 may, seat.reclaims = seat.reclaims, False
-            case LinkRegained(heard=heard):
+            case SessionResumed(heard=heard):
                 may = not seat.closed and heard == seat.words and _take_loan(seat)
             case ClosingForced(CloseCode.REPLACED):
                 may = not seat.closed and _return_loan(seat)
@@ -375,7 +375,7 @@ class _Replay:
                 may = not seat.closed and self._rules.resume_seconds > 0 and seat.has_only_asked
             case ClosingForced(CloseCode.INTERNAL):
                 may = not seat.closed and seat.stumbled
-        if not may or seat.fresh is not isinstance(event, LinkOpened):
+        if not may or seat.fresh is not isinstance(event, ConnectionOpened):
             self._refuse("an event that its driver may tell it now")
 
     def _check_row(self, before: Session, event: Event, after: Session) -> None:
@@ -395,7 +395,7 @@ class _Replay:
                     seat.requests.append(effect)
                 case Withdraw() | Suspend() | Reinstate():
                     seat.requests.append(effect)
-                case Reclaim():
+                case FindSession():
                     self._reclaim(seat)
                 case Forward(partner, event):
                     self._tell(partner, event)

@@ -31,21 +31,21 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     PeerLeft,
     PeerPresence,
     PeerSaid,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -206,8 +206,8 @@ def session_line(session: Session, names: Names) -> Line:
     last = session.last_partner
     return line | _brief(
         last=None if last is None else names.session(last),
-        misunderstood=session.misunderstandings,
-        overheated=session.overheated,
+        invalid=session.invalid_messages,
+        rate_limited=session.rate_limited,
         away=session.away_until is not None,
     )
 
@@ -224,8 +224,8 @@ def event_line(event: Event, names: Names) -> Line:
     match event:
         case MessageReceived(message):
             return _message_line(message, names)
-        case Misunderstood(fault):
-            return {"type": "Misunderstood", "code": str(fault.code)} | _brief(ref=_known(fault.ref))
+        case InvalidMessage(fault):
+            return {"type": "InvalidMessage", "code": str(fault.code)} | _brief(ref=_known(fault.ref))
         case Matched():
             return {
                 "type": "Matched",
@@ -243,10 +243,10 @@ def event_line(event: Event, names: Names) -> Line:
             return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
         case PeerPresence(room, state):
             return {"type": "PeerPresence", "room": names.room(room), "state": state}
-        case LinkInterrupted(code=code):
-            return {"type": "LinkInterrupted"} | _brief(code=code_line(code))
-        case LinkRegained(heard=heard):
-            return {"type": "LinkRegained", "heard": heard}
+        case ConnectionLost(code=code):
+            return {"type": "ConnectionLost"} | _brief(code=code_line(code))
+        case SessionResumed(heard=heard):
+            return {"type": "SessionResumed", "heard": heard}
         case ClosingForced(code):
             return {"type": "ClosingForced", "code": int(code)}
     return {"type": type(event).__name__}
@@ -281,26 +281,26 @@ def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
         LookupError, TypeError, ValueError: No event is told of like that.
     """
     match line["type"]:
-        case "LinkOpened":
-            return LinkOpened(0.0)
-        case "LinkLost":
-            return LinkLost()
+        case "ConnectionOpened":
+            return ConnectionOpened(0.0)
+        case "ConnectionClosed":
+            return ConnectionClosed()
         case "DeadlinePassed":
             return DeadlinePassed(math.inf if line.get("gives_up", False) else _MUCH_LATER)
-        case "Overheated":
-            return Overheated(1.0)
-        case "LinkInterrupted":
-            return LinkInterrupted(0.0, CloseCode(line["code"]) if "code" in line else None)
-        case "LinkRegained":
-            return LinkRegained("", line["heard"])
-        case "LinkLent":
-            return LinkLent()
+        case "RateLimited":
+            return RateLimited(1.0)
+        case "ConnectionLost":
+            return ConnectionLost(0.0, CloseCode(line["code"]) if "code" in line else None)
+        case "SessionResumed":
+            return SessionResumed("", line["heard"])
+        case "Superseded":
+            return Superseded()
         case "ResumeRefused":
             return ResumeRefused()
         case "ClosingForced":
             return ClosingForced(CloseCode(line["code"]))
-        case "Misunderstood":
-            return Misunderstood(Fault(ErrorCode(line["code"]), "", line.get("ref")))
+        case "InvalidMessage":
+            return InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
         case "Matched":
             return Matched(
                 ticket=RoomId(line["ticket"]),
@@ -359,7 +359,7 @@ def _description(kind: Any, ufrags: list[str]) -> Description:
 def is_of_the_link(event: Event) -> bool:
     """Whether it is the session's own link, or a new one, that tells of it."""
     match event:
-        case LinkLost() | LinkInterrupted():
+        case ConnectionClosed() | ConnectionLost():
             return True
         case ClosingForced(code):
             return code is not CloseCode.SHUTDOWN

@@ -224,11 +224,11 @@ React(c, s, e, fresh, mayJoin) ==
 Ignored == Row("ignore", {})
 Refused == Row("wrong_state", {})
 ASSUME \A st \in States \ {"closed"} :
-    /\ Table[st].ClosingForced = Row("close_by_force", Table[st].LinkLost.to)   \* every way of closing is Lose,
-    /\ Table[st].Misunderstood = Row("misunderstand", Table[st].LinkLost.to)    \* ... the last straw too; another
-    /\ Table[st].Overheated = Row("cool_down", Table[st].LinkLost.to)           \*     is only complained of
-    /\ Table[st].LinkInterrupted = Row("go_away", Table[st].LinkLost.to)        \* who can't come back: Lose
-    /\ Table[st].LinkLent =                                                     \* it holds nothing: Lose
+    /\ Table[st].ClosingForced = Row("close_by_force", Table[st].ConnectionClosed.to)   \* every way of closing is Lose,
+    /\ Table[st].InvalidMessage = Row("misunderstand", Table[st].ConnectionClosed.to)    \* ... the last straw too; another
+    /\ Table[st].RateLimited = Row("cool_down", Table[st].ConnectionClosed.to)           \*     is only complained of
+    /\ Table[st].ConnectionLost = Row("go_away", Table[st].ConnectionClosed.to)        \* who can't come back: Lose
+    /\ Table[st].Superseded =                                                     \* it holds nothing: Lose
           IF st = "connected" THEN Row("lend_link", {"closed"}) ELSE Ignored
     /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
                                          \* it travels as chat does; an old page's first one may let an offer through
@@ -238,7 +238,7 @@ ASSUME \A st \in States \ {"closed"} :
     /\ Table[st].status = IF st = "negotiating" THEN Row("status", {}) ELSE Refused
     /\ Table[st].resume = IF st = "connected" THEN Row("resume", {}) ELSE Refused
     /\ Table[st].ResumeRefused = IF st = "connected" THEN Row("refuse_resume", {}) ELSE Ignored
-    /\ Table[st].LinkOpened = IF st = "connected" THEN Row("open", {}) ELSE Ignored
+    /\ Table[st].ConnectionOpened = IF st = "connected" THEN Row("open", {}) ELSE Ignored
     /\ Table[st].DeadlinePassed =                                               \* closed: away for too long, Lose
           CASE st = "connected" -> Row("lose_patience", {"closed"})             \* ... or silence
             [] st = "waiting" -> Row("give_up", {"closed"})
@@ -319,15 +319,15 @@ Timeout(c) == session[c].st = "paired" /\ Handle(c, [t |-> "DeadlinePassed"], in
 
 Lose(c) ==   \* the socket is lost or has to be closed, for whatever reason, at any time; or has been lost for too long
     /\ ~IsClosed(c)
-    /\ Handle(c, [t |-> "LinkLost"], inbox, [door EXCEPT ![c] = "open"])
+    /\ Handle(c, [t |-> "ConnectionClosed"], inbox, [door EXCEPT ![c] = "open"])
 
 Interrupt(c) ==   \* the socket is lost without a goodbye
     /\ ~IsClosed(c) /\ ~session[c].away /\ session[c].cuts < Cuts
-    /\ Handle(c, [t |-> "LinkInterrupted"], inbox, door)
+    /\ Handle(c, [t |-> "ConnectionLost"], inbox, door)
 
 Regain(c) ==   \* the client is back over another; maybe before it was missed
     /\ Cuts > 0 /\ ~IsClosed(c)
-    /\ Handle(c, [t |-> "LinkRegained"], inbox, door)
+    /\ Handle(c, [t |-> "SessionResumed"], inbox, door)
 
 GiveUp(c) == session[c].away /\ Lose(c)   \* who does not come back is given up in the end
 LoseOverflowed(c) == door[c] = "overflowed" /\ Lose(c)   \* ... and this must happen in the end

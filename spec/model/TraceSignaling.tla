@@ -12,7 +12,7 @@
 (* What a session does is React, Signaling's own, and every step leads where its row of the session table says.    *)
 (* What Signaling leaves out is added here, in `more` of each client: the legacy profile, close codes and reasons, *)
 (* what is counted, candidates, and how a link is lent. To React a candidate that passes is a chat, as `typing` is,*)
-(* and every way to close is LinkLost; the Mistakes are none.                                                      *)
+(* and every way to close is ConnectionClosed; the Mistakes are none.                                                      *)
 (*                                                                                                                 *)
 (* Left out: which of several fitting tickets the matchmaker prefers, and lines that tell of a bug.                *)
 EXTENDS Signaling, TLC, TraceData
@@ -37,7 +37,7 @@ Brief(record, usual) == [f \in {f \in DOMAIN record : record[f] # usual[f]} |-> 
 Perhaps(list, record) == IF list = <<>> THEN [f \in {} |-> None] ELSE record
 
 Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
-             misunderstood |-> 0, overheated |-> 0, heard |-> 0, told |-> 0, code |-> None,
+             invalid |-> 0, rate_limited |-> 0, heard |-> 0, told |-> 0, code |-> None,
              own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
              settling |-> FALSE, kept |-> <<>>, failing |-> FALSE]
 (* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much    *)
@@ -124,7 +124,7 @@ ByModel(c, s, x, e) == AsLines(c, s, x, e, React(c, s, Plain(s, e), <<c, joins[c
 
 (* The end, for whatever reason. A shutdown is told on the way out. *)
 End(c, s, x, e) ==
-    LET done == AsLines(c, s, x, e, React(c, s, [t |-> "LinkLost"], None, TRUE))
+    LET done == AsLines(c, s, x, e, React(c, s, [t |-> "ConnectionClosed"], None, TRUE))
         bye == (IF Live(s) THEN <<[type |-> "leave", room |-> s.room, from |-> s.partner,
                                    reason |-> "server_shutdown"]>> ELSE <<>>)
                \o <<[type |-> "goaway", reason |-> "server_shutdown"]>>
@@ -139,12 +139,12 @@ Complain(c, s, x, error, code) ==
     IF ~error.fatal THEN Says(s, x, <<error>>)
     ELSE LET done == End(c, s, x, Forced(code)) IN [done EXCEPT !.says = <<error>> \o @]
 Misunderstand(c, s, x, e) ==
-    LET count == x.misunderstood + 1
+    LET count == x.invalid + 1
         ref == IF "ref" \in DOMAIN e THEN e.ref ELSE None
-    IN Complain(c, s, [x EXCEPT !.misunderstood = count], Error(e.code, ref, count >= 20), 4501)
+    IN Complain(c, s, [x EXCEPT !.invalid = count], Error(e.code, ref, count >= 20), 4501)
 CoolDown(c, s, x) ==
-    LET count == x.overheated + 1
-    IN Complain(c, s, [x EXCEPT !.overheated = count], Error("rate_limited", None, count >= 100), 4003)
+    LET count == x.rate_limited + 1
+    IN Complain(c, s, [x EXCEPT !.rate_limited = count], Error("rate_limited", None, count >= 100), 4003)
 
 ---------------------------------------------------------------------------
 (* signaling.py: what belongs to which ICE generation. `ice`: fragments of a description, or the candidate's or none *)
@@ -251,16 +251,16 @@ ButALoan(c) == IF LoanFirst(c) THEN Tail(inbox[c]) ELSE inbox[c]   \* who is clo
 (* One event: which of the above it is for *)
 
 FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "typing", "status", "ice", "resume",
-               "ping", "Misunderstood", "Overheated"}
+               "ping", "InvalidMessage", "RateLimited"}
 Act(c, s, x0, e) ==
     LET x == IF e.type \in FromClient THEN [x0 EXCEPT !.silent = FALSE] ELSE x0
         t == e.type
-    IN CASE t = "LinkOpened" -> Says(s, [x EXCEPT !.silent = TRUE], Heed(c, x, <<[type |-> "welcome"]>>))
+    IN CASE t = "ConnectionOpened" -> Says(s, [x EXCEPT !.silent = TRUE], Heed(c, x, <<[type |-> "welcome"]>>))
          [] t = "ping" -> Says(s, x, <<[type |-> "pong"]>>)
          [] t = "ice" -> Says(s, x, <<[type |-> "ice"]>>)
          [] t = "status" -> IF s.st = "negotiating" THEN TellStatus(s, x, e) ELSE WrongState(s, x, e)
-         [] t = "Misunderstood" -> Misunderstand(c, s, x, e)
-         [] t = "Overheated" -> CoolDown(c, s, x)
+         [] t = "InvalidMessage" -> Misunderstand(c, s, x, e)
+         [] t = "RateLimited" -> CoolDown(c, s, x)
          [] t \in {"offer", "answer"} /\ Live(s) -> SayDescription(c, s, x, e)
          [] t = "candidate" -> IF Live(s) THEN SayCandidate(c, s, x, e) ELSE WrongState(s, x, e)
          [] t = "typing" /\ ~Live(s) -> WrongState(s, x, e)
@@ -268,24 +268,24 @@ Act(c, s, x0, e) ==
          [] t = "PeerSaid" -> Hear2(c, s, x, e)
          [] t = "resume" -> AskToResume(c, s, x, e)
          [] t = "ResumeRefused" -> Says(s, x, <<Error("resume_failed", "resume", FALSE)>>)
-         [] t = "LinkLent" -> Lend(c, s, x)
-         [] t = "LinkInterrupted" -> LoseLink(c, s, x, e)
-         [] t = "LinkRegained" -> Regained(c, s, x, e)
+         [] t = "Superseded" -> Lend(c, s, x)
+         [] t = "ConnectionLost" -> LoseLink(c, s, x, e)
+         [] t = "SessionResumed" -> Regained(c, s, x, e)
          [] t = "DeadlinePassed" /\ e # [type |-> t] -> End(c, s, x, e)   \* the client is given up
          [] e = [type |-> "DeadlinePassed"] -> RunOut(c, s, x, e)
-         [] t \in {"LinkLost", "ClosingForced"} -> End(c, s, x, e)
+         [] t \in {"ConnectionClosed", "ClosingForced"} -> End(c, s, x, e)
          [] OTHER -> ByModel(c, s, x, e)
 
 (* A session as lines tell it *)
 Usual == [state |-> None, silent |-> FALSE, room |-> None, wish |-> None, partner |-> None, polite |-> FALSE,
           view |-> "stable", described |-> FALSE, held |-> 0, settling |-> FALSE, kept |-> 0, last |-> None,
-          misunderstood |-> 0, overheated |-> 0, away |-> FALSE, failing |-> FALSE]
+          invalid |-> 0, rate_limited |-> 0, away |-> FALSE, failing |-> FALSE]
 Shown(s, x) == Brief(
     [state |-> s.st, silent |-> s.st = "connected" /\ x.silent, room |-> s.room, wish |-> s.wish,
      partner |-> s.partner, polite |-> s.polite, view |-> s.view, described |-> s.described,
      held |-> IF Live(s) THEN Len(x.held) ELSE 0, settling |-> Settling(s, x),
      kept |-> IF Settling(s, x) THEN Len(x.kept) ELSE 0, last |-> x.last,
-     misunderstood |-> x.misunderstood, overheated |-> x.overheated, away |-> s.away,
+     invalid |-> x.invalid, rate_limited |-> x.rate_limited, away |-> s.away,
      failing |-> s.st = "negotiating" /\ x.failing], Usual)
 
 StepLine(c, from, e, s, x, done) ==
@@ -356,8 +356,8 @@ Heard ==
 
 Own(c, e) ==   \* what a driver tells its session by itself, and when it may
     LET s == session[c] IN
-    CASE more[c].fresh -> due = None /\ e = [type |-> "LinkOpened"]
-      [] ~more[c].fresh /\ due = <<"answer", c>> -> e \in {[type |-> "LinkLent"], [type |-> "ResumeRefused"]}
+    CASE more[c].fresh -> due = None /\ e = [type |-> "ConnectionOpened"]
+      [] ~more[c].fresh /\ due = <<"answer", c>> -> e \in {[type |-> "Superseded"], [type |-> "ResumeRefused"]}
       [] ~more[c].fresh /\ due = <<"refusal", c>> -> e = [type |-> "ResumeRefused"]
       [] ~more[c].fresh /\ due = None ->
          \/ /\ e = [type |-> "DeadlinePassed"]
@@ -365,17 +365,17 @@ Own(c, e) ==   \* what a driver tells its session by itself, and when it may
                \/ s.st = "paired"
                \/ s.st = "negotiating" /\ more[c].failing
          \/ e = [type |-> "DeadlinePassed", gives_up |-> TRUE] /\ s.away
-         \/ e = [type |-> "LinkLost"] /\ s.st # "closed"
+         \/ e = [type |-> "ConnectionClosed"] /\ s.st # "closed"
          \/ e = Forced(4001) /\ s.st # "closed"
          \/ e = Forced(4000) /\ s.st # "closed" /\ draining
          \/ e = Forced(4507) /\ s.st # "closed" /\ Settings.resumes /\ more[c].profile = "v1" /\ more[c].heard = 0
          \/ e = Forced(4505) /\ s.st # "closed" /\ LoanFirst(c)   \* too much was missed to go on over that link
-         \/ e = [type |-> "LinkRegained", heard |-> more[c].heard] /\ s.st # "closed" /\ LoanFirst(c)
+         \/ e = [type |-> "SessionResumed", heard |-> more[c].heard] /\ s.st # "closed" /\ LoanFirst(c)
       [] OTHER -> FALSE
 
 Unread(c, from, e) ==   \* the inbox, when this has been taken
     CASE from = "inbox" -> Tail(IF IsClosed(c) THEN ButALoan(c) ELSE inbox[c])
-      [] from = "driver" /\ e.type = "LinkRegained" -> Head(inbox[c]).unread \o Tail(inbox[c])
+      [] from = "driver" /\ e.type = "SessionResumed" -> Head(inbox[c]).unread \o Tail(inbox[c])
       [] from = "driver" /\ e = Forced(4505) -> Tail(inbox[c])
       [] OTHER -> inbox[c]
 
@@ -399,13 +399,13 @@ Stepped ==
              /\ session' = [session EXCEPT ![c] = done.s]
              /\ due' = done.due
              /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE,   \* `resumed` is told to the lender's client
-                            !.told = @ + Len(done.says) - (IF e.type = "LinkRegained" THEN 1 ELSE 0)]]
+                            !.told = @ + Len(done.says) - (IF e.type = "SessionResumed" THEN 1 ELSE 0)]]
              /\ asked' = [asked EXCEPT ![c] = @ \o [k \in 1..Len(done.asks) |->
                             done.asks[k] @@ [t |-> done.asks[k].type, id |-> done.asks[k].room]]]
              /\ joins' = [joins EXCEPT ![c] = IF enters THEN @ + 1 ELSE @]
     /\ UNCHANGED <<pool, here, draining>>
 
-TellsOfLink(e) == e.type \in {"LinkLost", "LinkInterrupted"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
+TellsOfLink(e) == e.type \in {"ConnectionClosed", "ConnectionLost"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
 Asking == due # None /\ due[1] = "answer"   \* a session that is asked for and can't go on is told so, and closes
 Replaces == due' = <<"refusal", due[2]>>
 ToldByLink ==

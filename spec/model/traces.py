@@ -96,19 +96,19 @@ SAID = {
     "ice": "",
     "resume": "",
     "ping": "",
-    "Misunderstood": "code:name ref?:name",
-    "Overheated": "",
+    "InvalidMessage": "code:name ref?:name",
+    "RateLimited": "",
 }
 EVENTS = SAID | {
     "Matched": "ticket:room room:room partner:name profile:name offerer:truth topics:names",
     "PeerSaid": "room:room kind:name ice?:names relay?:truth",
     "PeerLeft": "room:room reason:name",
     "PeerPresence": "room:room state:name",
-    "LinkOpened": "",
-    "LinkLost": "",
-    "LinkInterrupted": "code?:number",
-    "LinkRegained": "heard:number",
-    "LinkLent": "",
+    "ConnectionOpened": "",
+    "ConnectionClosed": "",
+    "ConnectionLost": "code?:number",
+    "SessionResumed": "heard:number",
+    "Superseded": "",
     "ResumeRefused": "",
     "DeadlinePassed": "gives_up?:truth",
     "ClosingForced": "code:number",
@@ -130,7 +130,7 @@ REQUESTS = {"Enter": "room:room profile:name wish:wish avoid?:name"} | dict.from
 )
 STATE = (
     "state:name silent?:truth room?:room wish?:wish partner?:name polite?:truth view?:name described?:truth "
-    "held?:number settling?:truth kept?:number last?:name misunderstood?:number overheated?:number "
+    "held?:number settling?:truth kept?:number last?:name invalid?:number rate_limited?:number "
     "away?:truth failing?:truth"
 )
 BY_TYPE = {"said": SAID, "event": EVENTS, "message": MESSAGES, "request": REQUESTS}
@@ -221,7 +221,7 @@ def _is_put(line: Line) -> bool:
     if line["what"] == "lost":
         return bool(line.get("by") == "server")
     event = line.get("event", {})
-    of_link = event.get("type") in ("LinkLost", "LinkInterrupted") or (
+    of_link = event.get("type") in ("ConnectionClosed", "ConnectionLost") or (
         event.get("type") == "ClosingForced" and event.get("code") != 4000
     )
     return line["what"] == "told" and not of_link

@@ -14,8 +14,8 @@ Way = tuple[str, str, str]
 """State, event, state, by their names in SessionTable.tla."""
 
 SAID = {"join", "leave", "next", "offer", "answer", "chat"}
-RESUMING = {"LinkInterrupted", "LinkRegained", "PeerPresence"}
-EVENTS = SAID | RESUMING | {"Matched", "PeerSaid", "PeerLeft", "DeadlinePassed", "LinkLost"}
+RESUMING = {"ConnectionLost", "SessionResumed", "PeerPresence"}
+EVENTS = SAID | RESUMING | {"Matched", "PeerSaid", "PeerLeft", "DeadlinePassed", "ConnectionClosed"}
 """What happens in the model. Its ASSUME tells what stands for the others."""
 
 LIVE = ("connected", "waiting", "paired", "negotiating")
@@ -23,7 +23,7 @@ LIVE = ("connected", "waiting", "paired", "negotiating")
 ELSEWHERE = {
     ("paired", "DeadlinePassed", "negotiating"),
     ("negotiating", "DeadlinePassed", "connected"),
-    *((state, event, "closed") for state in LIVE for event in ("DeadlinePassed", "LinkInterrupted")),
+    *((state, event, "closed") for state in LIVE for event in ("DeadlinePassed", "ConnectionLost")),
 }
 """An old page that settles; media that fail, which is as a `leave` to everybody else; who is silent or away for
 too long, or can't come back: `Lose` in the model."""

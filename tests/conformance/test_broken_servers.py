@@ -430,7 +430,7 @@ def _says(event: Event, kind: type[Any]) -> bool:
 def forgets_to_wait_at_next_after_a_bad_message(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
         in_pairing = isinstance(session.state, Paired | Negotiating)
-        if in_pairing and session.misunderstandings and _says(event, Next):
+        if in_pairing and session.invalid_messages and _says(event, Next):
             event = attrs.evolve(event, message=Leave())
         return sessions.step(session, event)
 

@@ -33,16 +33,16 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLost,
-    LinkRegained,
     Matched,
     MessageReceived,
     PeerLeft,
     PeerPresence,
     PeerSaid,
+    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -413,7 +413,7 @@ def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[
             for ending in (*ENDINGS, GIVEN_UP) if away else ENDINGS:
                 yield "Lose", after(_lose, index, ending)
             if world.cuts:
-                yield "Regain", after(_Turn.drive, index, LinkRegained("token", 0))
+                yield "Regain", after(_Turn.drive, index, SessionResumed("token", 0))
             if not away and before.cuts[index] < world.cuts:
                 yield "Interrupt", after(_interrupt, index)
         if isinstance(session.state, Paired):
@@ -426,7 +426,7 @@ def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[
             yield "Detach", after(_detach, index)
 
 
-ENDINGS: tuple[Event, ...] = (LinkLost(), ClosingForced(CloseCode.SHUTDOWN))
+ENDINGS: tuple[Event, ...] = (ConnectionClosed(), ClosingForced(CloseCode.SHUTDOWN))
 """All the ways to close look alike to the model. Only a shutdown tells the client something on the way out."""
 
 GIVEN_UP = DeadlinePassed(LAST_OF_ALL + 1e6)
@@ -446,7 +446,7 @@ def _lose(turn: _Turn, index: int, ending: Event) -> None:
 
 def _interrupt(turn: _Turn, index: int) -> None:
     turn.cuts[index] += 1
-    turn.drive(index, LinkInterrupted(LAST_OF_ALL))
+    turn.drive(index, ConnectionLost(LAST_OF_ALL))
 
 
 def _detach(turn: _Turn, index: int) -> None:

@@ -17,15 +17,15 @@ from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
 from curhat_trio.protocol import session, signaling
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLost,
-    LinkRegained,
     Matched,
     PeerLeft,
     PeerPresence,
     PeerSaid,
+    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Answer, Chat, Join, Leave, Next, Offer
@@ -67,7 +67,16 @@ def test_every_invariant_holds_in_every_state(world: World, states: int, ways: i
 
 
 SAID_HERE = (Join, Leave, Next, Offer, Answer, Chat)
-HAPPENS_HERE = (Matched, PeerSaid, PeerLeft, PeerPresence, LinkLost, LinkInterrupted, LinkRegained, ClosingForced)
+HAPPENS_HERE = (
+    Matched,
+    PeerSaid,
+    PeerLeft,
+    PeerPresence,
+    ConnectionClosed,
+    ConnectionLost,
+    SessionResumed,
+    ClosingForced,
+)
 NEVER_HERE = {(Paired, Matched), (Negotiating, Matched)}
 """Rows that no order of events leads to in these worlds: a session that is paired has no ticket in the pool."""
 
@@ -81,7 +90,7 @@ def test_the_worlds_go_every_way_of_the_table() -> None:
     assert not NEVER_HERE & {(before, kind) for before, kind, _ in ways}
     moves = {way for way in ways if way[2] is not way[0] and way[1] is not DeadlinePassed}
     allowed = {(before, kind, after) for (before, kind), row in rows.items() for after in row.to}
-    assert moves == {way for way in allowed if way[1] is not LinkInterrupted}  # here everybody may come back
+    assert moves == {way for way in allowed if way[1] is not ConnectionLost}  # here everybody may come back
 
 
 # ---------------------------------------------------------------- what is broken is noticed

@@ -31,8 +31,8 @@ from curhat_trio.protocol.effects import (
     Count,
     Effect,
     Enter,
+    FindSession,
     Forward,
-    Reclaim,
     Reinstate,
     Request,
     Send,
@@ -44,22 +44,22 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     PeerLeft,
     PeerPresence,
     PeerSaid,
     Profile,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Join, Next, Resume, Resumed
@@ -133,7 +133,7 @@ class TimePassed:
 
 @attrs.frozen
 class Lent:
-    """A driver is lent the link of the one that has just stepped `LinkLent`."""
+    """A driver is lent the link of the one that has just stepped `Superseded`."""
 
     client: ClientId
 
@@ -441,7 +441,7 @@ class Core:
 
     # ------------------------------------------------------------ what a driver does
 
-    def open(self, seat: Seat, event: LinkOpened) -> None:
+    def open(self, seat: Seat, event: ConnectionOpened) -> None:
         self.give_token(seat, event.fresh_token)
         self.step(seat, event)
 
@@ -478,7 +478,7 @@ class Core:
                 seat.deadline = at
             case Enter() | Withdraw() | Suspend() | Reinstate():
                 seat.requests.append(effect)
-            case Reclaim(token, last_seq):
+            case FindSession(token, last_seq):
                 self._reclaim(seat, token, last_seq)
             case Count(what):
                 self.counts[what] += 1
@@ -498,16 +498,16 @@ class Core:
         seat.words += 1
         wait = seat.allowance.spend(len(word.encode()), self.now)
         if wait > 0:
-            return Overheated(math.ceil(wait * 10) / 10)
+            return RateLimited(math.ceil(wait * 10) / 10)
         message = decode(word, seat.session.profile, self.rules.features)
         if isinstance(message, Fault):
-            return Misunderstood(message)
+            return InvalidMessage(message)
         seat.words -= isinstance(message, Resume)  # the client does not count it [P-13.4]
         return MessageReceived(message, self.now, fresh_room if isinstance(message, Join | Next) else None)
 
     # ------------------------------------------------------------ links that come and go
 
-    def interrupt(self, seat: Seat, event: LinkInterrupted) -> None:
+    def interrupt(self, seat: Seat, event: ConnectionLost) -> None:
         self.step(seat, event)
         if not seat.closed and seat.mouth is not None:
             seat.lost = seat.mouth
@@ -525,7 +525,7 @@ class Core:
         if wanted is None or wanted is seat:
             self._step_next(seat, ResumeRefused())
         elif self._can_go_on(wanted, last_seq) and self._has_room(wanted):
-            self._step_next(seat, LinkLent())
+            self._step_next(seat, Superseded())
             self._lend(seat, wanted, last_seq)
         else:
             self.tell(wanted.client, ClosingForced(CloseCode.REPLACED))
@@ -553,7 +553,7 @@ class Core:
         loan.mouth.let_go((seat.close and seat.close.code) or CloseCode.SLOW_CONSUMER)
         return False
 
-    def regain(self, seat: Seat, loan: Loan, event: LinkRegained) -> None:
+    def regain(self, seat: Seat, loan: Loan, event: SessionResumed) -> None:
         missed = seat.since(loan.last_seq)
         assert missed is not None
         self._let_go(seat, CloseCode.REPLACED)
@@ -721,11 +721,11 @@ class Replay(Core):
     def _step_through(self, seat: Seat, event: Event) -> None:
         self._expect(seat, event)
         match event:
-            case LinkOpened():
+            case ConnectionOpened():
                 self.open(seat, event)
-            case LinkInterrupted():
+            case ConnectionLost():
                 self.interrupt(seat, event)
-            case LinkRegained():
+            case SessionResumed():
                 loan, seat.regaining = seat.regaining, None
                 assert loan is not None
                 self.regain(seat, loan, event)
@@ -754,15 +754,15 @@ class Replay(Core):
 
     def _expect(self, seat: Seat, event: Event) -> None:
         match event:
-            case LinkOpened(at, token):
+            case ConnectionOpened(at, token):
                 assert at == self.now
                 assert (token is not None) == (seat.session.profile == "v1" and self.rules.resume_seconds > 0)
                 assert not seat.opened
                 seat.opened = True
-            case LinkRegained(_, words):
+            case SessionResumed(_, words):
                 assert seat.regaining is not None, "nobody came back"
                 assert words == seat.words
-            case MessageReceived() | Misunderstood() | Overheated():
+            case MessageReceived() | InvalidMessage() | RateLimited():
                 assert seat.mouth is not None, f"the client is away, and did not say {event}"
                 assert seat.mouth.words, f"nobody said {event}"
                 fresh_room = event.fresh_room if isinstance(event, MessageReceived) else None
@@ -774,9 +774,9 @@ class Replay(Core):
                 assert at == self.now
                 assert seat.deadline is not None
                 assert seat.deadline <= self.now
-            case LinkLost():
+            case ConnectionClosed():
                 self._expect_loss(seat)
-            case LinkInterrupted(at, code):
+            case ConnectionLost(at, code):
                 assert at <= self.now  # when it was noticed, not when it is read
                 self._expect_interruption(seat, code)
             case ClosingForced(code):
@@ -893,7 +893,7 @@ class Forecast(Core):
     def arrive(self, mouth: Mouth) -> Seat:
         seat = self.take_seat(ClientId(next(self._ids)), mouth)
         is_remembered = mouth.profile == "v1" and self.rules.resume_seconds > 0
-        self.open(seat, LinkOpened(self.now, next(self._ids) if is_remembered else None))
+        self.open(seat, ConnectionOpened(self.now, next(self._ids) if is_remembered else None))
         self.flush(seat)
         return seat
 
@@ -968,10 +968,10 @@ class Forecast(Core):
                 self.step(seat, told)
             elif self.borrow(seat, told):
                 self.flush(seat)
-                self.regain(seat, told, LinkRegained(next(self._ids), seat.words))
+                self.regain(seat, told, SessionResumed(next(self._ids), seat.words))
                 self.says(seat, told.rest)
             else:
                 self.step(seat, ClosingForced(CloseCode.REPLACED))
         self.flush(seat)
         if seat.has_missed_too_much:
-            self.step(seat, LinkLost())
+            self.step(seat, ConnectionClosed())

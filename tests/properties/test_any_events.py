@@ -12,22 +12,22 @@ from curhat_trio.protocol.effects import Close, Effect, Forward, Reinstate, Send
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     PeerLeft,
     PeerPresence,
     PeerSaid,
     Profile,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import (
@@ -60,11 +60,11 @@ ANY_MESSAGE = FITTING | st.one_of(*CLIENT_MESSAGES.values())
 RELAYABLE = FITTING | st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
 
 EVENTS = st.one_of(
-    st.builds(LinkOpened, TIMES),
+    st.builds(ConnectionOpened, TIMES),
     st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
     st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
-    st.just(Misunderstood(GARBLED)),
-    st.just(Overheated(0.5)),
+    st.just(InvalidMessage(GARBLED)),
+    st.just(RateLimited(0.5)),
     st.builds(
         Matched,
         ticket=ROOMS,
@@ -80,12 +80,12 @@ EVENTS = st.one_of(
     st.builds(PeerLeft, ROOMS, st.sampled_from(LeaveReason)),
     st.builds(PeerPresence, ROOMS, st.sampled_from(["away", "back"])),
     st.builds(DeadlinePassed, TIMES),
-    st.builds(LinkInterrupted, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
-    st.builds(LinkRegained, st.just("token"), st.integers(0, 9)),
+    st.builds(ConnectionLost, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
+    st.builds(SessionResumed, st.just("token"), st.integers(0, 9)),
     st.just(ResumeRefused()),
-    st.just(LinkLent()),
+    st.just(Superseded()),
 )
-ENDS = st.just(LinkLost()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
+ENDS = st.just(ConnectionClosed()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
 HISTORIES = st.builds(
     lambda before, end, after: [*before, *end, *after],
     st.lists(EVENTS, max_size=40),
@@ -95,7 +95,7 @@ HISTORIES = st.builds(
 
 
 def legacy_may_say(event: Event) -> bool:
-    if isinstance(event, LinkRegained | LinkLent | ResumeRefused):
+    if isinstance(event, SessionResumed | Superseded | ResumeRefused):
         return False
     return not isinstance(event, MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
 
@@ -115,7 +115,7 @@ def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None
         assert not was_closed or isinstance(session.state, Closed), "closed is for ever"
         assert not was_closed or all(isinstance(effect, Forward) for effect in effects)
         closes = [number for number, effect in enumerate(effects, start=1) if isinstance(effect, Close)]
-        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, LinkLent)
+        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, Superseded)
         assert closes == ([len(effects)] if ends else [])
         for effect in effects:
             if isinstance(effect, Send):

@@ -65,7 +65,7 @@ from curhat_trio.policy.places import Place
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, Event, LinkInterrupted, LinkLost, Profile
+from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, ConnectionLost, Event, Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Resume, Status
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
@@ -1015,9 +1015,9 @@ class ShellMachine(RuleBasedStateMachine):
             return None
         forecast.says(seat, said)
         if mouth.says_goodbye or mouth.is_cut_off:
-            forecast.step(seat, LinkLost())
+            forecast.step(seat, ConnectionClosed())
         elif mouth.vanishes:
-            forecast.interrupt(seat, LinkInterrupted(self.shell.now))
+            forecast.interrupt(seat, ConnectionLost(self.shell.now))
         forecast.come_to_rest()
         return forecast if forecast.is_certain else None
 

@@ -35,18 +35,18 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
     MessageReceived,
-    Misunderstood,
-    Overheated,
     PeerSaid,
     Profile,
+    RateLimited,
+    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -83,7 +83,7 @@ from curhat_trio.protocol.session import (
 )
 from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
 
-RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_misunderstandings=4, max_overheated=4)
+RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_invalid_messages=4, max_rate_limited=4)
 RELAX_AFTER = 10.0
 PEOPLE = 5
 
@@ -112,7 +112,7 @@ class Client:
 
     session: Session
     deadline: float | None = None
-    words: deque[ClientMessage | Misunderstood | Overheated] = attrs.Factory(deque)
+    words: deque[ClientMessage | InvalidMessage | RateLimited] = attrs.Factory(deque)
     """Said, not yet read by the session."""
     requests: deque[Request] = attrs.Factory(deque)
     inbox: deque[Event] = attrs.Factory(deque)
@@ -192,7 +192,7 @@ class World:
         name = self.mint("client")
         client = Client(Session(ClientId(name), profile, name, RULES))
         self.clients[client.id] = client
-        self.advance(client, LinkOpened(self.now))
+        self.advance(client, ConnectionOpened(self.now))
         return client
 
     def ways(self, deaf: Client | None = None) -> list[Callable[[], None]]:
@@ -218,7 +218,7 @@ class World:
 
     def read_words(self, client: Client) -> None:
         said = client.words.popleft()
-        if isinstance(said, Misunderstood | Overheated):
+        if isinstance(said, InvalidMessage | RateLimited):
             return self.take_turn(client, said)
         fresh_room = RoomId(self.mint("room")) if isinstance(said, Join | Next) else None
         if client.pairing is not None and isinstance(said, Relayable):
@@ -241,7 +241,7 @@ class World:
         client.attached = False
         client.words.clear()
         unread, client.inbox = client.inbox, deque()
-        for event in (LinkLost(), *unread):
+        for event in (ConnectionClosed(), *unread):
             self.advance(client, event)
 
     def serve(self, request: Request) -> None:
@@ -304,7 +304,7 @@ class World:
             self.note_end(client, before, event, negotiates, was_away)
         if isinstance(event, Matched) and (after is None or after.room != event.room):
             self.reasons[event.room].add(LeaveReason.PEER_LOST if was_closed else LeaveReason.LEFT)
-        if isinstance(event, LinkInterrupted | LinkRegained) and after is not None and was_away != client.away:
+        if isinstance(event, ConnectionLost | SessionResumed) and after is not None and was_away != client.away:
             assert [effect.partner for effect in effects if isinstance(effect, Forward)] == [after.partner]
         for effect in effects:
             assert client.close is None or isinstance(effect, Forward), "nothing follows a close"
@@ -324,7 +324,7 @@ class World:
                 reason = LeaveReason.MEDIA_FAILED if negotiated else LeaveReason.NEGOTIATION_TIMEOUT
             case ClosingForced(CloseCode.SHUTDOWN):
                 over, reason = "shutdown", LeaveReason.SERVER_SHUTDOWN
-            case LinkLost() | LinkInterrupted() | ClosingForced() | Misunderstood() | Overheated():
+            case ConnectionClosed() | ConnectionLost() | ClosingForced() | InvalidMessage() | RateLimited():
                 reason = LeaveReason.PEER_LOST
         client.conversations[pairing.room].over = over
         if reason is not None:
@@ -506,7 +506,7 @@ class Saying:
     """What somebody says to the server, sensible or not."""
 
     who: int
-    what: tuple[ClientMessage | Misunderstood | Overheated, ...]
+    what: tuple[ClientMessage | InvalidMessage | RateLimited, ...]
 
 
 @attrs.frozen
@@ -563,7 +563,7 @@ MOVES = {
         | st.sampled_from(
             [
                 *[(Leave(),), (Ping(),), (Ice(),), (Status("failed"),), (Status("connected"),)],
-                *[(Misunderstood(GARBLED),), (Overheated(0.5),)],
+                *[(InvalidMessage(GARBLED),), (RateLimited(0.5),)],
             ]
         ),
     ),
@@ -591,10 +591,10 @@ MOVE: st.SearchStrategy[Move] = KINDS.flatmap(lambda kind: MOVES[kind])
 """Something is said, or something that is under way arrives: as a number, the head of that queue."""
 CROWDS = st.tuples(st.lists(PROFILES, min_size=3, max_size=PEOPLE), st.sampled_from([100, 3]))
 """Who is there, and how much may wait for each."""
-ENDS = [LinkLost(), ClosingForced(CloseCode.SHUTDOWN), ClosingForced(CloseCode.NO_PONG)]
+ENDS = [ConnectionClosed(), ClosingForced(CloseCode.SHUTDOWN), ClosingForced(CloseCode.NO_PONG)]
 
 
-def may_say(client: Client, said: ClientMessage | Misunderstood | Overheated) -> bool:
+def may_say(client: Client, said: ClientMessage | InvalidMessage | RateLimited) -> bool:
     """An old client's later words are misunderstood before they become messages."""
     return not (client.is_old and isinstance(said, Next | Ping | Status | Ice))
 
@@ -633,7 +633,7 @@ class Crowd:
                 case Patience(who):
                     self.lose_patience(who)
                 case Loss(who, profile):
-                    self.world.take_turn(self.somebody(who), LinkLost())
+                    self.world.take_turn(self.somebody(who), ConnectionClosed())
                     self.world.arrive(profile).words.append(Join())
                 case Tunnel(who):
                     self.enter_or_leave_tunnel(who)
@@ -641,7 +641,7 @@ class Crowd:
                     visitor = self.world.arrive(profile)
                     visitor.words.append(Join())
                     self.world.read_words(visitor)
-                    self.world.take_turn(visitor, LinkLost())
+                    self.world.take_turn(visitor, ConnectionClosed())
                 case number:
                     if ways := self.world.ways():
                         ways[number % len(ways)]()
@@ -649,9 +649,9 @@ class Crowd:
     def enter_or_leave_tunnel(self, who: int) -> None:
         client = self.somebody(who)
         if client.away:
-            self.world.take_turn(client, LinkRegained("token", 0))
+            self.world.take_turn(client, SessionResumed("token", 0))
         else:
-            self.world.take_turn(client, LinkInterrupted(self.world.now))
+            self.world.take_turn(client, ConnectionLost(self.world.now))
 
     def lose_patience(self, who: int) -> None:
         """Time passes until one deadline has; others who should hear of theirs do so later."""
@@ -681,7 +681,7 @@ class Crowd:
     def go(self) -> None:
         """Everybody is gone at once, and nothing is left."""
         for client in self.world.attached:
-            self.world.advance(client, LinkLost())
+            self.world.advance(client, ConnectionClosed())
         self.be_quiet()
         assert not self.world.attached
         assert len(self.world.pool) == 0
@@ -735,7 +735,7 @@ class AnyWorld(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.attached)
     @rule(who=WHO, end=st.sampled_from(ENDS))
-    def somebody_is_lost(self, who: int, end: LinkLost | ClosingForced) -> None:
+    def somebody_is_lost(self, who: int, end: ConnectionClosed | ClosingForced) -> None:
         self.world.take_turn(self.crowd.somebody(who), end)
 
     @precondition(lambda self: self.world.attached)

@@ -46,8 +46,8 @@ from curhat_trio.protocol.effects import (
     Count,
     Effect,
     Enter,
+    FindSession,
     Forward,
-    Reclaim,
     Reinstate,
     Send,
     SetDeadline,
@@ -57,21 +57,21 @@ from curhat_trio.protocol.effects import (
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
     DeadlinePassed,
     Event,
-    LinkInterrupted,
-    LinkLent,
-    LinkLost,
-    LinkOpened,
-    LinkRegained,
+    InvalidMessage,
     Matched,
-    Misunderstood,
-    Overheated,
     PeerLeft,
     PeerPresence,
     PeerSaid,
     Profile,
+    RateLimited,
     ResumeRefused,
+    SessionResumed,
+    Superseded,
 )
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
@@ -183,14 +183,14 @@ def too_hot(seconds: float = 0.5) -> Send:
 
 def freshly_opened(rules: Rules = RULES) -> Conversation:
     """With somebody who has not said anything yet."""
-    return connected(rules=rules).after(LinkOpened(0.0))
+    return connected(rules=rules).after(ConnectionOpened(0.0))
 
 
 def fresh_ice(*servers: IceServer, ttl_seconds: int | None = None) -> Send:
     return Send(IceRefreshed(servers, "all", ttl_seconds))
 
 
-REGAINED = LinkRegained("another token", 7)
+REGAINED = SessionResumed("another token", 7)
 
 
 def resumed() -> Send:
@@ -230,7 +230,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         [FOREVER, Send(Ready(MY_TICKET)), Enter(my_ticket())],
         Waiting,
     ),
-    (Connected, Resume): (said(Resume("token", 5)), [Reclaim("token", 5)], Connected),
+    (Connected, Resume): (said(Resume("token", 5)), [FindSession("token", 5)], Connected),
     (Connected, Ice): (said(Ice()), [fresh_ice()], Connected),
     (Connected, Ping): (said(Ping("1")), [Send(Pong("1"))], Connected),
     (Waiting, Leave): (said(Leave()), [Withdraw(MY_TICKET), i_left(LeaveReason.LEFT)], Connected),
@@ -255,14 +255,14 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Negotiating, Status): (said(Status("connected")), [Count("media_connected")], Negotiating),
     (Negotiating, Ice): (said(Ice()), [fresh_ice()], Negotiating),
     (Negotiating, Ping): (said(Ping("1")), [Send(Pong("1"))], Negotiating),
-    (Connected, Misunderstood): (Misunderstood(GARBLED), [complaint()], Connected),
-    (Waiting, Misunderstood): (Misunderstood(GARBLED), [complaint()], Waiting),
-    (Paired, Misunderstood): (Misunderstood(GARBLED), [complaint()], Paired),
-    (Negotiating, Misunderstood): (Misunderstood(GARBLED), [complaint()], Negotiating),
-    (Connected, Overheated): (Overheated(0.5), [too_hot()], Connected),
-    (Waiting, Overheated): (Overheated(0.5), [too_hot()], Waiting),
-    (Paired, Overheated): (Overheated(0.5), [too_hot()], Paired),
-    (Negotiating, Overheated): (Overheated(0.5), [too_hot()], Negotiating),
+    (Connected, InvalidMessage): (InvalidMessage(GARBLED), [complaint()], Connected),
+    (Waiting, InvalidMessage): (InvalidMessage(GARBLED), [complaint()], Waiting),
+    (Paired, InvalidMessage): (InvalidMessage(GARBLED), [complaint()], Paired),
+    (Negotiating, InvalidMessage): (InvalidMessage(GARBLED), [complaint()], Negotiating),
+    (Connected, RateLimited): (RateLimited(0.5), [too_hot()], Connected),
+    (Waiting, RateLimited): (RateLimited(0.5), [too_hot()], Waiting),
+    (Paired, RateLimited): (RateLimited(0.5), [too_hot()], Paired),
+    (Negotiating, RateLimited): (RateLimited(0.5), [too_hot()], Negotiating),
     (Connected, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Connected),
     (Waiting, Matched): (matched(), [joined(), SetDeadline(20.0)], Paired),
     (Paired, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Paired),
@@ -274,7 +274,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Negotiating, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
     (Paired, PeerPresence): (PeerPresence(MY_TICKET, "away"), [Send(Presence("away"))], Paired),
     (Negotiating, PeerPresence): (PeerPresence(MY_TICKET, "back"), [Send(Presence("back"))], Negotiating),
-    (Connected, LinkOpened): (LinkOpened(5.0), [welcome(), SetDeadline(65.0)], Connected),
+    (Connected, ConnectionOpened): (ConnectionOpened(5.0), [welcome(), SetDeadline(65.0)], Connected),
     (Connected, DeadlinePassed): (DeadlinePassed(1e9), [], Connected),
     (Waiting, DeadlinePassed): (DeadlinePassed(1e9), [], Waiting),
     (Paired, DeadlinePassed): (
@@ -287,36 +287,36 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         Connected,
     ),
     (Negotiating, DeadlinePassed): (DeadlinePassed(1e9), [], Negotiating),
-    (Connected, LinkLost): (LinkLost(), [FOREVER, Close(None)], Closed),
-    (Waiting, LinkLost): (LinkLost(), [FOREVER, Withdraw(MY_TICKET), Close(None)], Closed),
-    (Paired, LinkLost): (
-        LinkLost(),
+    (Connected, ConnectionClosed): (ConnectionClosed(), [FOREVER, Close(None)], Closed),
+    (Waiting, ConnectionClosed): (ConnectionClosed(), [FOREVER, Withdraw(MY_TICKET), Close(None)], Closed),
+    (Paired, ConnectionClosed): (
+        ConnectionClosed(),
         [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
         Closed,
     ),
-    (Negotiating, LinkLost): (
-        LinkLost(),
+    (Negotiating, ConnectionClosed): (
+        ConnectionClosed(),
         [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
         Closed,
     ),
-    (Connected, LinkInterrupted): (LinkInterrupted(100.0), [SetDeadline(130.0)], Connected),
-    (Waiting, LinkInterrupted): (
-        LinkInterrupted(100.0),
+    (Connected, ConnectionLost): (ConnectionLost(100.0), [SetDeadline(130.0)], Connected),
+    (Waiting, ConnectionLost): (
+        ConnectionLost(100.0),
         [SetDeadline(130.0), Suspend(MY_TICKET)],
         Waiting,
     ),
-    (Paired, LinkInterrupted): (LinkInterrupted(5.0), [SetDeadline(20.0), tell_anna_i_am("away")], Paired),
-    (Negotiating, LinkInterrupted): (
-        LinkInterrupted(100.0),
+    (Paired, ConnectionLost): (ConnectionLost(5.0), [SetDeadline(20.0), tell_anna_i_am("away")], Paired),
+    (Negotiating, ConnectionLost): (
+        ConnectionLost(100.0),
         [SetDeadline(130.0), tell_anna_i_am("away")],
         Negotiating,
     ),
-    (Connected, LinkRegained): (REGAINED, [resumed()], Connected),
-    (Waiting, LinkRegained): (REGAINED, [resumed()], Waiting),
-    (Paired, LinkRegained): (REGAINED, [resumed()], Paired),
-    (Negotiating, LinkRegained): (REGAINED, [resumed()], Negotiating),
+    (Connected, SessionResumed): (REGAINED, [resumed()], Connected),
+    (Waiting, SessionResumed): (REGAINED, [resumed()], Waiting),
+    (Paired, SessionResumed): (REGAINED, [resumed()], Paired),
+    (Negotiating, SessionResumed): (REGAINED, [resumed()], Negotiating),
     (Connected, ResumeRefused): (ResumeRefused(), [Refusal(ErrorCode.RESUME_FAILED, "resume")], Connected),
-    (Connected, LinkLent): (LinkLent(), [FOREVER], Closed),
+    (Connected, Superseded): (Superseded(), [FOREVER], Closed),
     (Connected, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
         [FOREVER, Close(CloseCode.NO_PONG)],
@@ -359,17 +359,17 @@ def old_page_with_annas_offer_kept() -> Conversation:
     return paired(offerer=False, profile="legacy").after(heard(offer("annas"), ANNAS_TICKET))
 
 
-LOST = LinkInterrupted(100.0)
+LOST = ConnectionLost(100.0)
 GIVEN_UP = DeadlinePassed(130.0)
 NO_RESUMING = attrs.evolve(RULES, resume_seconds=0.0)
-STRICT = attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1)
+STRICT = attrs.evolve(RULES, max_invalid_messages=1, max_rate_limited=1)
 MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
     (Paired, PeerSaid): [(paired(), heard(offer("annas")))],
     (Paired, Candidate): [(old_page_with_annas_offer_kept(), said(candidate("mine")))],
     (Paired, DeadlinePassed): [
         (paired(), DeadlinePassed(20.0)),
         (old_page_with_annas_offer_kept(), DeadlinePassed(2.0)),
-        (paired().after(LinkInterrupted(-20.0)), DeadlinePassed(10.0)),
+        (paired().after(ConnectionLost(-20.0)), DeadlinePassed(10.0)),
     ],
     (Connected, DeadlinePassed): [(freshly_opened(), DeadlinePassed(60.0))],
     (Negotiating, DeadlinePassed): [
@@ -377,7 +377,7 @@ MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
         (negotiating().after(LOST), GIVEN_UP),
     ],
     (Waiting, DeadlinePassed): [(waiting().after(LOST), GIVEN_UP)],
-    **{(state, LinkInterrupted): [(IN_STATE[state](rules=NO_RESUMING), LOST)] for state in LIVE},
+    **{(state, ConnectionLost): [(IN_STATE[state](rules=NO_RESUMING), LOST)] for state in LIVE},
 }
 """What moves a session where the event of `ROWS`, with patience for not a single fault, does not."""
 
@@ -395,19 +395,19 @@ UNTOLD_MESSAGES = [
     (state, kind) for state, kind in product(LIVE, FROM_CLIENT.values()) if (state, kind) not in ROWS
 ]
 EVENTS: list[Event] = [
-    LinkOpened(0.0),
-    Misunderstood(GARBLED),
-    Overheated(0.5),
+    ConnectionOpened(0.0),
+    InvalidMessage(GARBLED),
+    RateLimited(0.5),
     matched(),
     heard(offer("annas")),
     anna_left(),
     DeadlinePassed(1e9),
-    LinkLost(),
+    ConnectionClosed(),
     PeerPresence(MY_TICKET, "away"),
-    LinkInterrupted(0.0),
+    ConnectionLost(0.0),
     REGAINED,
     ResumeRefused(),
-    LinkLent(),
+    Superseded(),
     ClosingForced(CloseCode.SHUTDOWN),
 ]
 UNTOLD_EVENTS = [(state, event) for state, event in product(IN_STATE, EVENTS) if (state, type(event)) not in ROWS]
@@ -499,7 +499,7 @@ WITH_TURN = attrs.evolve(RULES, ice_servers=(IceServer(("stun:192.0.2.1",)),), t
 
 def test_features_tell_of_ice_if_there_is_a_turn_server() -> None:
     told = Welcome(ME, Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
-    assert connected(rules=WITH_TURN) >> LinkOpened(5.0) << Send(told) << SetDeadline(65.0)
+    assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(told) << SetDeadline(65.0)
     assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
 
@@ -569,7 +569,7 @@ def test_a_match_that_crosses_a_leave_and_meets_the_next_pairing(offerer: bool) 
     assert talk.session == before
 
 
-@pytest.mark.parametrize("end", [LinkLost(), ClosingForced(CloseCode.SHUTDOWN)], ids=["lost", "shutdown"])
+@pytest.mark.parametrize("end", [ConnectionClosed(), ClosingForced(CloseCode.SHUTDOWN)], ids=["lost", "shutdown"])
 def test_a_match_that_crosses_the_end_is_over_for_the_partner(end: Event) -> None:
     talk = waiting().after(end)
     assert talk >> matched(offerer=False) << tell_anna_it_is_over(LeaveReason.PEER_LOST, ANNAS_TICKET)
@@ -652,7 +652,7 @@ def test_held_candidates_follow_the_answer() -> None:
 
 
 def test_a_legacy_client_is_not_welcomed() -> None:
-    assert connected("legacy") >> LinkOpened(5.0) << SetDeadline(65.0)
+    assert connected("legacy") >> ConnectionOpened(5.0) << SetDeadline(65.0)
 
 
 def test_a_legacy_client_that_stops_waiting_hears_no_echo() -> None:
@@ -852,7 +852,7 @@ def test_a_join_is_something_said() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [said(Ping()), said(Leave()), Misunderstood(GARBLED), Overheated(0.5)],
+    [said(Ping()), said(Leave()), InvalidMessage(GARBLED), RateLimited(0.5)],
     ids=["allowed", "not allowed", "no message", "too much"],
 )
 def test_whatever_is_said_first_ends_the_silence(words: Event) -> None:
@@ -897,10 +897,10 @@ def test_neither_candidates_nor_chat_nor_a_refused_offer_stop_the_clock() -> Non
 
 @pytest.mark.parametrize("state", LIVE, ids=name_of)
 def test_too_many_misunderstandings_close(state: type[Any]) -> None:
-    rules = attrs.evolve(RULES, max_misunderstandings=3)
+    rules = attrs.evolve(RULES, max_invalid_messages=3)
     talk = IN_STATE[state](rules=rules)
-    assert talk >> Misunderstood(GARBLED) << complaint() >> Misunderstood(GARBLED) << complaint()
-    *_, last = ending = talk.all_that(Misunderstood(GARBLED))
+    assert talk >> InvalidMessage(GARBLED) << complaint() >> InvalidMessage(GARBLED) << complaint()
+    *_, last = ending = talk.all_that(InvalidMessage(GARBLED))
     assert ending[0] == fatal(GARBLED.code, GARBLED.message)
     assert last == Close(CloseCode.PROTOCOL_ERRORS)
     assert ending[1:-1] == what_frees(state)
@@ -908,23 +908,23 @@ def test_too_many_misunderstandings_close(state: type[Any]) -> None:
 
 @pytest.mark.parametrize("state", LIVE, ids=name_of)
 def test_too_many_messages_over_the_allowance_close(state: type[Any]) -> None:
-    rules = attrs.evolve(RULES, max_overheated=3)
+    rules = attrs.evolve(RULES, max_rate_limited=3)
     talk = IN_STATE[state](rules=rules)
-    assert talk >> Overheated(0.5) << too_hot() >> Overheated(2.0) << too_hot(2.0)
-    *_, last = ending = talk.all_that(Overheated(0.1))
+    assert talk >> RateLimited(0.5) << too_hot() >> RateLimited(2.0) << too_hot(2.0)
+    *_, last = ending = talk.all_that(RateLimited(0.1))
     assert ending[0] == fatal(ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry=0.1)
     assert last == Close(CloseCode.RATE_LIMITED)
     assert ending[1:-1] == what_frees(state)
 
 
 def test_the_two_counts_are_two() -> None:
-    rules = attrs.evolve(RULES, max_misunderstandings=2, max_overheated=2)
-    talk = connected(rules=rules).after(Misunderstood(GARBLED), Overheated(0.5))
+    rules = attrs.evolve(RULES, max_invalid_messages=2, max_rate_limited=2)
+    talk = connected(rules=rules).after(InvalidMessage(GARBLED), RateLimited(0.5))
     assert talk.state == Connected()
 
 
 def test_a_wrong_state_is_no_misunderstanding() -> None:
-    talk = connected(rules=attrs.evolve(RULES, max_misunderstandings=1, max_overheated=1))
+    talk = connected(rules=attrs.evolve(RULES, max_invalid_messages=1, max_rate_limited=1))
     assert talk.after(said(Leave()), said(Leave()), said(Leave())).state == Connected()
 
 
@@ -968,7 +968,7 @@ def test_shutdown_ends_a_pairing_for_both(in_pairing: PAIRING) -> None:
 
 def test_a_link_that_is_lost_after_the_close_is_old_news() -> None:
     talk = paired().after(ClosingForced(CloseCode.SLOW_CONSUMER))
-    assert talk >> LinkLost() >> ClosingForced(CloseCode.SHUTDOWN) >> DeadlinePassed(1e9)
+    assert talk >> ConnectionClosed() >> ClosingForced(CloseCode.SHUTDOWN) >> DeadlinePassed(1e9)
 
 
 @BOTH_PAIRINGS
@@ -981,7 +981,7 @@ def test_a_link_that_is_lost_after_the_close_is_old_news() -> None:
         [anna_left(), anna_left(LeaveReason.PEER_LOST)],
         [DeadlinePassed(1e9), said(Leave()), anna_left()],
         [said(Next(), fresh_room=MY_NEXT_TICKET), anna_left()],
-        [ClosingForced(CloseCode.SHUTDOWN), anna_left(), LinkLost()],
+        [ClosingForced(CloseCode.SHUTDOWN), anna_left(), ConnectionClosed()],
     ],
     ids=lambda events: "-".join(type(getattr(event, "message", event)).__name__ for event in events),
 )
@@ -997,22 +997,22 @@ def test_a_pairing_ends_with_one_leave(in_pairing: PAIRING, events: list[Event])
 
 
 def test_who_comes_back_has_its_place_and_its_time_again() -> None:
-    talk = waiting() >> LinkInterrupted(100.0) << SetDeadline(130.0) << Suspend(MY_TICKET)
+    talk = waiting() >> ConnectionLost(100.0) << SetDeadline(130.0) << Suspend(MY_TICKET)
     assert talk >> REGAINED << resumed() << FOREVER << Reinstate(MY_TICKET)
-    talk = paired() >> LinkInterrupted(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
+    talk = paired() >> ConnectionLost(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
     assert talk >> REGAINED << resumed() << SetDeadline(20.0) << tell_anna_i_am("back")
     assert talk.session == paired().session
 
 
 def test_who_does_not_come_back_in_time_is_gone() -> None:
-    lost = negotiating() >> LinkInterrupted(100.0) << SetDeadline(130.0) << tell_anna_i_am("away")
+    lost = negotiating() >> ConnectionLost(100.0) << SetDeadline(130.0) << tell_anna_i_am("away")
     assert lost >> DeadlinePassed(129.9)
     assert lost >> GIVEN_UP << FOREVER << tell_anna_it_is_over(LeaveReason.PEER_LOST) << Close(None)
     assert waiting().after(LOST) >> GIVEN_UP << FOREVER << Withdraw(MY_TICKET) << Close(None)
 
 
 def test_the_states_own_time_goes_on_while_the_client_is_away() -> None:
-    talk = paired() >> LinkInterrupted(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
+    talk = paired() >> ConnectionLost(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
     talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
     assert talk << SetDeadline(35.0) << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
     assert talk >> DeadlinePassed(35.0) << FOREVER << Close(None)
@@ -1043,7 +1043,7 @@ def test_without_resuming_an_interruption_is_the_end(state: type[Any]) -> None:
     if state is Connected:
         talks.append(freshly_opened())
     for talk in talks:
-        effects = talk.all_that(LinkInterrupted(1.0, CloseCode.NO_PONG))
+        effects = talk.all_that(ConnectionLost(1.0, CloseCode.NO_PONG))
         assert effects[-1] == Close(CloseCode.NO_PONG)
         assert isinstance(talk.state, Closed)
 

@@ -13,7 +13,7 @@ from curhat_trio.connection import Driver, Environment
 from curhat_trio.link import Heard
 from curhat_trio.policy.places import Place
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
-from curhat_trio.protocol.events import Event, LinkInterrupted, LinkLost, Matched, PeerLeft, PeerSaid
+from curhat_trio.protocol.events import ConnectionClosed, ConnectionLost, Event, Matched, PeerLeft, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Connected
@@ -79,7 +79,7 @@ async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autoju
     """Who does not answer pings may still say something; it is asked to say it again when it is back."""
     environment = Environment(Settings(), MemoryRendezvous())
     link: Any = DeadEndLink()
-    lost, late = LinkInterrupted(0.0, CloseCode.NO_PONG), Heard(['{"type": "join"}'])
+    lost, late = ConnectionLost(0.0, CloseCode.NO_PONG), Heard(['{"type": "join"}'])
     async with trio.open_nursery() as nursery:
         driver = Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery)
         nursery.start_soon(driver.run)
@@ -91,7 +91,7 @@ async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autoju
         assert late.taken.is_set()
         assert driver._heard == 1
         assert driver._session.state == Connected()
-        inbox.tell(LinkLost())
+        inbox.tell(ConnectionClosed())
 
 
 async def test_without_room_in_its_inbox_a_session_borrows_no_link(autojump_clock: MockClock) -> None:
@@ -109,4 +109,4 @@ async def test_without_room_in_its_inbox_a_session_borrows_no_link(autojump_cloc
         assert not driver.can_borrow(1)
         await wait_all_tasks_blocked()
         assert driver.can_borrow(1)
-        inbox.tell(LinkLost())
+        inbox.tell(ConnectionClosed())

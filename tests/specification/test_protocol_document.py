@@ -93,8 +93,8 @@ def test_the_defaults_told_are_the_defaults() -> None:
     assert settings.bytes_per_second == 64 << 10
     assert f"bursts of {settings.message_burst} messages and 512 KiB" in SPEC
     assert settings.byte_burst == 512 << 10
-    assert f"after {rules.max_overheated} of them" in SPEC
-    assert f"After {rules.max_misunderstandings} messages that could not" in SPEC
+    assert f"after {rules.max_rate_limited} of them" in SPEC
+    assert f"After {rules.max_invalid_messages} messages that could not" in SPEC
     assert f"more than {MAX_FRAGMENTS} frames" in SPEC
     assert f"(at most {HELD_CANDIDATES})" in SPEC
     assert SETTLE_SECONDS == 2
