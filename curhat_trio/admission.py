@@ -13,7 +13,7 @@ import trio.abc
 from curhat_trio.connection import Environment, serve_client
 from curhat_trio.link import Link, LinkInbox, open_link
 from curhat_trio.log import get_logger
-from curhat_trio.policy.places import Place
+from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.messages import USERNAME_CHARACTERS, has_control_characters
@@ -46,23 +46,23 @@ class UpgradeRequest:
 
 async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, environment: Environment) -> None:
     """Open the WebSocket, and either run its session or say why not. Returns when it is closed."""
-    place = _place(request, environment)
+    slot = _slot(request, environment)
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
     try:
         async with trio.open_nursery() as nursery:
             link = await open_link(
                 nursery, stream, request.head, request.pipelined, subprotocol, environment.settings
             )
-            if isinstance(place, Place):
-                await serve_client(link, request.profile, username(request.target), place, environment)
+            if isinstance(slot, ConnectionSlot):
+                await serve_client(link, request.profile, username(request.target), slot, environment)
             else:
                 nursery.start_soon(link.keep_writing)
-                await _turn_away(link, place)
+                await _turn_away(link, slot)
             nursery.cancel_scope.cancel()
     finally:
-        if isinstance(place, Place):
-            place.give_back()
-            place.hang_up()
+        if isinstance(slot, ConnectionSlot):
+            slot.release()
+            slot.close_socket()
 
 
 async def _turn_away(link: Link, refusal: CloseCode) -> None:
@@ -74,15 +74,15 @@ async def _turn_away(link: Link, refusal: CloseCode) -> None:
     await link.close(refusal)
 
 
-def _place(request: UpgradeRequest, environment: Environment) -> Place | CloseCode:
-    """A place for the connection, or why it can't have one."""
+def _slot(request: UpgradeRequest, environment: Environment) -> ConnectionSlot | CloseCode:
+    """A slot for the connection, or why it can't have one."""
     settings = environment.settings
     if settings.allowed_origins and request.origin is not None and request.origin not in settings.allowed_origins:
         return CloseCode.ORIGIN
     if request.subprotocols and SUBPROTOCOL not in request.subprotocols:
         return CloseCode.VERSION
     may_resume = request.profile == "v1" and settings.resume_seconds > 0
-    return environment.places.admit(trio.current_time(), may_resume) or CloseCode.TOO_MANY_CONNECTIONS
+    return environment.slots.admit(trio.current_time(), may_resume) or CloseCode.TOO_MANY_CONNECTIONS
 
 
 def username(target: str) -> str:

@@ -25,8 +25,8 @@ from curhat_trio.link import Heard, Link, LinkInbox, Loan
 from curhat_trio.log import get_logger
 from curhat_trio.metrics import Metrics, state_name
 from curhat_trio.policy.limits import Allowance, TokenBucket
-from curhat_trio.policy.places import Place, Places
 from curhat_trio.policy.replay import BYTES, MESSAGES, Replay
+from curhat_trio.policy.slots import ConnectionSlot, ConnectionSlots
 from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import (
@@ -82,16 +82,16 @@ class Environment:
     """Told of all that sessions do."""
     resumptions: "Resumptions[Driver]" = attrs.Factory(Resumptions)
     """The sessions that may go on over another connection."""
-    places: Places = attrs.field(init=False)
-    """Room for sessions."""
+    slots: ConnectionSlots = attrs.field(init=False)
+    """How many sessions there are, and may be."""
     rules: Rules = attrs.field(init=False)
     """The part of the settings that sessions decide by."""
     turn: Turn | None = attrs.field(init=False)
     """What makes TURN credentials; None: the operator has no TURN server."""
 
-    @places.default
-    def _places_from_settings(self) -> Places:
-        return Places(self.settings.max_connections)
+    @slots.default
+    def _slots_from_settings(self) -> ConnectionSlots:
+        return ConnectionSlots(self.settings.max_connections)
 
     @rules.default
     def _rules_from_settings(self) -> Rules:
@@ -121,7 +121,7 @@ class Environment:
 
 
 async def serve_client(
-    link: Link, profile: Profile, username: str, place: Place, environment: Environment
+    link: Link, profile: Profile, username: str, slot: ConnectionSlot, environment: Environment
 ) -> None:
     """Run one client's session over its link until one of them ends. The link is closed then."""
     client = ClientId(secrets.token_urlsafe(12))
@@ -129,7 +129,7 @@ async def serve_client(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.keep_writing)
             async with trio.open_nursery() as closing:
-                await Driver(client, profile, username, link, place, environment, closing).run()
+                await Driver(client, profile, username, link, slot, environment, closing).run()
             nursery.cancel_scope.cancel()
 
 
@@ -138,7 +138,7 @@ class Driver:
 
     Args:
         link: Its first link; the session may outlive it.
-        place: What it takes up. Until that is a real place, the client may only ask for another session.
+        slot: Its connection slot. Until that is acquired, the client may only ask for another session.
         closing: Runs the closing handshake of that link, if the session outlives it; is waited for.
     """
 
@@ -148,7 +148,7 @@ class Driver:
         profile: Profile,
         username: str,
         link: Link,
-        place: Place,
+        slot: ConnectionSlot,
         environment: Environment,
         closing: trio.Nursery,
     ) -> None:
@@ -161,7 +161,7 @@ class Driver:
         """If the link is somebody else's."""
         self._lent: Loan | None = None
         """If the own link is somebody else's now."""
-        self._place = place
+        self._slot = slot
         self._replay = Replay(
             min(MESSAGES, settings.outbound_messages // 2), min(BYTES, settings.outbound_bytes // 2)
         )
@@ -254,11 +254,11 @@ class Driver:
 
     async def _wait(self) -> None:
         """Wait for the inbox or a deadline, whichever is first."""
-        with trio.move_on_at(min(self._deadline, self._place.due)) as scope:
+        with trio.move_on_at(min(self._deadline, self._slot.deadline)) as scope:
             self._unread += await self._inbox.receive()
         if scope.cancelled_caught:
             now = trio.current_time()
-            if now >= self._place.due and not self._place.take():
+            if now >= self._slot.deadline and not self._slot.acquire():
                 self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
             elif now >= self._deadline:
                 self._unread.append(DeadlinePassed(now))
@@ -294,7 +294,7 @@ class Driver:
                 return
             event = self._understand(text)
             asks_to_resume = _asks_to_resume(event)
-            if not asks_to_resume and not self._place.take():
+            if not asks_to_resume and not self._slot.acquire():
                 self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
                 return
             self._heard += not asks_to_resume
@@ -331,8 +331,8 @@ class Driver:
     def _lose_link(self, event: ConnectionLost) -> None:
         """The session may go on without a link; then the old one is closed beside it."""
         self._step(event, "inbox")
-        if not self._closed and not self._place.take():
-            self._advance(ConnectionClosed())  # nobody's return is waited for without a place
+        if not self._closed and not self._slot.acquire():
+            self._advance(ConnectionClosed())  # nobody's return is waited for without a slot
         if not self._closed and self._link is not None:  # reader and writer both tell of the same loss
             self._let_go(event.code)
             self._missed_since = self._said
@@ -350,7 +350,7 @@ class Driver:
 
     async def _discard(self, link: Link, code: CloseCode | None) -> None:
         await link.discard(code)
-        self._place.hang_up()
+        self._slot.close_socket()
 
     def _reclaim(self, token: str, last_seq: int) -> None:
         """Look for the session that the client wants to go on with, and let it have the link. What is still unread
@@ -402,7 +402,7 @@ class Driver:
 
     async def _wait_for_return(self, loan: Loan) -> None:
         """Keep the connection open for as long as its link is lent, and close it as the borrower says."""
-        self._place.give_back()  # the borrower's session has one
+        self._slot.release()  # the borrower's session has one
         try:
             await loan.returned.wait()
         finally:

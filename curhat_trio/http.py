@@ -1,7 +1,7 @@
 """The front door: one port for the WebSocket, the page, its files, `/health` and `/v1/info`.
 
 Request heads are read with h11 under a deadline, so that nothing unchecked reaches trio-websocket. What is
-answered stands in `Site`; how HTTP is spoken stands in `FrontDoor` (RFC 9110, RFC 9112).
+answered stands in `Resources`; how HTTP is spoken stands in `HttpServer` (RFC 9110, RFC 9112).
 """
 
 import base64
@@ -93,7 +93,7 @@ class _Refused(Exception):
 # ---------------------------------------------------------------- what is answered
 
 
-class Site:
+class Resources:
     """What there is to GET: the static files, read once, and two documents made anew."""
 
     def __init__(self, environment: Environment) -> None:
@@ -120,7 +120,7 @@ class Site:
         data = {
             "status": "healthy",
             "room_count": metrics.rooms,
-            "connections": self._environment.places.taken,
+            "connections": self._environment.slots.taken,
             "waiting": metrics.states["waiting"],
             "uptime_seconds": round(trio.current_time() - self._started, 1),
             "version": __version__,
@@ -254,12 +254,12 @@ def _items(value: str) -> tuple[str, ...]:
 # ---------------------------------------------------------------- how HTTP is spoken
 
 
-class FrontDoor:
+class HttpServer:
     """Speaks HTTP with whoever connects, and hands WebSockets over."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._site = Site(environment)
+        self._resources = Resources(environment)
         self._browsing: set[trio.CancelScope] = set()
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -299,7 +299,7 @@ class FrontDoor:
                     return None
                 if _is_websocket_request(request):
                     return _upgrade_request(request, bytes(http.trailing_data[0]))
-                response = self._site.answer(request)
+                response = self._resources.answer(request)
             except _Refused as refused:
                 request, response = None, refused.response
             reusable = False

@@ -1,7 +1,7 @@
 """The whole server: which tasks there are, in what order they start, and how they end. Wiring only.
 
 root nursery ......... matchmaker
-  connections nursery  one task for each TCP connection: front door, then session
+  connections nursery  one task for each TCP connection: HTTP, then session
     listeners ........ accept
 """
 
@@ -13,7 +13,7 @@ import trio.abc
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
 from curhat_trio.connection import Environment
-from curhat_trio.http import FrontDoor
+from curhat_trio.http import HttpServer
 from curhat_trio.log import get_logger
 from curhat_trio.matchmaker import run_matchmaker
 from curhat_trio.policy.matching import Pool
@@ -43,20 +43,20 @@ async def serve(
     """
     rendezvous = MemoryRendezvous(trace=trace)
     environment = Environment(settings, rendezvous, trace=trace)
-    door = FrontDoor(environment)
+    http = HttpServer(environment)
     async with trio.open_nursery() as root:
         pool = Pool(settings.relax_after_seconds)
         root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.tell, pool, trace)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
-                await accepting.start(_listen, door, listeners, connections)
+                await accepting.start(_listen, http, listeners, connections)
                 task_status.started()
                 await stop.wait()
                 accepting.cancel_scope.cancel()
             _log.info("draining", connections=len(connections.child_tasks), seconds=settings.drain_seconds)
             connections.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
             environment.draining.set()
-            door.close()
+            http.close()
             if trace is not None:
                 trace.draining()
             rendezvous.tell_all(ClosingForced(CloseCode.SHUTDOWN))
@@ -66,9 +66,9 @@ async def serve(
 
 
 async def _listen(
-    door: FrontDoor,
+    http: HttpServer,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     connections: trio.Nursery,
     task_status: trio.TaskStatus[object],
 ) -> None:
-    await trio.serve_listeners(door.serve, list(listeners), handler_nursery=connections, task_status=task_status)
+    await trio.serve_listeners(http.serve, list(listeners), handler_nursery=connections, task_status=task_status)

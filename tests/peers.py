@@ -46,10 +46,10 @@ from curhat_trio.conformance.wire import (
     upgrade_head,
 )
 from curhat_trio.connection import Environment
-from curhat_trio.http import FrontDoor
+from curhat_trio.http import HttpServer
 from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
-from curhat_trio.policy.places import Places
+from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.trace.writer import TraceWriter
 
 __all__ = [
@@ -220,7 +220,7 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 
 @attrs.define
 class Served:
-    """One connection inside the server: the task at its front door, and a handle to cancel it."""
+    """One connection inside the server: its task, and a handle to cancel it."""
 
     task: trio.lowlevel.Task
     scope: trio.CancelScope
@@ -236,18 +236,18 @@ class _Watched:
     def __init__(self) -> None:
         self.served: list[Served] = []
 
-    def door(self, environment: Environment) -> FrontDoor:
-        """A front door that says who is behind it."""
+    def http_server(self, environment: Environment) -> HttpServer:
+        """An HTTP server that says whom it serves."""
         self.environment = environment
         watched = self
 
-        class WatchedDoor(FrontDoor):
+        class WatchedHttpServer(HttpServer):
             async def serve(self, stream: trio.abc.Stream) -> None:
                 with trio.CancelScope() as scope:
                     watched.served.append(Served(trio.lowlevel.current_task(), scope))
                     await super().serve(stream)
 
-        return WatchedDoor(environment)
+        return WatchedHttpServer(environment)
 
     def made(self, name: str, part: Any) -> Any:
         setattr(self, name, part)
@@ -340,15 +340,15 @@ class RunningServer:
         """No session is reachable or counted."""
         assert self.rendezvous._inboxes == {}
         assert not any(self.environment.metrics.states.values())
-        assert (self.places.taken, self.places.sockets) == (0, 0)
+        assert (self.slots.taken, self.slots.sockets) == (0, 0)
 
     @property
     def metrics(self) -> Any:
         return self.environment.metrics
 
     @property
-    def places(self) -> Places:
-        return self.environment.places
+    def slots(self) -> ConnectionSlots:
+        return self.environment.slots
 
     @property
     def rendezvous(self) -> MemoryRendezvous:
@@ -472,4 +472,4 @@ def _watch(patch: pytest.MonkeyPatch, watched: _Watched) -> None:
 
     patch.setattr(server, "MemoryRendezvous", keep("rendezvous", MemoryRendezvous))
     patch.setattr(server, "Pool", keep("pool", Pool))
-    patch.setattr(server, "FrontDoor", watched.door)
+    patch.setattr(server, "HttpServer", watched.http_server)

@@ -16,7 +16,7 @@ from trace_scenarios import MARK, SCENARIOS, trace_of, trace_text
 from vocabulary import CLIENT_MESSAGES, text
 
 from curhat_trio.cli import main
-from curhat_trio.policy.places import Place
+from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -162,19 +162,19 @@ def test_nothing_may_follow_the_end(name: str) -> None:
     assert refusal(text + text).expected == "nothing after the line `end`"
 
 
-def test_who_has_said_something_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_said_something_has_a_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes it away again breaks the rules, and its own trace tells."""
 
-    async def lose_the_place() -> None:
+    async def lose_the_slot() -> None:
         async with running_server(trace_file=tmp_path / "trace.ndjson") as server:
             ann = await server.v1()
             await ann.say("ping")
             await ann.hear("pong")
-            monkeypatch.setattr(Place, "take", lambda _place: False)
+            monkeypatch.setattr(ConnectionSlot, "acquire", lambda _slot: False)
             await ann.say("ping")
             assert (await ann.hear_goodbye()).code == 4507
 
-    trio.run(lose_the_place)
+    trio.run(lose_the_slot)
     refused = refusal((tmp_path / "trace.ndjson").read_bytes())
     assert "an event that its driver may tell it now" in refused.expected
     assert "4507" in refused.found

@@ -112,7 +112,7 @@ class FuzzedServer:
         server = self._server
         assert not server.complaints, server.complaints
         assert len(server.tasks) == self._quiet_tasks
-        assert server.places.taken == 1
+        assert server.slots.taken == 1
         self._let_the_bystander_wait_again()
         assert len(server.rendezvous._inboxes) == len(server.pool) == server.metrics.states["waiting"] == 1
 

@@ -61,7 +61,7 @@ from curhat_trio.link import Link, LinkInbox, Loan
 from curhat_trio.metrics import state_name
 from curhat_trio.policy import replay
 from curhat_trio.policy.matching import Pair, Pool
-from curhat_trio.policy.places import Place
+from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode
@@ -163,11 +163,11 @@ class RecordingDriver(Driver):
         profile: Profile,
         username: str,
         link: Link,
-        place: Place,
+        slot: ConnectionSlot,
         environment: Environment,
         nursery: trio.Nursery,
     ) -> None:
-        super().__init__(client, profile, username, link, place, environment, nursery)
+        super().__init__(client, profile, username, link, slot, environment, nursery)
         self._record = record
         self._inbox = LinkInbox(inbox_capacity, self._watch_inbox)
         self._replay = replay.Replay(LIMITS.kept_messages, LIMITS.kept_bytes)
@@ -435,8 +435,8 @@ class Shell:
             "next relaxation": server.pool.next_relaxation(),
             "counts": server.metrics.events,
             "states": +server.metrics.states,
-            "places": server.places.taken,
-            "sockets": server.places.sockets,
+            "places": server.slots.taken,
+            "sockets": server.slots.sockets,
         }
 
     def _picture_of_the_model(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
 from curhat_trio.connection import Driver, Environment
 from curhat_trio.link import Heard
-from curhat_trio.policy.places import Place
+from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
 from curhat_trio.protocol.events import ConnectionClosed, ConnectionLost, Event, Matched, PeerLeft, PeerSaid
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -60,7 +60,7 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     rendezvous.attach(BOB, bobs_inbox)
     link: Any = DeadEndLink()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery).run)
+        nursery.start_soon(Driver(ANN, "v1", "Ann", link, a_slot(environment), environment, nursery).run)
         await wait_all_tasks_blocked()
         rendezvous.tell(ANN, BOOM)
         rendezvous.tell(ANN, MATCH)
@@ -69,10 +69,10 @@ async def test_a_match_behind_a_bug_is_answered_to_the_partner(monkeypatch: pyte
     assert environment.metrics.states.total() == 0
 
 
-def a_place(environment: Environment) -> Place:
-    place = environment.places.admit(0.0, may_resume=False)
-    assert place is not None
-    return place
+def a_slot(environment: Environment) -> ConnectionSlot:
+    slot = environment.slots.admit(0.0, may_resume=False)
+    assert slot is not None
+    return slot
 
 
 async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autojump_clock: MockClock) -> None:
@@ -81,7 +81,7 @@ async def test_words_that_come_after_the_loss_of_their_link_are_not_heard(autoju
     link: Any = DeadEndLink()
     lost, late = ConnectionLost(0.0, CloseCode.NO_PONG), Heard(['{"type": "join"}'])
     async with trio.open_nursery() as nursery:
-        driver = Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery)
+        driver = Driver(ANN, "v1", "Ann", link, a_slot(environment), environment, nursery)
         nursery.start_soon(driver.run)
         await wait_all_tasks_blocked()
         inbox: Any = environment.rendezvous._inboxes[ANN]  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ async def test_without_room_in_its_inbox_a_session_borrows_no_link(autojump_cloc
     environment = Environment(Settings(), MemoryRendezvous())
     link: Any = DeadEndLink()
     async with trio.open_nursery() as nursery:
-        driver = Driver(ANN, "v1", "Ann", link, a_place(environment), environment, nursery)
+        driver = Driver(ANN, "v1", "Ann", link, a_slot(environment), environment, nursery)
         nursery.start_soon(driver.run)
         await wait_all_tasks_blocked()
         assert driver.can_borrow(1)

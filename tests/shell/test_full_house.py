@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from curhat_trio.client import ConnectionEnded, Interrupted, Ready, Resumed, connect
 from curhat_trio.config import Settings
-from curhat_trio.policy.places import ASKING_SECONDS
+from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
 
 TWO = Settings(max_connections=2)
 
@@ -122,7 +122,7 @@ async def test_who_says_nothing_is_not_waited_for(autojump_clock: MockClock) -> 
         silent = await newcomer(server)
         await silent.hear("welcome")
         assert (await silent.hear_goodbye()).code == 4507
-        assert trio.current_time() - began == pytest.approx(ASKING_SECONDS)
+        assert trio.current_time() - began == pytest.approx(RESUME_GRACE_SECONDS)
 
 
 @pytest.mark.parametrize("words", ["not JSON", '{"type":"nonsense"}', '{"type":"ping"}', '{"type":"resume"}'])
@@ -186,7 +186,7 @@ async def test_a_place_that_has_become_free_is_taken(speaks: bool, autojump_cloc
         await offerer.peer.close()
         await answerer.hear("leave")
         if not speaks:
-            await trio.sleep(ASKING_SECONDS + 1)
+            await trio.sleep(RESUME_GRACE_SECONDS + 1)
         await early.say("join")
         await early.hear("ready")
         await is_turned_away(await newcomer(server))
@@ -266,7 +266,7 @@ async def test_a_session_that_goes_on_has_one_socket(autojump_clock: MockClock) 
             await offerer.resume()
         await offerer.catch_up()
         await answerer.catch_up()
-        assert (server.places.taken, server.places.sockets) == (2, 2)
+        assert (server.slots.taken, server.slots.sockets) == (2, 2)
         await they_talk(offerer, answerer)
 
 
@@ -276,8 +276,8 @@ async def test_a_connection_that_is_being_replaced_counts_until_it_is_gone(autoj
         old.answers_close = False
         await offerer.resume()
         assert (await old.hear_goodbye()).code == 4505
-        assert server.places.sockets == 3
+        assert server.slots.sockets == 3
         await is_refused_at_once(server)
         await trio.sleep(TWO.close_seconds)
         await trio.testing.wait_all_tasks_blocked()
-        assert server.places.sockets == 2
+        assert server.slots.sockets == 2
