@@ -1,4 +1,4 @@
-"""The front door: what is answered to GET, what is refused and how, and that nothing else can be asked for."""
+"""The HTTP server: what is answered to GET, what is refused and how, and that nothing else can be asked for."""
 
 import re
 from importlib.resources import files

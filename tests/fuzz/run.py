@@ -1,4 +1,4 @@
-"""Fuzzes one target with atheris: `python tests/fuzz/run.py codec --minutes 15`, or `frames`, or `front_door`.
+"""Fuzzes one target with atheris: `python tests/fuzz/run.py codec --minutes 15`, or `frames`, or `server`.
 
 It begins with the kept inputs and goes on in `.fuzz/TARGET/` from run to run. An input that a target fails with is
 written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` adds to it what

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 import orjson
-from front_door import NEW_PIECE, FuzzedServer
+from fuzzed_server import NEW_PIECE, FuzzedServer
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 from peers import ANSWER, CANDIDATE, OFFER, said
@@ -133,13 +133,13 @@ def read_by_wsproto(data: bytes) -> tuple[list[str], list[bytes], int | None]:
 TARGETS: dict[str, Callable[[], AbstractContextManager[Callable[[bytes], None]]]] = {
     "codec": lambda: nullcontext(codec),
     "frames": lambda: nullcontext(frames),
-    "front_door": FuzzedServer,
+    "server": FuzzedServer,
 }
 
 DICTIONARIES: dict[str, list[bytes]] = {
     "codec": [b"null", b"1.0", b"\\ud800", b'{"type":'],
     "frames": [],
-    "front_door": [NEW_PIECE]
+    "server": [NEW_PIECE]
     + [said(name)[:-1] for name in (*_CLIENT, "report")]
     + [said("offer", payload=OFFER), said("answer", payload=ANSWER), said("candidate", payload=CANDIDATE)],
 }

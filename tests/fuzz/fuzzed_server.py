@@ -1,4 +1,4 @@
-"""The whole server as a fuzzing target: bytes arrive at its front door, and nobody else may notice."""
+"""The whole server as a fuzzing target: bytes arrive on a new connection, and nobody else may notice."""
 
 from collections.abc import Callable
 
