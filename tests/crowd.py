@@ -36,7 +36,7 @@ from curhat_trio.client import (
     Welcome,
     connect,
 )
-from curhat_trio.dialogue import Dialogue
+from curhat_trio.client.machine import ClientMachine
 from curhat_trio.protocol.messages import Description, ServerMessage
 
 Words = Offer | Answer | Candidate | Chat
@@ -161,14 +161,14 @@ class Seat:
 
 
 @attrs.define(kw_only=True)
-class _Witnessed(Dialogue):
-    """A client's table, with somebody who sees what the server says."""
+class _Witnessed(ClientMachine):
+    """A client's protocol machine, with somebody who sees what the server says."""
 
     witness: Callable[[ServerMessage], None]
 
-    def hear(self, message: ServerMessage) -> ServerMessage | None:
+    def receive(self, message: ServerMessage) -> ServerMessage | None:
         self.witness(message)
-        return super().hear(message)
+        return super().receive(message)
 
 
 class Member:
@@ -187,7 +187,7 @@ class Member:
         self._crowd = crowd
         self._chance = chance
         self._me: str = client.welcome.session_id
-        client._dialogue = _Witnessed(welcome=client.welcome, witness=self._witness)
+        client._machine = _Witnessed(welcome=client.welcome, witness=self._witness)
         self._seat: Seat | None = None
         self._ready_room: str | None = None
         """Waiting, in this room."""

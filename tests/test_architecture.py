@@ -21,8 +21,7 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "resumption": set(),
     "specification": {"protocol", "specification", "__init__"},
     "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
-    "client": {"dialogue", "protocol", "policy"},
-    "dialogue": {"protocol"},
+    "client": {"protocol", "policy"},
     "frames": {"protocol"},
     "config": {"protocol", "__init__"},
     "log": set(),
@@ -53,8 +52,13 @@ STANDARD_FOR_THE_PURE = {
     "types",
     "typing",
 }
-PURE = {"protocol": {"attrs", "cattrs", "orjson"}, "policy": {"attrs"}, "frames": {"attrs"}, "dialogue": {"attrs"}}
-"""Third parties of the pure rooms. No trio, clock, randomness or logging can come in by another name."""
+PURE = {
+    "protocol": {"attrs", "cattrs", "orjson"},
+    "policy": {"attrs"},
+    "frames": {"attrs"},
+    "client/machine": {"attrs"},
+}
+"""Third parties of the pure rooms and modules. No trio, clock, chance or logging can come in by another name."""
 
 
 def modules() -> list[Path]:
@@ -64,6 +68,15 @@ def modules() -> list[Path]:
 def room(path: Path) -> str:
     """The top-level module or package that a file belongs to."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def module(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def third_parties(path: Path) -> set[str] | None:
+    """What a pure module may import beside the standard library; None: it is not pure."""
+    return PURE.get(module(path), PURE.get(room(path)))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -89,11 +102,17 @@ def test_imports_point_inwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in modules() if room(path) in PURE], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [path for path in modules() if third_parties(path) is not None],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_pure_rooms_know_no_world(path: Path) -> None:
     others = {name.split(".")[0] for name in imported(path)} - {"curhat_trio"}
-    assert others <= STANDARD_FOR_THE_PURE | PURE[room(path)]
+    assert others <= STANDARD_FOR_THE_PURE | (third_parties(path) or set())
+
+
+def test_what_is_called_pure_exists() -> None:
+    assert PURE.keys() <= {name for path in modules() for name in (room(path), module(path))}
 
 
 def test_connection_and_matchmaker_meet_only_through_channels() -> None:

@@ -137,8 +137,8 @@ async def test_what_is_not_allowed_now_is_not_said(autojump_clock: MockClock) ->
     async with two() as (ani, budi, _):
         for refused, why in (
             (budi.offer("v=0"), "the first offer is the partner's"),
-            (budi.answer("v=0"), "`answer` can't be said while paired; wait for the partner's offer"),
-            (budi.join(), "`join` can't be said while paired; leave first"),
+            (budi.answer("v=0"), "`answer` can't be sent while paired; wait for the partner's offer"),
+            (budi.join(), "`join` can't be sent while paired; leave first"),
             (budi.status("connected"), "wait until an offer was made"),
             (budi.ice(), "this server does not offer ice"),
         ):

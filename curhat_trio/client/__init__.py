@@ -18,8 +18,8 @@ when the close code allows it, and resumes the session or joins again. Audio, vi
 """
 
 from curhat_trio.client.endings import AnyEvent, CannotConnect, ConnectionEnded, Interrupted, Restarted
+from curhat_trio.client.machine import NotNow, State
 from curhat_trio.client.session import EVENTS, WORDS, Client, Dial, connect
-from curhat_trio.dialogue import NotNow, State
 from curhat_trio.protocol.messages import (
     Answer,
     Candidate,

@@ -23,9 +23,9 @@ from curhat_trio.client.endings import (
     Restarted,
     comes_back,
 )
+from curhat_trio.client.machine import ClientMachine, State
 from curhat_trio.client.wire import CONNECT_SECONDS, Wire, read
 from curhat_trio.client.words import Words
-from curhat_trio.dialogue import Dialogue, State
 from curhat_trio.policy.limits import Allowance, TokenBucket
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.errors import CloseCode, ErrorCode
@@ -96,24 +96,24 @@ class Client:
         self._closing = False
         self._finished = trio.Event()
         self._life = trio.CancelScope(shield=True)  # what cancels the user has `end` called
-        self._dialogue: Dialogue
+        self._machine: ClientMachine
 
     # ------------------------------------------------------------ what is known
 
     @property
     def state(self) -> State:
         """Where the client stands, after the events that were taken."""
-        return self._dialogue.state
+        return self._machine.state
 
     @property
     def welcome(self) -> Welcome:
         """How the present session began: `session_id`, `limits`, `features`."""
-        return self._dialogue.welcome
+        return self._machine.welcome
 
     @property
     def partner(self) -> Joined | None:
         """How the present partner was introduced: name, role, topics in common, ICE servers. None: nobody."""
-        return self._dialogue.partner
+        return self._machine.partner
 
     # ------------------------------------------------------------ saying
 
@@ -205,7 +205,7 @@ class Client:
             await self._words.changed.wait()
         if self._finished.is_set():
             raise self._ended or ConnectionEnded(NORMAL, "closed by its user")
-        self._dialogue.say(message)
+        self._machine.send(message)
         self._add(text)
 
     def _add(self, text: str) -> None:
@@ -245,10 +245,10 @@ class Client:
     def _tell(self, event: AnyEvent) -> AnyEvent | None:
         if isinstance(event, Restarted):
             self._user_epoch += 1
-            self._dialogue.begin_anew(event.welcome)
-        told = event if isinstance(event, Interrupted | Restarted) else self._dialogue.hear(event)
-        if (join := self._dialogue.takes_join()) is not None:
-            self._dialogue.say(join)
+            self._machine.restart(event.welcome)
+        told = event if isinstance(event, Interrupted | Restarted) else self._machine.receive(event)
+        if (join := self._machine.take_join()) is not None:
+            self._machine.send(join)
             self._add(encode_client(join).decode())
         return told
 
@@ -299,7 +299,7 @@ class Client:
         except End as end:
             raise ConnectionEnded(end.code, end.reason) from None
         self._token, self._last_seq = welcome.resume_token, 1
-        self._dialogue = Dialogue(welcome)
+        self._machine = ClientMachine(welcome)
         self._emit(welcome)
 
     async def live(self) -> None:
