@@ -23,11 +23,10 @@ import trio.abc
 from curhat_trio import __version__
 from curhat_trio.admission import SUBPROTOCOL, UpgradeRequest, serve_websocket
 from curhat_trio.connection import Environment
+from curhat_trio.documents import served_documents
 from curhat_trio.log import get_logger
 from curhat_trio.protocol.codec import limits_to_wire
 from curhat_trio.protocol.messages import Limits
-from curhat_trio.specification import schemas
-from curhat_trio.specification.asyncapi import asyncapi
 
 MAX_HEAD_BYTES = 16384
 _RECEIVE_BYTES = 4096
@@ -100,7 +99,7 @@ class Resources:
         self._environment = environment
         self._started = trio.current_time()
         self._documents: dict[str, Callable[[], Response]] = {"/health": self._health, "/v1/info": self._info}
-        self._files = _static_files() | _specification_files()
+        self._files = _static_files() | _document_files()
 
     def answer(self, request: h11.Request) -> Response:
         """The answer to any request that is no upgrade."""
@@ -150,12 +149,11 @@ def _static_files() -> dict[str, Response]:
     return responses | {path: responses[f"/{name}"] for path, name in _PAGES.items()}
 
 
-def _specification_files() -> dict[str, Response]:
+def _document_files() -> dict[str, Response]:
     """What a client's author may want to have from the server itself."""
-    values = {"asyncapi.json": asyncapi(), **schemas()}
     return {
         f"/v1/{name}": _file_response(orjson.dumps(value), _CONTENT_TYPES[".json"])
-        for name, value in values.items()
+        for name, value in served_documents().items()
     }
 
 

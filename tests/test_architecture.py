@@ -1,6 +1,8 @@
 """Which file may import which: the one nesting that keeps the core pure and the shell shallow."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import resolve_name
 from pathlib import Path
@@ -19,7 +21,8 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "__main__": {"cli"},
     "matchmaker": FOR_ALL,
     "resumption": set(),
-    "specification": {"protocol", "specification", "__init__"},
+    "specification": {"protocol", "documents", "__init__"},
+    "documents": {"protocol", "__init__"},
     "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
     "client": {"protocol", "policy"},
     "frames": {"protocol"},
@@ -36,7 +39,7 @@ for importer, also in {
     "server": {"matchmaker"},
     "backends": {"backends"},
     "cli": {"specification", "conformance"},
-    "http": {"specification"},
+    "http": {"documents"},
 }.items():
     ALLOWED[importer] = ALLOWED[importer] | also
 
@@ -113,6 +116,49 @@ def test_the_pure_rooms_know_no_world(path: Path) -> None:
 
 def test_what_is_called_pure_exists() -> None:
     assert PURE.keys() <= {name for path in modules() for name in (room(path), module(path))}
+
+
+LOADED_BY_A_SERVER = {
+    "__init__",
+    "admission",
+    "backends",
+    "config",
+    "connection",
+    "deadlines",
+    "dispatcher",
+    "documents",
+    "environment",
+    "frames",
+    "handshake",
+    "http",
+    "link",
+    "log",
+    "matchmaker",
+    "metrics",
+    "observer",
+    "policy",
+    "protocol",
+    "relay",
+    "resources",
+    "resumption",
+    "server",
+    "sessions",
+    "trace",
+    "upgrade",
+}
+"""Nothing that only draws, tries, checks or connects to a server."""
+
+
+def test_a_running_server_loads_nothing_that_it_does_not_run() -> None:
+    """In a process of its own: this one has loaded everything."""
+    script = "import sys, curhat_trio.server; print(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    loaded = process.stdout.split()
+    rooms = {own(name) for name in loaded if name.split(".")[0] == "curhat_trio"}
+    assert "server" in rooms
+    assert rooms <= LOADED_BY_A_SERVER
+    assert "curhat_trio.trace.checker" not in loaded
+    assert "hypothesis" not in loaded
 
 
 def test_connection_and_matchmaker_meet_only_through_channels() -> None:

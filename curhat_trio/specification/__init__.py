@@ -1,6 +1,7 @@
 """The parts of the specification that are drawn from the code, so that they can't disagree with it.
 
-`documents()` makes them all; `spec/generated/` holds what it made. While serving only the schemas are used.
+`documents()` makes them all; `spec/generated/` holds what it made. A running server imports nothing from here:
+what it serves is made in `curhat_trio.documents`, and written to the folder too.
 """
 
 import argparse
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import orjson
 
-from curhat_trio.specification.asyncapi import Document, asyncapi
+from curhat_trio.documents.asyncapi import Document, asyncapi
+from curhat_trio.documents.schemas import Schema, schemas
 from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diagram_svg
 from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
-from curhat_trio.specification.schemas import Schema, client_schemas, server_schemas
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table
 from curhat_trio.specification.tla import session_table
 
@@ -45,16 +46,6 @@ def _documents_from_tests() -> Documents:
 
 def _is_checkout() -> bool:
     return (CHECKOUT / "tests").is_dir()
-
-
-def schemas() -> dict[str, Schema]:
-    """The schema of every message by its file name: `schemas/client/join.json` and so on."""
-    speakers = {"client": client_schemas(), "server": server_schemas()}
-    return {
-        f"schemas/{speaker}/{name}.json": schema
-        for speaker, said in speakers.items()
-        for name, schema in said.items()
-    }
 
 
 def _json(schema: Schema) -> str:

@@ -15,11 +15,11 @@ from peers import ANSWER, CANDIDATE, OFFER, said
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
 
+from curhat_trio.documents.schemas import client_schemas, server_schemas
 from curhat_trio.frames import FrameScanner, Scan
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
-from curhat_trio.specification.schemas import client_schemas, server_schemas
 
 # ---------------------------------------------------------------- the codec
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 from curhat_trio.cli import main
+from curhat_trio.documents.schemas import client_schemas, server_schemas
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import Fault
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
 from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting
 from curhat_trio.specification import differences, documents, write
-from curhat_trio.specification.schemas import client_schemas, server_schemas
 
 GENERATED = Path(__file__).parents[2] / "spec" / "generated"
 

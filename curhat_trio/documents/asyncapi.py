@@ -1,16 +1,16 @@
-"""The AsyncAPI 3.0 document: one channel, what may be said on it in either direction, all schemas."""
+"""The AsyncAPI 3.0 document: one channel, what may be sent on it in either direction, all schemas."""
 
 from typing import Any
 
 from curhat_trio import __version__
+from curhat_trio.documents.schemas import Schema, client_schemas, server_schemas
 from curhat_trio.protocol.messages import USERNAME_CHARACTERS
-from curhat_trio.specification.schemas import Schema, client_schemas, server_schemas
 
 Document = dict[str, Any]
 
 
 def asyncapi() -> Document:
-    """The document, as JSON values. Directions are the server's: it receives what clients say."""
+    """The document, as JSON values. Directions are the server's: it receives what clients send."""
     client, server = _messages("client", client_schemas()), _messages("server", server_schemas())
     return {
         "asyncapi": "3.0.0",

@@ -24,13 +24,23 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS: Mapping[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
+def schemas() -> dict[str, Schema]:
+    """The schema of every message by its file name: `schemas/client/join.json` and so on."""
+    senders = {"client": client_schemas(), "server": server_schemas()}
+    return {
+        f"schemas/{sender}/{name}.json": schema
+        for sender, messages in senders.items()
+        for name, schema in messages.items()
+    }
+
+
 def client_schemas() -> dict[str, Schema]:
-    """What a curhat.v1 client may say, by type."""
+    """What a curhat.v1 client may send, by type."""
     return {name: _message(name, kind) for name, kind in FROM_CLIENT.items()}
 
 
 def server_schemas() -> dict[str, Schema]:
-    """What the server says to a curhat.v1 client, by type."""
+    """What the server sends to a curhat.v1 client, by type."""
     plain = {name: _message(name, kind) for name, kind in SERVER_VOCABULARY.items()}
     relayed = {name: _message(name, kind, RelayedFrom) for name, kind in RELAYED_VOCABULARY.items()}
     return {name: _numbered(schema) for name, schema in sorted((plain | relayed).items())}
