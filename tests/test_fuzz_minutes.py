@@ -49,6 +49,21 @@ FEW_EXAMPLES_A_SECOND_EACH = """
 """
 """On this clock every test takes a second, however fast the machine is."""
 
+SLOW = """
+    import time
+
+    from hypothesis import given, strategies as st
+
+    now = 0.0
+    time.perf_counter = lambda: now
+
+    @given(st.booleans())
+    def test_slow(value):
+        global now
+        now += 60.0
+"""
+"""On the clock with which Hypothesis measures examples, each takes a minute."""
+
 FAILING = """
     from hypothesis import given, strategies as st
 
@@ -98,6 +113,13 @@ def test_a_failure_is_shown_once_and_the_others_go_on(pytester: pytest.Pytester,
     assert run.parseoutcomes()["failed"] == 1
     run.stdout.fnmatch_lines(["*number=100,*"])
     run.stdout.re_match_lines([r" +1 +\d+ +\d+ +1  test_failing.py::test_small", r" +3 .* 0  \S+::test_plain"])
+
+
+def test_an_example_may_take_as_long_as_a_busy_machine_needs(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+    pytester.makepyfile(SLOW)
+    run = fuzz(3)
+    assert run.ret == pytest.ExitCode.OK
+    run.stdout.re_match_lines([r" +[1-9] .* 0  \S+::test_slow"])
 
 
 def test_with_a_seed_all_rounds_would_be_the_same(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
