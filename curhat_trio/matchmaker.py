@@ -1,52 +1,83 @@
-"""The task that owns the pool.
+"""The task that owns the pool: requests come in by one bounded channel, pairs go out by another.
 
-It is told through a memory channel and tells through inboxes; it never waits for a client.
+It knows no client and waits for none. It does wait for room in the channel of pairs, so whoever receives those
+must never wait for room in the channel of requests.
 """
 
-import math
+from collections.abc import Iterator
 
 import trio
 
-from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
-from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Withdraw
-from curhat_trio.trace.writer import TraceWriter
+from curhat_trio.observer import Observer
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed
+from curhat_trio.protocol.effects import Request
 
 
 async def run_matchmaker(
-    requests: trio.MemoryReceiveChannel[Request], tell: Tell, pool: Pool, trace: TraceWriter | None = None
+    requests: trio.MemoryReceiveChannel[Request],
+    introductions: trio.MemorySendChannel[Pair],
+    pool: Pool,
+    observer: Observer,
 ) -> None:
-    """Serve requests until the channel ends or the task is cancelled. Nothing is awaited between a request
-    and what follows from it, so a cancelled matchmaker has never half a pair."""
-    with requests:  # or a session that ends after this one would wait for ever with its withdrawal
+    """Serve requests until nobody can ask any more, or the task is cancelled.
+
+    Nothing is awaited between a request and its pair, but for room in the channel of pairs. Who is cancelled there
+    loses whole pairs, never half of one.
+
+    Args:
+        requests: What is asked. Closed when this returns, or who asks after that would wait for ever.
+        introductions: Whom to introduce to each other, in the order in which they left the pool. Closed too.
+        pool: Nobody else's from now on.
+        observer: Told of each outcome before its pair is sent.
+
+    Raises:
+        trio.BrokenResourceError: Nobody receives the pairs any more.
+    """
+    with requests, introductions:
         while True:
-            request = None
-            with trio.move_on_at(pool.next_relaxation() or math.inf):
-                try:
-                    request = await requests.receive()
-                except trio.EndOfChannel:
-                    return
-            now = trio.current_time()
-            if request is not None:
-                pair = _serve(request, pool, now)
-                if trace is not None:
-                    trace.served(request, pair, len(pool))
-                if pair is not None:
-                    introduce(pair, tell, now)
-            for ticket, pair in pool.relaxing(now):
-                if trace is not None:
-                    trace.relaxed(ticket, pair, len(pool))
-                if pair is not None:
-                    introduce(pair, tell, now)
+            try:
+                request = await _receive(requests, pool.next_relaxation())
+            except trio.EndOfChannel:
+                return
+            await _serve(request, introductions, pool, observer)
+            for request in _waiting(requests):
+                await _serve(request, introductions, pool, observer)
 
 
-def _serve(request: Request, pool: Pool, now: float) -> Pair | None:
-    match request:
-        case Enter(ticket):
-            return pool.join(ticket, now)
-        case Withdraw(ticket):
-            pool.leave(ticket)
-        case Suspend(ticket):
-            pool.suspend(ticket)
-        case Reinstate(ticket):
-            return pool.reinstate(ticket)
+async def _receive(requests: trio.MemoryReceiveChannel[Request], until: float | None) -> Request | None:
+    """The next request; None: the time came first. A cancel scope is made only where there is a time."""
+    if until is None:
+        return await requests.receive()
+    with trio.move_on_at(until):
+        return await requests.receive()
     return None
+
+
+def _waiting(requests: trio.MemoryReceiveChannel[Request]) -> Iterator[Request]:
+    """What else is there already: many who join at once cost one task switch together."""
+    while True:
+        try:
+            request = requests.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
+        yield request
+
+
+async def _serve(
+    request: Request | None, introductions: trio.MemorySendChannel[Pair], pool: Pool, observer: Observer
+) -> None:
+    for outcome in pool.serve(request, trio.current_time()):
+        _observe(outcome, observer)
+        if outcome.pair is None:
+            continue
+        try:
+            introductions.send_nowait(outcome.pair)
+        except trio.WouldBlock:
+            await introductions.send(outcome.pair)
+
+
+def _observe(outcome: Outcome, observer: Observer) -> None:
+    if isinstance(outcome.cause, Relaxed):
+        observer.relaxed(outcome.cause.ticket, outcome.pair, outcome.waiting)
+    else:
+        observer.served(outcome.cause, outcome.pair, outcome.waiting)

@@ -1,4 +1,8 @@
-"""Who may be paired with whom, straight from `policy/matching.py`'s first lines: a list, read from end to end."""
+"""Who may be paired with whom, straight from `policy/matching.py`'s first lines: a list, read from end to end.
+
+Written a second time on purpose. Everybody else asks the pool itself who is paired, so only what knows these rules
+from elsewhere can tell that the pool is wrong.
+"""
 
 import attrs
 

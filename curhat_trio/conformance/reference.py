@@ -15,9 +15,9 @@ import orjson
 
 from curhat_trio.conformance.patterns import expand
 from curhat_trio.conformance.vectors import Profile, Step, Vector
-from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.policy.matching import Pool, introductions
 from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Reinstate, Send, Suspend, Withdraw
+from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Reinstate, Request, Send, Suspend, Withdraw
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
@@ -279,28 +279,23 @@ class Reference:
                 seat.told.append(_expected(seat.name, message))
             case Forward(partner, event):
                 self._tell(partner, event)
-            case Enter(ticket):
-                self._introduce(self._pool.join(ticket, 0.0))
-            case Withdraw(ticket):
-                self._pool.leave(ticket)
-            case Suspend(ticket):
-                self._pool.suspend(ticket)
-            case Reinstate(ticket):
-                self._introduce(self._pool.reinstate(ticket))
+            case Enter() | Withdraw() | Suspend() | Reinstate():
+                self._ask_matchmaker(effect)
             case Close(code) if code is not None:
                 seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
 
-    def _introduce(self, pair: Pair | None) -> None:
-        if pair is not None:
-            introduce(pair, self._tell, 0.0)
+    def _ask_matchmaker(self, request: Request) -> None:
+        for outcome in self._pool.serve(request, 0.0):
+            if outcome.pair is not None:
+                for client, event in introductions(outcome.pair, self._by_id.__contains__, 0.0):
+                    self._tell(client, event)
 
-    def _tell(self, client: ClientId, event: Event) -> bool:
+    def _tell(self, client: ClientId, event: Event) -> None:
         self._inbox.append((self._by_id[client], event))
-        return True
 
 
 def _is_settling(session: Session) -> bool:
-    return isinstance(session.state, Paired) and session.state.settling is not None
+    return isinstance(session.state, Paired) and session.state.hold is not None
 
 
 def _without_ready_before_join(told: Sequence[Step]) -> list[Step]:

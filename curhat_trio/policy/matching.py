@@ -8,25 +8,24 @@ partners the last one met comes last, the most shared topics win, and the longes
 A suspended ticket keeps its place in the order, but is matched with nobody until it is reinstated.
 
 Two compatible tickets never both stay, so a topic (of a room) has at most one waiter and a room at most one who
-takes anybody. That makes the indexes below small dictionaries of single tickets, and `join` and `leave` cost
-the same however many wait.
+takes anybody. That makes the indexes below small dictionaries of single tickets, and a request costs the same
+however many wait.
+
+`Pool.serve` is the one place where a request to the matchmaker gets its meaning, and `introductions` the one place
+where a pair becomes events for its two sessions.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
-import attrs
-
-from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Ticket, Withdraw
 from curhat_trio.protocol.errors import LeaveReason
 from curhat_trio.protocol.events import Event, Matched, PeerLeft
 from curhat_trio.protocol.ids import ClientId, RoomId
-
-Tell = Callable[[ClientId, Event], bool]
-"""Hand an event to a client's session without waiting; False: it can't be reached."""
+from curhat_trio.protocol.values import value
 
 
-@attrs.frozen
+@value
 class Pair:
     """Two tickets that left the pool together, the longer waiting first."""
 
@@ -39,17 +38,31 @@ class Pair:
         return tuple(sorted(self.first.topics & self.second.topics))
 
 
-@attrs.frozen
+@value
+class Relaxed:
+    """The clock, not a request: this wait takes anybody from now on."""
+
+    ticket: Ticket
+
+
+@value
+class Outcome:
+    """One thing that the matchmaker did."""
+
+    cause: Request | Relaxed
+    pair: Pair | None
+    """Who left the pool together because of it, to be introduced next."""
+    waiting: int
+    """How many tickets are in the pool afterwards, suspended ones included."""
+
+
+@value
 class _Wait:
     ticket: Ticket
     order: int
     """Smaller waits longer."""
     relaxes_at: float | None
     """When anybody will do; None: now already."""
-
-
-_Topic = tuple[str | None, str]
-"""A topic inside a room."""
 
 
 class Pool:
@@ -63,7 +76,8 @@ class Pool:
         self._relax_after = relax_after
         self._joined = 0
         self._waits: dict[RoomId, _Wait] = {}
-        self._by_topic: dict[_Topic, _Wait] = {}
+        self._by_topic: dict[tuple[str | None, str], _Wait] = {}
+        """By a topic inside a room."""
         self._easy: dict[str | None, _Wait] = {}
         """The one of each room who takes anybody."""
         self._relaxations: list[tuple[float, int, RoomId]] = []
@@ -77,38 +91,27 @@ class Pool:
     def __contains__(self, ticket: RoomId) -> bool:
         return ticket in self._waits or ticket in self._suspended
 
-    def join(self, ticket: Ticket, now: float) -> Pair | None:
-        """Pair the newcomer at once if somebody fits; else keep it."""
-        self._joined += 1
-        choosy = bool(ticket.topics) and ticket.room is None and self._relax_after > 0
-        wait = _Wait(ticket, self._joined, now + self._relax_after if choosy else None)
-        return self._pair_or_keep(wait)
+    def serve(self, request: Request | None, now: float) -> list[Outcome]:
+        """Do what is asked, then let those who were choosy long enough take anybody.
 
-    def leave(self, ticket: RoomId) -> bool:
-        """Take a ticket out; False if it was not there (any more)."""
-        if self._suspended.pop(ticket, None) is not None:
-            return True
-        wait = self._waits.get(ticket)
-        if wait is None:
-            return False
-        self._remove(wait)
-        return True
+        Args:
+            request: What is asked; None: only time has passed. What is about a ticket that is not in the pool
+                changes nothing, for it has been matched already.
+            now: The present time, no earlier than in the call before.
 
-    def suspend(self, ticket: RoomId) -> None:
-        """Match a ticket with nobody for now. One that is not there has been matched already."""
-        wait = self._waits.get(ticket)
-        if wait is not None:
-            self._remove(wait)
-            self._suspended[ticket] = wait
-
-    def reinstate(self, ticket: RoomId) -> Pair | None:
-        """Let a suspended ticket be matched again, in the place that it had; `relax` comes next, for it may have
-        been choosy long enough meanwhile."""
-        wait = self._suspended.pop(ticket, None)
-        return None if wait is None else self._pair_or_keep(wait)
+        Returns:
+            What happened, in order: the outcome of the request first, then one for each wait that relaxed.
+        """
+        outcomes = []
+        if request is not None:
+            pair = self._do(request, now)
+            outcomes.append(Outcome(request, pair, len(self)))
+        while self._relaxations and (due := self.next_relaxation()) is not None and due <= now:
+            outcomes.append(self._relax_next())
+        return outcomes
 
     def next_relaxation(self) -> float | None:
-        """When `relax` has something to do next; None: nobody is choosy."""
+        """When time alone gives `serve` something to do; None: nobody is choosy."""
         while self._relaxations:
             at, _, ticket = self._relaxations[0]
             wait = self._waits.get(ticket)
@@ -117,46 +120,81 @@ class Pool:
             heapq.heappop(self._relaxations)
         return None
 
-    def relax(self, now: float) -> list[Pair]:
-        """Let those who were choosy long enough take anybody."""
-        return [pair for _, pair in self.relaxing(now) if pair is not None]
+    # ------------------------------------------------------------ what is asked
 
-    def relaxing(self, now: float) -> Iterator[tuple[Ticket, Pair | None]]:
-        """One after the other, as `relax`: who takes anybody from now on, and the pair if that made one."""
-        while (soonest := self.next_relaxation()) is not None and soonest <= now:
-            wait = self._waits[self._relaxations[0][2]]
+    def _do(self, request: Request, now: float) -> Pair | None:
+        match request:
+            case Enter(ticket):
+                return self._join(ticket, now)
+            case Withdraw(room):
+                self._leave(room)
+            case Suspend(room):
+                self._suspend(room)
+            case Reinstate(room):
+                return self._reinstate(room)
+        return None
+
+    def _join(self, ticket: Ticket, now: float) -> Pair | None:
+        """Pair the newcomer at once if somebody fits; else keep it."""
+        self._joined += 1
+        choosy = ticket.topics and ticket.room is None and self._relax_after > 0
+        return self._pair_or_keep(_Wait(ticket, self._joined, now + self._relax_after if choosy else None))
+
+    def _leave(self, room: RoomId) -> None:
+        if self._suspended.pop(room, None) is None and room in self._waits:
+            self._remove(self._waits[room])
+
+    def _suspend(self, room: RoomId) -> None:
+        wait = self._waits.get(room)
+        if wait is not None:
             self._remove(wait)
-            yield wait.ticket, self._pair_or_keep(attrs.evolve(wait, relaxes_at=None))
+            self._suspended[room] = wait
+
+    def _reinstate(self, room: RoomId) -> Pair | None:
+        """Let it be matched again, in the place that it had. It may have been choosy long enough meanwhile: then
+        it relaxes next."""
+        wait = self._suspended.pop(room, None)
+        return None if wait is None else self._pair_or_keep(wait)
+
+    def _relax_next(self) -> Outcome:
+        """Let the wait that has been choosy for the longest time take anybody."""
+        wait = self._waits[self._relaxations[0][2]]
+        self._remove(wait)
+        pair = self._pair_or_keep(_Wait(wait.ticket, wait.order, relaxes_at=None))
+        return Outcome(Relaxed(wait.ticket), pair, len(self))
+
+    # ------------------------------------------------------------ who fits
 
     def _pair_or_keep(self, wait: _Wait) -> Pair | None:
-        partner = self._best(wait, self._candidates(wait))
+        partner = self._partner(wait)
         if partner is None:
             self._keep(wait)
             return None
         self._remove(partner)
-        first, second = sorted((wait, partner), key=lambda each: each.order)
-        return Pair(first.ticket, second.ticket)
+        if partner.order < wait.order:
+            return Pair(partner.ticket, wait.ticket)
+        return Pair(wait.ticket, partner.ticket)
 
-    def _candidates(self, wait: _Wait) -> Iterable[_Wait]:
-        """Those who are compatible: one for each shared topic, and the one who takes anybody."""
-        for topic in _topics(wait.ticket):
-            if topic in self._by_topic:
-                yield self._by_topic[topic]
-        if wait.relaxes_at is None and wait.ticket.room in self._easy:
-            yield self._easy[wait.ticket.room]
+    def _partner(self, wait: _Wait) -> _Wait | None:
+        """The best of those who are compatible: one for each shared topic, and the one who takes anybody."""
+        ticket = wait.ticket
+        easy = self._easy.get(ticket.room) if wait.relaxes_at is None else None
+        if not ticket.topics:
+            return easy
+        candidates = [
+            self._by_topic[ticket.room, topic] for topic in ticket.topics if (ticket.room, topic) in self._by_topic
+        ]
+        if easy is not None:
+            candidates.append(easy)
+        return min(candidates, key=lambda other: _preference(ticket, other), default=None)
 
-    def _best(self, wait: _Wait, candidates: Iterable[_Wait]) -> _Wait | None:
-        def preference(other: _Wait) -> tuple[bool, int, int]:
-            shared = len(wait.ticket.topics & other.ticket.topics)
-            return _met_last(wait.ticket, other.ticket), -shared, other.order
-
-        return min(candidates, key=preference, default=None)
+    # ------------------------------------------------------------ indexes
 
     def _keep(self, wait: _Wait) -> None:
         ticket = wait.ticket
         self._waits[ticket.id] = wait
-        for topic in _topics(ticket):
-            self._by_topic[topic] = wait
+        for topic in ticket.topics:
+            self._by_topic[ticket.room, topic] = wait
         if wait.relaxes_at is None:
             self._easy[ticket.room] = wait
         else:
@@ -165,29 +203,39 @@ class Pool:
     def _remove(self, wait: _Wait) -> None:
         ticket = wait.ticket
         del self._waits[ticket.id]
-        for topic in _topics(ticket):
-            del self._by_topic[topic]
+        for topic in ticket.topics:
+            del self._by_topic[ticket.room, topic]
         if wait.relaxes_at is None:
             del self._easy[ticket.room]
 
 
-def _topics(ticket: Ticket) -> Iterable[_Topic]:
-    return ((ticket.room, topic) for topic in ticket.topics)
+def _preference(ticket: Ticket, other: _Wait) -> tuple[bool, int, int]:
+    """The smallest is the best partner for a ticket."""
+    met_last = ticket.avoid == other.ticket.client or other.ticket.avoid == ticket.client
+    return met_last, -len(ticket.topics & other.ticket.topics), other.order
 
 
-def _met_last(one: Ticket, other: Ticket) -> bool:
-    return one.avoid == other.client or other.avoid == one.client
+def introductions(pair: Pair, reachable: Callable[[ClientId], bool], now: float) -> list[tuple[ClientId, Event]]:
+    """Whom to tell what, in this order and in one step, so that nobody is in half a pair.
 
+    Args:
+        pair: Who left the pool together.
+        reachable: Whether a client's session can still be told anything.
+        now: When the pairing begins, in seconds.
 
-def introduce(pair: Pair, tell: Tell, now: float) -> None:
-    """Tell both partners in one step; if one can't be reached, tell the other that it is over already."""
-    first = tell(pair.first.client, _matched(pair, pair.first, pair.second, now))
-    second = tell(pair.second.client, _matched(pair, pair.second, pair.first, now))
-    lost = PeerLeft(pair.first.id, LeaveReason.PEER_LOST)
-    if first and not second:
-        tell(pair.first.client, lost)
-    elif second and not first:
-        tell(pair.second.client, lost)
+    Returns:
+        `Matched` for both partners, even if one can't be reached; then, if exactly one can be, that it is over
+        already.
+    """
+    first, second = pair.first, pair.second
+    told: list[tuple[ClientId, Event]] = [
+        (first.client, _matched(pair, first, second, now)),
+        (second.client, _matched(pair, second, first, now)),
+    ]
+    reached = [ticket.client for ticket in (first, second) if reachable(ticket.client)]
+    if len(reached) == 1:
+        told.append((reached[0], PeerLeft(first.id, LeaveReason.PEER_LOST)))
+    return told
 
 
 def _matched(pair: Pair, own: Ticket, partner: Ticket, now: float) -> Matched:

@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
 from curhat_trio.protocol.effects import (
     Close,
     Effect,
@@ -497,33 +497,29 @@ class _Replay:
         seat = self._seats[_owner(wanted["room"])]
         request = seat.requests.popleft()
         self._clock += 1
-        pair = None
-        match request:
-            case Enter(ticket):
-                pair = self._pool.join(ticket, self._clock)
-            case Withdraw(room):
-                self._pool.leave(room)
-            case Suspend(room):
-                self._pool.suspend(room)
-            case Reinstate(room):
-                pair = self._pool.reinstate(room)
-        expected = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
-        self._expect({"what": "served", **expected, "waiting": len(self._pool)})
-        self._introduce(pair)
+        (outcome,) = self._pool.serve(request, self._clock)  # nobody has been choosy for ever
+        self._follow_outcome(outcome, {"what": "served", "request": request_line(request, self._names)})
 
     def _relaxed(self) -> None:
         due = self._pool.next_relaxation()
         if due is None:
             self._refuse("somebody in the pool who is choosy")
             return
-        ((ticket, pair),) = self._pool.relaxing(due)  # no two joined together
-        expected = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
-        self._expect({"what": "relaxed", **expected, "waiting": len(self._pool)})
-        self._introduce(pair)
+        (outcome,) = self._pool.serve(None, due)  # no two joined together
+        assert isinstance(outcome.cause, Relaxed)
+        self._follow_outcome(outcome, {"what": "relaxed", "room": self._names.room(outcome.cause.ticket.id)})
 
-    def _introduce(self, pair: Pair | None) -> None:
-        if pair is not None:
-            introduce(pair, self._tell, self._clock)
+    def _follow_outcome(self, outcome: Outcome, line: Line) -> None:
+        self._expect({**line, **pair_line(outcome.pair, self._names), "waiting": outcome.waiting})
+        if outcome.pair is not None:
+            self._introduce(outcome.pair)
+
+    def _introduce(self, pair: Pair) -> None:
+        """The next lines tell who can be reached, and so what follows."""
+        both = introductions(pair, lambda _: True, self._clock)
+        reached = [client for client, event in both if self._tell(client, event)]
+        for client, event in introductions(pair, reached.__contains__, self._clock)[len(both) :]:
+            self._tell(client, event)
 
     # ------------------------------------------------------------ ends
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from curhat_trio.policy.matching import Pool
-from curhat_trio.protocol.effects import Ticket
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.protocol.effects import Enter, Request, Ticket, Withdraw
 from curhat_trio.protocol.ids import ClientId, RoomId
 
 WAITERS = (10, 1_000, 100_000)
@@ -93,37 +93,42 @@ def measure(case: Case, waiters: int) -> tuple[float, float | None]:
     """Microseconds for one join, and for one leave where the newcomer stays."""
     pool = Pool(RELAX_AFTER_SECONDS)
     for number in range(waiters):
-        assert pool.join(case.waiter(number), now=0.0) is None
+        assert not pairs(pool, Enter(case.waiter(number)), now=0.0)
     joins, leaves = [], []
     for number in range(ROUNDS):
         first = waiters + number * OPERATIONS
-        newcomers = [case.newcomer(each) for each in range(first, first + OPERATIONS)]
+        newcomers = [Enter(case.newcomer(each)) for each in range(first, first + OPERATIONS)]
         if case.partner is None:
-            joins.append(cpu_seconds(lambda newcomer: pool.join(newcomer, now=1.0), newcomers))
-            leaves.append(cpu_seconds(lambda newcomer: pool.leave(newcomer.id), newcomers))
+            joins.append(cpu_seconds(lambda request: pool.serve(request, now=1.0), newcomers))
+            withdrawals = [Withdraw(newcomer.ticket.id) for newcomer in newcomers]
+            leaves.append(cpu_seconds(lambda request: pool.serve(request, now=1.0), withdrawals))
         else:
-            partners = [case.partner(each) for each in range(first, first + OPERATIONS)]
+            partners = [Enter(case.partner(each)) for each in range(first, first + OPERATIONS)]
             joins.append(sum(map(cpu_seconds_of_pairing, [pool] * OPERATIONS, partners, newcomers)))
         assert len(pool) == waiters
     micro = 1e6 / OPERATIONS
     return min(joins) * micro, min(leaves) * micro if leaves else None
 
 
-def cpu_seconds(do: Callable[[Ticket], object], tickets: Sequence[Ticket]) -> float:
+def cpu_seconds(do: Callable[[Request], object], requests: Sequence[Request]) -> float:
     start = time.process_time()
-    for each in tickets:
+    for each in requests:
         do(each)
     return time.process_time() - start
 
 
-def cpu_seconds_of_pairing(pool: Pool, partner: Ticket, newcomer: Ticket) -> float:
+def cpu_seconds_of_pairing(pool: Pool, partner: Enter, newcomer: Enter) -> float:
     """The partner comes before the clock starts, so the time is the newcomer's alone."""
-    assert pool.join(partner, now=1.0) is None
+    assert not pairs(pool, partner, now=1.0)
     start = time.process_time()
-    pair = pool.join(newcomer, now=1.0)
+    (outcome,) = pool.serve(newcomer, now=1.0)
     spent = time.process_time() - start
-    assert pair is not None
+    assert outcome.pair is not None
     return spent
+
+
+def pairs(pool: Pool, request: Request, now: float) -> list[Pair]:
+    return [outcome.pair for outcome in pool.serve(request, now) if outcome.pair is not None]
 
 
 def measure_relaxing(waiters: int) -> float:
@@ -131,13 +136,13 @@ def measure_relaxing(waiters: int) -> float:
     pool = Pool(RELAX_AFTER_SECONDS)
     relaxing = 1_000
     for number in range(relaxing):
-        pool.join(choosy(number), now=0.0)
+        pool.serve(Enter(choosy(number)), now=0.0)
     for number in range(relaxing, relaxing + waiters):
-        pool.join(choosy(number), now=1.0)
+        pool.serve(Enter(choosy(number)), now=1.0)
     start = time.process_time()
-    pairs = pool.relax(now=RELAX_AFTER_SECONDS)
+    outcomes = pool.serve(None, now=RELAX_AFTER_SECONDS)
     spent = time.process_time() - start
-    assert len(pairs) == relaxing // 2
+    assert len(outcomes) == relaxing
     return spent / relaxing * 1e6
 
 

@@ -19,6 +19,7 @@ from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Vector, read_library, write_vectors
 from curhat_trio.policy import matching
 from curhat_trio.policy.replay import Replay
+from curhat_trio.protocol import pairing
 from curhat_trio.protocol import session as sessions
 from curhat_trio.protocol.effects import Effect, Enter, Forward, Send
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -196,22 +197,22 @@ def tells_another_room_with_what_the_partner_says(patch: Patch) -> None:
 
 @breaks("P-6.1")
 def lets_candidates_overtake_their_description(patch: Patch) -> None:
-    say = sessions.say
+    say = pairing.say
 
     def overtake(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
         return (signaling, Passed((signal,))) if isinstance(signal, Candidate) else say(signaling, signal)
 
-    patch.setattr(sessions, "say", overtake)
+    patch.setattr(pairing, "say", overtake)
 
 
 @breaks("P-6.2")
 def passes_candidates_of_offers_that_are_void(patch: Patch) -> None:
-    hear = sessions.hear
+    hear = pairing.hear
 
     def forgetful(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
         return hear(attrs.evolve(signaling, refused=()), signal)
 
-    patch.setattr(sessions, "hear", forgetful)
+    patch.setattr(pairing, "hear", forgetful)
 
 
 @breaks("P-4.1")
@@ -225,7 +226,7 @@ def says_nothing_of_a_wrong_state(patch: Patch) -> None:
 
 @breaks("P-10.2")
 def tells_legacy_clients_of_their_own_leave(patch: Patch) -> None:
-    patch.setattr(sessions, "_acknowledge", lambda _session, ended: [Send(ended)])
+    patch.setattr(pairing, "acknowledge", lambda _session, ended: [Send(ended)])
 
 
 @breaks("P-10.1")
@@ -236,31 +237,31 @@ def numbers_what_it_says_to_legacy_clients(patch: Patch) -> None:
 
 @breaks("P-10.5")
 def lets_no_legacy_answerer_settle(patch: Patch) -> None:
-    patch.setattr(sessions, "SETTLE_SECONDS", 0.0)
+    patch.setattr(pairing, "HOLD_SECONDS", 0.0)
 
 
 @breaks("P-5.4")
 def lets_the_answerer_offer_first(patch: Patch) -> None:
-    say = sessions.say
+    say = pairing.say
 
     def eager(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
         if isinstance(signal, Offer) and signaling.own is None:
             signaling = attrs.evolve(signaling, own=frozenset())
         return say(signaling, signal)
 
-    patch.setattr(sessions, "say", eager)
+    patch.setattr(pairing, "say", eager)
 
 
 @breaks("P-5.8")
 def lets_both_offers_through_that_cross(patch: Patch) -> None:
-    say = sessions.say
+    say = pairing.say
 
     def rude(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
         if isinstance(signal, Offer) and isinstance(signaling.view, HaveRemoteOffer):
             return attrs.evolve(signaling, view=HaveLocalOffer(frozenset())), Passed((signal,))
         return say(signaling, signal)
 
-    patch.setattr(sessions, "say", rude)
+    patch.setattr(pairing, "say", rude)
 
 
 @breaks("P-4.4")
@@ -283,17 +284,17 @@ def says_every_leave_twice(patch: Patch) -> None:
 
 @breaks("P-4.6")
 def does_not_answer_a_leave(patch: Patch) -> None:
-    patch.setattr(sessions, "_acknowledge", lambda _session, _ended: [])
+    patch.setattr(pairing, "acknowledge", lambda _session, _ended: [])
 
 
 @breaks("P-4.7")
 def forgets_topics_at_next(patch: Patch) -> None:
-    wait = sessions._wait
+    wait = pairing._wait
 
     def forget(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
         return wait(session, event, room, frozenset() if isinstance(event.message, Next) else topics)
 
-    patch.setattr(sessions, "_wait", forget)
+    patch.setattr(pairing, "_wait", forget)
 
 
 @breaks("P-2.14")
@@ -339,8 +340,8 @@ def closes_with_one_code_whatever_is_wrong(patch: Patch) -> None:
 
 @breaks("P-3.6")
 def pairs_anybody_with_anybody(patch: Patch) -> None:
-    wait = sessions._wait
-    patch.setattr(sessions, "_wait", lambda session, event, _room, topics: wait(session, event, None, topics))
+    wait = pairing._wait
+    patch.setattr(pairing, "_wait", lambda session, event, _room, topics: wait(session, event, None, topics))
 
 
 @breaks("P-13.2")
@@ -370,7 +371,7 @@ def takes_a_token_twice(patch: Patch) -> None:
 
 @breaks("P-13.7")
 def matches_who_is_away(patch: Patch) -> None:
-    patch.setattr(matching.Pool, "suspend", lambda _self, _ticket: None)
+    patch.setattr(matching.Pool, "_suspend", lambda _self, _ticket: None)
 
 
 @breaks("P-10.6")

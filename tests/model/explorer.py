@@ -1,4 +1,4 @@
-"""Every order of events in a small world, breadth first, through the real `step`, `Pool` and `introduce`.
+"""Every order of events in a small world, breadth first, through the real `step`, `Pool` and `introductions`.
 
 The world is that of spec/model/Signaling.tla, with the same names: a few clients that say anything at any time and
 may be lost at any time, what each session's inbox holds, and what is on its way to the matchmaker. What the shell
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from curhat_trio.policy.matching import Pool, introduce
+from curhat_trio.policy.matching import Pool, introductions
 from curhat_trio.protocol.effects import (
     Close,
     Effect,
@@ -317,16 +317,13 @@ class _Turn:
 
     # ------------------------------------------------------------ relay.py and backends/memory.py
 
-    def tell(self, client: ClientId, event: Event) -> bool:
+    def tell(self, client: ClientId, event: Event) -> None:
         """Hand an event over without waiting, as `MemoryRendezvous.tell`."""
         to = self._world.clients.index(client)
-        if self.door[to] != "open":
-            return False
-        if len(self.inbox[to]) >= self._world.inbox_cap:
+        if self._is_reachable(client):
+            self.inbox[to] = (*self.inbox[to], event)
+        elif self.door[to] == "open":
             self.door[to] = "overflowed"
-            return False
-        self.inbox[to] = (*self.inbox[to], event)
-        return True
 
     # ------------------------------------------------------------ connection.py
 
@@ -360,29 +357,26 @@ class _Turn:
     # ------------------------------------------------------------ matchmaker.py
 
     def serve(self, request: Request) -> None:
-        """As `run_matchmaker` does with a request."""
-        pool, now = self.own_pool(), float(self.served)
+        """As `run_matchmaker` does with a request. Nobody is choosy for so long that a wait relaxes with it."""
+        now = float(self.served)
         self.served += 1
-        pair = None
-        match request:
-            case Enter(ticket):
-                pair = pool.join(ticket, now)
-            case Withdraw(room):
-                pool.leave(room)
-            case Suspend(room):
-                pool.suspend(room)
-            case Reinstate(room):
-                pair = pool.reinstate(room)
-        if pair is not None:
-            introduce(pair, self.tell, now)
+        self._serve(request, now)
 
     def relax(self) -> None:
         """As `run_matchmaker` does when the next wait has been choosy for long enough. No two began together."""
-        pool = self.own_pool()
-        now = pool.next_relaxation()
+        now = self.pool.next_relaxation()
         assert now is not None
-        for pair in pool.relax(now):
-            introduce(pair, self.tell, now)
+        self._serve(None, now)
+
+    def _serve(self, request: Request | None, now: float) -> None:
+        for outcome in self.own_pool().serve(request, now):
+            if outcome.pair is not None:
+                for client, event in introductions(outcome.pair, self._is_reachable, now):
+                    self.tell(client, event)
+
+    def _is_reachable(self, client: ClientId) -> bool:
+        to = self._world.clients.index(client)
+        return self.door[to] == "open" and len(self.inbox[to]) < self._world.inbox_cap
 
 
 # ---------------------------------------------------------------- what may happen

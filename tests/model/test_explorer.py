@@ -1,4 +1,5 @@
-"""The design's invariants in every state of a few small worlds, over the real session table, pool and `introduce`.
+"""The design's invariants in every state of a few small worlds, over the real session table, `Pool` and
+`introductions`.
 
 The last tests break one thing each and see that it is noticed, and by which invariant. What an earlier pairing's
 late words or late leave would do shows only among three who come back; spec/model/run.py looks there.
@@ -13,8 +14,8 @@ import explorer
 import pytest
 from explorer import Exploration, World, explore
 
-from curhat_trio.policy.matching import Pair, Pool, Tell, introduce
-from curhat_trio.protocol import session, signaling
+from curhat_trio.policy.matching import Pair, Pool, introductions
+from curhat_trio.protocol import pairing, session, signaling
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,
@@ -97,6 +98,7 @@ def test_the_worlds_go_every_way_of_the_table() -> None:
 
 
 Break = Callable[[pytest.MonkeyPatch], None]
+Reachable = Callable[[ClientId], bool]
 
 
 def without(state: type[session.State], event: type[Any]) -> Break:
@@ -106,39 +108,39 @@ def without(state: type[session.State], event: type[Any]) -> Break:
 
 
 def both_offer(patch: pytest.MonkeyPatch) -> None:
-    def introduce_offerers(pair: Pair, tell: Tell, now: float) -> None:
-        def tell_to_offer(client: ClientId, event: Event) -> bool:
-            return tell(client, attrs.evolve(event, offerer=True) if isinstance(event, Matched) else event)
+    def introduce_offerers(pair: Pair, reachable: Reachable, now: float) -> list[tuple[ClientId, Event]]:
+        return [
+            (client, attrs.evolve(event, offerer=True) if isinstance(event, Matched) else event)
+            for client, event in introductions(pair, reachable, now)
+        ]
 
-        introduce(pair, tell_to_offer, now)
-
-    patch.setattr(explorer, "introduce", introduce_offerers)
+    patch.setattr(explorer, "introductions", introduce_offerers)
 
 
 def half_an_introduction(patch: pytest.MonkeyPatch) -> None:
-    def introduce_only(pair: Pair, tell: Tell, now: float) -> None:
-        introduce(pair, lambda client, event: not isinstance(event, PeerLeft) and tell(client, event), now)
+    def introduce_only(pair: Pair, _reachable: Reachable, now: float) -> list[tuple[ClientId, Event]]:
+        return introductions(pair, lambda _: True, now)
 
-    patch.setattr(explorer, "introduce", introduce_only)
+    patch.setattr(explorer, "introductions", introduce_only)
 
 
 def nobody_leaves_the_pool(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pool, "leave", lambda self, ticket: False)
+    patch.setattr(Pool, "_leave", lambda self, ticket: None)
 
 
 def any_ticket_will_do(patch: pytest.MonkeyPatch) -> None:
     def pair(before: session.Session, state: Waiting, event: Matched) -> session.Step:
-        return session._pair(before, state, attrs.evolve(event, ticket=state.ticket.id))
+        return pairing.pair(before, state, attrs.evolve(event, ticket=state.ticket.id))
 
     patch.setattr(session, "TABLE", session.TABLE | {(Waiting, Matched): session.Row(pair, session.Paired)})
 
 
 def nobody_is_suspended(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pool, "suspend", lambda self, ticket: None)
+    patch.setattr(Pool, "_suspend", lambda self, ticket: None)
 
 
 def nobody_is_reinstated(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pool, "reinstate", lambda self, ticket: None)
+    patch.setattr(Pool, "_reinstate", lambda self, ticket: None)
 
 
 def everybody_is(polite: bool) -> Break:
@@ -149,7 +151,7 @@ def everybody_is(polite: bool) -> Break:
             heard, verdict = signaling.hear(attrs.evolve(view, polite=polite), signal)
             return attrs.evolve(heard, polite=view.polite), verdict
 
-        patch.setattr(session, "hear", hear)
+        patch.setattr(pairing, "hear", hear)
 
     return offers_cross
 

@@ -1,12 +1,18 @@
-"""Who is paired with whom: the rules by example, and any history at all against a slow, obvious pool."""
+"""Who is paired with whom: the rules by example, and any history at all against a slow, obvious pool.
+
+That one interprets requests by itself, and shares nothing with `Pool` but what a ticket is. Everything else that
+has to know who is paired asks `Pool.serve`, and would repeat its mistakes; here they would show.
+"""
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from slow_pool import Waiter, are_compatible, prefer
 
-from curhat_trio.policy.matching import Pair, Pool
-from curhat_trio.protocol.effects import Ticket
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
+from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Ticket, Withdraw
+from curhat_trio.protocol.errors import LeaveReason
+from curhat_trio.protocol.events import Matched, PeerLeft
 from curhat_trio.protocol.ids import ClientId, RoomId
 
 RELAX_AFTER = 10.0
@@ -33,13 +39,29 @@ class WaitingRoom:
 
     def joins(self, newcomer: Ticket) -> tuple[str, str] | None:
         """Who is paired then, the longer waiting first."""
-        pair = self.pool.join(newcomer, self.now)
+        pair = self._asked(Enter(newcomer))
         self.now += 1
-        return names(pair) if pair else None
+        return pair
+
+    def leaves(self, who: str) -> None:
+        assert self._asked(Withdraw(RoomId(who))) is None
+
+    def is_suspended(self, who: str) -> None:
+        assert self._asked(Suspend(RoomId(who))) is None
+
+    def is_reinstated(self, who: str) -> tuple[str, str] | None:
+        return self._asked(Reinstate(RoomId(who)))
 
     def wait(self, seconds: float) -> list[tuple[str, str]]:
+        """Who is paired because somebody relaxed."""
         self.now += seconds
-        return [names(pair) for pair in self.pool.relax(self.now)]
+        return [names(outcome.pair) for outcome in self.pool.serve(None, self.now) if outcome.pair]
+
+    def _asked(self, request: Request) -> tuple[str, str] | None:
+        """Nobody relaxes here but when all wait, or when it is back."""
+        (outcome,) = self.pool.serve(request, self.now)
+        assert (outcome.cause, outcome.waiting) == (request, len(self.pool))
+        return names(outcome.pair) if outcome.pair else None
 
 
 def names(pair: Pair) -> tuple[str, str]:
@@ -61,21 +83,22 @@ def test_who_left_is_not_paired() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna"))
     assert RoomId("anna-1") in room.pool
-    assert room.pool.leave(RoomId("anna-1"))
+    room.leaves("anna-1")
     assert RoomId("anna-1") not in room.pool
     assert room.joins(ticket("budi")) is None
     assert room.joins(ticket("citra")) == ("budi", "citra")
 
 
-def test_a_ticket_leaves_once() -> None:
+def test_who_is_not_there_may_leave() -> None:
     room = WaitingRoom()
-    assert not room.pool.leave(RoomId("anna-1"))
+    room.leaves("anna-1")
     room.joins(ticket("anna"))
-    assert room.pool.leave(RoomId("anna-1"))
-    assert not room.pool.leave(RoomId("anna-1"))
+    room.leaves("anna-1")
+    room.leaves("anna-1")
     room.joins(ticket("anna", wait=2))
     room.joins(ticket("budi"))
-    assert not room.pool.leave(RoomId("anna-2")), "it left with its pair"
+    room.leaves("anna-2")
+    assert len(room.pool) == 0
 
 
 # ---------------------------------------------------------------- named rooms
@@ -158,7 +181,7 @@ def test_after_a_relaxation_topics_still_count() -> None:
 def test_who_left_does_not_relax() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
-    room.pool.leave(RoomId("anna-1"))
+    room.leaves("anna-1")
     assert room.pool.next_relaxation() is None
     assert room.wait(RELAX_AFTER) == []
 
@@ -196,53 +219,136 @@ def test_anybody_is_better_than_the_last_partner(anna_avoids: str | None, citra_
 def test_who_is_suspended_is_not_paired_and_keeps_its_place() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna"))
-    room.pool.suspend(RoomId("anna-1"))
+    room.is_suspended("anna-1")
     assert RoomId("anna-1") in room.pool
     assert room.joins(ticket("budi")) is None
     assert len(room.pool) == 2
-    pair = room.pool.reinstate(RoomId("anna-1"))
-    assert pair is not None
-    assert names(pair) == ("anna", "budi")
+    assert room.is_reinstated("anna-1") == ("anna", "budi")
 
 
 def test_whose_patience_ends_meanwhile_takes_anybody_when_it_is_back() -> None:
     room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.pool.suspend(RoomId("anna-1"))
-    room.joins(ticket("budi"))
+    anna, budi = ticket("anna", "rain"), ticket("budi")
+    room.joins(anna)
+    room.is_suspended("anna-1")
+    room.joins(budi)
     assert room.pool.next_relaxation() is None
     assert room.wait(RELAX_AFTER) == []
-    assert room.pool.reinstate(RoomId("anna-1")) is None
+    back = Reinstate(anna.id)
+    assert room.pool.serve(back, room.now) == [
+        Outcome(back, pair=None, waiting=2),
+        Outcome(Relaxed(anna), Pair(anna, budi), waiting=0),
+    ]
+
+
+def test_whose_patience_has_not_ended_is_as_choosy_as_before_when_it_is_back() -> None:
+    room = WaitingRoom()
+    room.joins(ticket("anna", "rain"))
+    room.is_suspended("anna-1")
+    room.joins(ticket("budi"))
+    assert room.is_reinstated("anna-1") is None
     assert room.pool.next_relaxation() == RELAX_AFTER, "counted since anna came"
-    assert room.wait(0) == [("anna", "budi")]
+    assert room.wait(RELAX_AFTER) == [("anna", "budi")]
 
 
 def test_who_relaxed_before_is_still_easy_when_it_is_back() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
     assert room.wait(RELAX_AFTER) == []
-    room.pool.suspend(RoomId("anna-1"))
+    room.is_suspended("anna-1")
     assert room.joins(ticket("budi")) is None
-    pair = room.pool.reinstate(RoomId("anna-1"))
-    assert pair is not None
-    assert names(pair) == ("anna", "budi"), "at once, not when somebody relaxes"
+    assert room.is_reinstated("anna-1") == ("anna", "budi"), "at once, not when somebody relaxes"
 
 
 def test_a_ticket_that_is_not_there_is_not_suspended() -> None:
     room = WaitingRoom()
-    room.pool.suspend(RoomId("anna-1"))
-    assert room.pool.reinstate(RoomId("anna-1")) is None
+    room.is_suspended("anna-1")
+    assert room.is_reinstated("anna-1") is None
     assert len(room.pool) == 0
 
 
 def test_who_is_suspended_may_leave() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna"))
-    room.pool.suspend(RoomId("anna-1"))
-    assert room.pool.leave(RoomId("anna-1"))
-    assert not room.pool.leave(RoomId("anna-1"))
-    assert room.pool.reinstate(RoomId("anna-1")) is None
+    room.is_suspended("anna-1")
+    room.leaves("anna-1")
+    assert RoomId("anna-1") not in room.pool
+    assert room.is_reinstated("anna-1") is None
     assert room.joins(ticket("budi")) is None
+
+
+# ---------------------------------------------------------------- what time brings
+
+
+def test_a_request_is_served_before_those_whose_time_has_come_relax() -> None:
+    """Whoever relaxes may take the newcomer; each outcome counts who waits after it alone."""
+    pool = Pool(RELAX_AFTER)
+    anna, budi, citra = ticket("anna", "rain"), ticket("budi", "sun"), ticket("citra")
+    pool.serve(Enter(anna), 0.0)
+    pool.serve(Enter(budi), 1.0)
+    assert pool.serve(Enter(citra), RELAX_AFTER + 1) == [
+        Outcome(Enter(citra), pair=None, waiting=3),
+        Outcome(Relaxed(anna), Pair(anna, citra), waiting=1),
+        Outcome(Relaxed(budi), pair=None, waiting=1),
+    ]
+
+
+def test_time_alone_brings_nothing_before_it_is_due() -> None:
+    pool = Pool(RELAX_AFTER)
+    assert pool.serve(None, 0.0) == []
+    pool.serve(Enter(ticket("anna", "rain")), 0.0)
+    assert pool.serve(None, RELAX_AFTER - 0.1) == []
+    assert len(pool.serve(None, RELAX_AFTER)) == 1
+    assert pool.serve(None, RELAX_AFTER) == []
+
+
+# ---------------------------------------------------------------- what both are told
+
+ANNA_AND_BUDI = Pair(ticket("anna", "rain", "sun"), ticket("budi", "sun"))
+TOLD_ANNA = (
+    ClientId("anna"),
+    Matched(
+        ticket=RoomId("anna-1"),
+        room=RoomId("anna-1"),
+        partner=ClientId("budi"),
+        partner_username="budi",
+        partner_profile="v1",
+        offerer=True,
+        topics=("sun",),
+        at=7.0,
+    ),
+)
+TOLD_BUDI = (
+    ClientId("budi"),
+    Matched(
+        ticket=RoomId("budi-1"),
+        room=RoomId("anna-1"),
+        partner=ClientId("anna"),
+        partner_username="anna",
+        partner_profile="v1",
+        offerer=False,
+        topics=("sun",),
+        at=7.0,
+    ),
+)
+OVER = PeerLeft(RoomId("anna-1"), LeaveReason.PEER_LOST)
+
+
+@pytest.mark.parametrize(
+    ("reachable", "then"),
+    [
+        ({"anna", "budi"}, []),
+        ({"anna"}, [(ClientId("anna"), OVER)]),
+        ({"budi"}, [(ClientId("budi"), OVER)]),
+        (set(), []),
+    ],
+    ids=["both", "the first", "the second", "neither"],
+)
+def test_who_is_introduced_to_nobody_hears_that_it_is_over(
+    reachable: set[str], then: list[tuple[ClientId, PeerLeft]]
+) -> None:
+    told = introductions(ANNA_AND_BUDI, reachable.__contains__, 7.0)
+    assert told == [TOLD_ANNA, TOLD_BUDI, *then]
 
 
 # ---------------------------------------------------------------- any history
@@ -267,6 +373,8 @@ class PoolAgainstAList(RuleBasedStateMachine):
         self.away: list[Waiter] = []
         """Those who are suspended."""
         self.now = 100.0
+        self.heard = self.now
+        """Up to when the pool knows of the time."""
         self.joined = 0
 
     @rule(
@@ -279,57 +387,67 @@ class PoolAgainstAList(RuleBasedStateMachine):
     def join(self, client: str, topics: list[str], room: str | None, avoid: str | None) -> Ticket:
         self.joined += 1
         newcomer = ticket(client, *topics, room=room, avoid=avoid, wait=self.joined)
-        pair = self.pool.join(newcomer, self.now)
         waiter = Waiter(newcomer, self.now)
-        assert pair == self.pair_up(waiter, self.now)
+        pair = self.pair_up(waiter, self.now)
         if pair is None and topics and room is None:
             self.choosy.append(waiter)
+        self.asks(Enter(newcomer), pair)
         return newcomer
 
     @rule(left=consumes(tickets))
     def leave(self, left: Ticket) -> None:
-        waiting = [waiter for waiter in self.waiters if waiter.ticket == left]
-        away = [waiter for waiter in self.away if waiter.ticket == left]
-        assert self.pool.leave(left.id) == bool(waiting or away)
-        for waiter in waiting:
-            self.waiters.remove(waiter)
-        for waiter in away:
-            self.away.remove(waiter)
-        self.choosy = [waiter for waiter in self.choosy if waiter.ticket != left]
+        for waiters in (self.waiters, self.away, self.choosy):
+            waiters[:] = [waiter for waiter in waiters if waiter.ticket != left]
+        self.asks(Withdraw(left.id), None)
 
     @rule(lost=tickets)
     def suspend(self, lost: Ticket) -> None:
-        self.pool.suspend(lost.id)
         for waiter in [waiter for waiter in self.waiters if waiter.ticket == lost]:
             self.waiters.remove(waiter)
             self.away.append(waiter)
+        self.asks(Suspend(lost.id), None)
 
     @rule(back=tickets)
     def reinstate(self, back: Ticket) -> None:
         """As if it came just now, but for its place and the end of its patience; that may have come."""
-        pair = self.pool.reinstate(back.id)
-        expected = None
+        pair = None
         for waiter in [waiter for waiter in self.away if waiter.ticket == back]:
             self.away.remove(waiter)
-            expected = self.pair_up(waiter, waiter.since if waiter in self.choosy else self.now)
-        assert pair == expected
-        self.wait(0.0)
+            pair = self.pair_up(waiter, waiter.since if waiter in self.choosy else self.now)
+        self.asks(Reinstate(back.id), pair)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 9.0, 10.0, 11.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes; those whose patience ends do so one after another, in the order in which they came. That of
-        somebody who was away may have ended before."""
-        began = self.now
+        """Time passes, and the pool hears of it."""
         self.now += seconds
-        expected = []
+        self.heard = self.now
+        assert self.pool.serve(None, self.now) == self.relax()
+
+    @rule(seconds=st.sampled_from([3.0, 9.0, 10.0, 11.0]))
+    def be_late(self, seconds: float) -> None:
+        """Time passes, and the pool hears of it with the next request."""
+        self.now += seconds
+
+    def asks(self, request: Request, pair: Pair | None) -> None:
+        """The pool serves a request, and finds this pair; then come those whose patience has ended."""
+        self.heard = self.now
+        assert self.pool.serve(request, self.now) == [Outcome(request, pair, self.waiting), *self.relax()]
+
+    def relax(self) -> list[Outcome]:
+        """Those whose patience has ended take anybody, one after another in the order in which they came. That of
+        somebody who was away may have ended before."""
+        outcomes = []
         for first in [waiter for waiter in self.choosy if waiter.since + RELAX_AFTER <= self.now]:
-            if first not in self.waiters:
-                continue
-            self.waiters.remove(first)
-            self.choosy.remove(first)
-            pair = self.pair_up(first, at=max(began, first.since + RELAX_AFTER))
-            expected += [pair] if pair else []
-        assert self.pool.relax(self.now) == expected
+            if first in self.waiters:
+                self.waiters.remove(first)
+                self.choosy.remove(first)
+                pair = self.pair_up(first, self.now)
+                outcomes.append(Outcome(Relaxed(first.ticket), pair, self.waiting))
+        return outcomes
+
+    @property
+    def waiting(self) -> int:
+        return len(self.waiters) + len(self.away)
 
     def pair_up(self, newcomer: Waiter, at: float) -> Pair | None:
         choices = [
@@ -353,14 +471,14 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
     @invariant()
     def the_same_wait(self) -> None:
-        assert len(self.pool) == len(self.waiters) + len(self.away)
+        assert len(self.pool) == self.waiting
         assert all(waiter.ticket.id in self.pool for waiter in (*self.waiters, *self.away))
 
     @invariant()
     def no_two_who_would_do_both_stay(self) -> None:
         for number, one in enumerate(self.waiters):
             for other in self.waiters[:number]:
-                assert not are_compatible(one, other, self.now, RELAX_AFTER)
+                assert not are_compatible(one, other, self.heard, RELAX_AFTER)
 
     @invariant()
     def the_indexes_hold_those_who_wait_and_nobody_else(self) -> None:
@@ -368,7 +486,7 @@ class PoolAgainstAList(RuleBasedStateMachine):
         for waiter in self.waiters:
             held = self.pool._waits[waiter.ticket.id]
             assert held.ticket == waiter.ticket
-            assert (waiter in self.choosy) != waiter.is_easy(self.now, RELAX_AFTER)
+            assert (waiter in self.choosy) != waiter.is_easy(self.heard, RELAX_AFTER)
             topics |= {(waiter.ticket.room, topic): held for topic in waiter.ticket.topics}
             if waiter not in self.choosy:
                 easy[waiter.ticket.room] = held
@@ -380,7 +498,7 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for waiter in (*self.waiters, *self.away):
-            assert self.pool.leave(waiter.ticket.id)
+            self.pool.serve(Withdraw(waiter.ticket.id), self.now)
         for index in (self.pool._waits, self.pool._by_topic, self.pool._easy, self.pool._suspended):
             assert not index
         assert self.pool.next_relaxation() is None

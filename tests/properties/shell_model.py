@@ -2,9 +2,9 @@
 
 The real server is watched at the few places where something is decided: a driver steps its session, a session is
 told something, a link is lent, the matchmaker serves a request. `Replay` follows that record with the pure `step`,
-`Pool` and `introduce` alone. It refuses what no order of events allows: a word that was not said, or was left out;
-an event that nobody told; a request that overtook another; a deadline that has not come; a session that goes on
-for somebody without its token, or without what was missed. What it then knows of sessions and pool, and of what
+`Pool` and `introductions` alone. It refuses what no order of events allows: a word that was not said, or was left
+out; an event that nobody told; a request that overtook another; a deadline that has not come; a session that goes
+on for somebody without its token, or without what was missed. What it then knows of sessions and pool, and of what
 was told over every socket, must be what is really there.
 
 A session sits at a `Seat`, a client's end of a socket is a `Mouth`. Most seats have the mouth that they came with;
@@ -24,7 +24,7 @@ from peers import PING
 
 from curhat_trio.frames import FrameScanner, split_control_frame, text_frame
 from curhat_trio.policy.limits import Allowance, TokenBucket
-from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.policy.matching import Outcome, Pair, Pool, introductions
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import (
     Close,
@@ -36,9 +36,7 @@ from curhat_trio.protocol.effects import (
     Reinstate,
     Request,
     Send,
-    SetDeadline,
     Suspend,
-    Ticket,
     Withdraw,
 )
 from curhat_trio.protocol.errors import CloseCode, Fault
@@ -146,44 +144,13 @@ class Borrowed:
 
 
 @attrs.frozen
-class Entered:
-    """The matchmaker put a ticket into the pool."""
+class Served:
+    """The matchmaker did what was asked, or what it was time for."""
 
-    ticket: Ticket
-    pair: Pair | None
-
-
-@attrs.frozen
-class Withdrawn:
-    """The matchmaker took a ticket out."""
-
-    ticket: RoomId
+    request: Request | None
+    outcomes: tuple[Outcome, ...]
 
 
-@attrs.frozen
-class Suspended:
-    """The matchmaker hid a ticket."""
-
-    ticket: RoomId
-
-
-@attrs.frozen
-class Reinstated:
-    """The matchmaker showed it again."""
-
-    ticket: RoomId
-    pair: Pair | None
-
-
-@attrs.frozen
-class Relaxed:
-    """The matchmaker let somebody who waited long enough take anybody."""
-
-    ticket: Ticket
-    pair: Pair | None
-
-
-Served: TypeAlias = Entered | Withdrawn | Suspended | Reinstated | Relaxed
 Record: TypeAlias = (
     Opened | Detached | Stepped | Flushed | Told | Overflowed | ToldAll | TimePassed | Lent | Borrowed | Served
 )
@@ -335,7 +302,6 @@ class Seat:
     """What waits for the driver to be done with all that came together."""
     words: int = 0
     """How many messages of the client's were read, but for `resume`."""
-    deadline: float | None = None
     inbox: deque[Event | Loan] = attrs.Factory(deque)
     """Told by others, not stepped through yet."""
     requests: deque[Request] = attrs.Factory(deque)
@@ -356,6 +322,10 @@ class Seat:
     @property
     def closed(self) -> bool:
         return isinstance(self.session.state, Closed)
+
+    @property
+    def deadline(self) -> float | None:
+        return self.session.deadline
 
     @property
     def is_away(self) -> bool:
@@ -474,8 +444,6 @@ class Core:
                 seat.unsent.append(text)
             case Forward(partner, event):
                 self.tell(partner, event)
-            case SetDeadline(at):
-                seat.deadline = at
             case Enter() | Withdraw() | Suspend() | Reinstate():
                 seat.requests.append(effect)
             case FindSession(token, last_seq):
@@ -565,8 +533,12 @@ class Core:
     # ------------------------------------------------------------ what the matchmaker does
 
     def introduce(self, pair: Pair | None) -> None:
+        """Who can be reached shows when both are told."""
         if pair is not None:
-            introduce(pair, self.tell, self.now)
+            both = introductions(pair, lambda _: True, self.now)
+            reached = [client for client, event in both if self.tell(client, event)]
+            for client, event in introductions(pair, reached.__contains__, self.now)[len(both) :]:
+                self.tell(client, event)
 
     def picture(self) -> dict[str, Any]:
         """All there is to know of a time when nothing moves."""
@@ -662,28 +634,16 @@ class Replay(Core):
                     seat.inbox.pop()  # maybe it was that; if not, it is expected all the same
             case Told():
                 raise AssertionError(f"nobody had a reason to tell this: {happened}")
-            case _:
-                self._serve(happened)
+            case Served(request, outcomes):
+                self._serve(request, outcomes)
 
-    def _serve(self, happened: Served) -> None:
-        match happened:
-            case Entered(ticket, pair):
-                self._expect_request(self.seats[ticket.client], Enter(ticket))
-                assert self.pool.join(ticket, self.now) == pair
-                self.introduce(pair)
-            case Withdrawn(ticket):
-                self._expect_request(self._asker(Withdraw(ticket)), Withdraw(ticket))
-                self.pool.leave(ticket)
-            case Suspended(ticket):
-                self._expect_request(self._asker(Suspend(ticket)), Suspend(ticket))
-                self.pool.suspend(ticket)
-            case Reinstated(ticket, pair):
-                self._expect_request(self._asker(Reinstate(ticket)), Reinstate(ticket))
-                assert self.pool.reinstate(ticket) == pair
-                self.introduce(pair)
-            case Relaxed(ticket, pair):
-                assert next(self.pool.relaxing(self.now)) == (ticket, pair)
-                self.introduce(pair)
+    def _serve(self, request: Request | None, outcomes: tuple[Outcome, ...]) -> None:
+        if request is not None:
+            seat = self._asker(request)
+            assert seat.requests.popleft() == request, "requests are served in their order"
+        assert tuple(self.pool.serve(request, self.now)) == outcomes
+        for outcome in outcomes:
+            self.introduce(outcome.pair)
 
     def tell(self, client: ClientId, event: Event) -> bool:
         """What is told now must be next in the record; that also says whether there was room for it."""
@@ -711,10 +671,6 @@ class Replay(Core):
         askers = [seat for seat in self.seats.values() if request in seat.requests]
         assert len(askers) == 1, f"who asked for {request}?"
         return askers[0]
-
-    def _expect_request(self, seat: Seat, request: Request) -> None:
-        assert seat.requests, f"{seat.client} did not ask for {request}"
-        assert seat.requests.popleft() == request, "requests are served in their order"
 
     # ------------------------------------------------------------ what is stepped through
 
@@ -950,15 +906,8 @@ class Forecast(Core):
         return True
 
     def _serve(self, request: Request) -> None:
-        match request:
-            case Enter(ticket):
-                self.introduce(self.pool.join(ticket, self.now))
-            case Withdraw(ticket):
-                self.pool.leave(ticket)
-            case Suspend(ticket):
-                self.pool.suspend(ticket)
-            case Reinstate(ticket):
-                self.introduce(self.pool.reinstate(ticket))
+        for outcome in self.pool.serve(request, self.now):
+            self.introduce(outcome.pair)
 
     def _read(self, seat: Seat) -> None:
         """Step through all that has come together."""

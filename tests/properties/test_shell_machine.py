@@ -30,7 +30,6 @@ from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, 
 from shell_model import (
     Borrowed,
     Detached,
-    Entered,
     Flushed,
     Forecast,
     Lent,
@@ -39,16 +38,13 @@ from shell_model import (
     Opened,
     Overflowed,
     Record,
-    Reinstated,
-    Relaxed,
     Replay,
     Seat,
+    Served,
     Stepped,
-    Suspended,
     TimePassed,
     Told,
     ToldAll,
-    Withdrawn,
 )
 from stepped_trio import SteppedClient, SteppedTrio, Wire
 
@@ -60,13 +56,13 @@ from curhat_trio.frames import FrameScanner
 from curhat_trio.link import Link, LinkInbox, Loan
 from curhat_trio.metrics import state_name
 from curhat_trio.policy import replay
-from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.policy.matching import Outcome, Pool
 from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.codec import encode_client
-from curhat_trio.protocol.effects import Ticket
+from curhat_trio.protocol.effects import Request
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, ConnectionLost, Event, Profile
-from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Resume, Status
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
@@ -127,28 +123,10 @@ class RecordingPool(Pool):
         super().__init__(relax_after)
         self._record = record
 
-    def join(self, ticket: Ticket, now: float) -> Pair | None:
-        pair = super().join(ticket, now)
-        self._record.append(Entered(ticket, pair))
-        return pair
-
-    def leave(self, ticket: RoomId) -> bool:
-        self._record.append(Withdrawn(ticket))
-        return super().leave(ticket)
-
-    def suspend(self, ticket: RoomId) -> None:
-        self._record.append(Suspended(ticket))
-        super().suspend(ticket)
-
-    def reinstate(self, ticket: RoomId) -> Pair | None:
-        pair = super().reinstate(ticket)
-        self._record.append(Reinstated(ticket, pair))
-        return pair
-
-    def relaxing(self, now: float) -> Iterator[tuple[Ticket, Pair | None]]:
-        for ticket, pair in super().relaxing(now):
-            self._record.append(Relaxed(ticket, pair))
-            yield ticket, pair
+    def serve(self, request: Request | None, now: float) -> list[Outcome]:
+        outcomes = super().serve(request, now)
+        self._record.append(Served(request, tuple(outcomes)))
+        return outcomes
 
 
 class RecordingDriver(Driver):
@@ -917,7 +895,7 @@ class ShellMachine(RuleBasedStateMachine):
         for person in self.shell.people:
             seat = model.tokens.get(person.tokens[-1]) if person.mouth.profile == "v1" and person.tokens else None
             match seat and seat.session.state:
-                case Connected(speak_by=None) | Waiting():
+                case Connected(first_message_by=None) | Waiting():
                     found.append((person, None))
                 case Paired(pairing) | Negotiating(pairing):
                     found.append((person, sitting.get(model.seats[pairing.partner])))

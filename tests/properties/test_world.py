@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from slow_pool import Waiter, are_compatible
 
-from curhat_trio.policy.matching import Pair, Pool, introduce
+from curhat_trio.policy.matching import Pair, Pool, Relaxed, introductions
 from curhat_trio.protocol.effects import (
     Close,
     Count,
@@ -27,7 +27,6 @@ from curhat_trio.protocol.effects import (
     Reinstate,
     Request,
     Send,
-    SetDeadline,
     Suspend,
     Ticket,
     Withdraw,
@@ -111,7 +110,6 @@ class Client:
     """A client with what it was told, and its session with what its driver keeps for it."""
 
     session: Session
-    deadline: float | None = None
     words: deque[ClientMessage | InvalidMessage | RateLimited] = attrs.Factory(deque)
     """Said, not yet read by the session."""
     requests: deque[Request] = attrs.Factory(deque)
@@ -133,6 +131,10 @@ class Client:
     @property
     def is_old(self) -> bool:
         return self.session.profile == "legacy"
+
+    @property
+    def deadline(self) -> float | None:
+        return self.session.deadline
 
     @property
     def away(self) -> bool:
@@ -244,54 +246,56 @@ class World:
         for event in (ConnectionClosed(), *unread):
             self.advance(client, event)
 
-    def serve(self, request: Request) -> None:
-        """As `run_matchmaker` does."""
-        match request:
-            case Enter(ticket):
-                self.waiters[ticket.id] = Waiter(ticket, self.now)
-                self.introduce(self.pool.join(ticket, self.now))
-            case Withdraw(room):
-                there = self.waiters.pop(room, None) or self.suspended.pop(room, None)
-                assert self.pool.leave(room) == (there is not None)
-            case Suspend(room):
-                self.pool.suspend(room)
-                if room in self.waiters:
-                    self.suspended[room] = self.waiters.pop(room)
-            case Reinstate(room):
-                if room in self.suspended:
-                    self.waiters[room] = self.suspended.pop(room)
-                self.introduce(self.pool.reinstate(room))
-        self.relax()
-
-    def relax(self) -> None:
-        for pair in self.pool.relax(self.now):
-            self.introduce(pair)
+    def serve(self, request: Request | None) -> None:
+        """As `run_matchmaker` does; None: time has passed."""
+        self.note_request(request)
+        for outcome in self.pool.serve(request, self.now):
+            if isinstance(outcome.cause, Relaxed):
+                assert outcome.cause.ticket.id in self.waiters, "who is suspended does not relax"
+            if outcome.pair is not None:
+                self.introduce(outcome.pair)
         waiters = list(self.waiters.values())
+        assert len(self.pool) == len(waiters) + len(self.suspended)
         for number, one in enumerate(waiters):
             for other in waiters[:number]:
                 assert not are_compatible(one, other, self.now, RELAX_AFTER)
 
-    def introduce(self, pair: Pair | None) -> None:
-        if pair is None:
-            return
+    def note_request(self, request: Request | None) -> None:
+        """Keep those who wait apart from those who are suspended."""
+        match request:
+            case Enter(ticket):
+                self.waiters[ticket.id] = Waiter(ticket, self.now)
+            case Withdraw(room):
+                self.waiters.pop(room, None)
+                self.suspended.pop(room, None)
+            case Suspend(room) if room in self.waiters:
+                self.suspended[room] = self.waiters.pop(room)
+            case Reinstate(room) if room in self.suspended:
+                self.waiters[room] = self.suspended.pop(room)
+
+    def introduce(self, pair: Pair) -> None:
         assert pair.first.client != pair.second.client
         for ticket in (pair.first, pair.second):
             del self.waiters[ticket.id]  # and so nobody is introduced who is suspended
         self.pairs[pair.first.id] = pair
         self.reasons[pair.first.id] = set()
-        introduce(pair, self.tell, self.now)
+        for client, event in introductions(pair, self.is_reachable, self.now):
+            self.tell(client, event)
 
-    def tell(self, client: ClientId, event: Event) -> bool:
+    def is_reachable(self, client: ClientId) -> bool:
+        told = self.clients[client]
+        return told.attached and len(told.inbox) < self._inbox_capacity
+
+    def tell(self, client: ClientId, event: Event) -> None:
         """As `MemoryRendezvous.tell` does."""
         told = self.clients[client]
-        fits = told.attached and len(told.inbox) < self._inbox_capacity
+        fits = self.is_reachable(client)
         if fits:
             told.inbox.append(event)
         elif told.attached:
             told.overflowed = True
         if isinstance(event, Matched) and not fits:
             self.reasons[event.room].add(LeaveReason.PEER_LOST)
-        return fits
 
     # ------------------------------------------------------------ a session's step and its effects
 
@@ -340,8 +344,6 @@ class World:
                 if isinstance(event, PeerSaid):
                     self.forwarded.setdefault((event.room, client.id), []).append(event.message)
                 self.tell(partner, event)
-            case SetDeadline(at):
-                client.deadline = at
             case Enter() | Withdraw() | Suspend() | Reinstate():
                 client.requests.append(effect)
             case Close():
@@ -666,16 +668,16 @@ class Crowd:
     def be_quiet(self) -> None:
         """Let everything arrive, and see that it is as it should be."""
         self.world.settle()
-        self.let_old_pages_settle()
+        self.release_held_signals()
         self.world.settle()
         self.world.check_quiet()
 
-    def let_old_pages_settle(self) -> None:
-        """What is kept from those who might be about to offer is theirs after a while."""
+    def release_held_signals(self) -> None:
+        """What is held from legacy answerers, who might be about to offer, is theirs after a while."""
         for client in self.world.attached:
             state = client.session.state
-            if isinstance(state, Paired) and state.settling is not None:
-                self.world.now = max(self.world.now, state.settling.until)
+            if isinstance(state, Paired) and state.hold is not None:
+                self.world.now = max(self.world.now, state.hold.until)
                 self.world.take_turn(client, DeadlinePassed(self.world.now))
 
     def go(self) -> None:
@@ -727,7 +729,7 @@ class AnyWorld(RuleBasedStateMachine):
     def time_passes(self, seconds: float, notices: bool) -> None:
         self.world.now += seconds
         if notices:
-            self.world.relax()
+            self.world.serve(None)
 
     @rule(who=WHO)
     def a_deadline_passes(self, who: int) -> None:
@@ -755,11 +757,11 @@ class AnyWorld(RuleBasedStateMachine):
                 assert client.pairing.partner == partner.client != client.id
 
     @invariant()
-    def a_deadline_is_the_sessions(self) -> None:
+    def who_is_away_is_not_waited_for_for_ever(self) -> None:
         for client in self.world.clients.values():
-            assert client.deadline == client.session.deadline
             if client.away:
                 assert not client.is_old
+                assert client.deadline is not None
                 assert client.deadline <= client.session.away_until
 
     def teardown(self) -> None:
