@@ -139,12 +139,10 @@ LOADED_BY_A_SERVER = {
     "policy",
     "protocol",
     "relay",
-    "resources",
     "resumption",
     "server",
     "sessions",
     "trace",
-    "upgrade",
 }
 """Nothing that only draws, tries, checks or connects to a server."""
 

@@ -267,6 +267,23 @@ async def test_400_for_an_upgrade_that_is_not_as_it_should_be(name: str, value: 
     assert (await ask_raw(upgrade_head(**{name: value}))).status == 400
 
 
+async def test_a_list_may_be_spread_over_several_lines() -> None:
+    """RFC 9110, section 5.3."""
+    offers = b"sec-websocket-protocol: chat\r\nSEC-WEBSOCKET-PROTOCOL: , curhat.v1\t,\r\n\r\n"
+    async with running_server() as server:
+        stream = await server.dial()
+        await stream.send_all(upgrade_head().removesuffix(b"\r\n") + offers)
+        head = bytes(await stream.receive_some()).lower()
+        assert head.startswith(b"http/1.1 101 ")
+        assert b"\r\nsec-websocket-protocol: curhat.v1\r\n" in head
+
+
+@pytest.mark.parametrize("line", [f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"])
+async def test_a_single_value_may_not_come_twice(line: str) -> None:
+    request = upgrade_head().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
+    assert (await ask_raw(request)).status in (400, 426)
+
+
 @pytest.mark.parametrize("value", ["\xff", "Upgrade, \xff", "keep-alive, Upgrade"])
 async def test_odd_bytes_in_connection_hurt_nobody(value: str) -> None:
     async with running_server() as server:

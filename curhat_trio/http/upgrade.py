@@ -1,0 +1,72 @@
+"""The check of a WebSocket opening request (RFC 6455, section 4.2.1).
+
+trio-websocket is given a head that is written anew from checked parts: some bytes that HTTP allows end its reader
+with an exception.
+"""
+
+import re
+
+from curhat_trio.admission import UpgradeRequest
+from curhat_trio.http.messages import Refused, RequestHead, Response, items
+
+PATH = "/ws"
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOST = re.compile(rb"[0-9A-Za-z.\-_~%:\[\]]*")
+_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
+"""16 bytes in base64."""
+
+
+def wants_websocket(head: RequestHead) -> bool:
+    """Whether this is an opening request, valid or not."""
+    return (
+        head.path == PATH
+        and head.method == b"GET"
+        and b"websocket" in items(head.fields.get(b"upgrade", b"").lower())
+        and b"upgrade" in items(head.fields.get(b"connection", b"").lower())
+    )
+
+
+def upgrade_request(head: RequestHead, pipelined: bytes) -> UpgradeRequest:
+    """Check an opening request.
+
+    Args:
+        head: One that `wants_websocket`.
+        pipelined: What came behind it.
+
+    Raises:
+        Refused: With what is wrong.
+    """
+    fields = head.fields
+    host = fields.get(b"host", b"")
+    if not _HOST.fullmatch(host):
+        raise Refused(Response.text(400, "Host: expected a host name or address, and maybe a port"))
+    if fields.get(b"sec-websocket-version") != b"13":
+        raise Refused(Response.upgrade_required("Sec-WebSocket-Version: expected 13"))
+    key = fields.get(b"sec-websocket-key", b"")
+    if not _KEY.fullmatch(key):
+        raise Refused(Response.text(400, "Sec-WebSocket-Key: expected 16 bytes in base64"))
+    subprotocols = items(fields.get(b"sec-websocket-protocol", b""))
+    if not all(map(_TOKEN.fullmatch, subprotocols)):
+        raise Refused(Response.text(400, "Sec-WebSocket-Protocol: expected tokens with commas between"))
+    origin = fields.get(b"origin")
+    return UpgradeRequest(
+        target=head.target.decode("ascii"),
+        origin=None if origin is None else origin.decode("latin-1"),
+        subprotocols=tuple(name.decode("ascii") for name in subprotocols),
+        head=_written_anew(head.target, host, key, subprotocols),
+        pipelined=pipelined,
+    )
+
+
+def _written_anew(target: bytes, host: bytes, key: bytes, subprotocols: tuple[bytes, ...]) -> bytes:
+    offer = b"Sec-WebSocket-Protocol: %b\r\n" % b", ".join(subprotocols) if subprotocols else b""
+    return (
+        b"GET %b HTTP/1.1\r\n"
+        b"Host: %b\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: %b\r\n"
+        b"Sec-WebSocket-Version: 13\r\n"
+        b"%b\r\n"
+    ) % (target, host, key, offer)
