@@ -7,11 +7,12 @@ import attrs
 from curhat_trio.protocol.errors import CloseCode, Fault, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import ClientMessage, IceServer, Relayable
+from curhat_trio.protocol.values import value
 
 Profile = Literal["v1", "legacy"]
 
 
-@attrs.frozen
+@value
 class ConnectionOpened:
     """The first event of a session: its socket is open."""
 
@@ -20,7 +21,7 @@ class ConnectionOpened:
     """A token never used before, if sessions can be resumed."""
 
 
-@attrs.frozen
+@value
 class MessageReceived:
     """The client said something."""
 
@@ -32,21 +33,21 @@ class MessageReceived:
     """For `ice`: a TURN server with fresh credentials, if the operator has one."""
 
 
-@attrs.frozen
+@value
 class InvalidMessage:
     """The client said something that is no message."""
 
     fault: Fault
 
 
-@attrs.frozen
+@value
 class RateLimited:
     """A message was dropped unread: the client's allowance is used up for so many seconds."""
 
     retry_after_seconds: float
 
 
-@attrs.frozen
+@value
 class Matched:
     """The matchmaker found a partner for one wait."""
 
@@ -64,7 +65,7 @@ class Matched:
     """A TURN server with fresh credentials, if the operator has one."""
 
 
-@attrs.frozen
+@value
 class PeerSaid:
     """The partner said something in a pairing."""
 
@@ -72,7 +73,7 @@ class PeerSaid:
     message: Relayable
 
 
-@attrs.frozen
+@value
 class PeerLeft:
     """The partner's side of a pairing has ended."""
 
@@ -80,38 +81,38 @@ class PeerLeft:
     reason: LeaveReason
 
 
-@attrs.frozen
+@value
 class PeerPresence:
-    """The partner's link was lost, and its session waits for another; or has found one."""
+    """The partner's connection was lost, and its session waits for another; or has found one."""
 
     room: RoomId
     state: Literal["away", "back"]
 
 
-@attrs.frozen
+@value
 class DeadlinePassed:
-    """A time that the session asked to be told of has come."""
+    """`Session.deadline` has come."""
 
     at: float
 
 
-@attrs.frozen
+@value
 class ConnectionClosed:
     """The client's socket is gone for good: it said goodbye, or nothing can be resumed."""
 
 
-@attrs.frozen
+@value
 class ConnectionLost:
     """The client's socket is gone without a goodbye, or as good as gone: the client may come back over another."""
 
     at: float
     code: CloseCode | None = None
-    """What to close the link with, if there is anybody left to tell."""
+    """What to close the connection with, if there is anybody left to tell."""
 
 
-@attrs.frozen
+@value
 class SessionResumed:
-    """Another link is the session's now; maybe before the old one was missed."""
+    """Another connection is the session's now; maybe before the old one was missed."""
 
     fresh_token: str = attrs.field(repr=False)
     """A token never used before."""
@@ -119,17 +120,17 @@ class SessionResumed:
     """How many messages of the client's have been read in this session, but for `resume`."""
 
 
-@attrs.frozen
+@value
 class ResumeRefused:
     """The session that the client asked for can't go on."""
 
 
-@attrs.frozen
+@value
 class Superseded:
-    """The session that the client asked for goes on over this one's link."""
+    """The session that the client asked for goes on over this one's connection."""
 
 
-@attrs.frozen
+@value
 class ClosingForced:
     """The shell has a reason to close: the client's fault (a bad frame, silence) or its own (shutdown)."""
 

@@ -11,6 +11,7 @@ import attrs
 
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
+from curhat_trio.protocol.values import value
 
 USERNAME_CHARACTERS = 64
 TOPICS = 5
@@ -35,7 +36,7 @@ everybody waiting, and the list of their faults would be far longer than the mes
 _Field: TypeAlias = "attrs.Attribute[Any]"
 
 
-@attrs.frozen
+@value
 class Characters:
     """A text of so many code points."""
 
@@ -47,7 +48,7 @@ class Characters:
             raise ValueError(f"{field.name} must have {self.low} to {self.high} characters, not {len(value)}")
 
 
-@attrs.frozen
+@value
 class NoControlCharacters:
     """A text of one line, without C0 and C1 control characters."""
 
@@ -56,7 +57,7 @@ class NoControlCharacters:
             raise ValueError(f"{field.name} must have no control characters")
 
 
-@attrs.frozen
+@value
 class Items:
     """A list of at most so many items, each within its own constraint."""
 
@@ -70,7 +71,7 @@ class Items:
             self.each(message, field, item)
 
 
-@attrs.frozen
+@value
 class Range:
     """A number from `low` to `high`."""
 
@@ -82,7 +83,7 @@ class Range:
             raise ValueError(f"{field.name} must be {self.low} to {self.high}")
 
 
-@attrs.frozen
+@value
 class Kind:
     """A description of one kind."""
 
@@ -101,7 +102,7 @@ def has_control_characters(text: str) -> bool:
 _SHORT_TEXT = Characters(0, TOKEN_CHARACTERS)
 
 
-@attrs.frozen
+@value
 class Description:
     """An SDP session description (RFC 8829): what `RTCPeerConnection.localDescription` serializes to."""
 
@@ -109,7 +110,7 @@ class Description:
     sdp: str = attrs.field(validator=Characters(1, 1 << 20))
 
 
-@attrs.frozen
+@value
 class IceCandidate:
     """A trickled candidate (RFC 8838): what `RTCIceCandidate.toJSON()` gives. Empty `candidate` means no more."""
 
@@ -122,7 +123,7 @@ class IceCandidate:
 # ---------------------------------------------------------------- what a client says
 
 
-@attrs.frozen
+@value
 class Join:
     """Pair me with somebody. `room` pairs only with the same name; shared topics are preferred."""
 
@@ -134,7 +135,7 @@ class Join:
     room: str | None = attrs.field(default=None, validator=Characters(1, ROOM_CHARACTERS))
 
 
-@attrs.frozen
+@value
 class Leave:
     """End the wait or the pairing."""
 
@@ -142,7 +143,7 @@ class Leave:
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
-@attrs.frozen
+@value
 class Next:
     """Leave this partner and wait for another with the same wishes, as one step."""
 
@@ -150,31 +151,31 @@ class Next:
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
-@attrs.frozen
+@value
 class Offer:
     type: ClassVar = "offer"
     payload: Description = attrs.field(validator=Kind("offer"))
 
 
-@attrs.frozen
+@value
 class Answer:
     type: ClassVar = "answer"
     payload: Description = attrs.field(validator=Kind("answer"))
 
 
-@attrs.frozen
+@value
 class Candidate:
     type: ClassVar = "candidate"
     payload: IceCandidate
 
 
-@attrs.frozen
+@value
 class Chat:
     type: ClassVar = "chat"
     text: str = attrs.field(validator=Characters(1, CHAT_CHARACTERS))
 
 
-@attrs.frozen
+@value
 class Typing:
     """The person began to write, or stopped."""
 
@@ -182,7 +183,7 @@ class Typing:
     active: bool
 
 
-@attrs.frozen
+@value
 class Status:
     """How the call really goes: media flows, or it does not."""
 
@@ -194,14 +195,14 @@ class Status:
     """With `failed`: how far it had come. `lost`: it did connect once."""
 
 
-@attrs.frozen
+@value
 class Ice:
     """Give me fresh ICE servers: my credentials are about to expire."""
 
     type: ClassVar = "ice"
 
 
-@attrs.frozen
+@value
 class Resume:
     """Let this connection go on with the session whose token I have; I have heard it up to `last_seq`."""
 
@@ -210,7 +211,7 @@ class Resume:
     last_seq: int = attrs.field(validator=Range(0, LARGEST_SEQ))
 
 
-@attrs.frozen
+@value
 class Ping:
     type: ClassVar = "ping"
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
@@ -238,7 +239,7 @@ OPTIONAL = frozenset({"report", "block", "ice", "resume"})
 # ---------------------------------------------------------------- what the server says
 
 
-@attrs.frozen
+@value
 class Limits:
     """What the server accepts: bytes of a message, characters of a chat text, topics of a join."""
 
@@ -249,7 +250,7 @@ class Limits:
     username_characters: int = USERNAME_CHARACTERS
 
 
-@attrs.frozen
+@value
 class Welcome:
     """The first message of a curhat.v1 connection."""
 
@@ -264,7 +265,7 @@ class Welcome:
     """How long the session waits for that after its connection was lost."""
 
 
-@attrs.frozen
+@value
 class Ready:
     """You are waiting; the room in which you will be paired. Said again if it changes."""
 
@@ -276,7 +277,7 @@ IceTransportPolicy: TypeAlias = Literal["all", "relay"]
 """`RTCConfiguration.iceTransportPolicy`; `relay`: the partners never learn each other's addresses."""
 
 
-@attrs.frozen
+@value
 class IceServer:
     """One entry of `RTCConfiguration.iceServers`; a TURN server has a name and a password for this client."""
 
@@ -285,7 +286,7 @@ class IceServer:
     credential: str | None = attrs.field(default=None, repr=False)
 
 
-@attrs.frozen
+@value
 class Joined:
     """You are paired. On the wire: `join`. `from_` is the partner; the offerer makes the first offer."""
 
@@ -302,7 +303,7 @@ class Joined:
     """How long the credentials in `ice_servers` are good; None: there are none."""
 
 
-@attrs.frozen
+@value
 class IceRefreshed:
     """The ICE servers anew. On the wire: `ice`."""
 
@@ -312,7 +313,7 @@ class IceRefreshed:
     ttl_seconds: int | None = None
 
 
-@attrs.frozen
+@value
 class Relayed:
     """What the partner said, with the server's own word on who said it, to whom and in which room."""
 
@@ -327,7 +328,7 @@ class Relayed:
         return self.said.type
 
 
-@attrs.frozen
+@value
 class Left:
     """A pairing or a wait is over. On the wire: `leave`. `from_` is the one who ended it, maybe yourself."""
 
@@ -337,7 +338,7 @@ class Left:
     reason: LeaveReason
 
 
-@attrs.frozen
+@value
 class ErrorMessage:
     """Something the client said was refused. On the wire: `error`. `ref` is the refused message's type."""
 
@@ -349,7 +350,7 @@ class ErrorMessage:
     retry_after_seconds: float | None = None
 
 
-@attrs.frozen
+@value
 class Presence:
     """The partner's connection is interrupted, or there again. On the wire: `peer`."""
 
@@ -357,7 +358,7 @@ class Presence:
     state: Literal["away", "back"]
 
 
-@attrs.frozen
+@value
 class Resumed:
     """This connection is the resumed session's now; what that had to say after `last_seq` follows."""
 
@@ -369,13 +370,13 @@ class Resumed:
     """How many of the client's messages, but for `resume`, the session has read: what came after them is lost."""
 
 
-@attrs.frozen
+@value
 class Pong:
     type: ClassVar = "pong"
     data: str | None = None
 
 
-@attrs.frozen
+@value
 class GoAway:
     """The server is about to close everything; come back after the pause."""
 

@@ -28,6 +28,7 @@ from curhat_trio.protocol.sdp import (
     relay_only_candidate,
     relay_only_description,
 )
+from curhat_trio.protocol.values import value
 
 HELD_CANDIDATES = 64
 """How many candidates are held for a description that has not come yet."""
@@ -39,26 +40,26 @@ Ufrags = frozenset[str]
 Signal = Offer | Answer | Candidate
 
 
-@attrs.frozen
+@value
 class Stable:
     """No offer is pending."""
 
 
-@attrs.frozen
+@value
 class HaveLocalOffer:
     """The client's offer was passed on and awaits an answer."""
 
     ufrags: Ufrags
 
 
-@attrs.frozen
+@value
 class HaveRemoteOffer:
     """The partner's offer was given to the client and awaits its answer."""
 
     ufrags: Ufrags
 
 
-@attrs.frozen
+@value
 class Signaling:
     """One seat's view of a pairing's negotiation."""
 
@@ -75,14 +76,14 @@ class Signaling:
     """Fragments of the partner's void offers: their candidates are dropped."""
 
 
-@attrs.frozen
+@value
 class Passed:
     """What goes on, in this order: to the partner (`say`) or to the client (`hear`). Empty: dropped in silence."""
 
     signals: tuple[Signal, ...] = ()
 
 
-@attrs.frozen
+@value
 class Refused:
     """What the own client is told when its signal is refused."""
 
@@ -95,24 +96,20 @@ Verdict = Passed | Refused
 
 def say(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
     """Judge what the own client says."""
-    match signal:
-        case Offer():
-            return _say_offer(signaling, signal)
-        case Answer():
-            return _say_answer(signaling, signal)
-        case Candidate():
-            return _say_candidate(signaling, signal)
+    if isinstance(signal, Candidate):  # most of all signals are
+        return _say_candidate(signaling, signal)
+    if isinstance(signal, Offer):
+        return _say_offer(signaling, signal)
+    return _say_answer(signaling, signal)
 
 
 def hear(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
     """Judge what the partner said."""
-    match signal:
-        case Offer():
-            return _hear_offer(signaling, signal)
-        case Answer():
-            return _hear_answer(signaling, signal)
-        case Candidate():
-            return _hear_candidate(signaling, signal)
+    if isinstance(signal, Candidate):  # most of all signals are
+        return _hear_candidate(signaling, signal)
+    if isinstance(signal, Offer):
+        return _hear_offer(signaling, signal)
+    return _hear_answer(signaling, signal)
 
 
 def relay_only(signal: Signal) -> Signal | None:
@@ -152,7 +149,7 @@ def _say_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Verdic
 
 def _describe(signaling: Signaling, description: Offer | Answer, ufrags: Ufrags) -> tuple[Signaling, Verdict]:
     """Pass a description on, and after it the held candidates that are its own."""
-    followers = tuple(held for held in signaling.held if _is_of(held, ufrags))
+    followers = tuple(held for held in signaling.held if _is_of(candidate_ufrag(held.payload), ufrags))
     return attrs.evolve(signaling, held=()), Passed((description, *followers))
 
 
@@ -167,15 +164,15 @@ def _say_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signalin
 
 
 def _is_described(signaling: Signaling, candidate: Candidate) -> bool:
-    generations = [] if signaling.own is None else [signaling.own]
-    if isinstance(signaling.view, HaveLocalOffer):
-        generations.append(signaling.view.ufrags)
-    return any(_is_of(candidate, ufrags) for ufrags in generations)
-
-
-def _is_of(candidate: Candidate, ufrags: Ufrags) -> bool:
-    """Whether a candidate belongs to a generation; one that names none belongs to any."""
+    own, view = signaling.own, signaling.view
     ufrag = candidate_ufrag(candidate.payload)
+    if own is not None and _is_of(ufrag, own):
+        return True
+    return isinstance(view, HaveLocalOffer) and _is_of(ufrag, view.ufrags)
+
+
+def _is_of(ufrag: str | None, ufrags: Ufrags) -> bool:
+    """Whether a candidate with this fragment belongs to a generation; one that names none belongs to any."""
     return ufrag is None or ufrag in ufrags or not ufrags
 
 
@@ -201,7 +198,7 @@ def _hear_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Passe
 
 
 def _hear_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signaling, Passed]:
-    if candidate_ufrag(candidate.payload) in signaling.refused:
+    if signaling.refused and candidate_ufrag(candidate.payload) in signaling.refused:
         return signaling, Passed()
     return signaling, Passed((candidate,))
 
