@@ -6,9 +6,10 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import PeerLeft, PeerPresence, PeerSaid, Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import ServerMessage
+from curhat_trio.protocol.values import value
 
 
-@attrs.frozen
+@value
 class Ticket:
     """One wait in the pool: who, and with whom they would be paired."""
 
@@ -23,35 +24,35 @@ class Ticket:
     """The last partner, to be paired with again only when nobody else is there."""
 
 
-@attrs.frozen
+@value
 class Send:
     """Tell the client."""
 
     message: ServerMessage
 
 
-@attrs.frozen
+@value
 class Enter:
     """Put the ticket into the pool."""
 
     ticket: Ticket
 
 
-@attrs.frozen
+@value
 class Withdraw:
     """Take the ticket out of the pool; a `Matched` for it may still come."""
 
     ticket: RoomId
 
 
-@attrs.frozen
+@value
 class Suspend:
     """Let the ticket keep its place in the pool, but match it with nobody for now."""
 
     ticket: RoomId
 
 
-@attrs.frozen
+@value
 class Reinstate:
     """Let the suspended ticket be matched again."""
 
@@ -62,7 +63,7 @@ Request = Enter | Withdraw | Suspend | Reinstate
 """What is asked of the matchmaker."""
 
 
-@attrs.frozen
+@value
 class Forward:
     """Tell the partner's session."""
 
@@ -70,33 +71,26 @@ class Forward:
     event: PeerSaid | PeerLeft | PeerPresence
 
 
-@attrs.frozen
-class SetDeadline:
-    """Say `DeadlinePassed` at this time; replaces the earlier deadline, None cancels it."""
-
-    at: float | None
-
-
-@attrs.frozen
+@value
 class Count:
-    """Something worth counting happened, by name; `session.py` tells which there are."""
+    """Something worth counting happened, by name; the rules of a session tell which there are."""
 
     what: str
 
 
-@attrs.frozen
+@value
 class FindSession:
-    """Find the session that gave this token, and lend it the link: say `Superseded`, or else `ResumeRefused`."""
+    """Find the session that gave this token, let it have the connection: say `Superseded`, or `ResumeRefused`."""
 
     token: str = attrs.field(repr=False)
     last_seq: int
 
 
-@attrs.frozen
+@value
 class Close:
     """Close the socket; None: it is gone already. Nothing follows."""
 
     code: CloseCode | None
 
 
-Effect = Send | Request | Forward | SetDeadline | Count | FindSession | Close
+Effect = Send | Request | Forward | Count | FindSession | Close

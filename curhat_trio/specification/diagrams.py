@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from curhat_trio.protocol.session import TABLE, Closed
-from curhat_trio.specification.tables import STATES
+from curhat_trio.specification.tables import STATES, event_name
 
 Arrows = dict[tuple[str, str], list[str]]
 """(from, to) -> what leads there."""
@@ -43,10 +43,7 @@ def arrows() -> Arrows:
 
 
 def _word(start: type, kind: type, end: type) -> str | None:
-    name = getattr(kind, "type", None)
-    return _WORDS.get(
-        (start.__name__, kind.__name__, end.__name__), name if isinstance(name, str) else kind.__name__
-    )
+    return _WORDS.get((start.__name__, kind.__name__, end.__name__), event_name(kind))
 
 
 def state_diagram_mermaid() -> str:

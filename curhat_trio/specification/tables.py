@@ -2,11 +2,14 @@
 
 import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
+from curhat_trio.protocol.messages import FROM_CLIENT
 from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Row, Waiting
 
 STATES = (Connected, Waiting, Paired, Negotiating, Closed)
+_MESSAGES = frozenset(FROM_CLIENT.values())
 _NOT_ALLOWED = "wrong_state"
 _NOTHING = "ignored"
 
@@ -15,7 +18,7 @@ def state_table() -> str:
     """What happens at each event in each state."""
     kinds = list(dict.fromkeys(kind for _, kind in TABLE))
     rows = [
-        [_event_name(kind), *(_cell(TABLE.get((state, kind)), state, kind) for state in STATES)] for kind in kinds
+        [_heading(kind), *(_cell(TABLE.get((state, kind)), state, kind) for state in STATES)] for kind in kinds
     ]
     return (
         "What each state does with each event: the rule, and the state it may lead to. Quoted events are what the "
@@ -45,18 +48,23 @@ def close_code_table() -> str:
 
 
 def rule_name(row: Row) -> str:
-    """The name of a row's rule, as it stands in session.py but for the underscore before it."""
-    return row.rule.__name__.strip("_")
+    """The name of a row's rule: a function of pairing.py or lifetime.py."""
+    return row.rule.__name__
 
 
-def _event_name(kind: type) -> str:
-    name = getattr(kind, "type", None)
-    return f"`{name}`" if isinstance(name, str) else kind.__name__
+def event_name(kind: type[Any]) -> str:
+    """What an event is called: a client's message as on the wire, anything else as its class."""
+    return str(kind.type) if kind in _MESSAGES else kind.__name__
+
+
+def _heading(kind: type[Any]) -> str:
+    name = event_name(kind)
+    return f"`{name}`" if name in FROM_CLIENT else name
 
 
 def _cell(row: Row | None, state: type, kind: type) -> str:
     if row is None:
-        return _NOT_ALLOWED if hasattr(kind, "type") and state is not Closed else _NOTHING
+        return _NOT_ALLOWED if kind in _MESSAGES and state is not Closed else _NOTHING
     rule = rule_name(row).replace("_", " ")
     return " → ".join([rule, *([" or ".join(end.__name__.lower() for end in row.to)] if row.to else [])])
 

@@ -9,7 +9,7 @@ holds what it usually holds is left out.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -179,8 +179,8 @@ def session_line(session: Session, names: Names) -> Line:
     """What is told of a session between two events."""
     line: Line = {"state": type(session.state).__name__.lower()}
     match session.state:
-        case Connected(speak_by):
-            line |= _brief(silent=speak_by is not None)
+        case Connected(first_message_by):
+            line |= _brief(silent=first_message_by is not None)
         case Waiting(ticket):
             line |= {"room": names.room(ticket.id), "wish": _wish_line(ticket.room, ticket.topics, names)}
         case Paired(pairing) | Negotiating(pairing):
@@ -197,8 +197,8 @@ def session_line(session: Session, names: Names) -> Line:
                 described=signaling.own is not None,
                 held=len(signaling.held),
             )
-            if isinstance(session.state, Paired) and session.state.settling is not None:
-                line |= {"settling": True} | _brief(kept=len(session.state.settling.kept))
+            if isinstance(session.state, Paired) and session.state.hold is not None:
+                line |= {"settling": True} | _brief(kept=len(session.state.hold.signals))
             if isinstance(session.state, Negotiating):
                 line |= _brief(failing=session.state.media_by is not None)
         case Closed():
@@ -370,7 +370,7 @@ def is_of_the_link(event: Event) -> bool:
 
 
 def step_line(
-    session: Session, source: str, event: Event, after: Session, effects: list[Effect], names: Names
+    session: Session, source: str, event: Event, after: Session, effects: Sequence[Effect], names: Names
 ) -> Line:
     """What is told of one step: where the event came from, the session before and after, what is to be done."""
     before = session_line(session, names)

@@ -195,19 +195,19 @@ Follow(rule, c, s, e, fresh) ==
     CASE rule = "join" -> Join(s, fresh, e.wish)
       [] rule = "leave_wait" -> LeaveWait(c, s)
       [] rule = "leave_pairing" -> WalkAway(c, s)
-      [] rule = "next" -> NextOne(c, s, fresh)
-      [] rule = "signal" -> (CASE e.t = "offer" -> SayOffer(c, s) [] e.t = "answer" -> SayAnswer(c, s))
-      [] rule = "chat" -> SayChat(c, s)
+      [] rule = "next_partner" -> NextOne(c, s, fresh)
+      [] rule = "relay_signal" -> (CASE e.t = "offer" -> SayOffer(c, s) [] e.t = "answer" -> SayAnswer(c, s))
+      [] rule = "relay_chat" -> SayChat(c, s)
       [] rule = "wrong_state" -> Refuse(s, e.t)
       [] rule = "pair" -> Pair(s, e)
       [] rule = "decline" -> Decline(s, e)
-      [] rule = "hear" -> Hear(s, e)
-      [] rule = "lose_partner" -> LosePartner(s, e, fresh)
-      [] rule = "watch_clock" -> GiveUpNegotiation(s)
-      [] rule = "vanish" -> Abandon(s)
-      [] rule = "go_away" -> GoAway(s)
-      [] rule = "come_back" -> ComeBack(s)
-      [] rule = "note_presence" -> NotePresence(s, e)
+      [] rule = "relay_from_partner" -> Hear(s, e)
+      [] rule = "partner_left" -> LosePartner(s, e, fresh)
+      [] rule = "offer_timeout" -> GiveUpNegotiation(s)
+      [] rule = "lose" -> Abandon(s)
+      [] rule = "detach" -> GoAway(s)
+      [] rule = "resume" -> ComeBack(s)
+      [] rule = "partner_presence" -> NotePresence(s, e)
       [] rule = "ignore" -> Nothing(s)
 
 (* which of them it is, and where it may lead, is told by the table; another way leads nowhere: StaysInTable finds it *)
@@ -225,26 +225,26 @@ Ignored == Row("ignore", {})
 Refused == Row("wrong_state", {})
 ASSUME \A st \in States \ {"closed"} :
     /\ Table[st].ClosingForced = Row("close_by_force", Table[st].ConnectionClosed.to)   \* every way of closing is Lose,
-    /\ Table[st].InvalidMessage = Row("misunderstand", Table[st].ConnectionClosed.to)    \* ... the last straw too; another
-    /\ Table[st].RateLimited = Row("cool_down", Table[st].ConnectionClosed.to)           \*     is only complained of
-    /\ Table[st].ConnectionLost = Row("go_away", Table[st].ConnectionClosed.to)        \* who can't come back: Lose
+    /\ Table[st].InvalidMessage = Row("invalid_message", Table[st].ConnectionClosed.to)  \* ... the last straw too; another
+    /\ Table[st].RateLimited = Row("rate_limit", Table[st].ConnectionClosed.to)           \*     is only complained of
+    /\ Table[st].ConnectionLost = Row("detach", Table[st].ConnectionClosed.to)         \* who can't come back: Lose
     /\ Table[st].Superseded =                                                     \* it holds nothing: Lose
-          IF st = "connected" THEN Row("lend_link", {"closed"}) ELSE Ignored
+          IF st = "connected" THEN Row("supersede", {"closed"}) ELSE Ignored
     /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
                                          \* it travels as chat does; an old page's first one may let an offer through
-    /\ Table[st].typing = IF st \in {"paired", "negotiating"} THEN Row("typing", {}) ELSE Refused    \* ... and typing
+    /\ Table[st].typing = IF st \in {"paired", "negotiating"} THEN Row("relay_typing", {}) ELSE Refused    \* ... and typing
     /\ Table[st].ping = Row("pong", {})                                         \* nobody else hears of these
-    /\ Table[st].ice = Row("ice", {})
-    /\ Table[st].status = IF st = "negotiating" THEN Row("status", {}) ELSE Refused
-    /\ Table[st].resume = IF st = "connected" THEN Row("resume", {}) ELSE Refused
+    /\ Table[st].ice = Row("refresh_ice", {})
+    /\ Table[st].status = IF st = "negotiating" THEN Row("media_status", {}) ELSE Refused
+    /\ Table[st].resume = IF st = "connected" THEN Row("find_session", {}) ELSE Refused
     /\ Table[st].ResumeRefused = IF st = "connected" THEN Row("refuse_resume", {}) ELSE Ignored
-    /\ Table[st].ConnectionOpened = IF st = "connected" THEN Row("open", {}) ELSE Ignored
+    /\ Table[st].ConnectionOpened = IF st = "connected" THEN Row("welcome", {}) ELSE Ignored
     /\ Table[st].DeadlinePassed =                                               \* closed: away for too long, Lose
-          CASE st = "connected" -> Row("lose_patience", {"closed"})             \* ... or silence
-            [] st = "waiting" -> Row("give_up", {"closed"})
-            [] st = "paired" -> Row("watch_clock", {"negotiating", "connected", "closed"})
+          CASE st = "connected" -> Row("first_message_timeout", {"closed"})     \* ... or silence
+            [] st = "waiting" -> Row("resume_timeout", {"closed"})
+            [] st = "paired" -> Row("offer_timeout", {"negotiating", "connected", "closed"})
                                                                                 \* negotiating: as candidate
-            [] st = "negotiating" -> Row("lose_media", {"connected", "closed"}) \* connected: to others as a leave
+            [] st = "negotiating" -> Row("media_timeout", {"connected", "closed"}) \* connected: to others as a leave
     /\ st \in {"paired", "negotiating"} => Table[st].Matched = Row("decline", {})   \* no ticket is in the pool
 ASSUME \A event \in Sayings \cup Happenings :
     Table["closed"][event] = IF event = "Matched" THEN Row("decline", {}) ELSE Ignored

@@ -127,7 +127,7 @@ def _rules(kind: type[Any] | None = None) -> dict[Callable[..., Any], tuple[type
         if kind is None or dealt_with is kind:
             found[row.rule] = (*found.get(row.rule, ()), *row.to)
     if kind is None:
-        found |= {session._WRONG_STATE.rule: (), session._IGNORED.rule: ()}
+        found |= {session.wrong_state: (), session.ignore: ()}
     return found
 
 
@@ -199,8 +199,8 @@ class Explorer:
         worlds = {world: found for world, found in self._found.items() if mutant.key in occurring(found)}
         if not worlds:
             return None
-        real = REAL.get(mutant.key, Row(session._ignore))
-        led = mutant.row or Row(session._ignore)
+        real = REAL.get(mutant.key, Row(session.ignore))
+        led = mutant.row or Row(session.ignore)
         unreached = set(real.to) - ends(worlds.values(), mutant.key)
         if led.rule is not real.rule:
             for world, found in worlds.items():
@@ -418,7 +418,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many processes")
     options = parser.parse_args()
 
-    tests = [Tests("tests", "protocol/test_session.py", "protocol/test_settling.py")]
+    tests = [Tests("tests", "protocol/test_session.py", "protocol/test_answerer_hold.py")]
     tests.append(Tests("events", "properties/test_any_events.py"))
     if options.all:
         tests.append(Tests("world", "properties/test_world.py"))

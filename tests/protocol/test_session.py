@@ -50,7 +50,6 @@ from curhat_trio.protocol.effects import (
     Forward,
     Reinstate,
     Send,
-    SetDeadline,
     Suspend,
     Withdraw,
 )
@@ -113,12 +112,13 @@ from curhat_trio.protocol.session import (
     Negotiating,
     Paired,
     Rules,
+    UndeclaredTransition,
     Waiting,
     step,
 )
+from curhat_trio.protocol.session import Row as TableRow
 from curhat_trio.protocol.signaling import relay_only
 
-FOREVER = SetDeadline(None)
 LIVE = [Connected, Waiting, Paired, Negotiating]
 BOTH_SEATS = pytest.mark.parametrize("offerer", [True, False], ids=["offerer", "answerer"])
 BOTH_PROFILES = pytest.mark.parametrize("profile", ["v1", "legacy"])
@@ -207,16 +207,14 @@ Row = tuple[Event, list[Any], type[Any]]
 
 LEAVING_A_PARTNER: Row = (
     said(Leave()),
-    [tell_anna_it_is_over(LeaveReason.LEFT), FOREVER, i_left(LeaveReason.LEFT)],
+    [tell_anna_it_is_over(LeaveReason.LEFT), i_left(LeaveReason.LEFT)],
     Connected,
 )
 GOING_TO_THE_NEXT: Row = (
     said(Next(), fresh_room=MY_NEXT_TICKET),
     [
         tell_anna_it_is_over(LeaveReason.NEXT),
-        FOREVER,
         i_left(LeaveReason.NEXT),
-        FOREVER,
         Send(Ready(MY_NEXT_TICKET)),
         Enter(attrs.evolve(my_ticket(avoid=ANNA), id=MY_NEXT_TICKET)),
     ],
@@ -227,7 +225,7 @@ GOING_TO_THE_NEXT: Row = (
 ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Connected, Join): (
         said(Join(), fresh_room=MY_TICKET),
-        [FOREVER, Send(Ready(MY_TICKET)), Enter(my_ticket())],
+        [Send(Ready(MY_TICKET)), Enter(my_ticket())],
         Waiting,
     ),
     (Connected, Resume): (said(Resume("token", 5)), [FindSession("token", 5)], Connected),
@@ -238,7 +236,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Waiting, Ping): (said(Ping()), [Send(Pong())], Waiting),
     (Paired, Leave): LEAVING_A_PARTNER,
     (Paired, Next): GOING_TO_THE_NEXT,
-    (Paired, Offer): (said(offer("mine")), [FOREVER, to_anna(offer("mine"))], Negotiating),
+    (Paired, Offer): (said(offer("mine")), [to_anna(offer("mine"))], Negotiating),
     (Paired, Answer): (said(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Paired),
     (Paired, Candidate): (said(candidate("mine")), [], Paired),
     (Paired, Chat): (said(Chat("hello")), [to_anna(Chat("hello"))], Paired),
@@ -264,51 +262,50 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, RateLimited): (RateLimited(0.5), [too_hot()], Paired),
     (Negotiating, RateLimited): (RateLimited(0.5), [too_hot()], Negotiating),
     (Connected, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Connected),
-    (Waiting, Matched): (matched(), [joined(), SetDeadline(20.0)], Paired),
+    (Waiting, Matched): (matched(), [joined()], Paired),
     (Paired, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Paired),
     (Negotiating, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Negotiating),
     (Closed, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.PEER_LOST)], Closed),
     (Paired, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Paired),
     (Negotiating, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Negotiating),
-    (Paired, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
-    (Negotiating, PeerLeft): (anna_left(), [FOREVER, it_is_over(LeaveReason.LEFT)], Connected),
+    (Paired, PeerLeft): (anna_left(), [it_is_over(LeaveReason.LEFT)], Connected),
+    (Negotiating, PeerLeft): (anna_left(), [it_is_over(LeaveReason.LEFT)], Connected),
     (Paired, PeerPresence): (PeerPresence(MY_TICKET, "away"), [Send(Presence("away"))], Paired),
     (Negotiating, PeerPresence): (PeerPresence(MY_TICKET, "back"), [Send(Presence("back"))], Negotiating),
-    (Connected, ConnectionOpened): (ConnectionOpened(5.0), [welcome(), SetDeadline(65.0)], Connected),
+    (Connected, ConnectionOpened): (ConnectionOpened(5.0), [welcome()], Connected),
     (Connected, DeadlinePassed): (DeadlinePassed(1e9), [], Connected),
     (Waiting, DeadlinePassed): (DeadlinePassed(1e9), [], Waiting),
     (Paired, DeadlinePassed): (
         DeadlinePassed(20.0),
         [
             tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT),
-            FOREVER,
             it_is_over(LeaveReason.NEGOTIATION_TIMEOUT),
         ],
         Connected,
     ),
     (Negotiating, DeadlinePassed): (DeadlinePassed(1e9), [], Negotiating),
-    (Connected, ConnectionClosed): (ConnectionClosed(), [FOREVER, Close(None)], Closed),
-    (Waiting, ConnectionClosed): (ConnectionClosed(), [FOREVER, Withdraw(MY_TICKET), Close(None)], Closed),
+    (Connected, ConnectionClosed): (ConnectionClosed(), [Close(None)], Closed),
+    (Waiting, ConnectionClosed): (ConnectionClosed(), [Withdraw(MY_TICKET), Close(None)], Closed),
     (Paired, ConnectionClosed): (
         ConnectionClosed(),
-        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
+        [tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
         Closed,
     ),
     (Negotiating, ConnectionClosed): (
         ConnectionClosed(),
-        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
+        [tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(None)],
         Closed,
     ),
-    (Connected, ConnectionLost): (ConnectionLost(100.0), [SetDeadline(130.0)], Connected),
+    (Connected, ConnectionLost): (ConnectionLost(100.0), [], Connected),
     (Waiting, ConnectionLost): (
         ConnectionLost(100.0),
-        [SetDeadline(130.0), Suspend(MY_TICKET)],
+        [Suspend(MY_TICKET)],
         Waiting,
     ),
-    (Paired, ConnectionLost): (ConnectionLost(5.0), [SetDeadline(20.0), tell_anna_i_am("away")], Paired),
+    (Paired, ConnectionLost): (ConnectionLost(5.0), [tell_anna_i_am("away")], Paired),
     (Negotiating, ConnectionLost): (
         ConnectionLost(100.0),
-        [SetDeadline(130.0), tell_anna_i_am("away")],
+        [tell_anna_i_am("away")],
         Negotiating,
     ),
     (Connected, SessionResumed): (REGAINED, [resumed()], Connected),
@@ -316,29 +313,37 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, SessionResumed): (REGAINED, [resumed()], Paired),
     (Negotiating, SessionResumed): (REGAINED, [resumed()], Negotiating),
     (Connected, ResumeRefused): (ResumeRefused(), [Refusal(ErrorCode.RESUME_FAILED, "resume")], Connected),
-    (Connected, Superseded): (Superseded(), [FOREVER], Closed),
+    (Connected, Superseded): (Superseded(), [], Closed),
     (Connected, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
-        [FOREVER, Close(CloseCode.NO_PONG)],
+        [Close(CloseCode.NO_PONG)],
         Closed,
     ),
     (Waiting, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
-        [FOREVER, Withdraw(MY_TICKET), Close(CloseCode.NO_PONG)],
+        [Withdraw(MY_TICKET), Close(CloseCode.NO_PONG)],
         Closed,
     ),
     (Paired, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
-        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
+        [tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
         Closed,
     ),
     (Negotiating, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
-        [FOREVER, tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
+        [tell_anna_it_is_over(LeaveReason.PEER_LOST), Close(CloseCode.NO_PONG)],
         Closed,
     ),
 }
 """What each row of the table does: (state, message or event) -> event, effects in order, next state."""
+
+DEADLINES = {
+    (Connected, ConnectionOpened): 65.0,
+    (Connected, ConnectionLost): 130.0,
+    (Waiting, ConnectionLost): 130.0,
+    (Negotiating, ConnectionLost): 130.0,
+}
+"""After which rows there is a deadline, but for the offer's while the session is paired."""
 
 
 def test_every_row_of_the_table_is_told_here() -> None:
@@ -353,6 +358,7 @@ def test_row(state: type[Any], kind: type[Any]) -> None:
         talk << effect
     assert talk
     assert type(talk.state) is following
+    assert talk.deadline == DEADLINES.get((state, kind), 20.0 if following is Paired else None)
 
 
 def old_page_with_annas_offer_kept() -> Conversation:
@@ -387,6 +393,13 @@ def test_a_row_leads_where_the_table_says_and_nowhere_else(state: type[Any], kin
     moves = MOVES.get((state, kind), [(IN_STATE[state](rules=STRICT), ROWS[state, kind][0])])
     ends = {type(step(talk.session, event)[0].state) for talk, event in moves}
     assert ends - {state} == set(TABLE[state, kind].to)
+
+
+def test_a_rule_that_leads_where_its_row_does_not_say_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = waiting()
+    monkeypatch.setitem(TABLE, (Waiting, Leave), TableRow(TABLE[Waiting, Leave].rule))
+    with pytest.raises(UndeclaredTransition, match="Leave led from Waiting to Connected"):
+        step(talk.session, said(Leave()))
 
 
 # ---------------------------------------------------------------- what the table does not have
@@ -468,13 +481,13 @@ def test_a_refusal_tells_what_may_be_said_now(state: type[Any], profile: Profile
 def test_a_join_carries_its_wishes_into_the_pool() -> None:
     wishes = Join(username="Budi", topics=("music", "rain"), room="tea")
     talk = connected() >> said(wishes, fresh_room=MY_TICKET)
-    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=wishes))
+    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=wishes))
 
 
 def test_a_username_lasts_until_the_next_one() -> None:
     talk = connected().after(said(Join(username="Budi"), fresh_room=MY_TICKET), said(Leave()))
     talk >> said(Join(), fresh_room=MY_TICKET)
-    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=Join(username="Budi")))
+    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=Join(username="Budi")))
 
 
 @BOTH_SEATS
@@ -482,7 +495,7 @@ def test_the_last_ready_names_the_room_of_the_join(offerer: bool) -> None:
     talk = waiting() >> matched(offerer)
     if not offerer:
         talk << Send(Ready(ANNAS_TICKET))
-    assert talk << joined(offerer) << SetDeadline(20.0)
+    assert talk << joined(offerer)
 
 
 def test_a_join_tells_of_ice_and_topics_and_the_deadline_counts_from_the_match() -> None:
@@ -490,7 +503,8 @@ def test_a_join_tells_of_ice_and_topics_and_the_deadline_counts_from_the_match()
     rules = Rules(offer_seconds=7.0, ice_servers=servers, ice_transport_policy="relay")
     talk = waiting(rules=rules) >> matched(topics=("rain",), at=100.0)
     expected = joined(topics=("rain",), ice_servers=servers, ice_transport_policy="relay")
-    assert talk << expected << SetDeadline(107.0)
+    assert talk << expected
+    assert talk.deadline == 107.0
 
 
 TURN = IceServer(("turn:192.0.2.9",), "1700000000:x", "password")
@@ -499,7 +513,7 @@ WITH_TURN = attrs.evolve(RULES, ice_servers=(IceServer(("stun:192.0.2.1",)),), t
 
 def test_features_tell_of_ice_if_there_is_a_turn_server() -> None:
     told = Welcome(ME, Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
-    assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(told) << SetDeadline(65.0)
+    assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(told)
     assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
 
@@ -509,7 +523,7 @@ def test_features_tell_of_ice_if_there_is_a_turn_server() -> None:
 def test_a_join_brings_credentials_that_were_made_for_it(profile: Profile) -> None:
     match = attrs.evolve(matched(), fresh_turn=TURN)
     told = joined(ice_servers=(*WITH_TURN.ice_servers, TURN), ttl_seconds=600)
-    assert waiting(profile, rules=WITH_TURN) >> match << told << SetDeadline(20.0)
+    assert waiting(profile, rules=WITH_TURN) >> match << told
 
 
 @pytest.mark.shows("P-3.15")
@@ -531,9 +545,9 @@ def test_credentials_are_not_in_what_is_printed() -> None:
 def test_next_asks_for_the_same_again_but_for_somebody_else() -> None:
     wishes = Join(username="Budi", topics=("rain",), room="tea")
     talk = negotiating(wishes=wishes) >> said(Next("bored"), fresh_room=MY_NEXT_TICKET)
-    talk << tell_anna_it_is_over(LeaveReason.NEXT) << FOREVER << i_left(LeaveReason.NEXT)
+    talk << tell_anna_it_is_over(LeaveReason.NEXT) << i_left(LeaveReason.NEXT)
     ticket = attrs.evolve(my_ticket(wishes=wishes, avoid=ANNA), id=MY_NEXT_TICKET)
-    assert talk << FOREVER << Send(Ready(MY_NEXT_TICKET)) << Enter(ticket)
+    assert talk << Send(Ready(MY_NEXT_TICKET)) << Enter(ticket)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +555,7 @@ def test_next_asks_for_the_same_again_but_for_somebody_else() -> None:
 )
 def test_after_any_end_the_last_partner_is_avoided(ending: Event) -> None:
     talk = paired().after(ending) >> said(Join(), fresh_room=MY_TICKET)
-    assert talk << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket(avoid=ANNA))
+    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(avoid=ANNA))
 
 
 # ---------------------------------------------------------------- what crosses
@@ -592,7 +606,7 @@ def test_what_was_said_in_an_earlier_pairing_is_dropped(in_pairing: PAIRING, lat
 @BOTH_PAIRINGS
 def test_of_two_who_leave_at_once_each_hears_one_leave(in_pairing: PAIRING) -> None:
     talk = in_pairing() >> said(Leave())
-    talk << tell_anna_it_is_over(LeaveReason.LEFT) << FOREVER << i_left(LeaveReason.LEFT)
+    talk << tell_anna_it_is_over(LeaveReason.LEFT) << i_left(LeaveReason.LEFT)
     assert talk >> anna_left()
     assert talk.state == Connected()
 
@@ -606,7 +620,7 @@ def test_what_anna_says_after_next_is_dropped() -> None:
 
 def test_it_takes_one_offer_to_negotiate_whoever_makes_it() -> None:
     talk = paired(offerer=False) >> heard(offer("annas"), ANNAS_TICKET)
-    assert talk << FOREVER << from_anna(offer("annas"), ANNAS_TICKET)
+    assert talk << from_anna(offer("annas"), ANNAS_TICKET)
     assert isinstance(talk.state, Negotiating)
     assert talk >> said(answer("mine")) << to_anna(answer("mine"), ANNAS_TICKET)
 
@@ -652,7 +666,9 @@ def test_held_candidates_follow_the_answer() -> None:
 
 
 def test_a_legacy_client_is_not_welcomed() -> None:
-    assert connected("legacy") >> ConnectionOpened(5.0) << SetDeadline(65.0)
+    talk = connected("legacy") >> ConnectionOpened(5.0)
+    assert talk
+    assert talk.deadline == 65.0
 
 
 def test_a_legacy_client_that_stops_waiting_hears_no_echo() -> None:
@@ -662,12 +678,12 @@ def test_a_legacy_client_that_stops_waiting_hears_no_echo() -> None:
 @BOTH_PAIRINGS
 def test_a_legacy_client_that_leaves_hears_no_echo(in_pairing: PAIRING) -> None:
     talk = in_pairing(profile="legacy")
-    assert talk >> said(Leave()) << tell_anna_it_is_over(LeaveReason.LEFT) << FOREVER
+    assert talk >> said(Leave()) << tell_anna_it_is_over(LeaveReason.LEFT)
 
 
 @BOTH_PAIRINGS
 def test_a_legacy_client_hears_of_its_partners_leaving(in_pairing: PAIRING) -> None:
-    assert in_pairing(profile="legacy") >> anna_left() << FOREVER << it_is_over(LeaveReason.LEFT)
+    assert in_pairing(profile="legacy") >> anna_left() << it_is_over(LeaveReason.LEFT)
 
 
 @BOTH_PAIRINGS
@@ -701,7 +717,7 @@ def test_who_chats_with_a_legacy_client_is_told(in_pairing: PAIRING) -> None:
 
 def test_a_legacy_client_is_not_told_to_go_away() -> None:
     talk = paired(profile="legacy") >> ClosingForced(CloseCode.SHUTDOWN)
-    talk << FOREVER << tell_anna_it_is_over(LeaveReason.SERVER_SHUTDOWN)
+    talk << tell_anna_it_is_over(LeaveReason.SERVER_SHUTDOWN)
     assert talk << it_is_over(LeaveReason.SERVER_SHUTDOWN) << Close(CloseCode.SHUTDOWN)
 
 
@@ -709,7 +725,7 @@ def test_a_legacy_client_is_not_told_to_go_away() -> None:
 
 
 def test_who_never_says_anything_is_closed() -> None:
-    talk = freshly_opened() >> DeadlinePassed(60.0) << FOREVER << Close(CloseCode.NOTHING_SAID)
+    talk = freshly_opened() >> DeadlinePassed(60.0) << Close(CloseCode.NOTHING_SAID)
     assert talk
     assert talk.state == Closed()
 
@@ -726,7 +742,6 @@ def test_a_deadline_that_is_not_yet_due_is_ignored() -> None:
 
 
 FAILED = Status("failed")
-MEDIA_OVER = SetDeadline(RULES.media_seconds)
 
 
 @pytest.mark.parametrize(
@@ -750,16 +765,16 @@ def test_how_media_goes_is_counted(status: Status, name: str) -> None:
 @BOTH_SEATS
 def test_media_that_failed_and_does_not_recover_ends_the_pairing(offerer: bool) -> None:
     talk = negotiating(offerer) >> said(FAILED, at=5.0) << Count("media_failed")
-    talk << SetDeadline(5.0 + RULES.media_seconds) >> DeadlinePassed(4.9 + RULES.media_seconds)
-    talk >> DeadlinePassed(5.0 + RULES.media_seconds)
-    talk << tell_anna_it_is_over(LeaveReason.MEDIA_FAILED, room_of(offerer)) << FOREVER
+    assert talk.deadline == 5.0 + RULES.media_seconds
+    talk >> DeadlinePassed(4.9 + RULES.media_seconds) >> DeadlinePassed(5.0 + RULES.media_seconds)
+    talk << tell_anna_it_is_over(LeaveReason.MEDIA_FAILED, room_of(offerer))
     assert talk << it_is_over(LeaveReason.MEDIA_FAILED, room_of(offerer))
     assert talk.state == Connected()
 
 
 @pytest.mark.shows("P-7.5")
 def test_who_fails_again_has_no_longer_for_it() -> None:
-    talk = negotiating() >> said(FAILED) << Count("media_failed") << MEDIA_OVER
+    talk = negotiating() >> said(FAILED) << Count("media_failed")
     assert talk >> said(FAILED, at=19.0) << Count("media_failed")
     assert talk.all_that(DeadlinePassed(RULES.media_seconds))
     assert talk.state == Connected()
@@ -767,10 +782,11 @@ def test_who_fails_again_has_no_longer_for_it() -> None:
 
 @pytest.mark.shows("P-7.5")
 def test_media_that_recovers_goes_on_for_ever_and_may_fail_again() -> None:
-    talk = negotiating() >> said(FAILED) << Count("media_failed") << MEDIA_OVER
-    talk >> said(Status("connected"), at=19.0) << Count("media_connected") << FOREVER >> DeadlinePassed(1e9)
+    talk = negotiating() >> said(FAILED) << Count("media_failed")
+    talk >> said(Status("connected"), at=19.0) << Count("media_connected") >> DeadlinePassed(1e9)
     assert isinstance(talk.state, Negotiating)
-    assert talk >> said(FAILED, at=100.0) << Count("media_failed") << SetDeadline(100.0 + RULES.media_seconds)
+    assert talk >> said(FAILED, at=100.0) << Count("media_failed")
+    assert talk.deadline == 100.0 + RULES.media_seconds
 
 
 @pytest.mark.shows("P-7.6")
@@ -792,7 +808,8 @@ def test_a_renegotiation_does_not_lengthen_the_time() -> None:
 @pytest.mark.parametrize("end", [said(Leave()), said(Next(), fresh_room=MY_NEXT_TICKET), anna_left()], ids=str)
 def test_a_pairing_that_is_over_has_no_media_deadline(end: Event) -> None:
     talk = negotiating().after(said(FAILED))
-    assert FOREVER in talk.all_that(end)
+    talk.after(end)
+    assert talk.deadline is None
     assert talk >> DeadlinePassed(1e9)
 
 
@@ -820,7 +837,7 @@ def test_only_relays_are_shown(profile: Profile) -> None:
 def test_what_is_withheld_is_not_held() -> None:
     talk = paired(rules=RELAY_ONLY).after(*[said(HOST)] * 100)
     assert talk >> said(RELAY)
-    talk >> said(offer("mine")) << FOREVER
+    talk >> said(offer("mine"))
     assert talk << to_anna(relay_only(offer("mine"))) << to_anna(RELAY_SHOWN)
 
 
@@ -829,7 +846,7 @@ def test_what_is_withheld_is_not_held() -> None:
 def test_descriptions_are_shown_without_addresses(profile: Profile) -> None:
     told = Offer(Description("offer", "v=0\r\no=me 1 2 IN IP4 203.0.113.5\r\ns=-\r\na=ice-ufrag:mine\r\n"))
     shown = Offer(Description("offer", "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\na=ice-ufrag:mine\r\n"))
-    assert paired(profile=profile, rules=RELAY_ONLY) >> said(told) << FOREVER << to_anna(shown)
+    assert paired(profile=profile, rules=RELAY_ONLY) >> said(told) << to_anna(shown)
 
 
 @BOTH_PROFILES
@@ -840,12 +857,12 @@ def test_without_the_policy_nothing_is_touched(profile: Profile) -> None:
 def test_an_old_page_has_begun_to_gather_whatever_it_found() -> None:
     talk = paired(offerer=False, profile="legacy", rules=RELAY_ONLY)
     talk.after(heard(offer("annas"), ANNAS_TICKET)) >> said(HOST) << Count("candidate_withheld")
-    assert talk << SetDeadline(20.0) << FOREVER << from_anna(offer("annas"), ANNAS_TICKET)
+    assert talk << from_anna(offer("annas"), ANNAS_TICKET)
 
 
 def test_a_join_is_something_said() -> None:
     talk = freshly_opened() >> said(Join(), fresh_room=MY_TICKET)
-    assert talk << FOREVER << FOREVER << Send(Ready(MY_TICKET)) << Enter(my_ticket())
+    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket())
     assert talk >> said(Leave()) << Withdraw(MY_TICKET) << i_left(LeaveReason.LEFT) >> DeadlinePassed(1e9)
     assert talk.state == Connected()
 
@@ -857,7 +874,8 @@ def test_a_join_is_something_said() -> None:
 )
 def test_whatever_is_said_first_ends_the_silence(words: Event) -> None:
     talk = freshly_opened()
-    assert talk.all_that(words)[0] == FOREVER
+    talk.after(words)
+    assert talk.deadline is None
     assert talk >> DeadlinePassed(60.0)
     assert talk.state == Connected()
 
@@ -865,7 +883,7 @@ def test_whatever_is_said_first_ends_the_silence(words: Event) -> None:
 def test_who_is_matched_in_silence_stays_to_be_silent() -> None:
     """A match is no word of the client's: it can only be stale here."""
     talk = freshly_opened() >> matched() << tell_anna_it_is_over(LeaveReason.LEFT)
-    assert talk >> DeadlinePassed(60.0) << FOREVER << Close(CloseCode.NOTHING_SAID)
+    assert talk >> DeadlinePassed(60.0) << Close(CloseCode.NOTHING_SAID)
 
 
 @pytest.mark.parametrize("at", [20.0, 20.1])
@@ -873,7 +891,7 @@ def test_who_is_matched_in_silence_stays_to_be_silent() -> None:
 def test_without_an_offer_in_time_the_pairing_ends(offerer: bool, at: float) -> None:
     room, why = room_of(offerer), LeaveReason.NEGOTIATION_TIMEOUT
     talk = paired(offerer) >> DeadlinePassed(at)
-    assert talk << tell_anna_it_is_over(why, room) << FOREVER << it_is_over(why, room)
+    assert talk << tell_anna_it_is_over(why, room) << it_is_over(why, room)
     assert talk >> anna_left(why, room), "Anna's own clock has run out as well"
 
 
@@ -889,7 +907,7 @@ def test_neither_candidates_nor_chat_nor_a_refused_offer_stop_the_clock() -> Non
     talk = paired(offerer=False).after(said(candidate("mine")), said(Chat("hello")), said(offer("mine")))
     talk.after(heard(candidate("annas"), ANNAS_TICKET))
     talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
-    assert talk << FOREVER << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
+    assert talk << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
 
 
 # ---------------------------------------------------------------- too much, and the end
@@ -936,7 +954,7 @@ def what_frees(state: type[Any]) -> list[Effect]:
         Paired: [tell_anna_it_is_over(LeaveReason.PEER_LOST)],
         Negotiating: [tell_anna_it_is_over(LeaveReason.PEER_LOST)],
     }
-    return [FOREVER, *held[state]]
+    return held[state]
 
 
 @pytest.mark.parametrize("state", LIVE, ids=name_of)
@@ -961,7 +979,7 @@ def test_shutdown(state: type[Any]) -> None:
 @BOTH_PAIRINGS
 def test_shutdown_ends_a_pairing_for_both(in_pairing: PAIRING) -> None:
     why = LeaveReason.SERVER_SHUTDOWN
-    talk = in_pairing() >> ClosingForced(CloseCode.SHUTDOWN) << FOREVER << tell_anna_it_is_over(why)
+    talk = in_pairing() >> ClosingForced(CloseCode.SHUTDOWN) << tell_anna_it_is_over(why)
     talk << it_is_over(why) << Send(GoAway(why, GO_AWAY_RETRY_SECONDS)) << Close(CloseCode.SHUTDOWN)
     assert talk >> anna_left(why), "which both are told once"
 
@@ -997,36 +1015,40 @@ def test_a_pairing_ends_with_one_leave(in_pairing: PAIRING, events: list[Event])
 
 
 def test_who_comes_back_has_its_place_and_its_time_again() -> None:
-    talk = waiting() >> ConnectionLost(100.0) << SetDeadline(130.0) << Suspend(MY_TICKET)
-    assert talk >> REGAINED << resumed() << FOREVER << Reinstate(MY_TICKET)
-    talk = paired() >> ConnectionLost(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
-    assert talk >> REGAINED << resumed() << SetDeadline(20.0) << tell_anna_i_am("back")
+    talk = waiting() >> ConnectionLost(100.0) << Suspend(MY_TICKET)
+    assert talk >> REGAINED << resumed() << Reinstate(MY_TICKET)
+    talk = paired() >> ConnectionLost(5.0) << tell_anna_i_am("away")
+    assert talk.deadline == 20.0
+    assert talk >> REGAINED << resumed() << tell_anna_i_am("back")
     assert talk.session == paired().session
 
 
 def test_who_does_not_come_back_in_time_is_gone() -> None:
-    lost = negotiating() >> ConnectionLost(100.0) << SetDeadline(130.0) << tell_anna_i_am("away")
+    lost = negotiating() >> ConnectionLost(100.0) << tell_anna_i_am("away")
     assert lost >> DeadlinePassed(129.9)
-    assert lost >> GIVEN_UP << FOREVER << tell_anna_it_is_over(LeaveReason.PEER_LOST) << Close(None)
-    assert waiting().after(LOST) >> GIVEN_UP << FOREVER << Withdraw(MY_TICKET) << Close(None)
+    assert lost >> GIVEN_UP << tell_anna_it_is_over(LeaveReason.PEER_LOST) << Close(None)
+    assert waiting().after(LOST) >> GIVEN_UP << Withdraw(MY_TICKET) << Close(None)
 
 
 def test_the_states_own_time_goes_on_while_the_client_is_away() -> None:
-    talk = paired() >> ConnectionLost(5.0) << SetDeadline(20.0) << tell_anna_i_am("away")
+    talk = paired() >> ConnectionLost(5.0) << tell_anna_i_am("away")
     talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
-    assert talk << SetDeadline(35.0) << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
-    assert talk >> DeadlinePassed(35.0) << FOREVER << Close(None)
+    assert talk << it_is_over(LeaveReason.NEGOTIATION_TIMEOUT)
+    assert talk.deadline == 35.0
+    assert talk >> DeadlinePassed(35.0) << Close(None)
 
 
 def test_who_is_left_while_away_hears_of_it_when_back() -> None:
-    talk = negotiating().after(LOST) >> anna_left() << SetDeadline(130.0) << it_is_over(LeaveReason.LEFT)
-    assert talk >> REGAINED << resumed() << FOREVER
+    talk = negotiating().after(LOST) >> anna_left() << it_is_over(LeaveReason.LEFT)
+    assert talk.deadline == 130.0
+    assert talk >> REGAINED << resumed()
     assert isinstance(talk.state, Connected)
 
 
 def test_a_match_that_crosses_the_loss_is_taken_and_the_partner_told() -> None:
-    talk = waiting().after(LOST) >> matched(at=100.0) << joined() << SetDeadline(120.0)
+    talk = waiting().after(LOST) >> matched(at=100.0) << joined()
     assert talk << tell_anna_i_am("away")
+    assert talk.deadline == 120.0
 
 
 def test_presence_of_an_earlier_pairing_is_ignored() -> None:

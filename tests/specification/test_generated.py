@@ -139,7 +139,7 @@ def test_the_formal_models_table_tells_every_state_and_event() -> None:
         row = TABLE.get((state, kind))
         refused = kind in FROM_CLIENT.values() and state is not Closed
         expected = (
-            (row.rule.__name__.strip("_"), {end.__name__.lower() for end in row.to})
+            (row.rule.__name__, {end.__name__.lower() for end in row.to})
             if row
             else ("wrong_state" if refused else "ignore", set())
         )

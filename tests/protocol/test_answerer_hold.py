@@ -1,4 +1,4 @@
-"""An old page that is to answer gets its partner's offer when its own has settled, not in the middle of it."""
+"""A legacy client that is to answer gets its partner's offer when its own has begun to gather, not just before."""
 
 from conversation import (
     ANNAS_TICKET,
@@ -15,15 +15,12 @@ from conversation import (
     tell_anna_it_is_over,
 )
 
-from curhat_trio.protocol.effects import SetDeadline
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 from curhat_trio.protocol.events import DeadlinePassed
-from curhat_trio.protocol.session import KEPT_SIGNALS, SETTLE_SECONDS, Negotiating, Paired
+from curhat_trio.protocol.session import HELD_SIGNALS, HOLD_SECONDS, Negotiating, Paired
 
 ANNAS_OFFER = heard(offer("anna"), ANNAS_TICKET)
 ANNAS_CANDIDATE = heard(candidate("anna"), ANNAS_TICKET)
-OFFER_BY = SetDeadline(20.0)
-NO_DEADLINE = SetDeadline(None)
 
 
 def old_page(offerer: bool = False) -> Conversation:
@@ -33,48 +30,48 @@ def old_page(offerer: bool = False) -> Conversation:
 def test_the_partners_signals_wait_for_the_pages_first_candidate() -> None:
     talk = old_page() >> ANNAS_OFFER >> ANNAS_CANDIDATE
     talk >> said(offer("page")) << Refusal(ErrorCode.NOT_YOUR_TURN, "offer")
-    talk >> said(candidate("page")) << OFFER_BY << NO_DEADLINE
+    talk >> said(candidate("page"))
     talk << from_anna(ANNAS_OFFER.message, ANNAS_TICKET) << from_anna(ANNAS_CANDIDATE.message, ANNAS_TICKET)
     assert talk
     assert isinstance(talk.state, Negotiating)
 
 
 def test_or_for_a_while() -> None:
-    talk = old_page() >> ANNAS_OFFER >> DeadlinePassed(SETTLE_SECONDS) << OFFER_BY << NO_DEADLINE
+    talk = old_page() >> ANNAS_OFFER >> DeadlinePassed(HOLD_SECONDS)
     assert talk << from_anna(ANNAS_OFFER.message, ANNAS_TICKET)
 
 
-def test_once_settled_nothing_is_kept() -> None:
-    talk = old_page() >> said(candidate("page")) << OFFER_BY
-    assert talk >> ANNAS_OFFER << NO_DEADLINE << from_anna(ANNAS_OFFER.message, ANNAS_TICKET)
+def test_once_released_nothing_is_held() -> None:
+    talk = old_page() >> said(candidate("page"))
+    assert talk >> ANNAS_OFFER << from_anna(ANNAS_OFFER.message, ANNAS_TICKET)
 
 
 def test_the_while_counts_from_the_match_and_the_time_for_an_offer_goes_on() -> None:
-    talk = old_page() >> DeadlinePassed(SETTLE_SECONDS) << OFFER_BY
+    talk = old_page() >> DeadlinePassed(HOLD_SECONDS)
     reason = LeaveReason.NEGOTIATION_TIMEOUT
     talk >> DeadlinePassed(20.0) << tell_anna_it_is_over(reason, ANNAS_TICKET)
-    assert talk << NO_DEADLINE << it_is_over(reason, ANNAS_TICKET)
+    assert talk << it_is_over(reason, ANNAS_TICKET)
 
 
 def test_a_deadline_before_the_while_is_over_changes_nothing() -> None:
-    assert old_page() >> ANNAS_OFFER >> DeadlinePassed(SETTLE_SECONDS - 0.1)
+    assert old_page() >> ANNAS_OFFER >> DeadlinePassed(HOLD_SECONDS - 0.1)
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_what_is_held_is_bounded() -> None:
     talk = old_page() >> ANNAS_OFFER
-    for _ in range(KEPT_SIGNALS - 2):
+    for _ in range(HELD_SIGNALS - 2):
         talk = talk >> ANNAS_CANDIDATE
-    assert len(talk.all_that(ANNAS_CANDIDATE)) == KEPT_SIGNALS + 2, "two deadlines, and all that was kept"
+    assert len(talk.all_that(ANNAS_CANDIDATE)) == HELD_SIGNALS
     assert isinstance(talk.state, Negotiating)
 
 
-def test_what_is_kept_goes_with_the_pairing() -> None:
+def test_what_is_held_goes_with_the_pairing() -> None:
     talk = old_page() >> ANNAS_OFFER
-    talk >> anna_left(room=ANNAS_TICKET) << NO_DEADLINE << it_is_over(LeaveReason.LEFT, ANNAS_TICKET)
+    talk >> anna_left(room=ANNAS_TICKET) << it_is_over(LeaveReason.LEFT, ANNAS_TICKET)
     assert talk
 
 
 def test_only_old_pages_that_answer_are_waited_for() -> None:
     for conversation in (old_page(offerer=True), paired(offerer=False), paired()):
         assert isinstance(conversation.state, Paired)
-        assert conversation.state.settling is None
+        assert conversation.state.hold is None

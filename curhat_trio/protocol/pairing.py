@@ -1,0 +1,286 @@
+"""The rules of waiting for a partner and of a pairing. `session.py` has the table that leads here.
+
+Each takes a session, its state and the event, and returns the session after it and the effects to perform.
+"""
+
+import attrs
+
+from curhat_trio.protocol.effects import Count, Effect, Enter, Forward, Send, Ticket, Withdraw
+from curhat_trio.protocol.errors import ErrorCode, LeaveReason
+from curhat_trio.protocol.events import Matched, MessageReceived, PeerLeft, PeerPresence, PeerSaid
+from curhat_trio.protocol.messages import (
+    Answer,
+    Candidate,
+    Chat,
+    Join,
+    Joined,
+    Left,
+    Offer,
+    Presence,
+    Ready,
+    Relayable,
+    Relayed,
+    Status,
+    Typing,
+)
+from curhat_trio.protocol.replies import acknowledge, error, send
+from curhat_trio.protocol.signaling import Refused, Signal, Signaling, hear, relay_only, say
+from curhat_trio.protocol.states import (
+    AnswererHold,
+    Closed,
+    Connected,
+    InPairing,
+    Negotiating,
+    Paired,
+    Pairing,
+    Session,
+    State,
+    Step,
+    Waiting,
+)
+
+HOLD_SECONDS = 2.0
+"""How long a legacy client that is to answer may take until its own offer, void as it is, has begun to gather."""
+
+HELD_SIGNALS = 64
+"""How many of the partner's signals are held meanwhile."""
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def join(session: Session, _state: Connected, event: MessageReceived) -> Step:
+    message = event.message
+    assert isinstance(message, Join)
+    if message.username is not None:
+        session = attrs.evolve(session, username=message.username)
+    return _wait(session, event, message.room, comparable_topics(message.topics))
+
+
+def comparable_topics(topics: tuple[str, ...]) -> frozenset[str]:
+    """Topics as they are compared: "Music " and "music" are the same."""
+    return frozenset(filter(None, (topic.strip().casefold() for topic in topics)))
+
+
+def _wait(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
+    assert event.fresh_room is not None, "a message that begins a wait needs a fresh room"
+    ticket = Ticket(
+        id=event.fresh_room,
+        client=session.client,
+        username=session.username,
+        profile=session.profile,
+        room=room,
+        topics=topics,
+        avoid=session.last_partner,
+    )
+    return attrs.evolve(session, state=Waiting(ticket)), [Send(Ready(ticket.id)), Enter(ticket)]
+
+
+def leave_wait(session: Session, state: Waiting, _event: MessageReceived) -> Step:
+    withdraw = Withdraw(state.ticket.id)
+    ended = Left(session.client, state.ticket.id, LeaveReason.LEFT)
+    return attrs.evolve(session, state=Connected()), [withdraw, *acknowledge(session, ended)]
+
+
+def pair(session: Session, state: Waiting, event: Matched) -> Step:
+    if event.ticket != state.ticket.id:
+        return decline(session, state, event)
+    rules = session.rules
+    pairing = Pairing(
+        room=event.room,
+        partner=event.partner,
+        partner_username=event.partner_username,
+        partner_profile=event.partner_profile,
+        wishes=state.ticket,
+        signaling=Signaling(polite=not event.offerer),
+    )
+    joined = Joined(
+        from_=event.partner,
+        username=event.partner_username,
+        room_id=event.room,
+        role="offerer" if event.offerer else "answerer",
+        polite=not event.offerer,
+        topics=event.topics,
+        ice_servers=rules.ice_servers if event.fresh_turn is None else (*rules.ice_servers, event.fresh_turn),
+        ice_transport_policy=rules.ice_transport_policy,
+        ttl_seconds=rules.turn_ttl_seconds,
+    )
+    may_offer_too = session.profile == "legacy" and not event.offerer
+    paired = Paired(
+        pairing,
+        offer_by=event.at + rules.offer_seconds,
+        hold=AnswererHold(event.at + HOLD_SECONDS) if may_offer_too else None,
+    )
+    effects: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
+    effects.append(Send(joined))
+    if session.away_until is not None:  # the match crossed the loss of the connection
+        effects.append(Forward(pairing.partner, PeerPresence(pairing.room, "away")))
+    return attrs.evolve(session, state=paired), effects
+
+
+def decline(session: Session, state: State, event: Matched) -> Step:
+    """A match that crossed a leave or a lost connection: the partner is told that it is over already."""
+    reason = LeaveReason.PEER_LOST if isinstance(state, Closed) else LeaveReason.LEFT
+    return session, [Forward(event.partner, PeerLeft(event.room, reason))]
+
+
+# ---------------------------------------------------------------- from the client to its partner
+
+_SIGNALS = (Offer, Answer, Candidate)
+
+
+def relay_signal(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    signal = event.message
+    assert isinstance(signal, _SIGNALS)
+    shown = relay_only(signal) if session.rules.ice_transport_policy == "relay" else signal
+    if shown is None:
+        effects: list[Effect] = [Count("candidate_withheld")]
+    else:
+        session, effects = _relay_to_partner(session, state, shown)
+    if isinstance(session.state, Paired) and isinstance(signal, Candidate):
+        session, more = release_hold(session, session.state)
+        effects += more
+    return session, effects
+
+
+def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Step:
+    """Judge a signal of the client's, and pass it on if it stands."""
+    pairing = state.pairing
+    signaling, verdict = say(pairing.signaling, signal)
+    if isinstance(verdict, Refused):
+        return session, [error(verdict.code, verdict.message, signal.type)]
+    if signaling is not pairing.signaling:
+        session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
+    return session, [Forward(pairing.partner, PeerSaid(pairing.room, passed)) for passed in verdict.signals]
+
+
+def _advance(session: Session, state: InPairing, signaling: Signaling, passes_offer: bool) -> Session:
+    """Keep the new view of the negotiation; the first offer that passes turns Paired into Negotiating."""
+    pairing = attrs.evolve(state.pairing, signaling=signaling)
+    if isinstance(state, Paired) and passes_offer:
+        return attrs.evolve(session, state=Negotiating(pairing))
+    return attrs.evolve(session, state=attrs.evolve(state, pairing=pairing))
+
+
+def relay_chat(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    pairing, chat = state.pairing, event.message
+    assert isinstance(chat, Chat)
+    if pairing.partner_profile == "legacy":
+        return session, [error(ErrorCode.UNSUPPORTED, "your partner's program has no text chat", chat.type)]
+    return session, [Forward(pairing.partner, PeerSaid(pairing.room, chat))]
+
+
+def relay_typing(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    pairing, typing = state.pairing, event.message
+    assert isinstance(typing, Typing)
+    return session, [Forward(pairing.partner, PeerSaid(pairing.room, typing))]
+
+
+def media_status(session: Session, state: Negotiating, event: MessageReceived) -> Step:
+    """Count it by name: `media_connected_relay`, `media_failed_dtls`, or without what is not told."""
+    status = event.message
+    assert isinstance(status, Status)
+    detail: str | None
+    if status.media == "connected":
+        media_by, detail = None, status.path
+    else:
+        media_by, detail = state.media_by, status.stage
+        if media_by is None:
+            media_by = event.at + session.rules.media_seconds
+    if media_by != state.media_by:
+        session = attrs.evolve(session, state=attrs.evolve(state, media_by=media_by))
+    return session, [Count("_".join(filter(None, ("media", status.media, detail))))]
+
+
+# ---------------------------------------------------------------- from the partner to the client
+
+
+def relay_from_partner(session: Session, state: InPairing, event: PeerSaid) -> Step:
+    pairing, said = state.pairing, event.message
+    if event.room != pairing.room:
+        return session, []
+    if isinstance(said, (Chat, Typing)):
+        return session, send(session, _relayed(session, pairing, said))
+    if isinstance(state, Paired) and state.hold is not None:
+        held = (*state.hold.signals, said)
+        state = attrs.evolve(state, hold=attrs.evolve(state.hold, signals=held))
+        session = attrs.evolve(session, state=state)
+        return (session, []) if len(held) < HELD_SIGNALS else release_hold(session, state)
+    return _deliver(session, state, said)
+
+
+def release_hold(session: Session, state: Paired) -> Step:
+    """The client is ready for its partner's offer: give it what was held."""
+    if state.hold is None:
+        return session, []
+    session = attrs.evolve(session, state=attrs.evolve(state, hold=None))
+    effects: list[Effect] = []
+    for signal in state.hold.signals:
+        assert isinstance(session.state, Paired | Negotiating)
+        session, more = _deliver(session, session.state, signal)
+        effects += more
+    return session, effects
+
+
+def _deliver(session: Session, state: InPairing, signal: Signal) -> Step:
+    """Judge a signal of the partner's, and pass it to the client if it stands."""
+    pairing = state.pairing
+    signaling, verdict = hear(pairing.signaling, signal)
+    if signaling is not pairing.signaling:
+        session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
+    return session, [Send(_relayed(session, pairing, passed)) for passed in verdict.signals]
+
+
+def _relayed(session: Session, pairing: Pairing, said: Relayable) -> Relayed:
+    return Relayed(said, pairing.partner, session.client, pairing.room, pairing.partner_username)
+
+
+def partner_presence(session: Session, state: InPairing, event: PeerPresence) -> Step:
+    if event.room != state.pairing.room:
+        return session, []
+    return session, send(session, Presence(event.state))
+
+
+# ---------------------------------------------------------------- the end of a pairing
+
+
+def leave_pairing(session: Session, state: InPairing, _event: MessageReceived) -> Step:
+    return _leave_partner(session, state.pairing, LeaveReason.LEFT)
+
+
+def next_partner(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    wishes = state.pairing.wishes
+    session, parting = _leave_partner(session, state.pairing, LeaveReason.NEXT)
+    session, waiting = _wait(session, event, wishes.room, wishes.topics)
+    return session, parting + waiting
+
+
+def _leave_partner(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
+    """The client itself ends the pairing."""
+    ended = Left(session.client, pairing.room, reason)
+    return _unpaired(session, pairing), [peer_left(pairing, reason), *acknowledge(session, ended)]
+
+
+def partner_left(session: Session, state: InPairing, event: PeerLeft) -> Step:
+    if event.room != state.pairing.room:
+        return session, []
+    return _unpaired(session, state.pairing), [_left_by_partner(state.pairing, event.reason)]
+
+
+def end_pairing(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
+    """The clock ends the pairing, for both."""
+    return _unpaired(session, pairing), [peer_left(pairing, reason), _left_by_partner(pairing, reason)]
+
+
+def _unpaired(session: Session, pairing: Pairing) -> Session:
+    return attrs.evolve(session, state=Connected(), last_partner=pairing.partner)
+
+
+def _left_by_partner(pairing: Pairing, reason: LeaveReason) -> Send:
+    """Tell the client of an end that is not its own doing."""
+    return Send(Left(pairing.partner, pairing.room, reason))
+
+
+def peer_left(pairing: Pairing, reason: LeaveReason) -> Forward:
+    """Tell the partner that the pairing is over."""
+    return Forward(pairing.partner, PeerLeft(pairing.room, reason))
