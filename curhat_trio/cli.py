@@ -5,6 +5,7 @@ curhat-trio spec [--check] [FOLDER]   draw the generated part of the specificati
 curhat-trio check-trace FILE...       can a server have done what these traces tell?
 curhat-trio conform URL [flags]       try any server by the rules of the specification
 curhat-trio conform --listen PORT     try any client, as a server that plays every situation
+curhat-trio load URL [flags]          put a load on a server of this machine, and check what it relays
 """
 
 import os
@@ -30,6 +31,7 @@ _SUBCOMMANDS = {
     "spec": "curhat_trio.specification",
     "check-trace": "curhat_trio.trace.checker",
     "conform": "curhat_trio.conformance.command",
+    "load": "curhat_trio.load.command",
 }
 """The module whose `main` each is. A server imports none of them."""
 

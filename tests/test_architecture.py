@@ -23,6 +23,7 @@ ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in en
     "resumption": set(),
     "specification": {"protocol", "documents", "__init__"},
     "documents": {"protocol", "__init__"},
+    "load": {"protocol"},
     "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
     "client": {"protocol", "policy"},
     "frames": {"protocol"},
@@ -38,7 +39,7 @@ for importer, also in {
     "connection": {"resumption"},
     "server": {"matchmaker"},
     "backends": {"backends"},
-    "cli": {"specification", "conformance"},
+    "cli": {"specification", "conformance", "load"},
     "http": {"documents"},
 }.items():
     ALLOWED[importer] = ALLOWED[importer] | also

@@ -1,0 +1,85 @@
+"""Messages that tell where they belong: every `sdp` or `candidate` carries a label.
+
+    curhat-load/RUN/ROOM/SENDER/NUMBER/PADDING/CHECKSUM
+
+The room is percent-encoded; the number counts what this sender says in this room; the checksum (CRC-32) covers
+everything before it, so a label that was altered never passes for another one.
+"""
+
+import re
+import string
+from typing import Any
+from urllib.parse import quote, unquote
+from zlib import crc32
+
+import attrs
+import orjson
+
+from curhat_trio.load.plan import Kind
+
+Payload = dict[str, Any]
+
+_LABEL = re.compile(r"curhat-load/([^/\s]*)/([^/\s]*)/(\d{1,9})/(\d{1,9})/[a-z]*/")
+_CHECKSUM_DIGITS = 8
+
+
+@attrs.frozen
+class Label:
+    """Where a message belongs."""
+
+    run: str
+    room: str
+    sender: int
+    number: int
+
+    def text(self, padding: str = "") -> str:
+        """The label as it is sent."""
+        covered = f"curhat-load/{self.run}/{quote(self.room, safe='')}/{self.sender}/{self.number}/{padding}/"
+        return f"{covered}{crc32(covered.encode()):0{_CHECKSUM_DIGITS}x}"
+
+
+def compose(label: Label, kind: Kind, size: int) -> tuple[bytes, Payload]:
+    """A message as JSON, `size` bytes long or as long as its label demands, and its payload."""
+    payload = _payload(kind, label.sender, label.text())
+    text = orjson.dumps({"type": kind, "payload": payload})
+    if len(text) < size:
+        payload = _payload(kind, label.sender, label.text(_padding(size - len(text), label.number)))
+        text = orjson.dumps({"type": kind, "payload": payload})
+    return text, payload
+
+
+def read_label(kind: str, payload: object) -> Label | None:
+    """Where a payload says that it belongs; None if it says nothing that holds."""
+    text = payload.get("candidate" if kind == "candidate" else "sdp") if isinstance(payload, dict) else None
+    found = _LABEL.search(text) if isinstance(text, str) else None
+    if found is None or not isinstance(text, str):
+        return None
+    checksum = text[found.end() : found.end() + _CHECKSUM_DIGITS]
+    if checksum != f"{crc32(found[0].encode()):0{_CHECKSUM_DIGITS}x}":
+        return None
+    run, room, sender, number = found.groups()
+    return Label(run, unquote(room), int(sender), int(number))
+
+
+def read_message(text: bytes) -> dict[str, Any] | None:
+    """A message of the server's; None if it is not a JSON object."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _payload(kind: Kind, sender: int, text: str) -> Payload:
+    """What a browser sends, with a label in a place that nobody needs to understand."""
+    fragment = f"load{sender}"
+    if kind == "candidate":
+        candidate = f"candidate:1 1 udp 2122260223 127.0.0.1 9 typ host {text}"
+        return {"candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 2, "usernameFragment": fragment}
+    origin = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+    return {"type": kind, "sdp": f"{origin}a=ice-ufrag:{fragment}\r\na=x-load:{text}\r\n"}
+
+
+def _padding(length: int, number: int) -> str:
+    """Letters that differ from message to message."""
+    return string.ascii_lowercase[number % 26] * length
