@@ -4,19 +4,24 @@ A refusal is said with a close code on an opened WebSocket, because a page can r
 browser tells it nothing.
 """
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 import attrs
 import trio
 import trio.abc
 
-from curhat_trio.connection import Environment, serve_client
-from curhat_trio.link import Link, LinkInbox, open_link
+from curhat_trio.connection import Connection, ConnectionLimits
+from curhat_trio.deadlines import Deadlines
+from curhat_trio.dispatcher import Dispatcher
+from curhat_trio.environment import Environment
+from curhat_trio.handshake import accept
 from curhat_trio.log import get_logger
 from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.messages import USERNAME_CHARACTERS, has_control_characters
+from curhat_trio.transport import transport_of
 
 SUBPROTOCOL = "curhat.v1"
 DEFAULT_USERNAME = "Anonymous"
@@ -34,7 +39,7 @@ class UpgradeRequest:
     subprotocols: tuple[str, ...]
     """What the client offers, in its order."""
     head: bytes
-    """The request head for trio-websocket."""
+    """The request head, written anew from checked parts."""
     pipelined: bytes
     """What came behind it."""
 
@@ -44,45 +49,60 @@ class UpgradeRequest:
         return "v1" if self.subprotocols else "legacy"
 
 
-async def serve_websocket(request: UpgradeRequest, stream: trio.abc.Stream, environment: Environment) -> None:
-    """Open the WebSocket, and either run its session or say why not. Returns when it is closed."""
-    slot = _slot(request, environment)
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-    try:
-        async with trio.open_nursery() as nursery:
-            link = await open_link(
-                nursery, stream, request.head, request.pipelined, subprotocol, environment.settings
-            )
-            if isinstance(slot, ConnectionSlot):
-                await serve_client(link, request.profile, username(request.target), slot, environment)
-            else:
-                nursery.start_soon(link.keep_writing)
-                await _turn_away(link, slot)
-            nursery.cancel_scope.cancel()
-    finally:
+class Admission:
+    """Opens WebSockets: decides who may come in, and begins a session for them.
+
+    Args:
+        dispatcher: Runs the sessions.
+        deadlines: Keeps the connections' times.
+        start_task: Starts a task that ends no later than the last connection of this server.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        dispatcher: Dispatcher,
+        deadlines: Deadlines,
+        start_task: Callable[[Callable[[], Awaitable[None]]], None],
+    ) -> None:
+        self._environment = environment
+        self._dispatcher = dispatcher
+        self._deadlines = deadlines
+        self._start_task = start_task
+        self._limits = ConnectionLimits.of(environment.settings)
+
+    def open(self, request: UpgradeRequest, stream: trio.abc.Stream) -> Connection:
+        """Answer the opening handshake. The connection is there for the caller to run: it has a session, or is
+        about to tell with a close code why not."""
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
+        response = accept(request.head, subprotocol)
+        slot = self._slot(request)
+        connection = Connection(
+            transport_of(stream),
+            self._limits,
+            self._dispatcher,
+            self._deadlines,
+            self._start_task,
+            response,
+            slot.close_socket if isinstance(slot, ConnectionSlot) else None,
+        )
         if isinstance(slot, ConnectionSlot):
-            slot.release()
-            slot.close_socket()
+            self._dispatcher.open(connection, request.profile, username(request.target), slot)
+        else:
+            _log.info("connection_refused", code=int(slot), why=slot.name.lower())
+            connection.close(slot)
+        return connection
 
-
-async def _turn_away(link: Link, refusal: CloseCode) -> None:
-    """Say why with the close frame, and listen to nothing."""
-    _log.info("connection_refused", code=int(refusal), why=refusal.name.lower())
-    inbox = LinkInbox(1)
-    inbox.close()
-    link.start(inbox)
-    await link.close(refusal)
-
-
-def _slot(request: UpgradeRequest, environment: Environment) -> ConnectionSlot | CloseCode:
-    """A slot for the connection, or why it can't have one."""
-    settings = environment.settings
-    if settings.allowed_origins and request.origin is not None and request.origin not in settings.allowed_origins:
-        return CloseCode.ORIGIN
-    if request.subprotocols and SUBPROTOCOL not in request.subprotocols:
-        return CloseCode.VERSION
-    may_resume = request.profile == "v1" and settings.resume_seconds > 0
-    return environment.slots.admit(trio.current_time(), may_resume) or CloseCode.TOO_MANY_CONNECTIONS
+    def _slot(self, request: UpgradeRequest) -> ConnectionSlot | CloseCode:
+        """A slot for the connection, or why it can't have one."""
+        settings = self._environment.settings
+        origin = request.origin
+        if settings.allowed_origins and origin is not None and origin not in settings.allowed_origins:
+            return CloseCode.ORIGIN
+        if request.subprotocols and SUBPROTOCOL not in request.subprotocols:
+            return CloseCode.VERSION
+        may_resume = request.profile == "v1" and settings.resume_seconds > 0
+        return self._environment.slots.admit(trio.current_time(), may_resume) or CloseCode.TOO_MANY_CONNECTIONS
 
 
 def username(target: str) -> str:

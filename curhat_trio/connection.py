@@ -1,503 +1,399 @@
-"""One client: the driver that owns the session, and the link it speaks over.
+"""A client's WebSocket after its opening handshake: one task that feeds bytes in, and frames that go out at once.
 
-The driver reads its inbox, steps the session and performs the effects. Stepping and performing never await, so
-whatever arrived together is decided and answered together; what must wait (for the matchmaker) comes after.
+    open      messages go to the dispatcher, with the session that the connection serves now
+    closing   a close frame was sent; only the client's own is of interest, until `close_seconds` have passed
+    closed    the task is about to end, or has
 
-A driver may outlive its link. When a client asks over a new connection to go on with its old session, the new
-connection's driver lends its link to the old one (`Loan`) and does nothing more until that is done with it.
+A connection knows frames, queues and times, but not what messages mean. It serves one session at a time: first its
+own, later maybe one that the client resumes. What the kernel does not take at once is queued, within bounds, and
+a writer task lives only while something is queued. So whoever sends to a client never waits for it.
 """
 
-import math
-import secrets
-import time
-from collections import deque
-from contextlib import suppress
-from functools import partial
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from math import inf
+from typing import Any, Protocol
 
 import attrs
 import trio
-from structlog.contextvars import bound_contextvars
 
-from curhat_trio.backends import Rendezvous
 from curhat_trio.config import Settings
-from curhat_trio.frames import text_frame
-from curhat_trio.link import Heard, Link, LinkInbox, Loan
-from curhat_trio.log import get_logger
-from curhat_trio.metrics import Metrics, state_name
-from curhat_trio.policy.limits import Allowance, TokenBucket
-from curhat_trio.policy.replay import BYTES, MESSAGES, Replay
-from curhat_trio.policy.slots import ConnectionSlot, ConnectionSlots
-from curhat_trio.policy.turn import Turn
-from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import (
-    Close,
-    Count,
-    Effect,
-    Enter,
-    FindSession,
-    Forward,
-    Reinstate,
-    Request,
-    Send,
-    SetDeadline,
-    Suspend,
-    Withdraw,
+from curhat_trio.deadlines import Deadlines
+from curhat_trio.frames import (
+    PING_FRAME,
+    CloseFrame,
+    FrameReader,
+    Ping,
+    Pong,
+    Violation,
+    close_frame,
+    pong_frame,
+    text_frame,
 )
-from curhat_trio.protocol.errors import CloseCode, Fault
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    DeadlinePassed,
-    Event,
-    InvalidMessage,
-    Matched,
-    MessageReceived,
-    Profile,
-    RateLimited,
-    ResumeRefused,
-    SessionResumed,
-    Superseded,
-)
-from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
-from curhat_trio.protocol.session import Closed, Rules, Session, step
-from curhat_trio.resumption import Resumptions
-from curhat_trio.trace.writer import TraceWriter
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.transport import Transport
 
-_log = get_logger(__name__)
+_WRITE_BYTES = 65536
+"""What the writer hands over at once, about. So much, at the most, can't be taken back from a slow client."""
+
+
+class Dispatching(Protocol):
+    """Who is told of what happens to a connection. Nothing of it awaits but `requests_taken`.
+
+    Which session a connection serves is the dispatcher's business: `endpoint` is its handle, set and used by it.
+    """
+
+    def receive_text(self, endpoint: Any, text: str, now: float) -> None:
+        """The client sent a message."""
+
+    def lose_connection(self, endpoint: Any, now: float, code: CloseCode | None) -> None:
+        """The connection broke off, or is to be given up, and closed with this code."""
+
+    def end(self, endpoint: Any, code: CloseCode | None) -> None:
+        """The session must end: the client said goodbye (None), or broke a rule."""
+
+    def flush(self) -> None:
+        """Let the connections send what has come together for them."""
+
+    @property
+    def is_backed_up(self) -> bool:
+        """The matchmaker has not taken all that was asked of it yet."""
+
+    async def requests_taken(self) -> None:
+        """Wait until it has."""
 
 
 @attrs.frozen
-class Environment:
-    """What every connection of a server shares."""
+class ConnectionLimits:
+    """What the operator decides about every connection. Durations in seconds."""
 
-    settings: Settings
-    rendezvous: Rendezvous
-    metrics: Metrics = attrs.Factory(Metrics)
-    draining: trio.Event = attrs.Factory(trio.Event)
-    """Set when the server is going away: who comes now is closed at once."""
-    trace: TraceWriter | None = None
-    """Told of all that sessions do."""
-    resumptions: "Resumptions[Driver]" = attrs.Factory(Resumptions)
-    """The sessions that may go on over another connection."""
-    slots: ConnectionSlots = attrs.field(init=False)
-    """How many sessions there are, and may be."""
-    rules: Rules = attrs.field(init=False)
-    """The part of the settings that sessions decide by."""
-    turn: Turn | None = attrs.field(init=False)
-    """What makes TURN credentials; None: the operator has no TURN server."""
+    max_message_bytes: int
+    outbound_messages: int
+    outbound_bytes: int
+    control_frames: Allowance
+    ping_seconds: float
+    pong_seconds: float
+    write_seconds: float
+    close_seconds: float
 
-    @slots.default
-    def _slots_from_settings(self) -> ConnectionSlots:
-        return ConnectionSlots(self.settings.max_connections)
-
-    @rules.default
-    def _rules_from_settings(self) -> Rules:
-        settings = self.settings
-        return Rules(
-            first_message_seconds=settings.first_message_seconds,
-            offer_seconds=settings.offer_seconds,
-            media_seconds=settings.media_seconds,
-            resume_seconds=settings.resume_seconds,
-            ping_seconds=settings.ping_seconds,
+    @classmethod
+    def of(cls, settings: Settings) -> "ConnectionLimits":
+        """The part of the settings that connections go by."""
+        return cls(
             max_message_bytes=settings.max_message_bytes,
-            ice_servers=(IceServer(settings.stun_urls),) if settings.stun_urls else (),
-            turn_ttl_seconds=settings.turn_ttl_seconds if settings.turn_urls else None,
-            ice_transport_policy=settings.ice_transport_policy,
+            outbound_messages=settings.outbound_messages,
+            outbound_bytes=settings.outbound_bytes,
+            control_frames=Allowance(settings.messages_per_second, settings.message_burst),
+            ping_seconds=settings.ping_seconds,
+            pong_seconds=settings.pong_seconds,
+            write_seconds=settings.write_seconds,
+            close_seconds=settings.close_seconds,
         )
 
-    @turn.default
-    def _turn_from_settings(self) -> Turn | None:
-        settings = self.settings
-        if not settings.turn_urls:
-            return None
-        return Turn(settings.turn_urls, settings.turn_secret, settings.turn_ttl_seconds)
 
-    def fresh_turn(self) -> IceServer | None:
-        """The TURN server with credentials for one client, good from now on."""
-        return None if self.turn is None else self.turn.lend(secrets.token_urlsafe(12), time.time())
+class _State(Enum):
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
 
 
-async def serve_client(
-    link: Link, profile: Profile, username: str, slot: ConnectionSlot, environment: Environment
-) -> None:
-    """Run one client's session over its link until one of them ends. The link is closed then."""
-    client = ClientId(secrets.token_urlsafe(12))
-    with bound_contextvars(connection=client):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(link.keep_writing)
-            async with trio.open_nursery() as closing:
-                await Driver(client, profile, username, link, slot, environment, closing).run()
-            nursery.cancel_scope.cancel()
-
-
-class Driver:
-    """Owns one session: the only caller of its `step`, and the interpreter of its effects.
+class Connection:
+    """One client's WebSocket. The stream is closed by whoever accepted it, when `run` has returned.
 
     Args:
-        link: Its first link; the session may outlive it.
-        slot: Its connection slot. Until that is acquired, the client may only ask for another session.
-        closing: Runs the closing handshake of that link, if the session outlives it; is waited for.
+        start_task: Starts the writer, when there is something to wait with.
+        greeting: What is to be sent first: the response that opens the WebSocket.
+        on_closed: Called at the end of `run`.
     """
+
+    __slots__ = (
+        "_close_by",
+        "_control_frames",
+        "_deadlines",
+        "_dispatcher",
+        "_frames",
+        "_is_faulty",
+        "_limits",
+        "_on_closed",
+        "_peer_closed",
+        "_ping_at",
+        "_pong_by",
+        "_pong_is_overdue",
+        "_queue",
+        "_queued_bytes",
+        "_reader",
+        "_start_task",
+        "_state",
+        "_transport",
+        "_unwritten",
+        "_write_by",
+        "_written",
+        "armed",
+        "endpoint",
+    )
 
     def __init__(
         self,
-        client: ClientId,
-        profile: Profile,
-        username: str,
-        link: Link,
-        slot: ConnectionSlot,
-        environment: Environment,
-        closing: trio.Nursery,
+        transport: Transport,
+        limits: ConnectionLimits,
+        dispatcher: Dispatching,
+        deadlines: Deadlines,
+        start_task: Callable[[Callable[[], Awaitable[None]]], None],
+        greeting: bytes,
+        on_closed: Callable[[], None] | None = None,
     ) -> None:
-        settings = environment.settings
-        self._session = Session(client, profile, username, environment.rules)
-        self._closing = closing
-        self._link: Link | None = link
-        """None: it was lost, and the client may come back over another."""
-        self._loan: Loan | None = None
-        """If the link is somebody else's."""
-        self._lent: Loan | None = None
-        """If the own link is somebody else's now."""
-        self._slot = slot
-        self._replay = Replay(
-            min(MESSAGES, settings.outbound_messages // 2), min(BYTES, settings.outbound_bytes // 2)
-        )
-        self._token: str | None = None
-        self._heard = 0
-        """How many messages of the client's were read, but for `resume`."""
-        self._environment = environment
-        self._rendezvous = environment.rendezvous
-        self._metrics = environment.metrics
-        self._trace = trace = environment.trace
-        self._inbox = LinkInbox(settings.outbound_messages, None if trace is None else partial(trace.told, client))
-        self._allowance = Allowance(
-            TokenBucket(settings.messages_per_second, settings.message_burst),
-            TokenBucket(settings.bytes_per_second, settings.byte_burst),
-        )
-        self._missed_since = 0
-        """While there is no link: the last message that the client may have got."""
-        self._unread: deque[Event | Heard | Loan] = deque()
-        """What was taken from the inbox and is not stepped through yet."""
-        self._deadline = math.inf
-        self._said = 0
-        """How many messages to the client so far."""
-        self._broken: tuple[str, Event] | None = None
-        """What the session could not be stepped with, for a bug: where it came from, and the event."""
-        self._frames: list[bytes] = []
-        self._requests: list[Request] = []
-        self._close_code: CloseCode | None = None
+        self.endpoint: Any = None
+        """The session that it serves; None: it is closing, or not open yet."""
+        self.armed = inf
+        self._transport = transport
+        self._limits = limits
+        self._dispatcher = dispatcher
+        self._deadlines = deadlines
+        self._start_task = start_task
+        self._on_closed = on_closed
+        self._reader = FrameReader(limits.max_message_bytes)
+        self._control_frames: RateLimit | None = None
+        """From the first control frame on."""
+        self._state = _State.OPEN
+        self._frames: list[bytes] = [greeting]
+        """What came together for the client and goes out with the next `flush`."""
+        self._unwritten = b""
+        """What the writer is at; it may begin within a frame."""
+        self._queue: list[bytes] = []
+        """Whole frames that come next."""
+        self._queued_bytes = 0
+        self._written: trio.Event | None = None
+        """Somebody waits for the writer to be done."""
+        self._ping_at = trio.current_time() + limits.ping_seconds
+        self._pong_by = inf
+        self._pong_is_overdue = False
+        self._write_by = inf
+        self._close_by = inf
+        self._is_faulty = False
+        """The client broke the framing: its own close frame can't be found any more."""
+        self._peer_closed = False
 
-    async def run(self) -> None:
-        """Drive the session to its end. However that comes about, partner and pool are told."""
-        self._attach()
+    # ------------------------------------------------------------ the task
+
+    async def run(self, pipelined: bytes = b"") -> None:
+        """Read until the connection is over. However that comes about, its session is told.
+
+        Args:
+            pipelined: What has been read already.
+        """
+        self._deadlines.update(self)
         try:
-            await self._drive()
-        except Exception:
-            _log.exception("bug", state=state_name(self._session))
-            if self._trace is not None:
-                self._trace.stumbled(self._session.client, self._broken)
-            self._advance(ClosingForced(CloseCode.INTERNAL))
+            self._flush_own()
+            if pipelined:
+                self._receive(pipelined)
+            while not self._peer_closed and (data := await self._transport.receive()):
+                self._receive(data)
+                if self._dispatcher.is_backed_up:
+                    await self._dispatcher.requests_taken()
+            if self._peer_closed and self._unwritten:
+                self._written = trio.Event()
+                await self._written.wait()
+        except BaseException:  # cancelled with the server, or a bug: nobody comes back to this
+            if self.endpoint is not None:
+                self._dispatcher.end(self.endpoint, None)
+            raise
         finally:
-            self._detach()
-            with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
-                await self._make_requests()
-            if self._loan is not None:
-                self._loan.give_back(self._close_code)
-            if self._lent is not None:
-                await self._wait_for_return(self._lent)
-        if self._lent is None and self._link is not None and self._loan is None:
-            await self._link.close(self._close_code)
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing can be read or written any more."""
+        if self.endpoint is not None:
+            self._dispatcher.lose_connection(self.endpoint, trio.current_time(), None)
+            self._dispatcher.flush()
+        self._state = _State.CLOSED
+        self._deadlines.cancel(self)
+        self._transport.detach()
+        if self._on_closed is not None:
+            self._on_closed()
+
+    # ------------------------------------------------------------ receiving
+
+    def _receive(self, data: bytes) -> None:
+        """Take bytes apart, and deal with all that is in them before anything is sent."""
+        now = trio.current_time()
+        for received in self._reader.receive(data):
+            if type(received) is not str:
+                self._receive_control(received, now)
+            elif self.endpoint is not None:
+                self._dispatcher.receive_text(self.endpoint, received, now)
+        if self._frames:
+            self._flush_own()
+        self._dispatcher.flush()
+
+    def _receive_control(self, received: object, now: float) -> None:
+        match received:
+            case Violation(code):
+                self._fail(code)
+            case CloseFrame(code):
+                self._receive_close(code)
+            case _ if self._is_flooded(now):
+                self._fail(CloseCode.RATE_LIMITED)
+            case Ping(payload) if self._state is _State.OPEN:
+                self._frames.append(pong_frame(payload))
+            case Pong():
+                self._pong_by, self._pong_is_overdue = inf, False
+                self._deadlines.update(self)
+
+    def _is_flooded(self, now: float) -> bool:
+        if self._control_frames is None:
+            self._control_frames = RateLimit(self._limits.control_frames)
+        return self._control_frames.spend(0, now) > 0
+
+    def _fail(self, code: CloseCode) -> None:
+        """The client broke a rule of the framing; nothing that it sends is looked at any more."""
+        self._is_faulty = self._reader.is_finished = True
+        if self.endpoint is not None:
+            self._dispatcher.end(self.endpoint, code)
+
+    def _receive_close(self, code: int | None) -> None:
+        self._peer_closed = True
+        if self.endpoint is not None:
+            self._dispatcher.end(self.endpoint, None)
+        if self._state is _State.OPEN:
+            self._begin_close(close_frame(code))
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, message: bytes) -> bool:
+        """Add a text message to what the next `flush` sends, unless a close frame was sent; True: it is the
+        first."""
+        if self._state is not _State.OPEN:
+            return False
+        self._frames.append(text_frame(message))
+        return len(self._frames) == 1
+
+    def flush(self) -> bool:
+        """Write what came together, or queue it; False: the client reads too slowly, and has to be given up."""
+        frames, self._frames = self._frames, []
+        if not frames:
+            return True
+        if self._unwritten:
+            self._queue += frames
+            self._queued_bytes += sum(map(len, frames))
+        else:
+            self._write(frames[0] if len(frames) == 1 else b"".join(frames))
+        limits = self._limits
+        return len(self._queue) <= limits.outbound_messages and (
+            len(self._unwritten) + self._queued_bytes <= limits.outbound_bytes
+        )
+
+    def _flush_own(self) -> None:
+        """As `flush`, for what the connection itself has to say."""
+        if not self.flush() and self.endpoint is not None:
+            self._dispatcher.end(self.endpoint, CloseCode.SLOW_CONSUMER)
+
+    def _write(self, data: bytes) -> None:
+        """Hand over what the kernel takes now; the rest is the writer's."""
+        try:
+            taken = self._transport.write_now(data)
+        except OSError:
+            self._transport.abort()  # the reader learns of it, too
+            return
+        if taken < len(data):
+            self._unwritten = data[taken:]
+            self._expect_progress()
+            self._start_task(self._keep_writing)
+
+    def _expect_progress(self) -> None:
+        self._write_by = trio.current_time() + self._limits.write_seconds
+        self._deadlines.update(self)
+
+    async def _keep_writing(self) -> None:
+        """The writer: it lives while something is queued."""
+        try:
+            while self._unwritten:
+                taken = await self._transport.write(self._unwritten)
+                self._unwritten = self._unwritten[taken:] or self._next_chunk()
+                if taken:
+                    self._expect_progress()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._transport.abort()
+        else:
+            self._write_by = inf
+            if self._state is _State.CLOSING and self._is_faulty:
+                await self._transport.end()
+        if self._written is not None:
+            self._written.set()
+
+    def _next_chunk(self) -> bytes:
+        frames, size = 0, 0
+        while frames < len(self._queue) and size < _WRITE_BYTES:
+            size += len(self._queue[frames])
+            frames += 1
+        chunk = b"".join(self._queue[:frames])
+        del self._queue[:frames]
+        self._queued_bytes -= size
+        return chunk
+
+    # ------------------------------------------------------------ closing
+
+    def close(self, code: CloseCode | None) -> None:
+        """The session is done with the connection. Send what there is and why it ends, and wait for the client's
+        close frame, within `close_seconds`. None: the client has closed it, or is gone."""
+        self.endpoint = None
+        if self._state is not _State.OPEN:
+            return
+        if code is CloseCode.SLOW_CONSUMER:
+            self._frames.clear()
+            self._queue.clear()
+            self._queued_bytes = 0
+        if code is not None:
+            self._begin_close(close_frame(code, code.explanation))
+        elif not self._peer_closed:
+            self._transport.abort()
+
+    def _begin_close(self, frame: bytes) -> None:
+        self._state = _State.CLOSING
+        self._close_by = trio.current_time() + self._limits.close_seconds
+        self._reader.close_expected = True
+        self._frames.append(frame)
+        self.flush()
+        if self._is_faulty and not self._unwritten:
+            self._start_task(self._transport.end)
+        self._deadlines.update(self)
+
+    # ------------------------------------------------------------ time
 
     @property
-    def _closed(self) -> bool:
-        return isinstance(self._session.state, Closed)
+    def deadline(self) -> float:
+        """When time alone changes something next."""
+        if self._state is _State.CLOSED:
+            return inf
+        if self._state is _State.CLOSING:
+            return self._close_by
+        return min(self._ping_at if self._pong_by == inf else self._pong_by, self._write_by)
 
-    async def _drive(self) -> None:
-        assert self._link is not None
-        self._advance(ConnectionOpened(trio.current_time(), self._fresh_token()))
-        self._link.start(self._inbox)
-        if self._environment.draining.is_set():
-            self._advance(ClosingForced(CloseCode.SHUTDOWN))
-        while not self._closed:
-            await self._wait()
-            self._read()
-            if self._inbox.overflowed:
-                self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
-            await self._make_requests()
-
-    def _attach(self) -> None:
-        self._metrics.enter_state(self._session)
-        self._rendezvous.attach(self._session.client, self._inbox)
-        if self._trace is not None:
-            self._trace.attached(self._session)
-        _log.debug("session_opened", profile=self._session.profile)
-
-    def _detach(self) -> None:
-        """End the session if nothing else has, and answer what it can no longer read. Never awaits."""
-        self._rendezvous.detach(self._session.client)
-        self._revoke_token()
-        self._advance(ConnectionClosed())
-        self._unread += self._inbox.close()
-        self._read()
-        self._metrics.leave_state(self._session)
-        if self._trace is not None:
-            self._trace.detached(self._session.client, self._close_code, self._said)
-        if self._close_code is None:
-            _log.debug("session_closed", by="client")
+    def on_deadline(self, now: float) -> None:
+        """Ping, or see that a ping, a write or the close frame was not answered in time."""
+        if self._state is _State.CLOSING:
+            self._close_by = inf
+            self._transport.abort()
+            if self._written is not None:
+                self._written.set()
+        elif now >= self._write_by:
+            self._write_by = inf
+            if self.endpoint is not None:
+                self._dispatcher.end(self.endpoint, CloseCode.SLOW_CONSUMER)
+        elif self._pong_by < inf:
+            self._miss_pong(now)
         else:
-            _log.info("session_closed", by="server", code=int(self._close_code), why=self._close_code.name.lower())
+            self._pong_by = now + self._limits.pong_seconds
+            self._ping_at = now + self._limits.ping_seconds
+            self._frames.append(PING_FRAME)
+            self._flush_own()
+        self._dispatcher.flush()
 
-    # ------------------------------------------------------------ events
-
-    async def _wait(self) -> None:
-        """Wait for the inbox or a deadline, whichever is first."""
-        with trio.move_on_at(min(self._deadline, self._slot.deadline)) as scope:
-            self._unread += await self._inbox.receive()
-        if scope.cancelled_caught:
-            now = trio.current_time()
-            if now >= self._slot.deadline and not self._slot.acquire():
-                self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
-            elif now >= self._deadline:
-                self._unread.append(DeadlinePassed(now))
-
-    def _read(self) -> None:
-        """Step through all that is there. What there is to say then goes to the link together."""
-        while self._unread:
-            item = self._unread.popleft()
-            if self._lent is not None and _is_of_the_link(item):
-                self._lent.unread.append(item)
-            elif isinstance(item, Heard):
-                item.taken.set()
-                if self._link is not None:  # or the client will say it again
-                    self._read_words(item)
-            elif isinstance(item, Loan):
-                self._borrow(item)
-            elif isinstance(item, ConnectionLost):
-                self._lose_link(item)
-            elif isinstance(item, DeadlinePassed):
-                self._step(item, "driver")
-            elif isinstance(item, Matched):
-                self._step(attrs.evolve(item, fresh_turn=self._environment.fresh_turn()), "inbox")
-            else:
-                self._step(item, "inbox")
-        self._flush()
-
-    def _read_words(self, heard: Heard) -> None:
-        """Step through what the client said; nobody looks at what comes after the end."""
-        for position, text in enumerate(heard.texts):
-            if self._closed:
-                if self._lent is not None:
-                    self._lent.unread.append(Heard(heard.texts[position:]))
-                return
-            event = self._understand(text)
-            asks_to_resume = _asks_to_resume(event)
-            if not asks_to_resume and not self._slot.acquire():
-                self._advance(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
-                return
-            self._heard += not asks_to_resume
-            if self._trace is not None:
-                self._trace.heard(self._session.client, event)
-            self._step(event, "client")
-
-    def _understand(self, text: str) -> Event:
-        now = trio.current_time()
-        wait = self._allowance.spend(len(text) if text.isascii() else len(text.encode()), now)
-        if wait > 0:
-            return RateLimited(math.ceil(wait * 10) / 10)
-        message = decode(text, self._session.profile, self._session.rules.features)
-        if isinstance(message, Fault):
-            return InvalidMessage(message)
-        fresh_room = RoomId(secrets.token_urlsafe(12)) if isinstance(message, Join | Next) else None
-        fresh_turn = self._environment.fresh_turn() if isinstance(message, Ice) else None
-        return MessageReceived(message, now, fresh_room, fresh_turn)
-
-    # ------------------------------------------------------------ links that come and go
-
-    def _fresh_token(self) -> str | None:
-        """What the client may show on another connection; none, if this server does not resume."""
-        self._revoke_token()
-        if self._session.profile == "v1" and self._session.rules.resume_seconds > 0:
-            self._token = self._environment.resumptions.issue(self)
-        return self._token
-
-    def _revoke_token(self) -> None:
-        if self._token is not None:
-            self._environment.resumptions.revoke(self._token)
-            self._token = None
-
-    def _lose_link(self, event: ConnectionLost) -> None:
-        """The session may go on without a link; then the old one is closed beside it."""
-        self._step(event, "inbox")
-        if not self._closed and not self._slot.acquire():
-            self._advance(ConnectionClosed())  # nobody's return is waited for without a slot
-        if not self._closed and self._link is not None:  # reader and writer both tell of the same loss
-            self._let_go(event.code)
-            self._missed_since = self._said
-
-    def _let_go(self, code: CloseCode | None) -> None:
-        """Give the link back to whom it belongs; the own one is closed here."""
-        if self._link is None:
-            return
-        self._link.mute()
-        if self._loan is not None:
-            self._loan.give_back(code)
+    def _miss_pong(self, now: float) -> None:
+        """Give the client up; but first let the reader see whether the pong came while the server was busy."""
+        if not self._pong_is_overdue:
+            self._pong_is_overdue, self._pong_by = True, now
         else:
-            self._closing.start_soon(self._discard, self._link, code)
-        self._link = self._loan = None
-
-    async def _discard(self, link: Link, code: CloseCode | None) -> None:
-        await link.discard(code)
-        self._slot.close_socket()
-
-    def _reclaim(self, token: str, last_seq: int) -> None:
-        """Look for the session that the client wants to go on with, and let it have the link. What is still unread
-        of this one's follows before the borrower's task runs, because nothing is awaited until then."""
-        other = None if self._loan is not None else self._environment.resumptions.claim(token)
-        if other is None or other is self or not other.can_borrow(last_seq):
-            if other is not None and other is not self:
-                other.give_up()
-            self._step(ResumeRefused(), "driver")
-            return
-        self._step(Superseded(), "driver")
-        assert self._link is not None
-        self._flush()
-        self._lent = Loan(self._link, last_seq, self._said, [])
-        if self._trace is not None:
-            self._trace.lent(self._session.client, other._session.client)
-        other.lend(self._lent)
-
-    def can_borrow(self, last_seq: int) -> bool:
-        """Whether the session can go on over another link, for a client that has its first messages."""
-        return not self._closed and self._inbox.has_room and self._replay.since(last_seq) is not None
-
-    def give_up(self) -> None:
-        """The client has come back, but the session can't go on."""
-        self._inbox.tell(ClosingForced(CloseCode.REPLACED))
-
-    def lend(self, loan: Loan) -> None:
-        """Let the session go on over this link, from the next thing that it reads."""
-        if self._link is not None:
-            self._link.mute()
-        self._inbox.put(loan)  # before anything that the new link tells
-        loan.link.start(self._inbox)
-
-    def _borrow(self, loan: Loan) -> None:
-        """Go on over another link: what the client has missed comes first, then what it says."""
-        self._flush()
-        missed = None if self._closed else self._replay.since(loan.last_seq)
-        if missed is None:
-            loan.give_back(self._close_code or CloseCode.SLOW_CONSUMER)
-            self._advance(ClosingForced(CloseCode.REPLACED))
-            return
-        self._let_go(CloseCode.REPLACED)
-        self._link, self._loan = loan.link, loan
-        token = self._fresh_token()
-        assert token is not None, "who was asked for by a token gets another"
-        self._step(SessionResumed(token, self._heard), "driver")
-        self._frames += missed
-        self._unread.extendleft(reversed(loan.unread))
-
-    async def _wait_for_return(self, loan: Loan) -> None:
-        """Keep the connection open for as long as its link is lent, and close it as the borrower says."""
-        self._slot.release()  # the borrower's session has one
-        try:
-            await loan.returned.wait()
-        finally:
-            if not loan.returned.is_set():
-                loan.link.interrupt()
-        await loan.link.close(loan.code)
-
-    # ------------------------------------------------------------ effects
-
-    def _advance(self, event: Event) -> None:
-        """Step through one event of the driver's own, unless the end has come already."""
-        if not self._closed:
-            self._step(event, "driver")
-        self._flush()
-
-    def _step(self, event: Event, source: str) -> None:
-        before = self._session
-        try:
-            self._session, effects = step(before, event)
-        except Exception:
-            self._broken = source, event
-            raise
-        if type(self._session.state) is not type(before.state):
-            self._note_transition(before, event)
-        if self._trace is not None:
-            self._trace.stepped(before, source, event, self._session, effects)
-        for effect in effects:
-            self._perform(effect)
-
-    def _flush(self) -> None:
-        frames, self._frames = self._frames, []
-        if self._link is None:
-            if not self._closed and self._replay.since(self._missed_since) is None:
-                self._advance(ConnectionClosed())  # more was missed than can be told again
-        elif frames and not self._link.send(frames):
-            self._advance(ClosingForced(CloseCode.SLOW_CONSUMER))
-
-    def _note_transition(self, before: Session, event: Event) -> None:
-        self._metrics.leave_state(before)
-        self._metrics.enter_state(self._session)
-        _log.debug(
-            "transition",
-            before=state_name(before),
-            after=state_name(self._session),
-            cause=_kind(event),
-            room=self._session.room or before.room,
-        )
-
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case Send(message):
-                self._say(message)
-            case Forward(partner, event):
-                self._rendezvous.publish(partner, event)
-            case SetDeadline(at):
-                self._deadline = math.inf if at is None else at
-            case Enter() | Withdraw() | Suspend() | Reinstate():
-                self._requests.append(effect)
-            case FindSession(token, last_seq):
-                self._reclaim(token, last_seq)
-            case Count(what):
-                self._metrics.events[what] += 1
-            case Close(code):
-                self._close_code = code
-
-    def _say(self, message: ServerMessage) -> None:
-        if isinstance(message, Resumed) and self._loan is not None:
-            self._frames.append(text_frame(encode(message, self._loan.told + 1)))
-            return
-        self._said += 1
-        seq = self._said if self._session.profile == "v1" else None
-        frame = text_frame(encode(message, seq))
-        self._frames.append(frame)
-        if self._token is not None:
-            self._replay.keep(frame)
-
-    async def _make_requests(self) -> None:
-        """Pass on what the session asked of the matchmaker, in order. Cancelled, it can be called again."""
-        while self._requests:
-            await self._rendezvous.ask(self._requests[0])
-            del self._requests[0]
-
-
-def _is_of_the_link(item: Event | Heard | Loan) -> bool:
-    match item:
-        case Heard() | ConnectionClosed() | ConnectionLost():
-            return True
-        case ClosingForced(code):
-            return code is not CloseCode.SHUTDOWN
-    return False
-
-
-def _asks_to_resume(event: Event) -> bool:
-    return isinstance(event, MessageReceived) and isinstance(event.message, Resume)
-
-
-def _kind(event: Event) -> str:
-    return event.message.type if isinstance(event, MessageReceived) else type(event).__name__
+            self._pong_by = inf
+            if self.endpoint is not None:
+                self._dispatcher.lose_connection(self.endpoint, now, CloseCode.NO_PONG)

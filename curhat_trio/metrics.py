@@ -2,10 +2,13 @@
 
 from collections import Counter
 
+from curhat_trio.observer import Observer
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import Event
 from curhat_trio.protocol.session import Session
 
 
-class Metrics:
+class Metrics(Observer):
     """Counts of one server."""
 
     def __init__(self) -> None:
@@ -20,13 +23,18 @@ class Metrics:
         paired = self.states["paired"] + self.states["negotiating"]
         return self.states["waiting"] + (paired + 1) // 2
 
-    def enter_state(self, session: Session) -> None:
-        """A session is in a state now."""
+    def attached(self, session: Session) -> None:
         self.states[state_name(session)] += 1
 
-    def leave_state(self, session: Session) -> None:
-        """A session is no longer in a state."""
+    def transitioned(self, before: Session, event: Event, after: Session) -> None:
+        self.states[state_name(before)] -= 1
+        self.states[state_name(after)] += 1
+
+    def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
         self.states[state_name(session)] -= 1
+
+    def counted(self, what: str) -> None:
+        self.events[what] += 1
 
 
 def state_name(session: Session) -> str:

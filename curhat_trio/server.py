@@ -10,16 +10,18 @@ from collections.abc import Sequence
 import trio
 import trio.abc
 
+from curhat_trio.admission import Admission
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
-from curhat_trio.connection import Environment
+from curhat_trio.deadlines import Deadlines
+from curhat_trio.dispatcher import Dispatcher
+from curhat_trio.environment import Environment
 from curhat_trio.http import HttpServer
 from curhat_trio.log import get_logger
 from curhat_trio.matchmaker import run_matchmaker
-from curhat_trio.policy.matching import Pool
-from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced
-from curhat_trio.trace.writer import TraceWriter
+from curhat_trio.observer import Observer, combine
+from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.session_log import SessionLog
 
 _log = get_logger(__name__)
 
@@ -28,7 +30,7 @@ async def serve(
     settings: Settings,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     stop: trio.Event,
-    trace: TraceWriter | None = None,
+    trace: Observer | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -41,28 +43,51 @@ async def serve(
         trace: Told of all that sessions and matchmaker do; stays open.
         task_status: Started when connections are accepted.
     """
-    rendezvous = MemoryRendezvous(trace=trace)
-    environment = Environment(settings, rendezvous, trace=trace)
-    http = HttpServer(environment)
+    environment = Environment(settings)
+    observers = [environment.metrics, SessionLog(), *([] if trace is None else [trace])]
+    observer = combine(*observers)
+    rendezvous, deadlines = MemoryRendezvous(), Deadlines()
+    dispatcher = Dispatcher(environment, rendezvous, deadlines, observer)
     async with trio.open_nursery() as root:
         pool = Pool(settings.relax_after_seconds)
-        root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.tell, pool, trace)
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                await accepting.start(_listen, http, listeners, connections)
-                task_status.started()
-                await stop.wait()
-                accepting.cancel_scope.cancel()
-            _log.info("draining", connections=len(connections.child_tasks), seconds=settings.drain_seconds)
-            connections.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
-            environment.draining.set()
-            http.close()
-            if trace is not None:
-                trace.draining()
-            rendezvous.tell_all(ClosingForced(CloseCode.SHUTDOWN))
-            if trace is not None:
-                trace.flush()
+        root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.introductions, pool, observer)
+        root.start_soon(rendezvous.feed)
+        root.start_soon(_introduce, rendezvous.introduced, dispatcher)
+        root.start_soon(deadlines.run)
+        try:
+            await _serve_connections(environment, dispatcher, deadlines, listeners, stop, task_status)
+        finally:
+            dispatcher.end_all()
         root.cancel_scope.cancel()
+
+
+async def _introduce(pairs: trio.MemoryReceiveChannel[Pair], dispatcher: Dispatcher) -> None:
+    async with pairs:
+        async for pair in pairs:
+            dispatcher.introduce(pair)
+
+
+async def _serve_connections(
+    environment: Environment,
+    dispatcher: Dispatcher,
+    deadlines: Deadlines,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    stop: trio.Event,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    async with trio.open_nursery() as connections:
+        admission = Admission(environment, dispatcher, deadlines, connections.start_soon)
+        http = HttpServer(environment, admission)
+        async with trio.open_nursery() as accepting:
+            await accepting.start(_listen, http, listeners, connections)
+            task_status.started()
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+        seconds = environment.settings.drain_seconds
+        _log.info("draining", connections=len(connections.child_tasks), seconds=seconds)
+        connections.cancel_scope.deadline = trio.current_time() + seconds
+        dispatcher.drain()
+        http.close()
 
 
 async def _listen(

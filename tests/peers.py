@@ -25,7 +25,7 @@ import trio.testing
 from trace_files import new_trace_file
 
 from curhat_trio import server
-from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.admission import Admission
 from curhat_trio.cli import trace_terms
 from curhat_trio.config import Settings
 from curhat_trio.conformance import wire
@@ -45,7 +45,8 @@ from curhat_trio.conformance.wire import (
     shake_hands,
     upgrade_head,
 )
-from curhat_trio.connection import Environment
+from curhat_trio.dispatcher import Dispatcher
+from curhat_trio.environment import Environment
 from curhat_trio.http import HttpServer
 from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
@@ -229,25 +230,24 @@ class Served:
 class _Watched:
     """The parts that `serve` makes for itself, kept for the test to look at."""
 
-    rendezvous: MemoryRendezvous
+    dispatcher: Dispatcher
     environment: Environment
     pool: Pool
 
     def __init__(self) -> None:
         self.served: list[Served] = []
 
-    def http_server(self, environment: Environment) -> HttpServer:
-        """An HTTP server that says whom it serves."""
-        self.environment = environment
+    def http(self, environment: Environment, admission: Admission) -> HttpServer:
+        """An HTTP server that tells who is connected to it."""
         watched = self
 
-        class WatchedHttpServer(HttpServer):
+        class WatchedServer(HttpServer):
             async def serve(self, stream: trio.abc.Stream) -> None:
                 with trio.CancelScope() as scope:
                     watched.served.append(Served(trio.lowlevel.current_task(), scope))
                     await super().serve(stream)
 
-        return WatchedHttpServer(environment)
+        return WatchedServer(environment, admission)
 
     def made(self, name: str, part: Any) -> Any:
         setattr(self, name, part)
@@ -338,7 +338,7 @@ class RunningServer:
 
     def holds_nobody(self) -> None:
         """No session is reachable or counted."""
-        assert self.rendezvous._inboxes == {}
+        assert len(self.dispatcher.sessions) == 0
         assert not any(self.environment.metrics.states.values())
         assert (self.slots.taken, self.slots.sockets) == (0, 0)
 
@@ -351,8 +351,8 @@ class RunningServer:
         return self.environment.slots
 
     @property
-    def rendezvous(self) -> MemoryRendezvous:
-        return self._watched.rendezvous
+    def dispatcher(self) -> Dispatcher:
+        return self._watched.dispatcher
 
     @property
     def environment(self) -> Environment:
@@ -470,6 +470,7 @@ def _watch(patch: pytest.MonkeyPatch, watched: _Watched) -> None:
     def keep(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **named: watched.made(name, kind(*arguments, **named))
 
-    patch.setattr(server, "MemoryRendezvous", keep("rendezvous", MemoryRendezvous))
+    patch.setattr(server, "Environment", keep("environment", Environment))
+    patch.setattr(server, "Dispatcher", keep("dispatcher", Dispatcher))
     patch.setattr(server, "Pool", keep("pool", Pool))
-    patch.setattr(server, "HttpServer", watched.http_server)
+    patch.setattr(server, "HttpServer", watched.http)

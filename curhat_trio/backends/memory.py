@@ -1,51 +1,64 @@
-"""Sessions of one process: inboxes in a dictionary, and a bounded memory channel to the matchmaker."""
+"""Sessions of one process: two bounded memory channels, to the matchmaker and back.
 
-from typing import Any
+Requests come from code that must not wait. What does not fit into the channel waits here, in order, and whoever
+caused it waits before it reads more of its client (`requests_taken`): so one client can cause no more than what
+arrived from it together.
+"""
+
+from collections import deque
+from contextlib import suppress
 
 import trio
 
+from curhat_trio.policy.matching import Pair
 from curhat_trio.protocol.effects import Request
-from curhat_trio.protocol.events import Event, PeerLeft, PeerPresence, PeerSaid
-from curhat_trio.protocol.ids import ClientId
-from curhat_trio.relay import Inbox
-from curhat_trio.trace.writer import TraceWriter
 
 
 class MemoryRendezvous:
-    """A `Rendezvous` within one process.
+    """A `Rendezvous` within one process. One task has to run `feed`.
 
     Args:
-        capacity: How many requests may wait for the matchmaker before drivers wait with them.
-        trace: Told of every event that nobody is there to get; of the others the inboxes tell.
+        capacity: How many requests, and how many pairs, may wait in each channel.
     """
 
-    def __init__(self, capacity: int = 256, trace: TraceWriter | None = None) -> None:
-        self._trace = trace
-        self._inboxes: dict[ClientId, Inbox[Any]] = {}
-        self._ask, self.requests = trio.open_memory_channel[Request](capacity)
+    def __init__(self, capacity: int = 256) -> None:
+        self._send, self.requests = trio.open_memory_channel[Request](capacity)
+        self.introductions, self.introduced = trio.open_memory_channel[Pair](capacity)
+        self._backlog: deque[Request] = deque()
+        self._backed_up = trio.Event()
+        self._taken = trio.Event()
 
-    def attach(self, client: ClientId, inbox: Inbox[Any]) -> None:
-        self._inboxes[client] = inbox
+    @property
+    def is_backed_up(self) -> bool:
+        """Some requests have found no room in the channel yet."""
+        return bool(self._backlog)
 
-    def detach(self, client: ClientId) -> None:
-        del self._inboxes[client]
+    def ask(self, request: Request) -> None:
+        """Ask something of the matchmaker, without waiting."""
+        if not self._backlog:
+            try:
+                return self._send.send_nowait(request)
+            except trio.BrokenResourceError:
+                return None  # the server ends, and nobody is matched any more
+            except trio.WouldBlock:
+                self._taken = trio.Event()
+                self._backed_up.set()
+        self._backlog.append(request)
+        return None
 
-    async def ask(self, request: Request) -> None:
-        await self._ask.send(request)
+    async def requests_taken(self) -> None:
+        """Wait until every request is in the channel."""
+        if self._backlog:
+            await self._taken.wait()
 
-    def publish(self, partner: ClientId, event: PeerSaid | PeerLeft | PeerPresence) -> None:
-        self.tell(partner, event)
-
-    def tell(self, client: ClientId, event: Event) -> bool:
-        """Put an event into a client's inbox; False: nobody is there, or there is no room."""
-        inbox = self._inboxes.get(client)
-        if inbox is not None:
-            return inbox.tell(event)
-        if self._trace is not None:
-            self._trace.missed(client)
-        return False
-
-    def tell_all(self, event: Event) -> None:
-        """Tell every session of this process."""
-        for inbox in self._inboxes.values():
-            inbox.tell(event)
+    async def feed(self) -> None:
+        """Pass on what found no room, until cancelled or the matchmaker is gone."""
+        while True:
+            await self._backed_up.wait()
+            with suppress(trio.BrokenResourceError):
+                while self._backlog:
+                    await self._send.send(self._backlog[0])
+                    self._backlog.popleft()
+            self._backlog.clear()
+            self._backed_up = trio.Event()
+            self._taken.set()

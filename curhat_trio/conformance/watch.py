@@ -11,7 +11,6 @@ import orjson
 
 from curhat_trio.conformance.standing import Standing
 from curhat_trio.frames import MAX_FRAGMENTS
-from curhat_trio.policy.limits import Allowance, TokenBucket
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.errors import ErrorCode, Fault
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -32,6 +31,7 @@ from curhat_trio.protocol.messages import (
     Status,
     Welcome,
 )
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.sdp import candidate_ufrag
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
 
@@ -62,10 +62,8 @@ class Watch:
     breaches: list[Breach] = attrs.Factory(list)
     seen: set[str] = attrs.Factory(set)
     _message_bytes: int = 65536
-    _allowance: Allowance = attrs.Factory(
-        lambda: Allowance(
-            TokenBucket(MESSAGES_PER_SECOND, MESSAGE_BURST), TokenBucket(BYTES_PER_SECOND, BYTE_BURST)
-        )
+    _rate_limit: RateLimit = attrs.Factory(
+        lambda: RateLimit(Allowance(MESSAGES_PER_SECOND, MESSAGE_BURST, BYTES_PER_SECOND, BYTE_BURST))
     )
     _standing: Standing = attrs.Factory(Standing)
     _own_id: ClientId | None = None
@@ -166,7 +164,7 @@ class Watch:
             self.break_("P-2.12", f"a message of {len(data)} bytes, though {told}")
         if frames > MAX_FRAGMENTS:
             self.break_("P-2.12", f"a message in {frames} frames; expected at most {MAX_FRAGMENTS}")
-        if self._allowance.spend(len(data), now) > 0:
+        if self._rate_limit.spend(len(data), now) > 0:
             allowed = f"{MESSAGES_PER_SECOND:.0f} messages and {BYTES_PER_SECOND / 1024:.0f} KiB a second"
             self.break_("P-7.3", f"more than {allowed} in the long run")
 

@@ -9,8 +9,8 @@ import trio
 
 from curhat_trio import __version__
 from curhat_trio.admission import SUBPROTOCOL
-from curhat_trio.connection import Environment
 from curhat_trio.documents import served_documents
+from curhat_trio.environment import Environment
 from curhat_trio.http import upgrade
 from curhat_trio.http.messages import RequestHead, Response, items
 from curhat_trio.protocol.codec import limits_to_wire

@@ -11,8 +11,8 @@ import h11
 import trio
 import trio.abc
 
-from curhat_trio.admission import UpgradeRequest, serve_websocket
-from curhat_trio.connection import Environment
+from curhat_trio.admission import Admission, UpgradeRequest
+from curhat_trio.environment import Environment
 from curhat_trio.http.messages import Refused, RequestHead, Response
 from curhat_trio.http.resources import Resources
 from curhat_trio.http.upgrade import upgrade_request, wants_websocket
@@ -28,8 +28,9 @@ _log = get_logger(__name__)
 class HttpServer:
     """Speaks HTTP with whoever connects, and hands WebSockets over."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, admission: Admission) -> None:
         self._environment = environment
+        self._admission = admission
         self._resources = Resources(environment)
         self._browsing: set[trio.CancelScope] = set()
 
@@ -58,7 +59,7 @@ class HttpServer:
             finally:
                 self._browsing.discard(scope)
         if upgrade is not None:
-            await serve_websocket(upgrade, stream, self._environment)
+            await self._admission.open(upgrade, stream).run(upgrade.pipelined)
 
     async def _browse(self, stream: trio.abc.Stream) -> UpgradeRequest | None:
         """Answer requests until the client wants a WebSocket, or leaves, or the server is going away."""

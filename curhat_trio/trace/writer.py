@@ -5,6 +5,7 @@ the file when a drain begins and at the end. A file that can't be written any mo
 and nobody else notices.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
@@ -12,6 +13,7 @@ from typing import IO, Self
 import orjson
 
 from curhat_trio.log import get_logger
+from curhat_trio.observer import Observer
 from curhat_trio.policy.matching import Pair
 from curhat_trio.protocol.effects import Effect, Request, Ticket
 from curhat_trio.protocol.errors import CloseCode
@@ -24,7 +26,6 @@ from curhat_trio.trace.lines import (
     Terms,
     code_line,
     event_line,
-    is_of_the_link,
     pair_line,
     request_line,
     step_line,
@@ -36,7 +37,7 @@ _log = get_logger(__name__)
 _BUFFER_BYTES = 1 << 18
 
 
-class TraceWriter:
+class TraceWriter(Observer):
     """The trace of one server. A context manager: when its block ends, so does the trace.
 
     Args:
@@ -74,32 +75,25 @@ class TraceWriter:
         line = {"session": self._names.session(session.client), "profile": session.profile}
         self._write({"what": "attached", **line})
 
-    def heard(self, client: ClientId, event: Event) -> None:
-        """A client said something, and this is how it was understood; the session takes it next."""
+    def received(self, client: ClientId, event: Event) -> None:
+        """A client sent something, and this is how it was understood; the session takes it next."""
         line = {"session": self._names.session(client), "event": event_line(event, self._names)}
         self._write({"what": "heard", **line})
 
-    def stepped(self, before: Session, source: str, event: Event, after: Session, effects: list[Effect]) -> None:
+    def stepped(
+        self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
+    ) -> None:
         """A session has taken an event; what it tells partners comes next."""
         self._write(step_line(before, source, event, after, effects, self._names))
 
-    def told(self, client: ClientId, event: Event, fits: bool) -> None:
-        """An event was put into a session's inbox, or is lost because there was no room."""
-        line: Line = {"to": self._names.session(client)}
-        if fits:
-            self._write({"what": "told", **line, "event": event_line(event, self._names)})
-        else:
-            sender = "link" if is_of_the_link(event) else "server"
-            self._write({"what": "lost", **line, "by": sender, "why": "full"})
+    def queued(self, client: ClientId, event: Event) -> None:
+        """An event is on its way to a session."""
+        line = {"to": self._names.session(client), "event": event_line(event, self._names)}
+        self._write({"what": "queued", **line})
 
     def missed(self, client: ClientId) -> None:
         """An event was for somebody who can't be reached any more."""
-        self._write({"what": "lost", "to": self._names.session(client), "by": "server", "why": "gone"})
-
-    def lent(self, lender: ClientId, borrower: ClientId) -> None:
-        """A session's link was put into another's inbox, with what is unread of it."""
-        line = {"session": self._names.session(lender), "to": self._names.session(borrower)}
-        self._write({"what": "lent", **line})
+        self._write({"what": "missed", "to": self._names.session(client)})
 
     def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
         """A bug broke what a session was at: an event that it could not be stepped with, or something else.
@@ -110,9 +104,9 @@ class TraceWriter:
             line |= {"from": source, "event": event_line(event, self._names)}
         self._write({"what": "bug", **line})
 
-    def detached(self, client: ClientId, code: CloseCode | None, told: int) -> None:
+    def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
         """A session has ended: with which close code, after how many messages to its client."""
-        line = {"session": self._names.session(client), "code": code_line(code), "told": told}
+        line = {"session": self._names.session(session.client), "code": code_line(code), "sent": sent}
         self._write({"what": "detached", **line})
 
     # ------------------------------------------------------------ the matchmaker
@@ -134,7 +128,7 @@ class TraceWriter:
         self._drained = True
         self._write({"what": "draining"})
 
-    def flush(self) -> None:
+    def drained(self) -> None:
         """Let the file have what there is."""
         if self._file is not None:
             try:
@@ -145,7 +139,7 @@ class TraceWriter:
     def end(self) -> None:
         """Write the last line and close the file. Nothing follows."""
         self._write({"what": "end", **self._terms, "drained": self._drained})
-        self.flush()
+        self.drained()
         if self._file is not None:
             self._file.close()
             self._file = None

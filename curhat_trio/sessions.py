@@ -1,0 +1,71 @@
+"""The sessions of one process: who can be reached, and which of them can be resumed with which token.
+
+A session is here from its first event to its last, connected or not. A token is good once; only its digest is
+kept.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from curhat_trio.protocol.ids import ClientId
+
+S = TypeVar("S")
+"""Whatever a session is here."""
+
+
+class Sessions(Generic[S]):
+    """A registry by client and by resume token."""
+
+    def __init__(self) -> None:
+        self._by_client: dict[ClientId, S] = {}
+        self._by_token: dict[bytes, tuple[ClientId, S]] = {}
+        self._tokens: dict[ClientId, bytes] = {}
+        """The good one of each session that has one."""
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(list(self._by_client.values()))
+
+    def __contains__(self, client: ClientId) -> bool:
+        return client in self._by_client
+
+    def get(self, client: ClientId) -> S | None:
+        """The client's session, if it is not over."""
+        return self._by_client.get(client)
+
+    def add(self, client: ClientId, session: S) -> None:
+        """From now on the session can be reached."""
+        self._by_client[client] = session
+
+    def remove(self, client: ClientId) -> None:
+        """The session is over, and its token is good for nothing."""
+        del self._by_client[client]
+        self._revoke(client)
+
+    def issue_token(self, client: ClientId) -> str:
+        """A token never used before for a session that is here. An earlier one is good for nothing from now on."""
+        self._revoke(client)
+        token = secrets.token_urlsafe(32)
+        digest = self._tokens[client] = _digest(token)
+        self._by_token[digest] = client, self._by_client[client]
+        return token
+
+    def claim(self, token: str) -> S | None:
+        """Whose token it is, which is used up by this; None: it was never good, or is no longer."""
+        client, session = self._by_token.pop(_digest(token), (None, None))
+        if client is not None:
+            del self._tokens[client]
+        return session
+
+    def _revoke(self, client: ClientId) -> None:
+        digest = self._tokens.pop(client, None)
+        if digest is not None:
+            del self._by_token[digest]
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
