@@ -19,8 +19,8 @@ from wsproto.events import BytesMessage, Event, TextMessage
 
 import curhat_trio.client
 from curhat_trio.client import (
-    EVENTS,
-    WORDS,
+    RECEIVE_BUFFER,
+    SEND_BUFFER,
     AnyEvent,
     CannotConnect,
     Client,
@@ -365,13 +365,13 @@ async def test_more_words_than_may_be_under_way_are_all_heard(autojump_clock: Mo
             async for event in budi:
                 if isinstance(event, Relayed) and isinstance(event.said, Chat):
                     texts.append(event.said.text)
-                if len(texts) == WORDS + 200:
+                if len(texts) == SEND_BUFFER + 200:
                     complete.set()
 
         async def talk() -> None:
-            for number in range(WORDS + 200):
+            for number in range(SEND_BUFFER + 200):
                 await ani.chat(str(number))
-                if number == WORDS // 2:
+                if number == SEND_BUFFER // 2:
                     await line.cut()
 
         async with trio.open_nursery() as nursery:
@@ -380,7 +380,7 @@ async def test_more_words_than_may_be_under_way_are_all_heard(autojump_clock: Mo
             await hear(ani, Interrupted, Resumed)
             await complete.wait()
             nursery.cancel_scope.cancel()
-        assert texts == [str(number) for number in range(WORDS + 200)]
+        assert texts == [str(number) for number in range(SEND_BUFFER + 200)]
         await ani.ping("the end")
         assert (await hear(ani, Pong)).data == "the end", "it stayed within the allowance"
 
@@ -603,7 +603,7 @@ async def test_credentials_are_not_shown(autojump_clock: MockClock) -> None:
 
 async def test_a_slow_reader_holds_the_server_back_and_answers_pings(autojump_clock: MockClock) -> None:
     async with script(trio.testing.lockstep_stream_pair) as server, scripted(server) as (client, visit):
-        for _ in range(EVENTS - 1):
+        for _ in range(RECEIVE_BUFFER - 1):
             await visit.say_unknown("pong")
         await visit.ping()
         await visit.hear_pongs()
@@ -612,7 +612,7 @@ async def test_a_slow_reader_holds_the_server_back_and_answers_pings(autojump_cl
 
         async def flood() -> None:
             nonlocal said
-            while said < EVENTS:
+            while said < RECEIVE_BUFFER:
                 await visit.caller.stream.send_all(visit._ws.send(TextMessage('{"type": "pong"}')))
                 said += 1
 
@@ -620,7 +620,7 @@ async def test_a_slow_reader_holds_the_server_back_and_answers_pings(autojump_cl
             await flood()
         assert said < 5, "what nobody takes is not read"
         taken = 0
-        while taken < EVENTS:
+        while taken < RECEIVE_BUFFER:
             await hear(client, Pong)
             taken += 1
 

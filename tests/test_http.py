@@ -251,6 +251,8 @@ async def test_426_names_the_version_that_is_spoken(version: str | None) -> None
         ("sec_websocket_protocol", "curhat.v1,\xff"),
         ("sec_websocket_protocol", "curhat v1"),
         ("sec_websocket_protocol", "cur(hat)"),
+        ("sec_websocket_protocol", "curhat.v1\x85"),
+        ("sec_websocket_protocol", "\xa0, curhat.v1"),
         ("host", None),
         ("host", "\xff"),
         ("host", "curhat.test/evil"),

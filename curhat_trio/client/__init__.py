@@ -12,14 +12,14 @@
                     case Relayed(said=Chat(text)):
                         print(text)
 
-It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to say what is not allowed
+It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to send what is not allowed
 now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
 when the close code allows it, and resumes the session or joins again. Audio, video and SDP are its user's.
 """
 
 from curhat_trio.client.endings import AnyEvent, CannotConnect, ConnectionEnded, Interrupted, Restarted
 from curhat_trio.client.machine import NotNow, State
-from curhat_trio.client.session import EVENTS, WORDS, Client, Dial, connect
+from curhat_trio.client.session import RECEIVE_BUFFER, SEND_BUFFER, Client, Dial, connect
 from curhat_trio.protocol.messages import (
     Answer,
     Candidate,
@@ -41,8 +41,8 @@ from curhat_trio.protocol.messages import (
 )
 
 __all__ = [
-    "EVENTS",
-    "WORDS",
+    "RECEIVE_BUFFER",
+    "SEND_BUFFER",
     "Answer",
     "AnyEvent",
     "Candidate",

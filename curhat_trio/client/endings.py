@@ -49,7 +49,7 @@ def comes_back(code: int) -> bool:
 
 @attrs.frozen
 class Interrupted:
-    """The connection is lost; the client is on its way back. What is said meanwhile waits.
+    """The connection is lost; the client is on its way back. What is sent meanwhile waits.
 
     `Resumed` or `Restarted` follows, or the end (`ConnectionEnded`).
     """
@@ -61,7 +61,7 @@ class Interrupted:
 
 @attrs.frozen
 class Restarted:
-    """The client is back, but its session is lost, and with it a partner and all that was said and not heard.
+    """The client is back, but its session is lost, and with it a partner and all that was sent and not received.
 
     If it was waiting or had a partner, it joins again by itself, with the wishes of the last `join`.
     """

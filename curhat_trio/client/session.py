@@ -24,9 +24,8 @@ from curhat_trio.client.endings import (
     comes_back,
 )
 from curhat_trio.client.machine import ClientMachine, State
+from curhat_trio.client.send_buffer import SendBuffer
 from curhat_trio.client.wire import CONNECT_SECONDS, Wire, read
-from curhat_trio.client.words import Words
-from curhat_trio.policy.limits import Allowance, TokenBucket
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.errors import CloseCode, ErrorCode
 from curhat_trio.protocol.messages import (
@@ -52,14 +51,15 @@ from curhat_trio.protocol.messages import (
     Typing,
     Welcome,
 )
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
-EVENTS = 256
+RECEIVE_BUFFER = 256
 """How many events wait for the user before the connection is no longer read."""
-WORDS = 512
-"""How many words may be under way: said, and not known to be heard. `ping` asks every `_ASK_AFTER`."""
-_ASK_AFTER = 64
+SEND_BUFFER = 512
+"""How many messages may be sent and not known to be received. A `ping` asks after every `_PING_AFTER`."""
+_PING_AFTER = 64
 _CLOSE_SECONDS = 2.0
 _OWN_PING = "curhat_trio.client "
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -71,9 +71,9 @@ _A_LITTLE = 0.001
 class Client:
     """One session with a server, over one connection after the other. `connect` makes it.
 
-    Every event is told to whoever iterates, in order; what the client may say follows from the events that were
-    taken, so take them all the time. One task is to iterate; any may speak. What is said is on its way when the
-    method returns, not yet heard; while the connection is interrupted, it waits. About 256 events wait for the
+    Every event is told to whoever iterates, in order; what the client may send follows from the events that were
+    taken, so take them all the time. One task is to iterate; any may send. A message is on its way when the method
+    returns, not yet received; while the connection is interrupted, it waits. About 256 events wait for the
     user; then the connection is no longer read, not even for pings, so that a server will close it in the end: the
     client comes back when there is room again.
     """
@@ -82,10 +82,10 @@ class Client:
         self._dial = dial
         self._host, self._target = _address(url, options.username)
         self._options = options
-        self._allowance = Allowance(TokenBucket(19.0, 190.0), TokenBucket(62e3, 500e3))  # a little below P-7.3
+        self._rate_limit = RateLimit(Allowance(19.0, 190.0, 62e3, 500e3))  # a little below P-7.3
         self._events_in, self._events = trio.open_memory_channel[AnyEvent](math.inf)
         self._taken = trio.Event()
-        self._words = Words()
+        self._buffer = SendBuffer()
         self._token: str | None = None
         self._last_seq = 0
         self._epoch = self._user_epoch = 0
@@ -115,7 +115,7 @@ class Client:
         """How the present partner was introduced: name, role, topics in common, ICE servers. None: nobody."""
         return self._machine.partner
 
-    # ------------------------------------------------------------ saying
+    # ------------------------------------------------------------ sending
 
     async def join(self, topics: Iterable[str] = (), room: str | None = None, username: str | None = None) -> None:
         """Look for a partner; `Ready` and then `Joined` follow.
@@ -130,30 +130,30 @@ class Client:
             ValueError: A limit is broken; nothing was sent.
             ConnectionEnded: There is no connection any more.
 
-        All other words raise the same.
+        All other messages raise the same.
         """
         if isinstance(topics, str):
             raise ValueError("topics must be a list of strings, not one string")
-        await self._say(Join(username or self._options.username, tuple(topics), room))
+        await self._send(Join(username or self._options.username, tuple(topics), room))
 
     async def leave(self, reason: str | None = None) -> None:
         """Leave the partner, or give up waiting; a `Left` follows, and nothing of the partner's before it."""
-        await self._say(Leave(reason))
+        await self._send(Leave(reason))
 
     async def next(self, reason: str | None = None) -> None:
         """Leave this partner for another one, with the same wishes; `Left` and `Ready` follow."""
-        await self._say(Next(reason))
+        await self._send(Next(reason))
 
     async def offer(self, sdp: str) -> None:
         """Give the partner an SDP offer. The first one is the offerer's, and one is unanswered at a time.
 
         When two cross, the polite side (`partner.polite`) is given the partner's, and rolls back its own.
         """
-        await self._say(Offer(Description("offer", sdp)))
+        await self._send(Offer(Description("offer", sdp)))
 
     async def answer(self, sdp: str) -> None:
         """Answer the partner's offer with an SDP answer."""
-        await self._say(Answer(Description("answer", sdp)))
+        await self._send(Answer(Description("answer", sdp)))
 
     async def candidate(
         self,
@@ -163,7 +163,7 @@ class Client:
         username_fragment: str | None = None,
     ) -> None:
         """Give the partner an ICE candidate (`candidate:...`, at most 1024 characters); "": there are no more."""
-        await self._say(Candidate(IceCandidate(candidate, sdp_mid, sdp_m_line_index, username_fragment)))
+        await self._send(Candidate(IceCandidate(candidate, sdp_mid, sdp_m_line_index, username_fragment)))
 
     async def chat(self, text: str) -> None:
         """Write to the partner, 1 to 2000 characters (`welcome.limits`)."""
@@ -171,11 +171,11 @@ class Client:
             raise ValueError(
                 f"text must have at most {self.welcome.limits.chat_characters} characters, not {len(text)}"
             )
-        await self._say(Chat(text))
+        await self._send(Chat(text))
 
     async def typing(self, active: bool) -> None:
         """Tell the partner that one begins to write, or stops."""
-        await self._say(Typing(active))
+        await self._send(Typing(active))
 
     async def status(
         self,
@@ -185,40 +185,40 @@ class Client:
         stage: Literal["gathering", "checking", "dtls", "lost"] | None = None,
     ) -> None:
         """Tell the server how audio and video go, whenever that changes (P-3.18)."""
-        await self._say(Status(media, path, stage))
+        await self._send(Status(media, path, stage))
 
     async def ice(self) -> None:
         """Ask for fresh ICE servers; `IceRefreshed` follows."""
-        await self._say(Ice())
+        await self._send(Ice())
 
     async def ping(self, data: str | None = None) -> None:
         """Ask for a sign of life; `Pong` with the same `data` (at most 256 characters) follows."""
-        await self._say(Ping(data))
+        await self._send(Ping(data))
 
-    async def _say(self, message: ClientMessage) -> None:
+    async def _send(self, message: ClientMessage) -> None:
         text = encode_client(message).decode()
         most = self.welcome.limits.message_bytes
         if (size := len(text.encode())) > most:
             raise ValueError(f"`{message.type}` is {size} bytes long; this server takes at most {most}")
         await trio.lowlevel.checkpoint()
-        while len(self._words.kept) >= WORDS and not self._finished.is_set():
-            await self._words.changed.wait()
+        while len(self._buffer.messages) >= SEND_BUFFER and not self._finished.is_set():
+            await self._buffer.changed.wait()
         if self._finished.is_set():
             raise self._ended or ConnectionEnded(NORMAL, "closed by its user")
         self._machine.send(message)
-        self._add(text)
+        self._enqueue(text)
 
-    def _add(self, text: str) -> None:
+    def _enqueue(self, text: str) -> None:
         if self._user_epoch == self._epoch:  # else it was meant for a session that is lost
-            self._words.add(text)
-            if self._words.count % _ASK_AFTER == 0:
-                self._ask()
+            self._buffer.append(text)
+            if self._buffer.count % _PING_AFTER == 0:
+                self._ping()
 
-    def _ask(self) -> None:
-        """Find out how much the server has read."""
-        self._words.add(encode_client(Ping(f"{_OWN_PING}{self._words.count + 1}")).decode())
+    def _ping(self) -> None:
+        """Find out how much the server has received."""
+        self._buffer.append(encode_client(Ping(f"{_OWN_PING}{self._buffer.count + 1}")).decode())
 
-    # ------------------------------------------------------------ hearing
+    # ------------------------------------------------------------ receiving
 
     def __aiter__(self) -> Self:
         return self
@@ -238,18 +238,18 @@ class Client:
                     raise StopAsyncIteration from None
                 raise self._ended from None
             self._taken.set()
-            told = self._tell(event)
+            told = self._take(event)
             if told is not None:
                 return told
 
-    def _tell(self, event: AnyEvent) -> AnyEvent | None:
+    def _take(self, event: AnyEvent) -> AnyEvent | None:
         if isinstance(event, Restarted):
             self._user_epoch += 1
             self._machine.restart(event.welcome)
         told = event if isinstance(event, Interrupted | Restarted) else self._machine.receive(event)
         if (join := self._machine.take_join()) is not None:
             self._machine.send(join)
-            self._add(encode_client(join).decode())
+            self._enqueue(encode_client(join).decode())
         return told
 
     def _emit(self, event: AnyEvent) -> None:
@@ -257,11 +257,11 @@ class Client:
             self._events_in.send_nowait(event)
 
     async def _wait_for_room(self) -> None:
-        while self._events_in.statistics().current_buffer_used >= EVENTS:
+        while self._events_in.statistics().current_buffer_used >= RECEIVE_BUFFER:
             self._taken = trio.Event()
             await self._taken.wait()
 
-    # ------------------------------------------------------------ living
+    # ------------------------------------------------------------ from connection to connection
 
     async def aclose(self) -> None:
         """Leave for good: the server is told, and the iteration ends. The end of `async with` does this too."""
@@ -285,7 +285,7 @@ class Client:
             self._ended = ended
             self._finished.set()
             self._events_in.close()
-            self._words.forget()
+            self._buffer.clear()
 
     async def begin(self) -> None:
         """Connect. `connect` calls this first.
@@ -306,21 +306,21 @@ class Client:
         """Keep the connection, and come back when it is lost. `connect` runs this, until `end` ends it."""
         try:
             with self._life:
-                await self._talk()
+                await self._run()
         finally:
             await self._drop()  # `end` may have been here before the last one came about
 
-    async def _talk(self) -> None:
+    async def _run(self) -> None:
         end: End | None = None
         while end is None:
             assert self._wire is not None
             end = await self._until_the_end(self._wire)
             if not self._closing and not end.broken and self._options.reconnect and comes_back(end.code):
                 self._emit(Interrupted(end.code, end.reason))
-                end = await self._come_back(end)
+                end = await self._reconnect(end)
         self._finish(None if self._closing else ConnectionEnded(end.code, end.reason))
 
-    async def _come_back(self, end: End) -> End | None:
+    async def _reconnect(self, end: End) -> End | None:
         """Try until there is a connection again, or there can't be one any more."""
         attempt = 0
         while True:
@@ -329,12 +329,12 @@ class Client:
             self._retry_after = 0.0
             try:
                 welcome = await self._open()
-                await self._go_on(welcome)
+                await self._resume(welcome)
                 return None
             except CannotConnect:
                 continue
             except End as again:
-                await self._hang_up(again)
+                await self._close(again)
                 if again.broken or not comes_back(again.code):
                     return again
                 end = again
@@ -356,7 +356,7 @@ class Client:
             with trio.fail_after(CONNECT_SECONDS):
                 wire = self._wire = Wire(await self._dial())
                 await wire.open(self._host, self._target)
-                welcome, _ = read(await wire.hear())
+                welcome, _ = read(await wire.receive())
         except trio.TooSlowError:
             await self._drop()
             raise CannotConnect(f"no answer within {CONNECT_SECONDS:g} s: is the server running?") from None
@@ -372,44 +372,44 @@ class Client:
         wire.ping_seconds = max(1.0, welcome.ping_seconds)
         return welcome
 
-    async def _go_on(self, welcome: Welcome) -> None:
+    async def _resume(self, welcome: Welcome) -> None:
         """Resume the session over the new connection, or begin anew."""
         assert self._wire is not None
         last_seq = 1
         if self._token is not None and self._options.resume and "resume" in welcome.features:
-            await self._wire.say(encode_client(Resume(self._token, self._last_seq)).decode())
+            await self._wire.send(encode_client(Resume(self._token, self._last_seq)).decode())
             while True:
-                answer, seq = read(await self._wire.hear())
+                answer, seq = read(await self._wire.receive())
                 last_seq = last_seq + 1 if seq is None else seq
                 if isinstance(answer, Resumed):
                     self._token = answer.resume_token
-                    self._words.begin_again(answer.heard)
+                    self._buffer.resume(answer.heard)
                     self._emit(answer)
                     return
                 if isinstance(answer, ErrorMessage) and answer.ref in (None, "resume"):
                     break
         self._token, self._last_seq = welcome.resume_token, last_seq
         self._epoch += 1
-        self._words.forget()
+        self._buffer.clear()
         self._emit(Restarted(welcome))
 
     async def _until_the_end(self, wire: Wire) -> End:
-        """Speak and listen over one connection."""
+        """Send and receive over one connection."""
         end = End(ABNORMAL)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._speak, wire)
-            nursery.start_soon(self._ask_now_and_then, wire.ping_seconds)
+            nursery.start_soon(self._keep_sending, wire)
+            nursery.start_soon(self._ping_now_and_then, wire.ping_seconds)
             try:
                 while True:
                     await self._wait_for_room()
-                    self._hear(await wire.hear())
+                    self._receive(await wire.receive())
             except End as told:
                 end = told
             nursery.cancel_scope.cancel()
-        await self._hang_up(end)
+        await self._close(end)
         return end
 
-    def _hear(self, text: str) -> None:
+    def _receive(self, text: str) -> None:
         message, seq = read(text)
         self._last_seq = self._last_seq + 1 if seq is None else seq
         match message:
@@ -418,7 +418,7 @@ class Client:
             case Pong(data=str(data)) if data.startswith(_OWN_PING):
                 count = data.removeprefix(_OWN_PING)
                 if count.isdecimal() and len(count) < 16:
-                    self._words.are_heard(min(int(count), self._words.sent))
+                    self._buffer.acknowledge(min(int(count), self._buffer.sent))
                 return
             case GoAway():
                 self._retry_after = max(0.0, message.retry_after_seconds)
@@ -428,32 +428,32 @@ class Client:
                 pass
         self._emit(message)
 
-    async def _speak(self, wire: Wire) -> None:
+    async def _keep_sending(self, wire: Wire) -> None:
         while True:
-            changed = self._words.changed
-            text = self._words.next()
+            changed = self._buffer.changed
+            text = self._buffer.next()
             if text is None:
                 await changed.wait()
                 continue
-            await self._wait_for_allowance(len(text.encode()))
-            await wire.say(text)
+            await self._wait_for_rate_limit(len(text.encode()))
+            await wire.send(text)
 
-    async def _wait_for_allowance(self, size: int) -> None:
+    async def _wait_for_rate_limit(self, size: int) -> None:
         """P-7.3."""
         await trio.sleep_until(self._not_before)
         while True:
-            wait = self._allowance.spend(size, trio.current_time())
+            wait = self._rate_limit.spend(size, trio.current_time())
             if wait == 0:
                 return
             await trio.sleep(wait + _A_LITTLE)
 
-    async def _ask_now_and_then(self, seconds: float) -> None:
+    async def _ping_now_and_then(self, seconds: float) -> None:
         while True:
             await trio.sleep(seconds)
-            if len(self._words.kept) < WORDS:
-                self._ask()
+            if len(self._buffer.messages) < SEND_BUFFER:
+                self._ping()
 
-    async def _hang_up(self, end: End) -> None:
+    async def _close(self, end: End) -> None:
         if end.broken and self._wire is not None:
             with trio.move_on_after(_CLOSE_SECONDS):
                 await self._wire.close(end.code)

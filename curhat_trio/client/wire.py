@@ -41,7 +41,7 @@ class Wire:
         self._sending = trio.Lock()
         self._partial: list[str] = []
         self._texts: deque[str] = deque()
-        self._due: list[Event] = []
+        self._replies: list[Event] = []
         self._end: End | None = None
         self.ping_seconds = CONNECT_SECONDS
         """How often something has to come."""
@@ -68,23 +68,23 @@ class Wire:
                     self._take(events)
                     return
 
-    async def hear(self) -> str:
+    async def receive(self) -> str:
         """The next text.
 
         Raises:
             End: There is none any more.
         """
         while True:
-            while self._due:
-                await self._send(self._due.pop(0))
+            while self._replies:
+                await self._send(self._replies.pop(0))
             if self._texts:
                 return self._texts.popleft()
             if self._end is not None:
                 raise self._end
             self._take(await self._receive())
 
-    async def say(self, text: str) -> None:
-        """Send one message. A lost connection is for `hear` to tell."""
+    async def send(self, text: str) -> None:
+        """Send one message. A lost connection is for `receive` to tell."""
         await self._send(TextMessage(text))
 
     async def close(self, code: int) -> None:
@@ -132,7 +132,7 @@ class Wire:
                     self._end = End(CloseCode.UNSUPPORTED_DATA, "the server sent a binary message", True)
                     return
                 case Ping():
-                    self._due.append(event.response())
+                    self._replies.append(event.response())
                 case CloseConnection():
                     self._end = self._closed(event)
                     return
@@ -142,7 +142,7 @@ class Wire:
     def _closed(self, event: CloseConnection) -> End:
         if self._ws.state is ConnectionState.OPEN:  # so wsproto tells of frames that break RFC 6455
             return End(int(event.code), f"the server's bytes are no WebSocket: {event.reason}", True)
-        self._due.append(event.response())
+        self._replies.append(event.response())
         return End(int(event.code), event.reason or "")
 
 
