@@ -142,8 +142,10 @@ LOADED_BY_A_SERVER = {
     "relay",
     "resumption",
     "server",
+    "session_log",
     "sessions",
     "trace",
+    "transport",
 }
 """Nothing that only draws, tries, checks or connects to a server."""
 
