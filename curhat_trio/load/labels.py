@@ -8,6 +8,7 @@ everything before it, so a label that was altered never passes for another one.
 
 import re
 import string
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 from zlib import crc32
@@ -32,20 +33,18 @@ class Label:
     sender: int
     number: int
 
-    def text(self, padding: str = "") -> str:
-        """The label as it is sent."""
-        covered = f"curhat-load/{self.run}/{quote(self.room, safe='')}/{self.sender}/{self.number}/{padding}/"
+    def text(self, length: int = 0) -> str:
+        """The label as it is sent, padded to so many characters if it is not longer anyway."""
+        head = f"curhat-load/{self.run}/{_quoted(self.room)}/{self.sender}/{self.number}/"
+        letter = string.ascii_lowercase[self.number % 26]  # not the same in messages that follow each other
+        covered = f"{head}{letter * (length - len(head) - 1 - _CHECKSUM_DIGITS)}/"
         return f"{covered}{crc32(covered.encode()):0{_CHECKSUM_DIGITS}x}"
 
 
 def compose(label: Label, kind: Kind, size: int) -> tuple[bytes, Payload]:
     """A message as JSON, `size` bytes long or as long as its label demands, and its payload."""
-    payload = _payload(kind, label.sender, label.text())
-    text = orjson.dumps({"type": kind, "payload": payload})
-    if len(text) < size:
-        payload = _payload(kind, label.sender, label.text(_padding(size - len(text), label.number)))
-        text = orjson.dumps({"type": kind, "payload": payload})
-    return text, payload
+    payload = _payload(kind, label.sender, label.text(size - _bare_size(kind, label.sender)))
+    return orjson.dumps({"type": kind, "payload": payload}), payload
 
 
 def read_label(kind: str, payload: object) -> Label | None:
@@ -80,6 +79,12 @@ def _payload(kind: Kind, sender: int, text: str) -> Payload:
     return {"type": kind, "sdp": f"{origin}a=ice-ufrag:{fragment}\r\na=x-load:{text}\r\n"}
 
 
-def _padding(length: int, number: int) -> str:
-    """Letters that differ from message to message."""
-    return string.ascii_lowercase[number % 26] * length
+@lru_cache(maxsize=65536)
+def _bare_size(kind: Kind, sender: int) -> int:
+    """How long a message would be without its label."""
+    return len(orjson.dumps({"type": kind, "payload": _payload(kind, sender, "")}))
+
+
+@lru_cache(maxsize=65536)
+def _quoted(room: str) -> str:
+    return quote(room, safe="")
