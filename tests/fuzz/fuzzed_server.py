@@ -103,18 +103,24 @@ class FuzzedServer:
         self._settle()
         for _ in range(_LONGEST_SILENCE):
             self._pass_a_second()
-            if wire.is_closed and len(self._server.tasks) == self._quiet_tasks:
+            if wire.is_closed and self._is_quiet:
                 break
         assert wire.is_closed, "the server keeps a client for ever that says nothing"
         self._see_that_all_is_well()
 
+    @property
+    def _is_quiet(self) -> bool:
+        """Only the bystander is there; nobody else's session waits to be resumed."""
+        server = self._server
+        return len(server.tasks) == self._quiet_tasks and len(server.dispatcher.sessions) == 1
+
     def _see_that_all_is_well(self) -> None:
         server = self._server
         assert not server.complaints, server.complaints
-        assert len(server.tasks) == self._quiet_tasks
+        assert self._is_quiet
         assert server.slots.taken == 1
         self._let_the_bystander_wait_again()
-        assert len(server.rendezvous._inboxes) == len(server.pool) == server.metrics.states["waiting"] == 1
+        assert len(server.dispatcher.sessions) == len(server.pool) == server.metrics.states["waiting"] == 1
 
     def _let_the_bystander_wait_again(self) -> None:
         told = self._take_what_was_told()

@@ -6,7 +6,6 @@ They need no fuzzer: `run.py` lets atheris look for inputs that reach new code, 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-import attrs
 import orjson
 from fuzzed_server import NEW_PIECE, FuzzedServer
 from jsonschema import Draft202012Validator
@@ -16,7 +15,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
 
 from curhat_trio.documents.schemas import client_schemas, server_schemas
-from curhat_trio.frames import FrameScanner, Scan
+from curhat_trio.frames import CloseFrame, FrameReader, Received, Violation
+from curhat_trio.frames import Ping as PingFrame
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
@@ -76,37 +76,39 @@ def is_numbered(data: bytes) -> bool:
 
 _LIMIT = 1000
 _LONGEST_HEAD = 14
+_NO_STATUS = 1005
+"""How wsproto tells of a close frame without a code (RFC 6455, section 7.1.5)."""
+_BAD_GATEWAY = 1014
+"""In IANA's registry of close codes, but wsproto does not know it."""
 
 
 def frames(data: bytes) -> None:
     """Frames are read as wsproto reads them, and as if they came one byte at a time."""
-    scanner = FrameScanner(_LIMIT)
-    found = scanner.feed(data)
-    assert attrs.asdict(byte_by_byte(data)) == attrs.asdict(found)
-    if found.fault in (CloseCode.MESSAGE_TOO_BIG, CloseCode.UNSUPPORTED_DATA):
+    reader = FrameReader(_LIMIT)
+    received = list(reader.receive(data))
+    assert byte_by_byte(data) == received
+    *_, last = [None, *received]
+    violation = last.code if isinstance(last, Violation) else None
+    if violation in (CloseCode.MESSAGE_TOO_BIG, CloseCode.UNSUPPORTED_DATA):
         return  # rules of this server's own
-    rest_of_a_head = bytes(_LONGEST_HEAD) if found.fault else b""  # wsproto waits for it before it looks
+    rest_of_a_head = bytes(_LONGEST_HEAD) if violation else b""  # wsproto waits for it before it looks
     texts, pings, code = read_by_wsproto(data + rest_of_a_head)
-    assert texts == found.texts
+    assert texts == [text for text in received if isinstance(text, str)]
     if code == CloseCode.INVALID_UTF8:
-        is_in_message = scanner._in_message or scanner._buffer
-        assert is_in_message or found.fault or found.closing, "wsproto says so before the end of a message"
+        is_in_message = reader._fragments is not None or reader._buffer
+        assert is_in_message or reader.is_finished, "wsproto says so before the end of a message"
         return
-    assert pings == read_by_wsproto(bytes(found.control))[1]
-    assert (found.fault is None) == (code is None or found.closing)
+    assert pings == [ping.payload for ping in received if isinstance(ping, PingFrame)]
+    if isinstance(last, CloseFrame):
+        told_by_wsproto = {None: _NO_STATUS, _BAD_GATEWAY: CloseCode.PROTOCOL_ERROR}
+        assert code == told_by_wsproto.get(last.code, last.code)
+    else:
+        assert (violation is None) == (code is None)
 
 
-def byte_by_byte(data: bytes) -> Scan:
-    scanner, total = FrameScanner(_LIMIT), Scan()
-    for byte in data:
-        scan = scanner.feed(bytes([byte]))
-        total.texts += scan.texts
-        total.control += scan.control
-        total.control_frames += scan.control_frames
-        total.pong |= scan.pong
-        total.closing |= scan.closing
-        total.fault = total.fault or scan.fault
-    return total
+def byte_by_byte(data: bytes) -> list[Received]:
+    reader = FrameReader(_LIMIT)
+    return [received for byte in data for received in reader.receive(bytes([byte]))]
 
 
 def read_by_wsproto(data: bytes) -> tuple[list[str], list[bytes], int | None]:
