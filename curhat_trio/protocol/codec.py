@@ -5,10 +5,11 @@ clients of a later version can be understood.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
 from types import GenericAlias
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 import attrs
 import cattrs
@@ -78,7 +79,8 @@ def _expect(value: object, wanted: type) -> None:
 
 def _strict(wanted: type) -> Callable[[Any, type], Any]:
     def structure(value: Any, _type: type) -> Any:
-        _expect(value, wanted)
+        if type(value) is not wanted:
+            _expect(value, wanted)
         return value
 
     return structure
@@ -101,9 +103,9 @@ def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
-def _strict_tuple(kind: Any) -> Callable[[Any, type], Any]:
+def _strict_tuple(kind: Any, converter: cattrs.Converter) -> Callable[[Any, type], Any]:
     list_kind: Any = GenericAlias(list, get_args(kind)[:1])
-    structure_list = _CONVERTER.get_structure_hook(list_kind)
+    structure_list = converter.get_structure_hook(list_kind)
 
     def structure(value: Any, _type: type) -> Any:
         _expect(value, list)
@@ -120,51 +122,62 @@ def wire_name(field_name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-def _strict_class(kind: Any) -> Callable[[Any, type], Any]:
+def _strict_class(kind: Any, converter: cattrs.Converter) -> Callable[[Any, type], Any]:
     renamed: Any = {field.name: override(rename=wire_name(field.name)) for field in attrs.fields(kind)}
-    structure_dict = make_dict_structure_fn(kind, _CONVERTER, **renamed)
+    structure_dict = make_dict_structure_fn(
+        kind, converter, _cattrs_detailed_validation=converter.detailed_validation, **renamed
+    )
 
     def structure(value: Any, wanted: type) -> Any:
-        _expect(value, dict)
+        if type(value) is not dict:
+            _expect(value, dict)
         return structure_dict(value, wanted)
 
     return structure
 
 
-def _absent_when_none(kind: Any) -> Callable[[Any], Any]:
+def _absent_when_none(kind: Any, converter: cattrs.Converter) -> Callable[[Any], Any]:
     fields: Any = {
         field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
         for field in attrs.fields(kind)
     }
-    return make_dict_unstructure_fn(kind, _CONVERTER, **fields)
+    return make_dict_unstructure_fn(kind, converter, **fields)
 
 
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=False)
+def _make_converter(*, detailed: bool) -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=False, detailed_validation=detailed)
     for wanted in (str, int, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
     converter.register_structure_hook(float, _number)
     for table in (ErrorCode, LeaveReason):  # by itself each would be read as any string
         converter.register_structure_hook(table, _member)
-    converter.register_structure_hook_factory(_is_tuple, _strict_tuple)
-    converter.register_structure_hook_factory(attrs.has, _strict_class)
-    converter.register_unstructure_hook_factory(attrs.has, _absent_when_none)
+    converter.register_structure_hook_factory(_is_tuple, lambda kind: _strict_tuple(kind, converter))
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _strict_class(kind, converter))
+    converter.register_unstructure_hook_factory(attrs.has, lambda kind: _absent_when_none(kind, converter))
     return converter
 
 
-_CONVERTER = _make_converter()
+_CONVERTER = _make_converter(detailed=False)
+"""Finds that a value is wrong, and stops there."""
+_EXPLAINER = _make_converter(detailed=True)
+"""Finds the same by the same rules, at twice the cost, and collects everything that is wrong."""
 
 
 # ---------------------------------------------------------------- reading
 
 
-def decode(text: str | bytes, profile: Profile, features: Collection[str] = ()) -> ClientMessage | Fault:
+def decode(text: str | bytes, profile: Profile, features: tuple[str, ...] = ()) -> ClientMessage | Fault:
     """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender.
 
     Args:
         features: Which of the optional types this server has.
     """
-    return _read(text, VOCABULARY[profile], OPTIONAL - frozenset(features))
+    return _read(text, VOCABULARY[profile], _lacking(features))
+
+
+@cache
+def _lacking(features: tuple[str, ...]) -> frozenset[str]:
+    return OPTIONAL.difference(features)
 
 
 def decode_server(text: str | bytes) -> ServerMessage | Fault:
@@ -210,14 +223,25 @@ def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
     return name, value
 
 
-def _structure(
-    name: str,
-    value: dict[str, Any],
-    kind: type[Any],
-    build: Callable[[dict[str, Any], type[Any]], Any] | None = None,
-) -> Any:
+_Build: TypeAlias = Callable[[cattrs.Converter, dict[str, Any], type[Any]], Any]
+
+
+def _message(converter: cattrs.Converter, value: dict[str, Any], kind: type[Any]) -> Any:
+    return _hook(converter, kind)(value, kind)
+
+
+@cache
+def _hook(converter: cattrs.Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
+    return converter.get_structure_hook(kind)
+
+
+def _structure(name: str, value: dict[str, Any], kind: type[Any], build: _Build = _message) -> Any:
     try:
-        return (build or _CONVERTER.structure)(value, kind)
+        return build(_CONVERTER, value, kind)
+    except Exception:  # cattrs raises of every kind; whatever is wrong, the explainer decides
+        pass
+    try:
+        return build(_EXPLAINER, value, kind)
     except cattrs.BaseValidationError as error:
         return Fault(ErrorCode.BAD_MESSAGE, _explain(error), ref=name)
 
@@ -232,9 +256,9 @@ class RelayedFrom:
     username: str
 
 
-def _relayed_from_wire(value: dict[str, Any], kind: type[Any]) -> Relayed:
-    said = _CONVERTER.structure(value, kind)
-    envelope = _CONVERTER.structure(value, RelayedFrom)
+def _relayed_from_wire(converter: cattrs.Converter, value: dict[str, Any], kind: type[Any]) -> Relayed:
+    said = _message(converter, value, kind)
+    envelope = _message(converter, value, RelayedFrom)
     return Relayed(said, envelope.from_, envelope.to, envelope.room_id, envelope.username)
 
 
@@ -276,7 +300,14 @@ def _choices(wanted: Any) -> tuple[str, ...]:
 
 def encode(message: ServerMessage, seq: int | None = None) -> bytes:
     """Write what the server says, as UTF-8. `seq` numbers it for a curhat.v1 client; None for legacy."""
-    wire = _relayed_to_wire(message) if isinstance(message, Relayed) else _to_wire(message)
+    if isinstance(message, Relayed):
+        wire = _to_wire(message.said)
+        wire["from"] = message.from_
+        wire["to"] = message.to
+        wire["roomId"] = message.room_id
+        wire["username"] = message.username
+    else:
+        wire = _to_wire(message)
     if seq is not None:
         wire["seq"] = seq
     return orjson.dumps(wire)
@@ -294,14 +325,9 @@ def limits_to_wire(limits: Limits) -> dict[str, int]:
 
 
 def _to_wire(message: Any) -> dict[str, Any]:
-    return {"type": message.type, **_CONVERTER.unstructure(message)}
+    return {"type": message.type, **_unstructure_hook(type(message))(message)}
 
 
-def _relayed_to_wire(message: Relayed) -> dict[str, Any]:
-    return {
-        **_to_wire(message.said),
-        "from": message.from_,
-        "to": message.to,
-        "roomId": message.room_id,
-        "username": message.username,
-    }
+@cache
+def _unstructure_hook(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
+    return _CONVERTER.get_unstructure_hook(kind)
