@@ -228,10 +228,11 @@ class Caller:
             raise BrokenOff(Fault.MISMATCHED, "a client was told of a second partner")
 
     def _take_error(self, message: dict[str, Any]) -> None:
-        code = message.get("code")
-        if self._seat is not None and message.get("ref") in _RELAYED:
-            self._seat.mine.refused += 1
+        code, ref = message.get("code"), message.get("ref")
         fault = Fault.RATE_LIMITED if code == "rate_limited" else Fault.REFUSED
+        unread = fault is Fault.RATE_LIMITED and ref is None  # a server need not read what it drops for that
+        if self._seat is not None and (ref in _RELAYED or unread):
+            self._seat.mine.refused += 1
         self._tally.ledger.faults.count(fault, f"error {code}: {str(message.get('message'))[:120]}")
 
     def _break_off(self, end: BrokenOff) -> None:

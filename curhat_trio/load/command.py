@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+import attrs
 import orjson
 import trio
 
@@ -19,8 +20,6 @@ from curhat_trio.protocol.messages import CANDIDATE_CHARACTERS
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it (128 and the signal's number)."""
-_CANDIDATES_UP_TO = CANDIDATE_CHARACTERS
-"""Bytes of a message that a candidate can surely have: its JSON is longer than what is limited in it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -166,17 +165,16 @@ def read_plan(options: argparse.Namespace) -> Plan:
         Unusable: The options don't fit together.
         NoProcess: There is no such server process.
     """
-    renegotiates = options.size > _CANDIDATES_UP_TO
-    if renegotiates and options.burst > 1:
+    plan = Plan(**{field.name: getattr(options, field.name) for field in attrs.fields(Plan)})
+    if plan.renegotiates and plan.burst > 1:
         raise Unusable(
-            f"--size {options.size} is too long for a candidate, and only candidates can be sent in bursts; "
-            f"expected --size up to {_CANDIDATES_UP_TO}, or no --burst"
+            f"--size {plan.size} is too long for a candidate, and only candidates can be sent in bursts; "
+            f"expected --size up to {CANDIDATE_CHARACTERS}, or no --burst"
         )
-    if not options.pairs and not options.idle:
+    if not plan.pairs and not plan.idle:
         raise Unusable("there is nothing to do; expected --pairs or --idle above 0")
-    if options.hold and not options.idle:
+    if plan.hold and not plan.idle:
         raise Unusable("--hold without --idle holds nothing")
-    if options.server_pid is not None:
-        ProcessGauge(options.server_pid).check()
-    names = (name for name in Plan.__annotations__ if name != "renegotiates")
-    return Plan(**{name: getattr(options, name) for name in names}, renegotiates=renegotiates)
+    if plan.server_pid is not None:
+        ProcessGauge(plan.server_pid).check()
+    return plan

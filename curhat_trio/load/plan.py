@@ -14,6 +14,8 @@ from typing import Literal
 
 import attrs
 
+from curhat_trio.protocol.messages import CANDIDATE_CHARACTERS
+
 Profile = Literal["v1", "legacy"]
 SUBPROTOCOL = "curhat.v1"
 Kind = Literal["offer", "answer", "candidate"]
@@ -55,8 +57,11 @@ class Plan:
     connect_parallel: int = 20
     server_pid: int | None = None
     timeout: float = 5.0
-    renegotiates: bool = False
-    """Offers and answers all along."""
+
+    @property
+    def renegotiates(self) -> bool:
+        """Offers and answers all along: no candidate is so long. Its JSON is longer than what is limited in it."""
+        return self.size > CANDIDATE_CHARACTERS
 
     def kind(self, position: int) -> Kind:
         """What the message at this position of a conversation is."""

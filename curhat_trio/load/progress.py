@@ -14,12 +14,17 @@ _WIDTH = 79
 async def show_progress(run: Run, out: TextIO) -> None:
     """Show it until cancelled. A terminal's line is left empty."""
     redraws = out.isatty()
-    began = trio.current_time()
+    began, next_line, told = trio.current_time(), 0.0, ""
     try:
         while True:
-            await trio.sleep(_REDRAW_SECONDS if redraws else _LINE_SECONDS)
-            line = describe(run, trio.current_time() - began)
-            out.write(f"\r\x1b[K{line[:_WIDTH]}" if redraws else f"{line}\n")
+            await trio.sleep(_REDRAW_SECONDS)
+            now = trio.current_time()
+            line = describe(run, now - began)
+            if redraws:
+                out.write(f"\r\x1b[K{line[:_WIDTH]}")
+            elif now >= next_line or run.doing != told:
+                out.write(f"{line}\n")
+                next_line, told = now + _LINE_SECONDS, run.doing
             out.flush()
     finally:
         if redraws:

@@ -64,8 +64,8 @@ async def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
     for _, (address, _) in addresses:
         if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
             raise Unusable(
-                f"{host} ({address}) is not this machine's loopback. A load on somebody else's server is an attack, "
-                "so there is no option for it: run this beside the server, with ws://127.0.0.1:PORT/ws"
+                f"{host} ({address}) is not this machine's loopback. A load on somebody else's server is an "
+                "attack, so there is no option for it: run this beside the server, with ws://127.0.0.1:PORT/ws"
             )
     return addresses
 

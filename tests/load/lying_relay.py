@@ -1,0 +1,204 @@
+"""A little server of the protocol that relays as it should, or lies in one way.
+
+It speaks both profiles as far as a load asks, on a port of 127.0.0.1. A lie gets every message that is to be
+relayed and tells what to send to whom in its place; other lies are flags.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+Message = dict[str, Any]
+
+
+@attrs.define(eq=False)
+class Client:
+    """A connection, as the relay sees it."""
+
+    stream: trio.SocketStream
+    name: str
+    protocol: ServerProtocol = attrs.Factory(
+        lambda: ServerProtocol(select_subprotocol=lambda _protocol, offered: next(iter(offered), None))
+    )
+    partner: "Client | None" = None
+    room: str = ""
+    _writing: trio.Lock = attrs.Factory(trio.Lock)
+
+    async def send(self, message: Message | str) -> None:
+        text = message if isinstance(message, str) else json.dumps(message)
+        self.protocol.send_text(text.encode())
+        await self.flush()
+
+    async def flush(self) -> None:
+        async with self._writing:
+            if data := b"".join(self.protocol.data_to_send()):
+                await self.stream.send_all(data)
+
+
+Relayed = list[tuple[Client, Message]]
+Lie = Callable[[Client, Message], Relayed]
+
+
+def truth(sender: Client, message: Message) -> Relayed:
+    """To the partner, once, as it was said."""
+    assert sender.partner is not None
+    return [(sender.partner, message)]
+
+
+@attrs.define
+class Relay:
+    """The server.
+
+    Args:
+        lie: What is relayed in place of a message.
+        pairs: Whether anybody is ever paired.
+        tells_leave: Whether the partner of one who leaves is told.
+        answers_close: Whether closing handshakes are finished.
+        welcome: The first message; None: there is none.
+    """
+
+    lie: Lie = truth
+    pairs: bool = True
+    tells_leave: bool = True
+    answers_close: bool = True
+    welcome: Message | None = attrs.Factory(lambda: {"type": "welcome", "sessionId": "s"})
+    clients: list[Client] = attrs.Factory(list)
+    _waiting: Client | None = None
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        client = Client(stream, f"c{len(self.clients)}")
+        self.clients.append(client)
+        try:
+            while data := await stream.receive_some():
+                client.protocol.receive_data(data)
+                for event in client.protocol.events_received():
+                    await self._take(client, event)
+                if client.protocol.close_expected() and not self.answers_close:
+                    await trio.sleep_forever()
+                await client.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            await self._leave(client)
+            await trio.aclose_forcefully(stream)
+
+    async def _take(self, client: Client, event: object) -> None:
+        if isinstance(event, Request):
+            client.protocol.send_response(client.protocol.accept(event))
+            await client.flush()
+            if client.protocol.subprotocol and self.welcome is not None:
+                await client.send(self.welcome)
+        elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+            await self._hear(client, json.loads(event.data))
+
+    async def _hear(self, client: Client, message: Message) -> None:
+        if message["type"] == "join":
+            await self._join(client)
+        elif message["type"] == "leave":
+            if client.protocol.subprotocol:
+                await client.send({"type": "leave", "from": client.name, "roomId": client.room, "reason": "left"})
+            await self._leave(client)
+        elif client.partner is not None:
+            said = message | {"from": client.name, "roomId": client.room}
+            for receiver, heard in self.lie(client, said):
+                await receiver.send(heard)
+
+    async def _join(self, client: Client) -> None:
+        partner, self._waiting = self._waiting, client
+        client.room = f"room/{client.name}"
+        if partner is None or not self.pairs:
+            await client.send({"type": "ready", "roomId": client.room})
+            return
+        self._waiting = None
+        client.room, client.partner, partner.partner = partner.room, partner, client
+        for one, other, role in ((partner, client, "offerer"), (client, partner, "answerer")):
+            await one.send({"type": "join", "from": other.name, "roomId": one.room, "role": role})
+
+    async def _leave(self, client: Client) -> None:
+        if self._waiting is client:
+            self._waiting = None
+        partner, client.partner = client.partner, None
+        if partner is not None:
+            partner.partner = None
+            if self.tells_leave:
+                await partner.send({"type": "leave", "from": client.name, "roomId": client.room, "reason": "left"})
+
+
+@asynccontextmanager
+async def running_relay(relay: Relay) -> AsyncIterator[int]:
+    """Its port, as long as it runs."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, relay.serve, listeners)
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+class Once:
+    """A lie about one message only: the one of this number, counted over all that are relayed."""
+
+    def __init__(self, number: int, lie: Lie) -> None:
+        self._countdown = number
+        self._lie = lie
+
+    def __call__(self, sender: Client, message: Message) -> Relayed:
+        self._countdown -= 1
+        return self._lie(sender, message) if self._countdown == 0 else truth(sender, message)
+
+
+class Swap:
+    """The first two candidates of one client, in the wrong order."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Client, Message] | None = None
+        self._done = False
+
+    def __call__(self, sender: Client, message: Message) -> Relayed:
+        if self._done or message["type"] != "candidate":
+            return truth(sender, message)
+        if self._held is None:
+            self._held = sender, message
+            return []
+        assert self._held[0] is sender
+        self._done = True
+        return [*truth(sender, message), *truth(*self._held)]
+
+
+def drop(_sender: Client, _message: Message) -> Relayed:
+    return []
+
+
+def double(sender: Client, message: Message) -> Relayed:
+    return truth(sender, message) * 2
+
+
+def alter(sender: Client, message: Message) -> Relayed:
+    """Not in the label, which stays good."""
+    return truth(sender, message | {"payload": message["payload"] | {"usernameFragment": "other"}})
+
+
+def garble(sender: Client, message: Message) -> Relayed:
+    """One digit of the label."""
+    text = message["payload"]["candidate"]
+    return truth(sender, message | {"payload": message["payload"] | {"candidate": f"{text[:-1]}g"}})
+
+
+def misattribute(sender: Client, message: Message) -> Relayed:
+    return truth(sender, message | {"from": "somebody"})
+
+
+def misroute(clients: list[Client]) -> Lie:
+    """A copy to the first other client that is in a conversation; to the partner, too."""
+
+    def send_astray(sender: Client, message: Message) -> Relayed:
+        others = (each for each in clients if each not in (sender, sender.partner) and each.partner is not None)
+        return [*truth(sender, message), (next(others), message)]
+
+    return send_astray

@@ -1,0 +1,212 @@
+"""The checker by itself: whatever a relay does to what was sent is called by its name, and counted right."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from curhat_trio.load.checker import Direction, Fault, Ledger
+from curhat_trio.load.labels import Label, compose, read_label
+from curhat_trio.load.plan import Kind
+
+RUN, ROOM, SENDER = "run", "a room/ü", 3
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(["offer", "answer", "candidate"])
+LABELS = st.builds(
+    Label,
+    run=st.text("abcdef0123456789", min_size=1),
+    room=st.text(min_size=1),
+    sender=st.integers(0, 10**6),
+    number=st.integers(0, 10**6),
+)
+
+Heard = tuple[str, Any]
+
+
+@attrs.define
+class Conversation:
+    """A direction in which some messages have been sent, none heard."""
+
+    ledger: Ledger
+    direction: Direction
+    sent: list[Heard]
+
+    def hear(self, *heard: Heard) -> None:
+        for kind, payload in heard:
+            stray = self.direction.hear(kind, payload)
+            if stray is not None:
+                self.ledger.misrouted(stray)
+
+    def faults(self) -> dict[Fault, int]:
+        """After the end."""
+        self.ledger.close(self.direction)
+        return dict(self.ledger.faults.counts)
+
+
+def conversation(count: int, room: str = ROOM, ledger: Ledger | None = None) -> Conversation:
+    ledger = ledger or Ledger(RUN)
+    direction = ledger.open(room, SENDER)
+    sent: list[Heard] = []
+    for number in range(count):
+        kind: Kind = "candidate" if number else "offer"
+        text, payload = compose(Label(RUN, room, SENDER, number), kind, 250)
+        direction.send(kind, payload)
+        sent.append((kind, orjson.loads(text)["payload"]))
+    return Conversation(ledger, direction, sent)
+
+
+@given(LABELS, KINDS, st.integers(1, 2000))
+def test_a_label_is_read_as_it_was_written(label: Label, kind: Kind, size: int) -> None:
+    text, payload = compose(label, kind, size)
+    assert orjson.loads(text) == {"type": kind, "payload": payload}
+    assert read_label(kind, payload) == label
+
+
+@given(LABELS, KINDS, st.integers(1, 2000))
+def test_a_message_is_as_long_as_asked_or_not_padded(label: Label, kind: Kind, size: int) -> None:
+    shortest = len(compose(label, kind, 0)[0])
+    assert len(compose(label, kind, size)[0]) == max(shortest, size)
+
+
+@given(st.integers(0, 30))
+def test_what_arrives_as_it_was_sent_is_no_fault(count: int) -> None:
+    talk = conversation(count)
+    talk.hear(*talk.sent)
+    assert talk.direction.complete == count
+    assert talk.faults() == {}
+
+
+@given(st.integers(1, 30), st.data())
+def test_what_does_not_arrive_is_lost(count: int, data: st.DataObject) -> None:
+    talk = conversation(count)
+    heard = data.draw(st.lists(st.sampled_from(range(count)), unique=True, max_size=count - 1).map(sorted))
+    talk.hear(*(talk.sent[number] for number in heard))
+    assert talk.faults() == {Fault.LOST: count - len(heard)}
+
+
+@given(st.integers(1, 30), st.data())
+def test_what_arrives_again_is_doubled(count: int, data: st.DataObject) -> None:
+    talk = conversation(count)
+    again = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=10))
+    stream = talk.sent.copy()
+    for number in again:  # anywhere after the first time
+        place = data.draw(st.integers(stream.index(talk.sent[number]) + 1, len(stream)))
+        stream.insert(place, talk.sent[number])
+    talk.hear(*stream)
+    assert talk.faults() == {Fault.DOUBLED: len(again)}
+
+
+@given(st.integers(2, 12).flatmap(lambda count: st.permutations(range(count))))
+def test_what_a_later_one_has_overtaken_is_reordered(order: list[int]) -> None:
+    talk = conversation(len(order))
+    talk.hear(*(talk.sent[number] for number in order))
+    overtaken = sum(number < max(order[:place], default=-1) for place, number in enumerate(order))
+    assert talk.faults() == ({Fault.REORDERED: overtaken} if overtaken else {})
+    assert talk.direction.complete == len(order)
+
+
+@given(st.integers(1, 12), st.data())
+def test_a_change_of_any_character_is_found(count: int, data: st.DataObject) -> None:
+    talk = conversation(count)
+    number = data.draw(st.integers(0, count - 1))
+    kind, payload = talk.sent[number]
+    field = data.draw(st.sampled_from(sorted(name for name, value in payload.items() if isinstance(value, str))))
+    place = data.draw(st.integers(0, len(payload[field]) - 1))
+    character = data.draw(st.characters(codec="ascii"))
+    assume(character != payload[field][place])
+    altered = payload[field][:place] + character + payload[field][place + 1 :]
+    stream = talk.sent.copy()
+    stream[number] = kind, payload | {field: altered}
+    talk.hear(*stream)
+    assert talk.faults() == {Fault.ALTERED: 1}
+    assert talk.direction.complete == count
+
+
+CHANGES: list[Callable[[Heard], Heard]] = [
+    lambda heard: ("answer", heard[1]),
+    lambda heard: (heard[0], None),
+    lambda heard: (heard[0], {**heard[1], "more": 1}),
+    lambda heard: (heard[0], {**heard[1], "sdpMLineIndex": True}),
+    lambda heard: (heard[0], {**heard[1], "candidate": ["a", "list"]}),
+    lambda heard: (heard[0], {**heard[1], "candidate": ""}),
+    lambda heard: (heard[0], {name: value for name, value in heard[1].items() if name != "sdpMid"}),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_changes_are_found(change: Callable[[Heard], Heard]) -> None:
+    talk = conversation(3)
+    talk.hear(talk.sent[0], change(talk.sent[1]), talk.sent[2])
+    assert talk.faults() == {Fault.ALTERED: 1}
+
+
+def test_a_message_with_a_good_label_that_nobody_sent_is_altered() -> None:
+    talk = conversation(2)
+    invented = compose(Label(RUN, ROOM, SENDER, 7), "candidate", 300)[1]
+    talk.hear(*talk.sent, ("candidate", invented))
+    assert talk.faults() == {Fault.ALTERED: 1}
+
+
+def test_a_message_of_another_room_is_misrouted_and_not_lost_there_as_well() -> None:
+    here = conversation(3)
+    there = conversation(3, "there", here.ledger)
+    here.hear(*here.sent, there.sent[1])
+    there.hear(there.sent[0], there.sent[2])
+    here.ledger.close(there.direction)
+    assert here.faults() == {Fault.MISROUTED: 1}
+
+
+def test_a_misrouted_copy_does_no_harm_to_the_original() -> None:
+    here = conversation(1)
+    there = conversation(3, "there", here.ledger)
+    here.hear(*here.sent, there.sent[1])
+    there.hear(*there.sent)
+    here.ledger.close(there.direction)
+    assert here.faults() == {Fault.MISROUTED: 1}
+
+
+@pytest.mark.parametrize(
+    "label", [Label("another", ROOM, SENDER, 0), Label(RUN, ROOM, SENDER + 1, 0), Label(RUN, "gone", SENDER, 0)]
+)
+def test_messages_of_other_runs_senders_and_ended_rooms_are_misrouted(label: Label) -> None:
+    talk = conversation(1)
+    talk.hear(*talk.sent, ("offer", compose(label, "offer", 300)[1]))
+    assert talk.faults() == {Fault.MISROUTED: 1}
+
+
+def test_what_the_server_refused_is_not_lost() -> None:
+    talk = conversation(5)
+    talk.hear(*talk.sent[:2])
+    talk.direction.refused = 2
+    assert talk.faults() == {Fault.LOST: 1}
+
+
+def test_what_was_under_way_when_a_conversation_was_broken_off_is_not_lost() -> None:
+    talk = conversation(5)
+    talk.ledger.close(talk.direction, forgives_loss=True)
+    assert talk.ledger.faults.counts == {}
+
+
+@given(
+    st.integers(2, 20),
+    st.sets(st.integers(0, 19)),
+    st.sets(st.integers(0, 19)),
+    st.sets(st.integers(0, 19)),
+)
+def test_faults_of_several_kinds_are_counted_apart(
+    count: int, dropped: set[int], doubled: set[int], altered: set[int]
+) -> None:
+    talk = conversation(count)
+    altered -= dropped
+    doubled -= dropped
+    stream: list[Heard] = []
+    for number, (kind, payload) in enumerate(talk.sent):
+        heard = (kind, payload | {"usernameFragment": "other"}) if number in altered else (kind, payload)
+        stream += [heard] * (0 if number in dropped else 2 if number in doubled else 1)
+    talk.hear(*stream)
+    counts = {fault: sum(number < count for number in numbers) for fault, numbers in (
+        (Fault.LOST, dropped), (Fault.DOUBLED, doubled), (Fault.ALTERED, altered))}  # fmt: skip
+    assert talk.faults() == {fault: times for fault, times in counts.items() if times}

@@ -1,0 +1,86 @@
+"""Each scenario once, small, against the real server."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from loads import faults, run_load
+from peers import running_server
+
+from curhat_trio.config import Settings
+from curhat_trio.load.checker import Fault
+from curhat_trio.load.plan import LIFTED, Plan
+
+LIFTED_SETTINGS = Settings(
+    messages_per_second=float(LIFTED["CURHAT_MESSAGES_PER_SECOND"]),
+    message_burst=int(LIFTED["CURHAT_MESSAGE_BURST"]),
+    bytes_per_second=float(LIFTED["CURHAT_BYTES_PER_SECOND"]),
+    byte_burst=int(LIFTED["CURHAT_BYTE_BURST"]),
+    max_connections=int(LIFTED["CURHAT_MAX_CONNECTIONS"]),
+    first_message_seconds=float(LIFTED["CURHAT_FIRST_MESSAGE_SECONDS"]),
+)
+
+
+@asynccontextmanager
+async def server(settings: Settings) -> AsyncIterator[int]:
+    async with running_server(settings, sockets=True) as running:
+        assert running.port is not None
+        yield running.port
+
+
+def load(plan: Plan, settings: Settings = LIFTED_SETTINGS) -> dict[str, Any]:
+    """The summary of a run against the real server."""
+    return run_load(server(settings), plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(pairs=3, messages=20),
+        Plan(pairs=3, messages=7, profile="legacy"),
+        Plan(pairs=2, messages=34, burst=8),
+        Plan(pairs=10, messages=2, storm=True, connect_parallel=3),
+        Plan(pairs=2, messages=5, size=20_000),
+    ],
+    ids=["in turns", "legacy", "bursts", "storm", "long"],
+)
+def test_everybody_has_one_conversation(plan: Plan) -> None:
+    summary = load(plan)
+    assert faults(summary) == {}
+    assert summary["conversations"] == summary["matches"]["pairs"] == plan.pairs
+    assert summary["messages"]["sent"] == summary["messages"]["heard"] == plan.pairs * plan.messages
+    assert summary["connections"]["opened"] == 2 * plan.pairs
+    assert 0 < summary["matches"]["ms"]["p50"] <= summary["matches"]["ms"]["max"]
+    assert summary["messages"]["first_answer_ms"]["p99"] > 0
+
+
+def test_idle_connections_are_held_and_measured() -> None:
+    summary = load(Plan(pairs=1, messages=4, idle=20, hold=30.0, server_pid=os.getpid()))
+    assert faults(summary) == {}
+    assert summary["connections"] | {"ms": None} == {"opened": 22, "idle": 20, "ms": None}
+    assert summary["server"]["resident_kib_before"] > 0
+    assert summary["server"]["kib_per_idle_client"] is not None
+    assert summary["server"]["cpu_us_per_connection"] >= 0
+
+
+def test_an_idle_connection_that_is_closed_is_a_fault() -> None:
+    summary = load(Plan(pairs=0, idle=2, hold=90.0), Settings())
+    assert faults(summary) == {Fault.CLOSED_EARLY: 2}
+    assert any("4502" in note for note in summary["notes"])
+
+
+def test_clients_come_and_go() -> None:
+    summary = load(Plan(pairs=2, messages=4, churn=0.5))
+    assert faults(summary) == {}
+    assert summary["conversations"] >= 2
+    assert summary["messages"]["heard"] >= 4 * summary["conversations"]
+    assert summary["connections"]["opened"] >= 2 * summary["conversations"]
+
+
+def test_rate_limits_are_told_from_losses() -> None:
+    summary = load(Plan(pairs=1, messages=200, burst=40, timeout=1.0), Settings(message_burst=30))
+    assert summary["faults"]["rate_limited"] > 0
+    assert summary["faults"]["lost"] == 0
+    assert any("CURHAT_MESSAGES_PER_SECOND" in line for line in summary["advice"])

@@ -1,0 +1,127 @@
+"""A relay that lies in one way is found out, and told by the name of that."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from loads import faults, run_load
+from lying_relay import (
+    Client,
+    Lie,
+    Message,
+    Once,
+    Relay,
+    Relayed,
+    Swap,
+    alter,
+    double,
+    drop,
+    garble,
+    misattribute,
+    misroute,
+    running_relay,
+    truth,
+)
+
+from curhat_trio.load.checker import Fault
+from curhat_trio.load.plan import Plan
+from curhat_trio.load.report import has_faults, table
+
+PLAN = Plan(pairs=2, messages=14, burst=4, timeout=2.0)
+LEGACY = Plan(pairs=2, messages=14, burst=4, timeout=2.0, profile="legacy")
+
+
+def load(relay: Relay, plan: Plan = PLAN) -> dict[str, Any]:
+    """The summary of a run against this relay."""
+    return run_load(running_relay(relay), plan)
+
+
+@pytest.mark.parametrize("plan", [PLAN, LEGACY, Plan(pairs=3, storm=True), Plan(pairs=1, size=3000, idle=2)])
+def test_an_honest_relay_has_no_faults(plan: Plan) -> None:
+    summary = load(Relay(), plan)
+    assert faults(summary) == {}
+    assert not has_faults(summary)
+    assert summary["conversations"] == plan.pairs
+    assert summary["messages"]["sent"] == summary["messages"]["heard"] == plan.pairs * plan.messages
+    assert "no faults" in table(summary)
+
+
+def limit(sender: Client, _message: Message) -> Relayed:
+    return [(sender, {"type": "error", "code": "rate_limited", "ref": "candidate"})]
+
+
+def end_pairing(sender: Client, _message: Message) -> Relayed:
+    return [(sender, {"type": "leave"})]
+
+
+def echo(sender: Client, message: Message) -> Relayed:
+    return [*truth(sender, message), (sender, message)]
+
+
+LIES: dict[str, tuple[Callable[[], Lie], dict[Fault, int]]] = {
+    "drop": (lambda: Once(5, drop), {Fault.LOST: 1, Fault.STALLED: 1}),
+    "double": (lambda: Once(5, double), {Fault.DOUBLED: 1}),
+    "double the last": (lambda: Once(28, double), {Fault.DOUBLED: 1}),
+    "swap": (Swap, {Fault.REORDERED: 1}),
+    "alter": (lambda: Once(5, alter), {Fault.ALTERED: 1}),
+    "garble": (lambda: Once(20, garble), {Fault.ALTERED: 1}),
+    "misattribute": (lambda: Once(5, misattribute), {Fault.MISATTRIBUTED: 1}),
+    "end a pairing": (lambda: Once(5, end_pairing), {Fault.LEFT_EARLY: 1}),
+    "echo": (lambda: Once(5, echo), {Fault.MISROUTED: 1}),
+    "limit": (lambda: Once(6, limit), {Fault.RATE_LIMITED: 1, Fault.STALLED: 1}),
+}
+
+
+@pytest.mark.parametrize("plan", [PLAN, LEGACY], ids=["v1", "legacy"])
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_found_out(lie: str, plan: Plan) -> None:
+    make, expected = LIES[lie]
+    summary = load(Relay(make()), plan)
+    assert faults(summary) == expected
+    assert has_faults(summary)
+    assert summary["notes"]
+    assert table(summary).endswith("FAULTS\n")
+
+
+def test_a_message_to_somebody_else_is_misrouted() -> None:
+    relay = Relay()
+    relay.lie = Once(12, misroute(relay.clients))
+    assert faults(load(relay, Plan(pairs=2, messages=14, storm=True))) == {Fault.MISROUTED: 1}
+
+
+def test_the_advice_on_rate_limits_names_settings() -> None:
+    limited = Relay(
+        Once(6, lambda sender, said: [(sender, {"type": "error", "code": "rate_limited", "ref": "offer"})])
+    )
+    assert any("CURHAT_MESSAGES_PER_SECOND=" in line for line in (load(limited))["advice"])
+
+
+@pytest.mark.parametrize("plan", [PLAN, LEGACY], ids=["v1", "legacy"])
+@pytest.mark.parametrize(
+    ("relay", "found"),
+    [
+        (lambda: Relay(pairs=False), {Fault.UNMATCHED: 4}),
+        (lambda: Relay(tells_leave=False), {Fault.LEAVE_MISSING: 2}),
+        (lambda: Relay(answers_close=False), {Fault.CLOSE_MISSING: 4}),
+    ],
+)
+def test_a_server_that_leaves_something_out_is_found_out(
+    relay: Callable[[], Relay], found: dict[Fault, int], plan: Plan
+) -> None:
+    assert faults(load(relay(), plan)) == found
+
+
+@pytest.mark.parametrize("welcome", [None, {"type": "hello"}])
+def test_without_a_welcome_there_is_no_connection(welcome: Message | None) -> None:
+    summary = load(Relay(welcome=welcome))
+    assert faults(summary) == {Fault.NOT_CONNECTED: 4}
+    assert any("welcome" in note for note in summary["notes"])
+
+
+def test_a_connection_that_the_server_ends_is_counted_once() -> None:
+    def hang_up(sender: Client, message: Message) -> Relayed:
+        raise trio.BrokenResourceError
+
+    relay = Relay(Once(5, hang_up), tells_leave=False)
+    assert faults(load(relay, Plan(pairs=1, messages=14))) == {Fault.CLOSED_EARLY: 1}
