@@ -38,8 +38,9 @@ class UpgradeRequest:
     origin: str | None
     subprotocols: tuple[str, ...]
     """What the client offers, in its order."""
-    head: bytes
-    """The request head, written anew from checked parts."""
+    host: str
+    key: str
+    """`Sec-WebSocket-Key`."""
     pipelined: bytes
     """What came behind it."""
 
@@ -75,7 +76,7 @@ class Admission:
         """Answer the opening handshake. The connection is there for the caller to run: it has a session, or is
         about to tell with a close code why not."""
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-        response = accept(request.head, subprotocol)
+        response = accept(request.target, request.host, request.key, subprotocol)
         slot = self._slot(request)
         connection = Connection(
             transport_of(stream),

@@ -1,8 +1,4 @@
-"""The check of a WebSocket opening request (RFC 6455, section 4.2.1).
-
-trio-websocket is given a head that is written anew from checked parts: some bytes that HTTP allows end its reader
-with an exception.
-"""
+"""The check of a WebSocket opening request (RFC 6455, section 4.2.1)."""
 
 import re
 
@@ -54,19 +50,7 @@ def upgrade_request(head: RequestHead, pipelined: bytes) -> UpgradeRequest:
         target=head.target.decode("ascii"),
         origin=None if origin is None else origin.decode("latin-1"),
         subprotocols=tuple(name.decode("ascii") for name in subprotocols),
-        head=_written_anew(head.target, host, key, subprotocols),
+        host=host.decode("ascii"),
+        key=key.decode("ascii"),
         pipelined=pipelined,
     )
-
-
-def _written_anew(target: bytes, host: bytes, key: bytes, subprotocols: tuple[bytes, ...]) -> bytes:
-    offer = b"Sec-WebSocket-Protocol: %b\r\n" % b", ".join(subprotocols) if subprotocols else b""
-    return (
-        b"GET %b HTTP/1.1\r\n"
-        b"Host: %b\r\n"
-        b"Upgrade: websocket\r\n"
-        b"Connection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: %b\r\n"
-        b"Sec-WebSocket-Version: 13\r\n"
-        b"%b\r\n"
-    ) % (target, host, key, offer)

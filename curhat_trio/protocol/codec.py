@@ -166,7 +166,9 @@ _EXPLAINER = _make_converter(detailed=True)
 # ---------------------------------------------------------------- reading
 
 
-def decode(text: str | bytes, profile: Profile, features: tuple[str, ...] = ()) -> ClientMessage | Fault:
+def decode(
+    text: str | bytes, profile: Profile, features: tuple[str, ...] | frozenset[str] = ()
+) -> ClientMessage | Fault:
     """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender.
 
     Args:
@@ -176,7 +178,7 @@ def decode(text: str | bytes, profile: Profile, features: tuple[str, ...] = ()) 
 
 
 @cache
-def _lacking(features: tuple[str, ...]) -> frozenset[str]:
+def _lacking(features: tuple[str, ...] | frozenset[str]) -> frozenset[str]:
     return OPTIONAL.difference(features)
 
 
