@@ -1,4 +1,4 @@
-"""What a server by the book would answer: the sessions, pool and introductions that this project's server runs,
+"""What a server by the book would answer: the endpoints, pool and introductions that this project's server runs,
 without time or network, one thing after the other.
 
 Told what clients do, it writes the whole conversation down as a vector: what was done, and what everybody must
@@ -7,7 +7,8 @@ that the next thing happens after this one on a real server too.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import attrs
@@ -16,22 +17,15 @@ import orjson
 from curhat_trio.conformance.patterns import expand
 from curhat_trio.conformance.vectors import Profile, Step, Vector
 from curhat_trio.policy.matching import Pool, introductions
-from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import Close, Effect, Enter, Forward, Reinstate, Request, Send, Suspend, Withdraw
-from curhat_trio.protocol.errors import CloseCode, Fault
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    Event,
-    InvalidMessage,
-    MessageReceived,
-    SessionResumed,
-)
+from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.effects import Enter, Forward, Reinstate, Request, Suspend, Withdraw
+from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Join, Next, Resumed, ServerMessage
-from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Rules, Session, step
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.protocol.replay import ReplayBuffer
+from curhat_trio.protocol.session import Connected, Negotiating, Paired, Rules, Session
 from curhat_trio.protocol.signaling import HaveRemoteOffer
 
 RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
@@ -59,27 +53,62 @@ BINARY_FRAME = "828000000000"
 _LEFT_OPEN = frozenset(
     {
         *("message", "limits", "features", "pingSeconds", "resumeSeconds"),
-        *("iceServers", "iceTransportPolicy", "ttlSeconds"),
+        *("iceServers", "iceTransportPolicy", "ttlSeconds", "seq"),
     }
 )
-"""Fields that a server words as it likes."""
+"""Fields that a server words as it likes, or that have a name only where somebody needs it: `seq`."""
+_PLENTY = 1_000_000
+"""So many sessions, and messages at once, that nobody is ever refused."""
+
+
+class _Unwatched:
+    """Nobody looks at single steps."""
+
+    def received(self, *_: object) -> None: ...
+    def stepped(self, *_: object) -> None: ...
+    def transitioned(self, *_: object) -> None: ...
+
+
+class _Named:
+    """What a server never makes twice, by names."""
+
+    def __init__(self) -> None:
+        self._rooms = count(1)
+
+    def room(self) -> RoomId:
+        return RoomId(f"$r{next(self._rooms)}")
+
+    def turn(self) -> None:
+        return None
 
 
 @attrs.define(eq=False)
 class _Seat:
-    """One client's session."""
+    """One client: its session, and what it hears over its connection, which is this too."""
 
     name: str
-    session: Session
+    endpoint: Endpoint
     token: str | None = None
-    """What it can be resumed with."""
-    said: int = 0
-    """How many messages of the client's it has read."""
-    last_heard: str | None = None
-    """What the last `seq` is called that the client had when it vanished."""
+    """What its session can be resumed with."""
     told: list[Step] = attrs.Factory(list)
+    """Not written down yet."""
+    last: Step | None = None
+    """The last numbered message that it has heard. `last_seq` is its number."""
+    last_seq: int = 0
     touched: bool = False
     """Something was done or told to it that it may not notice."""
+
+    @property
+    def session(self) -> Session:
+        return self.endpoint.session
+
+    def hear(self, message: bytes) -> None:
+        """One message from the server."""
+        wire = orjson.loads(message)
+        step = _expected(self.name, wire)
+        self.told.append(step)
+        if "seq" in wire and wire["type"] != "resumed":
+            self.last, self.last_seq = step, wire["seq"]
 
 
 @attrs.define
@@ -93,17 +122,20 @@ class Reference:
     _values: Mapping[str, Any]
     _rules: Rules = attrs.Factory(Rules)
     _pool: Pool = attrs.Factory(lambda: Pool(0.0))
+    _slots: ConnectionSlots = attrs.Factory(lambda: ConnectionSlots(_PLENTY))
+    _fresh: _Named = attrs.Factory(_Named)
+    _tokens: Iterator[int] = attrs.Factory(lambda: count(1))
     _seats: dict[str, _Seat] = attrs.Factory(dict)
     """By the client's name, while it is connected."""
     _away: dict[str, _Seat] = attrs.Factory(dict)
     """By the client's name, while it has vanished and may come back."""
     _by_id: dict[ClientId, _Seat] = attrs.Factory(dict)
-    _inbox: deque[tuple[_Seat, Event]] = attrs.Factory(deque)
+    """Until the session ends."""
+    _queue: deque[tuple[ClientId, Event]] = attrs.Factory(deque)
+    """What is for somebody's session and not handled yet."""
     _profiles: dict[str, Profile] = attrs.Factory(dict)
     _opened: int = 0
-    _rooms: int = 0
     _asked: int = 0
-    _tokens: int = 0
     steps: list[Step] = attrs.Factory(list)
     """The conversation so far."""
 
@@ -121,79 +153,79 @@ class Reference:
         """Connect, as a client that was never here before."""
         self._opened += 1
         client = ClientId(f"${who}{self._opened}")
-        seat = _Seat(who, Session(client, profile, "Anonymous", self._rules))
+        resumable = profile == "v1" and self._rules.resume_seconds > 0
+        seat = _Seat(who, self._begin(Session(client, profile, "Anonymous", self._rules), resumable))
+        seat.token = self._fresh_token() if resumable else None
         self._seats[who] = self._by_id[client] = seat
         self._profiles[who] = profile
         self._away.pop(who, None)
-        if profile == "v1" and self._rules.resume_seconds > 0:
-            seat.token = self._fresh_token()
         self.steps.append(Step("opens", {}, who))
-        self._do(seat, ConnectionOpened(0.0, seat.token))
+        self._do(seat, seat.endpoint.open(seat, seat.token, 0.0))
+
+    def _begin(self, session: Session, resumable: bool) -> Endpoint:
+        slot = self._slots.admit(0.0, may_resume=False)
+        assert slot is not None, "there are plenty"
+        rate_limit = RateLimit(Allowance(_PLENTY, _PLENTY))
+        return Endpoint(session, rate_limit, ReplayBuffer() if resumable else None, slot, _Unwatched())
 
     def _fresh_token(self) -> str:
-        self._tokens += 1
-        return f"$token{self._tokens}"
+        return f"$token{next(self._tokens)}"
 
     def say(self, who: str, message: Mapping[str, Any]) -> None:
         """Say one message."""
-        seat = self._seats[who]
         self.steps.append(Step("says", dict(message), who))
-        self._do(seat, self._understood(seat, self._text(message)))
+        self._say(who, self._text(message))
 
     def say_text(self, who: str, text: str) -> None:
         """Say anything."""
-        seat = self._seats[who]
         self.steps.append(Step("saysText", text, who))
-        self._do(seat, self._understood(seat, text.encode()))
+        self._say(who, text)
+
+    def _say(self, who: str, text: str) -> None:
+        seat = self._seats[who]
+        self._do(seat, seat.endpoint.receive_text(text, 0.0, self._fresh))
 
     def send_binary(self, who: str) -> None:
         """Send what is closed with 1003."""
         self.steps.append(Step("sendsBytes", [BINARY_FRAME], who))
-        self._do(self._seats[who], ClosingForced(CloseCode.UNSUPPORTED_DATA))
+        self._end(who, ClosingForced(CloseCode.UNSUPPORTED_DATA))
 
     def close(self, who: str) -> None:
         """Close politely."""
         self.steps.append(Step("closes", 1000, who))
-        self._do(self._seats[who], ConnectionClosed())
+        self._end(who, ConnectionClosed())
+
+    def _end(self, who: str, event: Event) -> None:
+        seat = self._seats[who]
+        self._do(seat, seat.endpoint.handle(event))
 
     def vanish(self, who: str) -> None:
         """Be gone without a word; `resume` may follow."""
-        seat = self._seats[who]
-        seat.last_heard = self._name_last_heard(seat)
+        seat = self._seats.pop(who)
+        if seat.last is not None:
+            seat.last.value.setdefault("seq", f"${who}Heard{len(self.steps)}")
         self.steps.append(Step("vanishes", True, who))
         before = len(self.steps)
-        del self._seats[who]
-        self._do(seat, ConnectionLost(0.0))
-        if not isinstance(seat.session.state, Closed):
+        self._do(seat, seat.endpoint.lose_connection(0.0))
+        if not seat.endpoint.is_closed:
             self._away[who] = seat
         if len(self.steps) == before:  # nobody hears of it: nothing else tells that the server knows
             self.steps.append(Step("waits", "a moment"))
 
     def can_resume(self, who: str) -> bool:
-        """Whether the client has vanished, and its session is still there."""
-        return who in self._away
+        """Whether the client has vanished, and its session can go on."""
+        return who in self._away and self._away[who].endpoint.can_resume(self._away[who].last_seq)
 
     def resume(self, who: str) -> None:
         """Come back after `vanish`, and go on."""
         seat = self._seats[who] = self._away.pop(who)
+        assert seat.last is not None, "a session that can be resumed begins with a welcome"
         fresh = {"type": "welcome", "sessionId": {"$not": seat.session.client}}
-        resume = {"type": "resume", "token": seat.token, "lastSeq": seat.last_heard}
+        resume = {"type": "resume", "token": seat.token, "lastSeq": seat.last.value["seq"]}
         self.steps += [Step("opens", {}, who), Step("hears", fresh, who, RULES_BY_TYPE["welcome"])]
         self.steps.append(Step("says", resume, who))
         seat.token = self._fresh_token()
-        self._do(seat, SessionResumed(seat.token, seat.said))
-
-    def _name_last_heard(self, seat: _Seat) -> str | None:
-        """Let the last message that the session has said to its client tell its number, by a name."""
-        if seat.session.profile == "legacy":
-            return None
-        for each in reversed(self.steps):
-            if each.who == seat.name and each.act == "hears" and _type(each) != "resumed":
-                if _type(each) == "welcome" and each.value["sessionId"] != seat.session.client:
-                    continue  # of a connection over which the session was resumed
-                name: str = each.value.setdefault("seq", f"${seat.name}Heard{len(self.steps)}")
-                return name
-        raise AssertionError("a session begins with a welcome")
+        self._do(seat, seat.endpoint.resume(seat, seat.last_seq, seat.token, sent_there=1))
 
     def sensible(self, who: str) -> dict[str, Any]:
         """What a client that wants a call would say now."""
@@ -207,40 +239,29 @@ class Reference:
             return {"type": "candidate", "payload": "$candidateOfAny"}
         return {"type": "join", "room": "$room"} if isinstance(state, Connected) else {"type": "ping"}
 
-    def _text(self, message: Mapping[str, Any]) -> bytes:
+    def _text(self, message: Mapping[str, Any]) -> str:
         rooms = {name: name for name in ("room", "room2")}
-        return orjson.dumps(expand(dict(message), {**self._values, **rooms}))
-
-    def _understood(self, seat: _Seat, text: bytes) -> Event:
-        seat.said += 1
-        message = decode(text, seat.session.profile)
-        if isinstance(message, Fault):
-            return InvalidMessage(message)
-        if not isinstance(message, Join | Next):
-            return MessageReceived(message, 0.0)
-        self._rooms += 1
-        return MessageReceived(message, 0.0, RoomId(f"$r{self._rooms}"))
+        return orjson.dumps(expand(dict(message), {**self._values, **rooms})).decode()
 
     # ------------------------------------------------------------ what follows from it
 
-    def _do(self, seat: _Seat, event: Event) -> None:
-        """Let something happen and everything follow from it; write down what everybody hears."""
+    def _do(self, seat: _Seat, actions: Sequence[Action]) -> None:
+        """Let everything follow that something led to; write down what everybody hears."""
         seat.touched = True
-        self._advance(seat, event)
-        self._settle()
+        self._perform(seat, actions)
+        while self._queue:
+            client, event = self._queue.popleft()
+            if client in self._by_id:
+                told = self._by_id[client]
+                told.touched = True
+                self._perform(told, told.endpoint.handle(event, "queue"))
         self._write_down()
-
-    def _settle(self) -> None:
-        while self._inbox:
-            seat, event = self._inbox.popleft()
-            seat.touched = True
-            self._advance(seat, event)
 
     def _write_down(self) -> None:
         for seat in [*self._seats.values()]:
             self._write_down_one(seat)
         for seat in [*self._seats.values()]:
-            if isinstance(seat.session.state, Closed):
+            if seat.endpoint.is_closed:
                 del self._seats[seat.name]
         for seat in self._seats.values():
             if _is_settling(seat.session):
@@ -249,7 +270,7 @@ class Reference:
 
     def _write_down_one(self, seat: _Seat) -> None:
         heard, seat.told = _without_ready_before_join(seat.told), []
-        unnoticed = seat.touched and not heard and not isinstance(seat.session.state, Closed)
+        unnoticed = seat.touched and not heard and not seat.endpoint.is_closed
         seat.touched = False
         self.steps += heard
         if unnoticed:
@@ -262,36 +283,28 @@ class Reference:
         if seat.session.profile == "legacy":
             message = {"type": "leave" if isinstance(seat.session.state, Connected) else "join"}
         self.steps.append(Step("says", message, seat.name))
-        self._advance(seat, self._understood(seat, orjson.dumps(message)))
+        self._perform(seat, seat.endpoint.receive_text(orjson.dumps(message).decode(), 0.0, self._fresh))
         self.steps += seat.told
         seat.told = []
 
-    def _advance(self, seat: _Seat, event: Event) -> None:
-        seat.session, effects = step(seat.session, event)
-        for effect in effects:
-            self._perform(seat, effect)
-
-    def _perform(self, seat: _Seat, effect: Effect) -> None:
-        match effect:
-            case Send(Resumed() as message):  # what was missed follows
-                seat.told.insert(0, _expected(seat.name, message))
-            case Send(message):
-                seat.told.append(_expected(seat.name, message))
-            case Forward(partner, event):
-                self._tell(partner, event)
-            case Enter() | Withdraw() | Suspend() | Reinstate():
-                self._ask_matchmaker(effect)
-            case Close(code) if code is not None:
-                seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
+    def _perform(self, seat: _Seat, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Transmit(connection, message):
+                    connection.hear(message)
+                case CloseConnection(_, code) if code is not None:
+                    seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
+                case Forward(partner, event):
+                    self._queue.append((partner, event))
+                case Enter() | Withdraw() | Suspend() | Reinstate():
+                    self._ask_matchmaker(action)
+                case EndSession():
+                    del self._by_id[seat.session.client]
 
     def _ask_matchmaker(self, request: Request) -> None:
         for outcome in self._pool.serve(request, 0.0):
             if outcome.pair is not None:
-                for client, event in introductions(outcome.pair, self._by_id.__contains__, 0.0):
-                    self._tell(client, event)
-
-    def _tell(self, client: ClientId, event: Event) -> None:
-        self._inbox.append((self._by_id[client], event))
+                self._queue.extend(introductions(outcome.pair, self._by_id.__contains__, 0.0))
 
 
 def _is_settling(session: Session) -> bool:
@@ -311,9 +324,9 @@ def _type(step: Step) -> str:
     return str(step.value["type"]) if step.act == "hears" else step.act
 
 
-def _expected(who: str, message: ServerMessage) -> Step:
+def _expected(who: str, message: Mapping[str, Any]) -> Step:
     """The step that hears a message. A room has its name from `join` on."""
-    wire = {key: value for key, value in orjson.loads(encode(message)).items() if key not in _LEFT_OPEN}
+    wire = {key: value for key, value in message.items() if key not in _LEFT_OPEN}
     kind = wire["type"]
     options: dict[str, Any] = {}
     if kind == "ready":
