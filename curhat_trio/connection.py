@@ -205,7 +205,7 @@ class Connection:
         """Nothing can be read or written any more."""
         if self.endpoint is not None:
             self._dispatcher.lose_connection(self.endpoint, trio.current_time(), None)
-            self._dispatcher.flush()
+        self._dispatcher.flush()
         self._state = _State.CLOSED
         self._deadlines.cancel(self)
         self._transport.detach()

@@ -22,8 +22,9 @@ from peers import (
 )
 from trio.testing import MockClock
 
-from curhat_trio import connection, http
+from curhat_trio.admission import Admission
 from curhat_trio.config import Settings
+from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
@@ -214,14 +215,14 @@ async def test_4004_after_a_fault_of_the_servers(
     server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.expects_trouble = True
-    real_step = connection.step
+    real_step = endpoint.step
 
     def step_with_a_bug(session: Session, event: Event) -> Step:
         if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
             raise ZeroDivisionError("a bug")
         return real_step(session, event)
 
-    monkeypatch.setattr(connection, "step", step_with_a_bug)
+    monkeypatch.setattr(endpoint, "step", step_with_a_bug)
     unlucky, partner = await server.negotiating_pair()
     await unlucky.send(said("ping"), said("chat", text="secret"), said("ping"))
     assert (await unlucky.hear_goodbye()).code == 4004
@@ -240,11 +241,11 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
     server.expects_trouble = True
     witness = await server.v1()
 
-    async def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object) -> None:
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(http, "serve_websocket", fail)
+        patch.setattr(Admission, "open", fail)
         with pytest.raises(Goodbye):
             await server.v1()
     await witness.say("ping")

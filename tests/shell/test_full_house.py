@@ -157,7 +157,7 @@ async def test_who_asked_in_vain_and_is_lost_is_not_waited_for(autojump_clock: M
             await stranger.hear("error")
             await stranger.vanish()
             await trio.testing.wait_all_tasks_blocked()
-        assert len(server.rendezvous._inboxes) == 2
+        assert len(server.dispatcher.sessions) == 2
 
 
 @pytest.mark.shows("P-2.16")

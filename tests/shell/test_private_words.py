@@ -6,8 +6,8 @@ import pytest
 from peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, running_server, said
 from trio.testing import MockClock
 
-from curhat_trio import connection
 from curhat_trio.log import configure_logging
+from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step
@@ -21,14 +21,14 @@ async def test_nothing_that_is_said_is_logged(
     format: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, room, topic, chat, address, nonsense, sdp, bug = WORDS
-    step = connection.step
+    step = endpoint.step
 
     def step_or_fail(session: Session, event: Event) -> Step:
         if isinstance(event, MessageReceived) and event.message == Chat(bug):
             raise RuntimeError("a bug")
         return step(session, event)
 
-    monkeypatch.setattr(connection, "step", step_or_fail)
+    monkeypatch.setattr(endpoint, "step", step_or_fail)
     log = io.StringIO()
     async with running_server() as server:
         server.expects_trouble = True

@@ -1,8 +1,6 @@
-"""A client that does not read costs nobody but itself, and a frame that was sent in part is the last."""
+"""A client that does not read costs nobody but itself, and nothing follows a part of a frame but its rest."""
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
 import trio
@@ -12,9 +10,6 @@ from peers import PING, TEXT, Peer, RunningServer, frame, open_peer, running_ser
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from curhat_trio.protocol.errors import LeaveReason
-from curhat_trio.protocol.events import PeerLeft
-from curhat_trio.protocol.ids import RoomId
 
 
 class Faucet(trio.abc.HalfCloseableStream):
@@ -188,39 +183,78 @@ async def test_a_slow_reader_that_ends_on_its_own_accord_is_forgotten(autojump_c
         await server.is_empty()
 
 
-def the_write_deadline(server: RunningServer) -> float:
-    return server.settings.write_seconds
+async def all_that_comes(peer: Peer, seconds: float) -> bytes:
+    """The bytes that the server sends within this time."""
+    received = b""
+    with trio.move_on_after(seconds):
+        while data := await peer.stream.receive_some():
+            received += data
+    return received
 
 
-def the_drain_deadline(server: RunningServer) -> float:
-    server.stop.set()
-    return server.settings.drain_seconds
+def frames_of(data: bytes) -> list[tuple[int, bytes]]:
+    """(first byte, payload) of each frame of a server's; nothing may be left over."""
+    frames = []
+    while data:
+        start = 4 if data[1] == 126 else 2
+        size = int.from_bytes(data[2:4]) if data[1] == 126 else data[1]
+        assert len(data) >= start + size, f"a torn frame: {data!r}"
+        frames.append((data[0], data[start : start + size]))
+        data = data[start + size :]
+    return frames
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
-@pytest.mark.parametrize("deadline", [the_write_deadline, the_drain_deadline])
-async def test_nothing_follows_a_frame_that_was_sent_in_part(
-    size: int, deadline: Callable[[RunningServer], float], autojump_clock: MockClock
+async def test_who_reads_again_while_it_is_closed_hears_the_rest_of_the_frame_and_why(
+    size: int, autojump_clock: MockClock
 ) -> None:
-    async with running_server(Settings(write_seconds=5, drain_seconds=4, close_seconds=100)) as server:
+    """Whole frames behind the one that was under way are dropped."""
+    async with running_server(Settings(write_seconds=5, close_seconds=100)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(size)
         await other.say("chat", text="long enough to be torn apart")
         await trio.testing.wait_all_tasks_blocked()
-        seconds = deadline(server)
-        await trio.sleep(seconds + 0.5)
+        await other.say("chat", text="never heard")
+        await trio.sleep(5.5)
+        assert (await other.hear("leave"))["reason"] == "peer_lost"
         faucet.open()
-        await trio.sleep(0.5)
-        with suppress(trio.BrokenResourceError):  # after the drain the server's end is closed
-            await slow.say("ping")
-        received = b""
-        with trio.move_on_after(50):
-            while data := await slow.stream.receive_some():
-                received += data
-        assert len(received) == size
-        assert received[:1] == b"\x81"
+        chat, close = frames_of(await all_that_comes(slow, 50))
+        assert (chat[0], json.loads(chat[1])["text"]) == (0x81, "long enough to be torn apart")
+        assert (close[0], int.from_bytes(close[1][:2])) == (0x88, 4001)
         await slow.vanish()
         await other.vanish()
+        await server.is_empty()
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+async def test_a_frame_that_was_torn_by_the_end_of_a_drain_is_the_last(
+    size: int, autojump_clock: MockClock
+) -> None:
+    async with running_server(Settings(drain_seconds=4, close_seconds=100)) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(size)
+        await other.say("chat", text="long enough to be torn apart")
+        await trio.testing.wait_all_tasks_blocked()
+        server.stop.set()
+        await trio.sleep(4.5)
+        faucet.open()
+        received = await all_that_comes(slow, 50)
+        assert (len(received), received[:1]) == (size, b"\x81")
+        await slow.vanish()
+        await other.vanish()
+
+
+async def test_a_frame_that_is_torn_at_the_close_deadline_is_the_last(autojump_clock: MockClock) -> None:
+    async with running_server(Settings(write_seconds=5, close_seconds=3)) as server:
+        slow, faucet, other = await slow_pair(server)
+        faucet.stop_after(20)
+        await other.say("chat", text="long enough to be torn apart")
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(8.5)
+        faucet.open()
+        assert len(await all_that_comes(slow, 50)) == 20
+        await other.vanish()
+        await server.is_empty()
 
 
 async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockClock) -> None:
@@ -231,19 +265,3 @@ async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockC
         heard = await listener.hear_what_is_there()
         assert [message["type"] for message in heard].count("pong") == 1
         assert len(heard) == 191
-
-
-async def test_an_inbox_that_overflows_closes_its_session_4001(autojump_clock: MockClock) -> None:
-    async with running_server(traced=False) as server:
-        waiting = await server.v1()
-        await waiting.say("join")
-        await waiting.hear("ready")
-        stale = PeerLeft(RoomId("long ago"), LeaveReason.LEFT)
-        room = server.settings.outbound_messages + 1  # the driver has one in its hands
-        for _ in range(room):
-            server.rendezvous.tell_all(stale)
-        assert await waiting.hear_what_is_there() == [], "exactly full is not too full"
-        for _ in range(room + 1):
-            server.rendezvous.tell_all(stale)
-        assert (await waiting.hear_goodbye()).code == 4001
-        await server.is_empty()

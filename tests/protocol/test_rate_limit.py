@@ -1,19 +1,19 @@
-"""How much one client may say."""
+"""How much one client may send."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curhat_trio.policy.limits import Allowance, TokenBucket
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 
 
-def allowance(messages: float = 10.0, burst: float = 3.0, bytes_burst: float = 100.0) -> Allowance:
+def rate_limit(messages: float = 10.0, burst: float = 3.0, byte_burst: float = 100.0) -> RateLimit:
     """So many messages a second, and 50 bytes a second."""
-    return Allowance(TokenBucket(messages, burst), TokenBucket(50.0, bytes_burst))
+    return RateLimit(Allowance(messages, burst, 50.0, byte_burst))
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
-    client = allowance()
+    client = rate_limit()
     assert [client.spend(1, now=1000.0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert client.spend(1, now=1000.0) == pytest.approx(0.1)
     assert client.spend(1, now=1000.05) == pytest.approx(0.05)
@@ -22,7 +22,7 @@ def test_a_burst_is_allowed_and_then_the_rate() -> None:
 
 
 def test_bytes_count_too() -> None:
-    client = allowance()
+    client = rate_limit()
     assert client.spend(90, now=0.0) == 0.0
     assert client.spend(30, now=0.0) == pytest.approx(20 / 50)
     assert client.spend(10, now=0.0) == 0.0
@@ -30,7 +30,7 @@ def test_bytes_count_too() -> None:
 
 def test_a_refused_message_costs_nothing() -> None:
     """Neither its bytes, nor a message if it was the bytes that were missing."""
-    client = allowance(burst=2.0)
+    client = rate_limit(burst=2.0)
     assert client.spend(101, now=0.0) > 0
     assert client.spend(101, now=0.0) > 0
     assert client.spend(50, now=0.0) == 0.0
@@ -39,14 +39,14 @@ def test_a_refused_message_costs_nothing() -> None:
 
 
 def test_the_longer_wait_of_the_two_is_told() -> None:
-    client = allowance(messages=1.0, burst=1.0)
+    client = rate_limit(messages=1.0, burst=1.0)
     client.spend(100, now=0.0)
     assert client.spend(10, now=0.0) == pytest.approx(1.0)
     assert client.spend(75, now=0.0) == pytest.approx(1.5)
 
 
 def test_nobody_saves_up_more_than_a_burst() -> None:
-    client = allowance()
+    client = rate_limit()
     client.spend(1, now=0.0)
     assert [client.spend(1, now=1e6) > 0 for _ in range(4)] == [False, False, False, True]
 
@@ -56,10 +56,10 @@ def test_nobody_saves_up_more_than_a_burst() -> None:
     burst=st.integers(1, 20),
     pauses=st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60),
 )
-def test_in_no_stretch_of_time_is_more_said_than_burst_and_rate(
+def test_in_no_stretch_of_time_is_more_allowed_than_burst_and_rate(
     rate: float, burst: int, pauses: list[float]
 ) -> None:
-    client = Allowance(TokenBucket(rate, burst), TokenBucket(1.0, 1.0))
+    client = RateLimit(Allowance(rate, burst))
     now, allowed = 0.0, []
     for pause in pauses:
         now += pause
@@ -72,10 +72,17 @@ def test_in_no_stretch_of_time_is_more_said_than_burst_and_rate(
 
 @given(rate=st.floats(0.5, 100.0), burst=st.integers(1, 20), extra=st.integers(0, 30))
 def test_who_waits_as_told_is_heard(rate: float, burst: int, extra: int) -> None:
-    """The driver rounds up to tenths of a second; a millionth is enough."""
-    client = Allowance(TokenBucket(rate, burst), TokenBucket(1.0, 1.0))
+    """The endpoint rounds up to tenths of a second; a millionth is enough."""
+    client = RateLimit(Allowance(rate, burst))
     now = 5.0
     for _ in range(burst + extra):
         if (wait := client.spend(0, now)) > 0:
             now += wait + 1e-6
             assert client.spend(0, now) == 0
+
+
+def test_without_a_limit_of_bytes_any_size_is_allowed() -> None:
+    client = RateLimit(Allowance(10.0, 2.0))
+    assert client.spend(1 << 40, now=0.0) == 0
+    assert client.spend(1 << 40, now=0.0) == 0
+    assert client.spend(0, now=0.0) == pytest.approx(0.1)
