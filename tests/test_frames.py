@@ -1,17 +1,35 @@
 """Frames against wsproto, an independent reading of RFC 6455, and against every way to break it."""
 
+import importlib
 import struct
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from types import ModuleType
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, Event, TextMessage
+from wsproto.events import Ping as WsprotoPing
+from wsproto.events import Pong as WsprotoPong
 
-from curhat_trio.frames import MAX_FRAGMENTS, PING_FRAME, FrameScanner, Scan, is_close_frame, text_frame
+from curhat_trio import frames
+from curhat_trio.frames import (
+    MAX_FRAGMENTS,
+    PING_FRAME,
+    CloseFrame,
+    FrameReader,
+    Ping,
+    Pong,
+    Received,
+    Violation,
+    close_frame,
+    pong_frame,
+    text_frame,
+    text_header,
+)
 from curhat_trio.protocol.errors import CloseCode
 
 LIMIT = 1000
@@ -39,41 +57,24 @@ def frame(opcode: int, payload: bytes = b"", fin: bool = True, rsv: int = 0, mas
     return head(opcode, len(payload), fin, rsv, masked) + body
 
 
-def scan(data: bytes, limit: int = LIMIT) -> Scan:
-    return FrameScanner(limit).feed(data)
+def read(data: bytes, limit: int = LIMIT) -> list[Received]:
+    return list(FrameReader(limit).receive(data))
 
 
-@attrs.define
-class Transcript:
-    """All scans of one scanner, as one."""
-
-    texts: list[str] = attrs.Factory(list)
-    control: bytes = b""
-    control_frames: int = 0
-    pong: bool = False
-    closing: bool = False
-    fault: CloseCode | None = None
-
-    def note(self, part: Scan) -> None:
-        self.texts += part.texts
-        self.control += part.control
-        self.control_frames += part.control_frames
-        self.pong |= part.pong
-        self.closing |= part.closing
-        self.fault = self.fault or part.fault
+def read_in_pieces(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[Received]:
+    """What is received when the bytes come cut at these places."""
+    reader = FrameReader(limit)
+    return [received for piece in pieces(data, cuts) for received in reader.receive(piece)]
 
 
-def scan_in_pieces(data: bytes, cuts: list[int], limit: int = LIMIT) -> Transcript:
-    """What is found when the bytes come cut at these places."""
-    scanner, whole = FrameScanner(limit), Transcript()
-    places = [0, *sorted(cuts), len(data)]
+def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    places = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
     for start, end in pairwise(places):
-        whole.note(scanner.feed(data[start:end]))
-    return whole
+        yield data[start:end]
 
 
-def byte_by_byte(data: bytes, limit: int = LIMIT) -> Transcript:
-    return scan_in_pieces(data, list(range(len(data))), limit)
+def byte_by_byte(data: bytes, limit: int = LIMIT) -> list[Received]:
+    return read_in_pieces(data, list(range(len(data))), limit)
 
 
 # ---------------------------------------------------------------- as wsproto writes and reads
@@ -92,7 +93,7 @@ def fragmented_text(draw: st.DrawFn) -> list[Event]:
 
 def control_frames() -> st.SearchStrategy[Event]:
     payload = st.binary(max_size=125)
-    return st.builds(Ping, payload) | st.builds(Pong, payload)
+    return st.builds(WsprotoPing, payload) | st.builds(WsprotoPong, payload)
 
 
 CONVERSATION = st.lists(
@@ -102,20 +103,39 @@ CONVERSATION = st.lists(
     max_size=6,
 ).map(lambda groups: [event for group in groups for event in group])
 
+REASON = st.text(max_size=30)
+CODE = st.sampled_from([1000, 1001, 1011, 3000, 4000, 4999])
+"""Such as wsproto sends as they are."""
+
 
 def written_by_wsproto(events: list[Event]) -> bytes:
     client = Connection(ConnectionType.CLIENT)
     return b"".join(client.send(event) for event in events)
 
 
-def read_by_wsproto(data: bytes) -> list[Event]:
+def read_by_wsproto(data: bytes) -> list[Received]:
+    """The same bytes, as a wsproto server reads them, told in our words."""
     server = Connection(ConnectionType.SERVER)
     server.receive_data(data)
-    return list(server.events())
+    received: list[Received] = []
+    begun = ""
+    for event in server.events():
+        match event:
+            case TextMessage(text, message_finished=finished):
+                begun += text
+                if finished:
+                    received.append(begun)
+                    begun = ""
+            case WsprotoPing(payload):
+                received.append(Ping(bytes(payload)))
+            case WsprotoPong():
+                received.append(Pong())
+            case CloseConnection(code):
+                received.append(CloseFrame(None if code == 1005 else code))
+    return received
 
 
-def texts_of(events: list[Event]) -> list[str]:
-    """Whole messages, put together from wsproto's pieces."""
+def whole_texts(events: list[Event]) -> list[str]:
     texts, begun = [], ""
     for event in events:
         if isinstance(event, TextMessage):
@@ -126,70 +146,174 @@ def texts_of(events: list[Event]) -> list[str]:
     return texts
 
 
-@given(CONVERSATION, st.booleans(), st.data())
-def test_the_same_is_read_as_by_wsproto(events: list[Event], closes: bool, data: st.DataObject) -> None:
-    sent = written_by_wsproto([*events, *([CloseConnection(1000, "bye")] if closes else [])])
+@given(
+    CONVERSATION,
+    st.none() | st.builds(lambda code, why: CloseConnection(code or 1005, why), CODE, REASON),
+    st.data(),
+)
+def test_the_same_is_read_as_by_wsproto(
+    events: list[Event], close: CloseConnection | None, data: st.DataObject
+) -> None:
+    """Messages and control frames, in the order in which they were complete."""
+    sent = written_by_wsproto([*events, *([close] if close else [])])
     cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=10))
-    found = scan_in_pieces(sent, cuts, limit=10_000)
-    heard = read_by_wsproto(sent)
-    assert found.texts == texts_of(heard) == texts_of(events)
-    assert found.fault is None
-    assert found.closing == closes
-    assert found.pong == any(isinstance(event, Pong) for event in heard)
-    assert found.control_frames == sum(isinstance(event, Ping | Pong | CloseConnection) for event in heard)
-    kept = [event for event in heard if isinstance(event, Ping | CloseConnection)]
-    assert read_by_wsproto(found.control) == kept, "control frames go on as they came, but for pongs"
+    received = read_in_pieces(sent, cuts, limit=10_000)
+    assert received == read_by_wsproto(sent)
+    assert [text for text in received if isinstance(text, str)] == whole_texts(events)
+    assert isinstance(received[-1] if received else None, CloseFrame) == (close is not None)
 
 
 @given(CONVERSATION)
 def test_bytes_may_come_one_by_one(events: list[Event]) -> None:
     sent = written_by_wsproto(events)
-    assert attrs.asdict(byte_by_byte(sent, 10_000)) == attrs.asdict(scan(sent, 10_000))
+    assert byte_by_byte(sent, 10_000) == read(sent, 10_000)
 
 
-def test_a_frame_may_be_cut_anywhere() -> None:
-    sent = frame(TEXT, "héllo".encode(), fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"x" * 126)
-    for cut in range(len(sent)):
-        found = scan_in_pieces(sent, [cut])
-        assert found.texts == ["héllo" + "x" * 126]
-        assert found.control == frame(PING, b"?")
+@pytest.mark.parametrize("size", [126, 65536])
+def test_a_frame_may_be_cut_anywhere(size: int) -> None:
+    sent = (
+        frame(TEXT, "héllo".encode(), fin=False)
+        + frame(PING, b"?")
+        + frame(CONTINUATION, b"x" * size)
+        + frame(PONG)
+        + frame(TEXT, b"next")
+        + frame(CLOSE, b"\x03\xe8bye")
+    )
+    expected = [Ping(b"?"), "héllo" + "x" * size, Pong(), "next", CloseFrame(1000)]
+    cuts = range(len(sent)) if size < 1000 else [*range(40), *range(len(sent) - 40, len(sent))]
+    for cut in cuts:
+        assert read_in_pieces(sent, [cut], limit=100_000) == expected, cut
 
 
 @given(st.text(), st.data())
 def test_fragments_may_cut_characters(text: str, data: st.DataObject) -> None:
     payload = text.encode()
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=8)))
-    places = [0, *cuts, len(payload)]
-    pieces = [payload[start:end] for start, end in pairwise(places)]
+    parts = list(pieces(payload, data.draw(st.lists(st.integers(0, len(payload)), max_size=8))))
     sent = b"".join(
-        frame(CONTINUATION if number else TEXT, piece, fin=number == len(pieces) - 1)
-        for number, piece in enumerate(pieces)
+        frame(CONTINUATION if number else TEXT, piece, fin=number == len(parts) - 1)
+        for number, piece in enumerate(parts)
     )
-    assert scan(sent).texts == [text]
+    assert read(sent) == [text]
+
+
+@given(st.lists(st.sampled_from([b"", b"", b"x"]), min_size=1, max_size=8))
+def test_fragments_may_be_empty(parts: list[bytes]) -> None:
+    sent = b"".join(
+        frame(CONTINUATION if number else TEXT, piece, fin=number == len(parts) - 1)
+        for number, piece in enumerate(parts)
+    )
+    assert read(sent + frame(TEXT, b"next")) == [b"".join(parts).decode(), "next"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 200_000])
 def test_text_of_every_size_of_length(size: int) -> None:
     text = "x" * size
-    sent = written_by_wsproto([TextMessage(text)])
-    assert scan(sent, limit=size).texts == [text]
+    assert read(written_by_wsproto([TextMessage(text)]), limit=size) == [text]
+
+
+# ---------------------------------------------------------------- what the server writes
+
+
+def client_of(*sent: bytes) -> tuple[Connection, list[Event]]:
+    """A wsproto client that has received this, and what it made of it."""
+    client = Connection(ConnectionType.CLIENT)
+    client.receive_data(b"".join(sent))
+    return client, list(client.events())
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_what_the_server_writes_is_read_by_wsproto(size: int) -> None:
+    _, events = client_of(text_frame(b"x" * size), text_frame(b"next"), PING_FRAME)
+    assert whole_texts(events) == ["x" * size, "next"]
+    assert events[-1] == WsprotoPing(b"")
+    assert text_header(size) + b"x" * size == text_frame(b"x" * size)
+
+
+@given(st.binary(max_size=125))
+def test_a_ping_of_wsprotos_gets_its_pong(payload: bytes) -> None:
     client = Connection(ConnectionType.CLIENT)
-    client.receive_data(text_frame(b"x" * size) + text_frame(b"next") + PING_FRAME)
-    events = list(client.events())
-    assert texts_of(events) == ["x" * size, "next"]
-    assert events[-1] == Ping(b"")
+    (ping,) = read(client.send(WsprotoPing(payload)))
+    assert ping == Ping(payload)
+    client.receive_data(pong_frame(payload))
+    assert list(client.events()) == [WsprotoPong(payload)]
 
 
-def test_a_close_frame_is_known_by_its_first_byte() -> None:
-    server = Connection(ConnectionType.SERVER)
-    assert not is_close_frame(server.send(Pong(b"\x88")))
-    assert not is_close_frame(text_frame(b"\x88"))
-    assert not is_close_frame(b"")
-    assert is_close_frame(server.send(CloseConnection(1000, "bye")))
+def test_a_ping_of_the_servers_gets_its_pong() -> None:
+    client, (ping,) = client_of(PING_FRAME)
+    assert isinstance(ping, WsprotoPing)
+    assert read(client.send(ping.response())) == [Pong()]
+
+
+@given(st.none() | CODE, REASON)
+def test_a_close_of_the_servers_is_answered_with_its_code(code: int | None, reason: str) -> None:
+    client, (close,) = client_of(close_frame(code, reason if code else ""))
+    assert isinstance(close, CloseConnection)
+    assert (close.code, close.reason or "") == ((code, reason) if code else (1005, ""))
+    answer = client.send(close.response())
+    assert client.state is ConnectionState.CLOSED
+    reader = FrameReader(LIMIT)
+    reader.close_expected = True
+    assert reader.receive(answer) == [CloseFrame(None)], "an answer's code tells nothing new"
+
+
+@given(CODE, REASON)
+def test_a_close_of_wsprotos_is_answered_with_its_code(code: int, reason: str) -> None:
+    client = Connection(ConnectionType.CLIENT)
+    assert read(client.send(CloseConnection(code, reason))) == [CloseFrame(code)]
+    client.receive_data(close_frame(code))
+    (answer,) = client.events()
+    assert isinstance(answer, CloseConnection)
+    assert answer.code == code
+    assert client.state is ConnectionState.CLOSED
+
+
+@pytest.mark.parametrize("code", CloseCode)
+def test_every_close_code_with_its_explanation_fits(code: CloseCode) -> None:
+    _, (close,) = client_of(close_frame(code, code.explanation))
+    assert isinstance(close, CloseConnection)
+    assert (close.code, close.reason) == (code, code.explanation)
+
+
+# ---------------------------------------------------------------- masks
+
+
+def without_speedups() -> ModuleType:
+    """The module as on a platform for which there is no compiled wheel."""
+    spec = importlib.util.find_spec("curhat_trio.frames")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "websockets.speedups", None)
+        spec.loader.exec_module(module)
+    return module
+
+
+PURE = without_speedups()
+
+
+def test_the_fallback_is_another() -> None:
+    assert PURE.apply_mask.__module__ == "curhat_trio.frames"
+    assert frames.apply_mask.__module__ != "curhat_trio.frames"
+
+
+MASKS = st.binary(min_size=4, max_size=4)
+PAYLOADS = st.binary(max_size=300) | st.integers(0, 70_000).map(bytes)
+
+
+@given(data=PAYLOADS, mask=MASKS)
+def test_masks_are_applied_byte_by_byte(data: bytes, mask: bytes) -> None:
+    expected = bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
+    assert bytes(frames.apply_mask(data, mask)) == expected
+    assert bytes(PURE.apply_mask(data, mask)) == expected
+    assert PURE.apply_mask(bytearray(data), bytearray(mask)) == expected
+    assert PURE.apply_mask(memoryview(data), mask) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0" * 5, b"\xff" * 8, b"a\0\0"])
+def test_zeros_at_the_end_are_kept(data: bytes) -> None:
+    for mask in (b"\0\0\0\0", b"\x01\x02\x03\x04"):
+        assert PURE.apply_mask(PURE.apply_mask(data, mask), mask) == data
 
 
 # ---------------------------------------------------------------- broken rules
@@ -237,37 +361,57 @@ FAULTS: dict[str, tuple[bytes, CloseCode]] = {
     ),
     "too long in bytes, not in characters": (frame(TEXT, "é".encode() * (LIMIT - 1)), CloseCode.MESSAGE_TOO_BIG),
     "endless": (head(TEXT, (1 << 64) - 1), CloseCode.MESSAGE_TOO_BIG),
+    "a close with half a code": (frame(CLOSE, b"\x03"), CloseCode.PROTOCOL_ERROR),
+    "a close with a reason that is no UTF-8": (frame(CLOSE, b"\x03\xe8\xff"), CloseCode.INVALID_UTF8),
+    **{
+        f"a close with {code}": (frame(CLOSE, struct.pack("!H", code)), CloseCode.PROTOCOL_ERROR)
+        for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
+    },
 }
-BROKEN = pytest.mark.parametrize(("sent", "fault"), FAULTS.values(), ids=FAULTS.keys())
+BROKEN = pytest.mark.parametrize(("sent", "code"), FAULTS.values(), ids=FAULTS.keys())
 
 
 @BROKEN
-def test_a_broken_rule_has_its_close_code(sent: bytes, fault: CloseCode) -> None:
-    found = scan(MASKED_TEXT + sent + frame(TEXT, b"after"))
-    assert found.fault is fault
-    assert "before" in found.texts
-    assert "after" not in found.texts
+def test_a_broken_rule_has_its_close_code(sent: bytes, code: CloseCode) -> None:
+    received = read(MASKED_TEXT + sent + frame(TEXT, b"after"))
+    assert received[0] == "before"
+    assert received[-1] == Violation(code)
+    assert "after" not in received
 
 
 @BROKEN
-def test_however_the_bytes_come(sent: bytes, fault: CloseCode) -> None:
-    found = byte_by_byte(MASKED_TEXT + sent + frame(PING))
-    assert found.fault is fault
-    assert found.control == b"", "nothing is read after a fault"
+def test_however_the_bytes_come(sent: bytes, code: CloseCode) -> None:
+    whole = MASKED_TEXT + sent + frame(PING)
+    received = byte_by_byte(whole)
+    assert received == read(whole)
+    assert received[-1] == Violation(code)
+    for cut in range(len(MASKED_TEXT), min(len(whole), 60)):
+        assert read_in_pieces(whole, [cut]) == received
 
 
 @BROKEN
-def test_after_a_fault_nothing_is_kept(sent: bytes, fault: CloseCode) -> None:
-    scanner = FrameScanner(LIMIT)
-    assert scanner.feed(sent).fault is fault
-    assert scanner.feed(frame(TEXT, b"after")) == Scan()
-    assert kept_by(scanner) == 0
+def test_after_a_broken_rule_nothing_is_kept(sent: bytes, code: CloseCode) -> None:
+    reader = FrameReader(LIMIT)
+    assert list(reader.receive(sent))[-1] == Violation(code)
+    assert reader.is_finished
+    assert list(reader.receive(frame(TEXT, b"after"))) == []
+    assert kept_by(reader) == 0
+
+
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
+def test_codes_that_may_be_sent_may_be_received(code: int) -> None:
+    assert read(frame(CLOSE, struct.pack("!H", code) + "à bientôt".encode())) == [CloseFrame(code)]
 
 
 def test_a_message_of_the_limit_is_not_over_it() -> None:
-    assert scan(frame(TEXT, b"x" * LIMIT)).texts == ["x" * LIMIT]
+    assert read(frame(TEXT, b"x" * LIMIT)) == ["x" * LIMIT]
     in_two = frame(TEXT, b"x" * (LIMIT - 1), fin=False) + frame(CONTINUATION, b"x")
-    assert scan(in_two + in_two).texts == ["x" * LIMIT] * 2
+    assert read(in_two + in_two) == ["x" * LIMIT] * 2
+
+
+def test_the_limit_is_for_messages_and_not_for_control_frames() -> None:
+    sent = frame(TEXT, b"xx", fin=False) + frame(PING, b"y" * 125) + frame(CONTINUATION, b"x")
+    assert read(sent, limit=3) == [Ping(b"y" * 125), "xxx"]
 
 
 @pytest.mark.parametrize("begun", [b"", frame(TEXT, b"x" * LIMIT, fin=False)], ids=["at once", "in pieces"])
@@ -275,7 +419,7 @@ def test_a_declared_length_is_enough_to_be_too_big(begun: bytes) -> None:
     opcode = CONTINUATION if begun else TEXT
     size = 1 if begun else LIMIT + 1
     length_only = head(opcode, size)[:-4]
-    assert scan(begun + length_only).fault is CloseCode.MESSAGE_TOO_BIG
+    assert read(begun + length_only) == [Violation(CloseCode.MESSAGE_TOO_BIG)]
 
 
 @pytest.mark.parametrize("piece", [b"", b"x"], ids=["empty", "of a byte"])
@@ -285,52 +429,67 @@ def test_fragments_are_counted(piece: bytes) -> None:
         frame(CONTINUATION, piece, fin=False),
         frame(CONTINUATION, piece),
     )
-    assert scan(first + more * (MAX_FRAGMENTS - 2) + last).texts == [piece.decode() * MAX_FRAGMENTS]
-    assert scan(first + more * (MAX_FRAGMENTS - 1) + last).fault is CloseCode.MESSAGE_TOO_BIG
-    assert scan(first + more * MAX_FRAGMENTS).fault is CloseCode.MESSAGE_TOO_BIG, "before the last has come"
+    too_big = [Violation(CloseCode.MESSAGE_TOO_BIG)]
+    assert read(first + more * (MAX_FRAGMENTS - 2) + last) == [piece.decode() * MAX_FRAGMENTS]
+    assert read(first + more * (MAX_FRAGMENTS - 1) + last) == too_big
+    assert read(first + more * MAX_FRAGMENTS) == too_big, "before the last has come"
 
 
 def test_a_control_frame_of_125_bytes_is_not_too_long() -> None:
-    ping = frame(PING, b"x" * 125)
-    assert scan(ping).control == ping
+    assert read(frame(PING, b"x" * 125)) == [Ping(b"x" * 125)]
 
 
 # ---------------------------------------------------------------- closing
 
 
 def test_nothing_is_read_behind_a_close_frame() -> None:
-    close = frame(CLOSE, struct.pack("!H", 1000))
-    scanner = FrameScanner(LIMIT)
-    found = scanner.feed(frame(TEXT, b"before") + close + frame(TEXT, b"after") + frame(BINARY))
-    assert found == Scan(texts=["before"], control=close, control_frames=1, closing=True)
-    assert scanner.feed(frame(TEXT, b"after")) == Scan()
+    reader = FrameReader(LIMIT)
+    sent = frame(TEXT, b"before") + frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"after") + frame(BINARY)
+    assert list(reader.receive(sent)) == ["before", CloseFrame(1000)]
+    assert reader.is_finished
+    assert list(reader.receive(frame(TEXT, b"after"))) == []
+    assert kept_by(reader) == 0
 
 
-def closing_scanner(begun: bytes = b"") -> FrameScanner:
+def test_a_close_frame_may_come_in_the_middle_of_a_message() -> None:
+    reader = FrameReader(LIMIT)
+    assert list(reader.receive(frame(TEXT, b"begun", fin=False) + frame(CLOSE))) == [CloseFrame(None)]
+    assert kept_by(reader) == 0
+
+
+def closing_reader(begun: bytes = b"") -> FrameReader:
     """After the server has sent its close frame; what had come before was this."""
-    scanner = FrameScanner(LIMIT)
-    scanner.feed(begun)
-    scanner.expect_only_close = True
-    return scanner
+    reader = FrameReader(LIMIT)
+    reader.receive(begun)
+    reader.close_expected = True
+    return reader
 
 
-@pytest.mark.parametrize(
-    "underway",
-    [
-        frame(TEXT, b"late"),
-        frame(BINARY, b"late"),
-        frame(PING, b"late"),
-        frame(TEXT, b"la", fin=False) + frame(CONTINUATION, b"te"),
-        frame(TEXT, b"la", fin=False) + frame(PING) + frame(CONTINUATION, b"te") + frame(TEXT, b"later"),
-    ],
-    ids=["text", "binary", "ping", "fragments", "fragments and more"],
-)
-def test_once_the_server_has_closed_only_the_clients_close_counts(underway: bytes) -> None:
-    """What the client had under way is right, only late."""
-    close = frame(CLOSE, struct.pack("!H", 1000))
-    found = closing_scanner().feed(underway + close)
-    assert (found.texts, found.fault) == ([], None)
-    assert (found.control, found.closing) == (close, True)
+LATE = {
+    "text": frame(TEXT, b"late"),
+    "text that is no UTF-8": frame(TEXT, b"\xff"),
+    "binary": frame(BINARY, b"late"),
+    "binary in pieces": frame(BINARY, b"la", fin=False) + frame(CONTINUATION, b"te"),
+    "fragments": frame(TEXT, b"la", fin=False) + frame(CONTINUATION, b"te"),
+    "fragments and more": frame(TEXT, b"la", fin=False) + frame(CONTINUATION, b"te") + frame(TEXT, b"later"),
+    "many fragments": frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 100 + frame(CONTINUATION),
+}
+
+
+@pytest.mark.parametrize("underway", LATE.values(), ids=LATE.keys())
+@pytest.mark.parametrize("code", [b"", b"\x03\xe8", b"\0\0"], ids=["without a code", "1000", "wrong code"])
+def test_once_the_server_has_closed_only_the_clients_close_counts(underway: bytes, code: bytes) -> None:
+    """What the client had under way is right, only late; and the code of its answer tells nothing new."""
+    assert list(closing_reader().receive(underway + frame(CLOSE, code))) == [CloseFrame(None)]
+    reader, received = closing_reader(), list[Received]()
+    for byte in underway + frame(CLOSE, code):
+        received += reader.receive(bytes([byte]))
+    assert received == [CloseFrame(None)]
+
+
+def test_control_frames_are_still_told_of_after_the_servers_close() -> None:
+    sent = frame(TEXT, b"la", fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"te") + frame(PONG)
+    assert list(closing_reader().receive(sent + frame(CLOSE))) == [Ping(b"?"), Pong(), CloseFrame(None)]
 
 
 @pytest.mark.parametrize(
@@ -343,10 +502,14 @@ def test_once_the_server_has_closed_only_the_clients_close_counts(underway: byte
     ids=["its end", "its end and more", "many pieces of it"],
 )
 def test_the_server_may_close_in_the_middle_of_a_message(underway: bytes) -> None:
-    close = frame(CLOSE, struct.pack("!H", 1000))
-    found = closing_scanner(begun=frame(TEXT, b"begun", fin=False)).feed(underway + close)
-    assert (found.texts, found.fault) == ([], None)
-    assert (found.control, found.closing) == (close, True)
+    reader = closing_reader(begun=frame(TEXT, b"begun", fin=False))
+    assert list(reader.receive(underway + frame(CLOSE, b"\x03\xe8"))) == [CloseFrame(None)]
+
+
+def test_the_framing_is_still_checked_after_the_servers_close() -> None:
+    for broken in (frame(TEXT, b"x", masked=False), frame(CONTINUATION, b"x"), head(TEXT, LIMIT + 1)):
+        (violation,) = closing_reader().receive(broken + frame(CLOSE))
+        assert isinstance(violation, Violation)
 
 
 # ---------------------------------------------------------------- whatever comes
@@ -362,41 +525,57 @@ ANY_FRAME = st.builds(
 ANY_BYTES = st.lists(ANY_FRAME | st.binary(max_size=20), max_size=12).map(b"".join)
 
 
-def kept_by(scanner: FrameScanner) -> int:
-    """Bytes that a scanner holds."""
-    return len(scanner._buffer) + sum(map(len, scanner._fragments))
+def kept_by(reader: FrameReader) -> int:
+    """Bytes that a reader holds."""
+    return len(reader._buffer) + sum(map(len, reader._fragments or ()))
 
 
 @given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
 def test_any_bytes_are_read_within_bounded_memory(sent: bytes, closing: bool, cuts: list[int]) -> None:
-    scanner = FrameScanner(LIMIT)
-    scanner.expect_only_close = closing
+    reader = FrameReader(LIMIT)
+    reader.close_expected = closing
     longest_head = 14
     for piece in pieces(sent, cuts):
-        found = scanner.feed(piece)
-        assert kept_by(scanner) <= LIMIT + longest_head
-        assert len(scanner._fragments) <= MAX_FRAGMENTS
-        assert not (closing and found.texts)
+        received = list(reader.receive(piece))
+        assert kept_by(reader) <= LIMIT + longest_head
+        assert len(reader._fragments or ()) <= MAX_FRAGMENTS
+        assert not (closing and any(isinstance(each, str) for each in received))
+        ends = [isinstance(each, CloseFrame | Violation) for each in received]
+        assert not any(ends[:-1]), "nothing follows an end"
+        assert reader.is_finished == (ends[-1] if ends else reader.is_finished)
 
 
-@given(ANY_BYTES, st.lists(st.integers(0, 2000), max_size=6))
-def test_how_the_bytes_are_cut_does_not_matter(sent: bytes, cuts: list[int]) -> None:
-    assert attrs.asdict(scan_in_pieces(sent, [cut for cut in cuts if cut <= len(sent)])) == attrs.asdict(
-        scan(sent)
-    )
+@given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
+def test_how_the_bytes_are_cut_does_not_matter(sent: bytes, closing: bool, cuts: list[int]) -> None:
+    at_once, in_pieces = FrameReader(LIMIT), FrameReader(LIMIT)
+    at_once.close_expected = in_pieces.close_expected = closing
+    received = [each for piece in pieces(sent, cuts) for each in in_pieces.receive(piece)]
+    assert received == list(at_once.receive(sent))
 
 
-def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
-    places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
-    for start, end in pairwise(places):
-        yield data[start:end]
-
-
-def test_a_scanner_holds_no_more_than_one_message() -> None:
+def test_a_reader_holds_no_more_than_one_message() -> None:
     """However it comes: a frame in bytes, fragments, or controls between them."""
-    scanner = FrameScanner(LIMIT)
+    reader = FrameReader(LIMIT)
     almost = frame(TEXT, b"x" * LIMIT)[:-1]
-    scanner.feed(frame(TEXT, b"") * 1000 + almost)
-    assert kept_by(scanner) == len(almost)
-    scanner.feed(b"?" + frame(PING, b"x" * 125) * 100)
-    assert kept_by(scanner) == 0
+    reader.receive(frame(TEXT, b"") * 1000 + almost)
+    assert kept_by(reader) == len(almost)
+    reader.receive(b"?" + frame(PING, b"x" * 125) * 100)
+    assert kept_by(reader) == 0
+
+
+class CountingReader(FrameReader):
+    """Counts how often it looks for frames in what has come."""
+
+    looks = 0
+
+    def _read_frames(self, data: bytes, received: list[Received]) -> int:
+        self.looks += 1
+        return super()._read_frames(data, received)
+
+
+def test_what_has_come_of_a_frame_is_looked_at_again_only_when_it_is_whole() -> None:
+    sent = frame(TEXT, b"x" * 60_000)
+    reader = CountingReader(100_000)
+    received = [each for piece in pieces(sent, list(range(0, len(sent), 10))) for each in reader.receive(piece)]
+    assert received == ["x" * 60_000]
+    assert reader.looks < 5
