@@ -17,15 +17,22 @@ QUIET_SECONDS = 0.1
 """Real time without any event, on sockets neither, after which the clock jumps to the next timeout."""
 
 
-def run_load(server: AbstractAsyncContextManager[int], plan: Plan) -> dict[str, Any]:
-    """The summary of one run against this server, which is at a port of 127.0.0.1."""
+def run_load(
+    server: AbstractAsyncContextManager[int], plan: Plan, scope: trio.CancelScope | None = None
+) -> dict[str, Any]:
+    """The summary of one run against this server, which is at a port of 127.0.0.1.
+
+    Args:
+        scope: What to cancel to interrupt it.
+    """
 
     async def run() -> dict[str, Any]:
         async with server as port:
             url = f"ws://127.0.0.1:{port}/ws"
             run = Run(plan, await find_site(url), "run")
-            await run.perform()
-        return summarize(run, url, interrupted=False)
+            with scope or trio.CancelScope() as interruption:
+                await run.perform()
+        return summarize(run, url, interrupted=interruption.cancelled_caught)
 
     return trio.run(run, clock=trio.testing.MockClock(rate=1.0, autojump_threshold=QUIET_SECONDS))
 

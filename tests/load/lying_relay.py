@@ -60,6 +60,7 @@ class Relay:
         lie: What is relayed in place of a message.
         pairs: Whether anybody is ever paired.
         tells_leave: Whether the partner of one who leaves is told.
+        selects: Whether the subprotocol that a client offers is selected.
         answers_close: Whether closing handshakes are finished.
         welcome: The first message; None: there is none.
     """
@@ -67,6 +68,7 @@ class Relay:
     lie: Lie = truth
     pairs: bool = True
     tells_leave: bool = True
+    selects: bool = True
     answers_close: bool = True
     welcome: Message | None = attrs.Factory(lambda: {"type": "welcome", "sessionId": "s"})
     clients: list[Client] = attrs.Factory(list)
@@ -74,6 +76,8 @@ class Relay:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         client = Client(stream, f"c{len(self.clients)}")
+        if not self.selects:
+            client.protocol = ServerProtocol()
         self.clients.append(client)
         try:
             while data := await stream.receive_some():

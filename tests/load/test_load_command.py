@@ -56,8 +56,7 @@ def test_json_may_take_the_place_of_the_table(url: str, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["plan"]["pairs"] == 1
 
 
-def test_the_wrong_profile_is_refused_with_advice(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that does not select the subprotocol can't be judged as one that does."""
+def test_a_server_without_websockets_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:

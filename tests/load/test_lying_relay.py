@@ -125,3 +125,24 @@ def test_a_connection_that_the_server_ends_is_counted_once() -> None:
 
     relay = Relay(Once(5, hang_up), tells_leave=False)
     assert faults(load(relay, Plan(pairs=1, messages=14))) == {Fault.CLOSED_EARLY: 1}
+
+
+def test_a_server_that_selects_no_subprotocol_is_for_the_other_profile() -> None:
+    summary = load(Relay(selects=False))
+    assert faults(summary) == {Fault.NOT_CONNECTED: 4}
+    assert any("--profile" in note for note in summary["notes"])
+    assert faults(load(Relay(selects=False), LEGACY)) == {}
+
+
+def test_what_is_under_way_when_a_run_is_interrupted_is_not_lost() -> None:
+    scope = trio.CancelScope()
+
+    def interrupt(sender: Client, message: Message) -> Relayed:
+        scope.cancel()
+        return drop(sender, message)
+
+    summary = run_load(running_relay(Relay(Once(9, interrupt))), PLAN, scope)
+    assert summary["interrupted"]
+    assert summary["messages"]["sent"] > summary["messages"]["heard"] > 0
+    assert summary["conversations"] < PLAN.pairs
+    assert faults(summary) == {}
