@@ -1,0 +1,72 @@
+"""Nothing of a connection is left to the garbage collector, however it ended: that is why it may rest."""
+
+import gc
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio.testing
+from peers import CLOSE, RunningServer, frame, running_server
+
+
+async def goodbye(server: RunningServer) -> None:
+    peer = await server.v1()
+    await peer.close()
+
+
+async def vanishing(server: RunningServer) -> None:
+    peer = await server.legacy()
+    await peer.vanish()
+
+
+async def a_call(server: RunningServer) -> None:
+    offerer, answerer = await server.negotiating_pair()
+    await offerer.say("chat", text="hello")
+    await answerer.hear("chat")
+    await offerer.close()
+    await answerer.hear("leave")
+    await answerer.close()
+
+
+async def a_broken_frame(server: RunningServer) -> None:
+    peer = await server.v1()
+    await peer.send(b"\xff\xff\xff\xff")
+    await peer.hear_goodbye()
+
+
+async def a_wait_that_is_given_up(server: RunningServer) -> None:
+    peer = await server.v1()
+    await peer.say("join", topics=["rain"])
+    await peer.hear("ready")
+    await peer.send(frame(CLOSE))
+
+
+@pytest.mark.parametrize("visit", [goodbye, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])
+async def test_a_connection_leaves_no_cycle(visit: Callable[[RunningServer], Awaitable[None]]) -> None:
+    async with running_server(sockets=True, traced=False) as server:
+        await visit(server)  # whatever is made once, is made
+        await everything_is_over(server)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await visit(server)
+            await everything_is_over(server)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = Counter(filter(is_the_servers, (type(each).__module__ for each in gc.garbage)))
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert not left
+
+
+def is_the_servers(module: str) -> bool:
+    """Not the client's, whose exceptions refer to themselves."""
+    return module.startswith("curhat_trio.") and not module.startswith("curhat_trio.conformance.")
+
+
+async def everything_is_over(server: RunningServer) -> None:
+    while server.slots.sockets:
+        await trio.testing.wait_all_tasks_blocked()
