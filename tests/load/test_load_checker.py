@@ -143,6 +143,12 @@ def test_other_changes_are_found(change: Callable[[Heard], Heard]) -> None:
     assert talk.faults() == {Fault.ALTERED: 1}
 
 
+def test_an_offer_that_arrives_as_an_answer_is_altered() -> None:
+    talk = conversation(2)
+    talk.hear(("answer", talk.sent[0][1]), talk.sent[1])
+    assert talk.faults() == {Fault.ALTERED: 1}
+
+
 def test_a_message_with_a_good_label_that_nobody_sent_is_altered() -> None:
     talk = conversation(2)
     invented = compose(Label(RUN, ROOM, SENDER, 7), "candidate", 300)[1]

@@ -57,6 +57,7 @@ def test_fragments_are_joined_and_controls_may_come_between_them(cuts: list[int]
         served(TEXT, b"one", final=False) + served(TEXT, b"another"),
         served(0x2, b"binary"),
         bytes([0xC1, 1, 65]),
+        make_frame(TEXT, b"", b"mask"),
         make_frame(TEXT, b"masked", b"mask"),
         make_frame(TEXT, b"m" * 200, b"mask"),
         b"\x81\x7f" + (1 << 40).to_bytes(8, "big"),
