@@ -1,15 +1,23 @@
 """The whole of pairing and relay as a world of messages under way, and what must be true in it at all times.
 
-Several real sessions, the real pool and the real introduction meet here; only the wires between them are made up.
-Each client's words to its session, each session's requests to the matchmaker and each session's inbox is a queue,
-and any queue's head may arrive next. Clients say whatever they like. Effects are performed as `connection.Driver`
-does.
+Several real endpoints, the real pool and the real introduction meet here; only the wires between them are made up.
+Each client's words to its session, each session's requests to the matchmaker and what partners and matchmaker tell
+each session is a queue, and any queue's head may arrive next. Clients say whatever they like, and lose their
+connections.
+
+These queues are the general case on purpose, as for partners who are connected to different nodes. The dispatcher
+of one process handles what is forwarded before anything else: one of the orders that are tried here.
+
+Who hears what, and who is with whom, is kept in books of this file's own: they are what the endpoints are held to.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
 
 import attrs
+import orjson
 import pytest
 from conversation import GARBLED, answer, candidate, offer
 from hypothesis import given, settings
@@ -18,25 +26,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from slow_pool import Waiter, are_compatible
 
 from curhat_trio.policy.matching import Pair, Pool, Relaxed, introductions
+from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.codec import decode_server, encode_client
 from curhat_trio.protocol.effects import (
-    Close,
-    Count,
     Effect,
     Enter,
     Forward,
     Reinstate,
     Request,
-    Send,
     Suspend,
     Ticket,
     Withdraw,
 )
-from curhat_trio.protocol.errors import CloseCode, LeaveReason
+from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.errors import CloseCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,
     ConnectionLost,
-    ConnectionOpened,
     DeadlinePassed,
     Event,
     InvalidMessage,
@@ -66,9 +73,11 @@ from curhat_trio.protocol.messages import (
     Ready,
     Relayable,
     Relayed,
-    ServerMessage,
+    Resumed,
     Status,
 )
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
 from curhat_trio.protocol.session import (
     Closed,
@@ -77,14 +86,19 @@ from curhat_trio.protocol.session import (
     Pairing,
     Rules,
     Session,
+    State,
     Waiting,
-    step,
 )
 from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
 
 RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_invalid_messages=4, max_rate_limited=4)
 RELAX_AFTER = 10.0
 PEOPLE = 5
+KEPT = 20
+"""So many messages are kept for a client that may have missed them."""
+PLENTY = Allowance(1e6, 1e6)
+SENT_THERE = 1
+"""Over the connection that somebody comes back with, its own session has said `welcome`."""
 
 
 # ---------------------------------------------------------------- one client
@@ -99,30 +113,47 @@ class Conversation:
     described: set[str] = attrs.Factory(set)
     """ICE generations of the descriptions that were heard."""
     presence: str = "back"
-    """What was last told of the partner's link."""
+    """What was last told of the partner's connection."""
     leaves: int = 0
-    over: str = ""
-    """How it ended for this client: `left` by itself, `told`, `closed`, or `shutdown`; empty: it goes on."""
 
 
 @attrs.define(eq=False)
 class Client:
-    """A client with what it was told, and its session with what its driver keeps for it."""
+    """A client with what it was told, and its session's endpoint with what has to reach it."""
 
-    session: Session
+    endpoint: Endpoint
     words: deque[ClientMessage | InvalidMessage | RateLimited] = attrs.Factory(deque)
     """Said, not yet read by the session."""
     requests: deque[Request] = attrs.Factory(deque)
     inbox: deque[Event] = attrs.Factory(deque)
     overflowed: bool = False
-    attached: bool = True
-    close: Close | None = None
+    registered: bool = True
+    """It can be told something."""
+    ended: bool = False
+    """The endpoint has said so."""
+    connection: object = attrs.Factory(object)
+    """The one that the client uses, or has used last."""
+    unclosed: list[object] = attrs.Factory(list)
+    """Its connections that the server has not closed."""
+    interrupted: bool = False
+    """It neither hears nor says anything; the server may not have noticed."""
+    read: int = 0
+    """How much of what it says was read."""
+    seq: int = 0
+    """The number of the last message that it has heard."""
     ready: RoomId | None = None
     """The room of the last `ready`."""
     room: RoomId | None = None
     """The room of the last `join`, until its `leave`."""
     conversations: dict[RoomId, Conversation] = attrs.Factory(dict)
+    """By what it has heard."""
+    ends: dict[RoomId, str] = attrs.Factory(dict)
+    """How each of its session's pairings ended: `left` by itself, `told`, `closed`, or `shutdown`."""
     waits_left: Counter[RoomId] = attrs.Factory(Counter)
+
+    @property
+    def session(self) -> Session:
+        return self.endpoint.session
 
     @property
     def id(self) -> ClientId:
@@ -133,21 +164,20 @@ class Client:
         return self.session.profile == "legacy"
 
     @property
-    def deadline(self) -> float | None:
-        return self.session.deadline
-
-    @property
     def away(self) -> bool:
-        return self.session.away_until is not None
+        return self.endpoint.connection is None and not self.closed
 
     @property
     def pairing(self) -> Pairing | None:
-        state = self.session.state
-        return state.pairing if isinstance(state, Paired | Negotiating) else None
+        return pairing_of(self.session.state)
 
     @property
     def closed(self) -> bool:
         return isinstance(self.session.state, Closed)
+
+
+def pairing_of(state: State) -> Pairing | None:
+    return state.pairing if isinstance(state, Paired | Negotiating) else None
 
 
 @attrs.frozen
@@ -178,6 +208,7 @@ class World:
         self.forwarded: dict[tuple[RoomId, ClientId], list[Relayable]] = {}
         self.reasons: dict[RoomId, set[LeaveReason]] = {}
         """Why each pairing may be told to be over, from what really happened."""
+        self.slots = ConnectionSlots(10**6)
         self._minted = 0
 
     def mint(self, kind: str) -> str:
@@ -185,30 +216,35 @@ class World:
         return f"{kind}{self._minted}"
 
     @property
-    def attached(self) -> list[Client]:
-        return [client for client in self.clients.values() if client.attached]
+    def registered(self) -> list[Client]:
+        return [client for client in self.clients.values() if client.registered]
 
     # ------------------------------------------------------------ what may happen next
 
     def arrive(self, profile: Profile) -> Client:
         name = self.mint("client")
-        client = Client(Session(ClientId(name), profile, name, RULES))
-        self.clients[client.id] = client
-        self.advance(client, ConnectionOpened(self.now))
+        session = Session(ClientId(name), profile, name, RULES)
+        replay = ReplayBuffer(max_messages=KEPT) if profile == "v1" else None
+        slot = self.slots.admit(self.now, may_resume=False)
+        assert slot is not None
+        client = self.clients[session.client] = Client(Endpoint(session, RateLimit(PLENTY), replay, slot, self))
+        client.unclosed.append(client.connection)
+        token = self.mint("token") if replay else None
+        self.perform(client, client.endpoint.open(client.connection, token, self.now))
         return client
 
     def ways(self, deaf: Client | None = None) -> list[Callable[[], None]]:
-        """Every queue whose head can arrive, and what drivers do next by themselves; but one inbox is not read."""
+        """Every queue whose head can arrive, and sessions that are over; but one inbox is not read."""
         ways: list[Callable[[], None]] = []
         for client in self.clients.values():
-            if client.words and client.attached and not client.away:
+            if client.words and client.registered and not client.interrupted:
                 ways.append(lambda client=client: self.read_words(client))
             if client.inbox and client is not deaf:
                 ways.append(lambda client=client: self.read_inbox(client))
             if client.requests:
                 ways.append(lambda client=client: self.serve(client.requests.popleft()))
-            if client.closed and client.attached:
-                ways.append(lambda client=client: self.detach(client))
+            if client.closed and client.registered:
+                ways.append(lambda client=client: self.remove(client))
         return ways
 
     def settle(self, deaf: Client | None = None, stride: int = 0) -> None:
@@ -220,34 +256,59 @@ class World:
 
     def read_words(self, client: Client) -> None:
         said = client.words.popleft()
+        client.read += 1
         if isinstance(said, InvalidMessage | RateLimited):
-            return self.take_turn(client, said)
-        fresh_room = RoomId(self.mint("room")) if isinstance(said, Join | Next) else None
+            return self.take_turn(client, client.endpoint.receive, said)
         if client.pairing is not None and isinstance(said, Relayable):
             self.origins[said] = Origin(len(self.origins), client.id, client.pairing.room)
-        return self.take_turn(client, MessageReceived(said, self.now, fresh_room))
+        return self.take_turn(client, client.endpoint.receive_text, encode_client(said).decode(), self.now, self)
+
+    def room(self) -> RoomId:
+        """This, too, an endpoint asks of a world."""
+        return RoomId(self.mint("room"))
+
+    def turn(self) -> None:
+        return None
 
     def read_inbox(self, client: Client) -> None:
-        self.take_turn(client, client.inbox.popleft())
+        self.take_turn(client, client.endpoint.handle, client.inbox.popleft(), "queue")
 
-    def take_turn(self, client: Client, event: Event) -> None:
-        """As `Driver._drive` does: events that are there, and then the end if some did not fit."""
-        self.advance(client, event)
+    def end(self, client: Client, event: ConnectionClosed | ClosingForced) -> None:
+        self.take_turn(client, client.endpoint.handle, event)
+
+    def take_turn(self, client: Client, verb: Callable[..., list[Action]], *arguments: object) -> None:
+        """Let an endpoint do something; if not all that it was told did fit, what did is read, and it ends."""
+        self.perform(client, verb(*arguments))
         if client.overflowed and not client.closed:
             while client.inbox:
-                self.advance(client, client.inbox.popleft())
-            self.advance(client, ClosingForced(CloseCode.SLOW_CONSUMER))
+                self.perform(client, client.endpoint.handle(client.inbox.popleft(), "queue"))
+            self.perform(client, client.endpoint.handle(ClosingForced(CloseCode.SLOW_CONSUMER)))
 
-    def detach(self, client: Client) -> None:
-        """As `Driver._detach` does: whatever can no longer be read is answered."""
-        client.attached = False
+    def lose_connection(self, client: Client, is_noticed: bool) -> None:
+        """A connection breaks off; or it did before, and now that is noticed."""
+        client.interrupted = True
+        if is_noticed:
+            self.take_turn(client, client.endpoint.lose_connection, self.now)
+
+    def come_back(self, client: Client) -> None:
+        """Over another connection, maybe before the old one is missed."""
+        if not client.endpoint.can_resume(client.seq):
+            return self.end(client, ClosingForced(CloseCode.REPLACED))
+        client.connection, client.interrupted = object(), False
+        client.unclosed.append(client.connection)
+        how = client.connection, client.seq, self.mint("token"), SENT_THERE
+        return self.take_turn(client, client.endpoint.resume, *how)
+
+    def remove(self, client: Client) -> None:
+        """Nothing can be told any more, and what is told already is answered."""
+        client.registered = False
         client.words.clear()
         unread, client.inbox = client.inbox, deque()
-        for event in (ConnectionClosed(), *unread):
-            self.advance(client, event)
+        for event in unread:
+            self.perform(client, client.endpoint.handle(event, "queue"))
 
     def serve(self, request: Request | None) -> None:
-        """As `run_matchmaker` does; None: time has passed."""
+        """As the matchmaker does; None: time has passed."""
         self.note_request(request)
         for outcome in self.pool.serve(request, self.now):
             if isinstance(outcome.cause, Relaxed):
@@ -284,77 +345,94 @@ class World:
 
     def is_reachable(self, client: ClientId) -> bool:
         told = self.clients[client]
-        return told.attached and len(told.inbox) < self._inbox_capacity
+        return told.registered and len(told.inbox) < self._inbox_capacity
 
     def tell(self, client: ClientId, event: Event) -> None:
-        """As `MemoryRendezvous.tell` does."""
+        """Hand an event over without waiting."""
         told = self.clients[client]
         fits = self.is_reachable(client)
         if fits:
             told.inbox.append(event)
-        elif told.attached:
+        elif told.registered:
             told.overflowed = True
         if isinstance(event, Matched) and not fits:
             self.reasons[event.room].add(LeaveReason.PEER_LOST)
 
-    # ------------------------------------------------------------ a session's step and its effects
+    # ------------------------------------------------------------ a session's steps, as its endpoint's watch
 
-    def advance(self, client: Client, event: Event) -> None:
-        before, negotiates = client.pairing, isinstance(client.session.state, Negotiating)
-        was_closed, was_away = client.closed, client.away
-        client.session, effects = step(client.session, event)
-        after = client.pairing
-        if before is not None and (after is None or after.room != before.room):
-            self.note_end(client, before, event, negotiates, was_away)
-        if isinstance(event, Matched) and (after is None or after.room != event.room):
+    def received(self, _client: ClientId, _event: Event) -> None: ...
+
+    def transitioned(self, before: Session, _event: Event, after: Session) -> None:
+        assert type(before.state) is not type(after.state)
+
+    def stepped(
+        self, before: Session, _source: str, event: Event, after: Session, effects: Sequence[Effect]
+    ) -> None:
+        client = self.clients[before.client]
+        was, now = pairing_of(before.state), pairing_of(after.state)
+        if was is not None and (now is None or now.room != was.room):
+            self.note_end(client, before, event, after)
+        if isinstance(event, Matched) and (now is None or now.room != event.room):
+            was_closed = isinstance(before.state, Closed)
             self.reasons[event.room].add(LeaveReason.PEER_LOST if was_closed else LeaveReason.LEFT)
-        if isinstance(event, ConnectionLost | SessionResumed) and after is not None and was_away != client.away:
-            assert [effect.partner for effect in effects if isinstance(effect, Forward)] == [after.partner]
-        for effect in effects:
-            assert client.close is None or isinstance(effect, Forward), "nothing follows a close"
-            self.perform(client, effect)
+        is_news = (before.away_until is None) != (after.away_until is None)
+        if isinstance(event, ConnectionLost | SessionResumed) and now is not None and is_news:
+            assert [effect.partner for effect in effects if isinstance(effect, Forward)] == [now.partner]
 
-    def note_end(self, client: Client, pairing: Pairing, event: Event, negotiated: bool, was_away: bool) -> None:
-        over, reason = "closed" if client.closed else "told", None
+    def note_end(self, client: Client, before: Session, event: Event, after: Session) -> None:
+        pairing, is_closed = pairing_of(before.state), isinstance(after.state, Closed)
+        assert pairing is not None
+        over, reason = "closed" if is_closed else "told", None
         match event:
             case MessageReceived(Leave()):
                 over, reason = "left", LeaveReason.LEFT
             case MessageReceived(Next()):
                 over, reason = "left", LeaveReason.NEXT
-            case DeadlinePassed() if client.closed:
-                assert was_away, "nothing else closes a session in a pairing when its time comes"
+            case DeadlinePassed() if is_closed:
+                assert before.away_until is not None, (
+                    "nothing else closes a session in a pairing when its time comes"
+                )
                 reason = LeaveReason.PEER_LOST
             case DeadlinePassed():
+                negotiated = isinstance(before.state, Negotiating)
                 reason = LeaveReason.MEDIA_FAILED if negotiated else LeaveReason.NEGOTIATION_TIMEOUT
             case ClosingForced(CloseCode.SHUTDOWN):
                 over, reason = "shutdown", LeaveReason.SERVER_SHUTDOWN
             case ConnectionClosed() | ConnectionLost() | ClosingForced() | InvalidMessage() | RateLimited():
                 reason = LeaveReason.PEER_LOST
-        client.conversations[pairing.room].over = over
+        client.ends[pairing.room] = over
         if reason is not None:
             self.reasons[pairing.room].add(reason)
         if over == "left" and client.is_old:
             client.room = None
 
-    def perform(self, client: Client, effect: Effect) -> None:
-        match effect:
-            case Send(message):
-                self.check_told(client, message)
-            case Forward(partner, event):
-                if isinstance(event, PeerSaid):
-                    self.forwarded.setdefault((event.room, client.id), []).append(event.message)
-                self.tell(partner, event)
-            case Enter() | Withdraw() | Suspend() | Reinstate():
-                client.requests.append(effect)
-            case Close():
-                client.close = effect
-            case Count():
-                pass
+    def perform(self, client: Client, actions: Sequence[Action]) -> None:
+        for action in actions:
+            assert not client.ended or isinstance(action, Forward), "nothing follows the end"
+            match action:
+                case Transmit(connection, message):
+                    assert connection is client.connection
+                    assert connection in client.unclosed
+                    if not client.interrupted:
+                        self.check_told(client, message)
+                case Forward(partner, event):
+                    if isinstance(event, PeerSaid):
+                        self.forwarded.setdefault((event.room, client.id), []).append(event.message)
+                    self.tell(partner, event)
+                case Enter() | Withdraw() | Suspend() | Reinstate():
+                    client.requests.append(action)
+                case CloseConnection(connection, _):
+                    client.unclosed.remove(connection)
+                case EndSession():
+                    client.ended = True
 
     # ------------------------------------------------------------ what a client is told
 
-    def check_told(self, client: Client, message: ServerMessage) -> None:
+    def check_told(self, client: Client, text: bytes) -> None:
+        message, wire = decode_server(text), orjson.loads(text)
+        assert not isinstance(message, Fault)
         assert not client.is_old or message.type in LEGACY_FROM_SERVER
+        self.check_number(client, message, wire)
         match message:
             case Ready(room):
                 assert client.room is None
@@ -370,6 +448,15 @@ class World:
                 conversation = client.conversations[client.room]
                 assert state != conversation.presence, "away and back in turns"
                 conversation.presence = state
+
+    def check_number(self, client: Client, message: Any, wire: dict[str, Any]) -> None:
+        """Nothing twice, nothing left out, whatever became of connections."""
+        if isinstance(message, Resumed):
+            assert wire["seq"] == SENT_THERE + 1
+            assert message.heard == client.read
+        else:
+            client.seq += 1
+            assert wire.get("seq") == (None if client.is_old else client.seq)
 
     def check_joined(self, client: Client, joined: Joined) -> None:
         assert client.room is None, "one pairing at a time"
@@ -412,7 +499,7 @@ class World:
         conversation = client.conversations[client.room]
         conversation.leaves += 1
         assert left.reason in self.reasons[client.room]
-        assert left.from_ == (client.id if conversation.over == "left" else conversation.partner)
+        assert left.from_ == (client.id if client.ends.get(client.room) == "left" else conversation.partner)
         client.room = None
 
     def seats(self, pair: Pair, client: Client) -> tuple[Ticket, Ticket]:
@@ -426,31 +513,45 @@ class World:
 
     def check_quiet(self) -> None:
         waiting = {
-            client.session.state.ticket.id for client in self.attached if isinstance(client.session.state, Waiting)
+            client.session.state.ticket.id
+            for client in self.registered
+            if isinstance(client.session.state, Waiting)
         }
         assert len(self.pool) == len(waiting)
         assert all(ticket in self.pool for ticket in waiting)
-        away = {client.session.room for client in self.attached if client.away}
+        away = {client.session.room for client in self.registered if client.away}
         assert self.suspended.keys() == waiting & away
+        assert self.slots.taken == len(self.registered)
         for client in self.clients.values():
             self.check_quiet_client(client)
+            if not client.interrupted:
+                self.check_quiet_hearer(client)
 
     def check_quiet_client(self, client: Client) -> None:
-        assert client.attached != client.closed
-        assert client.closed or client.room == (client.pairing.room if client.pairing else None)
+        assert client.registered != client.closed
+        assert client.ended == client.closed
+        assert client.unclosed == ([client.connection] if client.endpoint.connection and not client.ended else [])
         if client.pairing is not None:
             partner = self.clients[client.pairing.partner]
             assert partner is not client
             assert partner.pairing is not None, "a pairing that ended on one side ends on the other"
             assert (partner.pairing.room, partner.pairing.partner) == (client.pairing.room, client.id)
             assert type(partner.session.state) is type(client.session.state)
+
+    def check_quiet_hearer(self, client: Client) -> None:
+        """What a client has heard is all that its session has told."""
+        assert client.closed or client.room == (client.pairing.room if client.pairing else None)
+        if client.pairing is not None:
+            partner = self.clients[client.pairing.partner]
             told = client.conversations[client.pairing.room].presence
             assert told == ("away" if partner.away and not client.is_old else "back")
-            self.check_all_heard(client.pairing.room, client, partner)
+            self.check_all_heard(client.pairing.room, partner, client)
+        assert client.ends.keys() <= client.conversations.keys()
         for room, conversation in client.conversations.items():
-            told = {"": 0, "left": 0 if client.is_old else 1, "told": 1, "closed": 0, "shutdown": 1}
-            assert conversation.leaves == told[conversation.over]
-            assert (conversation.over == "") == (client.pairing is not None and client.pairing.room == room)
+            over = client.ends.get(room, "")
+            leaves = {"": 0, "left": 0 if client.is_old else 1, "told": 1, "closed": 0, "shutdown": 1}
+            assert conversation.leaves == leaves[over]
+            assert (over == "") == (client.pairing is not None and client.pairing.room == room)
 
     def check_all_heard(self, room: RoomId, speaker: Client, hearer: Client) -> None:
         """In a pairing that goes on, everything said is heard, but what glare made void."""
@@ -536,9 +637,10 @@ class Loss:
 
 @attrs.frozen
 class Tunnel:
-    """Somebody's link is interrupted; or, for somebody who is away, there is another."""
+    """Somebody's connection is interrupted, which the server may notice; or there is another."""
 
     who: int
+    is_noticed: bool
 
 
 @attrs.frozen
@@ -573,7 +675,7 @@ MOVES = {
     "rush": st.builds(Rush, st.none() | WHO, st.integers(0, 7)),
     "patience": st.builds(Patience, WHO),
     "loss": st.builds(Loss, WHO, PROFILES),
-    "tunnel": st.builds(Tunnel, WHO),
+    "tunnel": st.builds(Tunnel, WHO, st.booleans()),
     "visit": st.builds(Visit, PROFILES),
 }
 KINDS = st.sampled_from(
@@ -611,7 +713,7 @@ class Crowd:
             self.world.arrive(profile).words.append(Join())
 
     def somebody(self, who: int) -> Client:
-        clients = self.world.attached or list(self.world.clients.values())
+        clients = self.world.registered or list(self.world.clients.values())
         return clients[who % len(clients)]
 
     def partner(self, who: int) -> Client:
@@ -635,35 +737,36 @@ class Crowd:
                 case Patience(who):
                     self.lose_patience(who)
                 case Loss(who, profile):
-                    self.world.take_turn(self.somebody(who), ConnectionClosed())
+                    self.world.end(self.somebody(who), ConnectionClosed())
                     self.world.arrive(profile).words.append(Join())
-                case Tunnel(who):
-                    self.enter_or_leave_tunnel(who)
+                case Tunnel(who, is_noticed):
+                    self.enter_or_leave_tunnel(who, is_noticed)
                 case Visit(profile):
                     visitor = self.world.arrive(profile)
                     visitor.words.append(Join())
                     self.world.read_words(visitor)
-                    self.world.take_turn(visitor, ConnectionClosed())
+                    self.world.end(visitor, ConnectionClosed())
                 case number:
                     if ways := self.world.ways():
                         ways[number % len(ways)]()
 
-    def enter_or_leave_tunnel(self, who: int) -> None:
+    def enter_or_leave_tunnel(self, who: int, is_noticed: bool) -> None:
+        """The server notices sooner or later that a connection is lost, or not before there is another."""
         client = self.somebody(who)
-        if client.away:
-            self.world.take_turn(client, SessionResumed("token", 0))
+        if client.away or (client.interrupted and not is_noticed):
+            self.world.come_back(client)
         else:
-            self.world.take_turn(client, ConnectionLost(self.world.now))
+            self.world.lose_connection(client, is_noticed or client.is_old)
 
     def lose_patience(self, who: int) -> None:
         """Time passes until one deadline has; others who should hear of theirs do so later."""
-        impatient = [client for client in self.world.attached if client.deadline is not None]
+        impatient = [client for client in self.world.registered if client.endpoint.deadline < inf]
         if impatient:
             client = impatient[who % len(impatient)]
-            self.world.now = max(self.world.now, client.deadline)
-            due = client.deadline
-            self.world.take_turn(client, DeadlinePassed(self.world.now))
-            assert client.deadline != due, "or its driver would turn round and round"
+            due = client.endpoint.deadline
+            self.world.now = max(self.world.now, due)
+            self.world.take_turn(client, client.endpoint.pass_time, self.world.now)
+            assert client.endpoint.deadline != due, "or its time would come again and again"
 
     def be_quiet(self) -> None:
         """Let everything arrive, and see that it is as it should be."""
@@ -674,18 +777,22 @@ class Crowd:
 
     def release_held_signals(self) -> None:
         """What is held from legacy answerers, who might be about to offer, is theirs after a while."""
-        for client in self.world.attached:
+        for client in self.world.registered:
             state = client.session.state
             if isinstance(state, Paired) and state.hold is not None:
                 self.world.now = max(self.world.now, state.hold.until)
-                self.world.take_turn(client, DeadlinePassed(self.world.now))
+                self.world.take_turn(client, client.endpoint.pass_time, self.world.now)
 
     def go(self) -> None:
-        """Everybody is gone at once, and nothing is left."""
-        for client in self.world.attached:
-            self.world.advance(client, ConnectionClosed())
+        """Who was interrupted hears what it has missed; then everybody is gone at once, and nothing is left."""
+        for client in self.world.registered:
+            if client.interrupted:
+                self.world.come_back(client)
         self.be_quiet()
-        assert not self.world.attached
+        for client in self.world.registered:
+            self.world.perform(client, client.endpoint.handle(ConnectionClosed()))
+        self.be_quiet()
+        assert not self.world.registered
         assert len(self.world.pool) == 0
         assert self.world.waiters == self.world.suspended == {}
         assert self.world.pool.next_relaxation() is None
@@ -705,22 +812,22 @@ class AnyWorld(RuleBasedStateMachine):
         if meet:
             self.world.settle()
 
-    @precondition(lambda self: len(self.world.attached) < PEOPLE)
+    @precondition(lambda self: len(self.world.registered) < PEOPLE)
     @rule(profile=PROFILES, wishes=st.none() | WISHES)
     def arrive(self, profile: Profile, wishes: Join | None) -> None:
         client = self.world.arrive(profile)
         if wishes is not None:
             client.words.append(wishes)
 
-    @precondition(lambda self: self.world.attached)
+    @precondition(lambda self: self.world.registered)
     @rule(wishes=st.just(Join()) | WISHES, meet=st.booleans())
     def all_join(self, wishes: Join, meet: bool) -> None:
-        for client in self.world.attached:
+        for client in self.world.registered:
             client.words.append(wishes)
         if meet:
             self.world.settle()
 
-    @precondition(lambda self: self.world.attached)
+    @precondition(lambda self: self.world.registered)
     @rule(moves=st.lists(MOVE, min_size=5, max_size=30))
     def people_talk(self, moves: list[Move]) -> None:
         self.crowd.talk(moves)
@@ -735,15 +842,15 @@ class AnyWorld(RuleBasedStateMachine):
     def a_deadline_passes(self, who: int) -> None:
         self.crowd.lose_patience(who)
 
-    @precondition(lambda self: self.world.attached)
+    @precondition(lambda self: self.world.registered)
     @rule(who=WHO, end=st.sampled_from(ENDS))
     def somebody_is_lost(self, who: int, end: ConnectionClosed | ClosingForced) -> None:
-        self.world.take_turn(self.crowd.somebody(who), end)
+        self.world.end(self.crowd.somebody(who), end)
 
-    @precondition(lambda self: self.world.attached)
-    @rule(who=WHO)
-    def somebody_is_in_a_tunnel_or_back(self, who: int) -> None:
-        self.crowd.enter_or_leave_tunnel(who)
+    @precondition(lambda self: self.world.registered)
+    @rule(who=WHO, is_noticed=st.booleans())
+    def somebody_is_in_a_tunnel_or_back(self, who: int, is_noticed: bool) -> None:
+        self.crowd.enter_or_leave_tunnel(who, is_noticed)
 
     @rule()
     def all_is_quiet(self) -> None:
@@ -751,7 +858,7 @@ class AnyWorld(RuleBasedStateMachine):
 
     @invariant()
     def pairings_are_those_that_were_made(self) -> None:
-        for client in self.world.attached:
+        for client in self.world.registered:
             if client.pairing is not None:
                 _own, partner = self.world.seats(self.world.pairs[client.pairing.room], client)
                 assert client.pairing.partner == partner.client != client.id
@@ -759,10 +866,10 @@ class AnyWorld(RuleBasedStateMachine):
     @invariant()
     def who_is_away_is_not_waited_for_for_ever(self) -> None:
         for client in self.world.clients.values():
+            assert client.away == (client.session.away_until is not None)
             if client.away:
                 assert not client.is_old
-                assert client.deadline is not None
-                assert client.deadline <= client.session.away_until
+                assert client.endpoint.deadline <= self.world.now + RULES.resume_seconds
 
     def teardown(self) -> None:
         if hasattr(self, "crowd"):
