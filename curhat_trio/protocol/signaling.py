@@ -136,21 +136,32 @@ def _say_offer(signaling: Signaling, offer: Offer) -> tuple[Signaling, Verdict]:
                 ErrorCode.NOT_YOUR_TURN, "the offerer makes the first offer; wait for it and answer"
             )
     ufrags = description_ufrags(offer.payload)
-    return _describe(attrs.evolve(signaling, view=HaveLocalOffer(ufrags)), offer, ufrags)
+    offered = Signaling(
+        polite=signaling.polite,
+        view=HaveLocalOffer(ufrags),
+        own=signaling.own,
+        peer=signaling.peer,
+        refused=signaling.refused,
+    )
+    return offered, _with_followers(offer, ufrags, signaling.held)
 
 
 def _say_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Verdict]:
     if not isinstance(signaling.view, HaveRemoteOffer):
         return signaling, Refused(ErrorCode.WRONG_STATE, "there is no offer to answer")
     ufrags = description_ufrags(answer.payload)
-    answered = attrs.evolve(signaling, view=Stable(), own=ufrags, peer=signaling.view.ufrags)
-    return _describe(answered, answer, ufrags)
+    answered = Signaling(
+        polite=signaling.polite, own=ufrags, peer=signaling.view.ufrags, refused=signaling.refused
+    )
+    return answered, _with_followers(answer, ufrags, signaling.held)
 
 
-def _describe(signaling: Signaling, description: Offer | Answer, ufrags: Ufrags) -> tuple[Signaling, Verdict]:
-    """Pass a description on, and after it the held candidates that are its own."""
-    followers = tuple(held for held in signaling.held if _is_of(candidate_ufrag(held.payload), ufrags))
-    return attrs.evolve(signaling, held=()), Passed((description, *followers))
+def _with_followers(description: Offer | Answer, ufrags: Ufrags, held: tuple[Candidate, ...]) -> Passed:
+    """Pass a description on, and after it the held candidates that are its own; the others are dropped."""
+    if not held:
+        return Passed((description,))
+    followers = (each for each in held if _is_of(candidate_ufrag(each.payload), ufrags))
+    return Passed((description, *followers))
 
 
 def _say_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signaling, Verdict]:
@@ -186,15 +197,29 @@ def _hear_offer(signaling: Signaling, offer: Offer) -> tuple[Signaling, Passed]:
             return _refuse(signaling, ufrags), Passed()
         case HaveRemoteOffer():
             return _refuse(signaling, ufrags), Passed()
-    return _accept(signaling, ufrags, HaveRemoteOffer(ufrags)), Passed((offer,))
+    offered = Signaling(
+        polite=signaling.polite,
+        view=HaveRemoteOffer(ufrags),
+        own=signaling.own,
+        peer=signaling.peer,
+        held=signaling.held,
+        refused=_still_void(signaling, ufrags),
+    )
+    return offered, Passed((offer,))
 
 
 def _hear_answer(signaling: Signaling, answer: Answer) -> tuple[Signaling, Passed]:
     if not isinstance(signaling.view, HaveLocalOffer):
         return signaling, Passed()
     ufrags = description_ufrags(answer.payload)
-    answered = attrs.evolve(signaling, own=signaling.view.ufrags, peer=ufrags)
-    return _accept(answered, ufrags, Stable()), Passed((answer,))
+    answered = Signaling(
+        polite=signaling.polite,
+        own=signaling.view.ufrags,
+        peer=ufrags,
+        held=signaling.held,
+        refused=_still_void(signaling, ufrags),
+    )
+    return answered, Passed((answer,))
 
 
 def _hear_candidate(signaling: Signaling, candidate: Candidate) -> tuple[Signaling, Passed]:
@@ -209,6 +234,7 @@ def _refuse(signaling: Signaling, ufrags: Ufrags) -> Signaling:
     return attrs.evolve(signaling, refused=void[-REFUSED_UFRAGS:])
 
 
-def _accept(signaling: Signaling, ufrags: Ufrags, view: Stable | HaveRemoteOffer) -> Signaling:
-    still_void = tuple(ufrag for ufrag in signaling.refused if ufrag not in ufrags)
-    return attrs.evolve(signaling, view=view, refused=still_void)
+def _still_void(signaling: Signaling, ufrags: Ufrags) -> tuple[str, ...]:
+    """The void generations, but for those that are used by an exchange which stands now."""
+    refused = signaling.refused
+    return refused and tuple(ufrag for ufrag in refused if ufrag not in ufrags)
