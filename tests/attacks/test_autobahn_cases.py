@@ -25,8 +25,8 @@ REFUSED = {
 """Binary messages, of which the protocol has none; and messages in more than `MAX_FRAGMENTS` fragments."""
 
 LATE = r"6\.4\.[1-4]"
-"""Text that is no UTF-8 is noticed when the message is whole, and not within it. RFC 6455, section 8.1, does not ask
-for more; no message is long enough here for the difference to matter."""
+"""Text that is no UTF-8 is noticed when the message is whole, and not within it. RFC 6455, section 8.1, does not
+ask for more; no message is long enough here for the difference to matter."""
 
 UNDEFINED = r"7\.1\.6|7\.13\.[12]"
 """What the RFC leaves open: data behind a close frame, and close codes beyond 4999."""
