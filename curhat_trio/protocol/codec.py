@@ -228,12 +228,12 @@ def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
 _Build: TypeAlias = Callable[[cattrs.Converter, dict[str, Any], type[Any]], Any]
 
 
-def _message(converter: cattrs.Converter, value: dict[str, Any], kind: type[Any]) -> Any:
+def _message(converter: cattrs.Converter, value: dict[str, Any], kind: Any) -> Any:
     return _hook(converter, kind)(value, kind)
 
 
 @cache
-def _hook(converter: cattrs.Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
+def _hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     return converter.get_structure_hook(kind)
 
 
@@ -327,9 +327,10 @@ def limits_to_wire(limits: Limits) -> dict[str, int]:
 
 
 def _to_wire(message: Any) -> dict[str, Any]:
-    return {"type": message.type, **_unstructure_hook(type(message))(message)}
+    kind: Any = type(message)
+    return {"type": message.type, **_unstructure_hook(kind)(message)}
 
 
 @cache
-def _unstructure_hook(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
+def _unstructure_hook(kind: Any) -> Callable[[Any], dict[str, Any]]:
     return _CONVERTER.get_unstructure_hook(kind)

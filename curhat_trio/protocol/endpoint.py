@@ -35,6 +35,7 @@ from curhat_trio.protocol.events import (
     DeadlinePassed,
     Event,
     InvalidMessage,
+    Matched,
     MessageReceived,
     RateLimited,
     ResumeRefused,
@@ -151,6 +152,8 @@ class Watch(Protocol):
 
 # ---------------------------------------------------------------- the endpoint
 
+_BEGIN_WAIT = (Join, Next)
+
 
 class Endpoint:
     """Drives one session from its first message to its last.
@@ -169,6 +172,7 @@ class Endpoint:
         "_connected",
         "_has_slot",
         "_is_over",
+        "_needs_care",
         "_rate_limit",
         "_replay",
         "_slot",
@@ -199,6 +203,7 @@ class Endpoint:
         self._has_slot = slot.deadline == inf
         self._watch = watch
         self._close_code: CloseCode | None = None
+        self._needs_care = False
         self._is_over = False
         """Closed, and that was told."""
         self._actions: list[Action] = []
@@ -217,7 +222,7 @@ class Endpoint:
     def deadline(self) -> float:
         """When time alone changes something next, and `pass_time` is to be called; infinity: never."""
         own = self.session.deadline
-        slot = inf if self._has_slot else self._slot.deadline
+        slot = inf if self._has_slot or self._is_over else self._slot.deadline
         return slot if own is None else min(own, slot)
 
     # ------------------------------------------------------------ what happens
@@ -246,10 +251,8 @@ class Endpoint:
 
     def handle(self, event: Event, source: str = "server") -> list[Action]:
         """A partner's or the matchmaker's event (`source` "queue"), or the server's own."""
-        if not self.is_closed:
+        if source == "queue" or not self.is_closed:  # a match must be declined even then
             self._step(source, event)
-        elif source == "queue":
-            self._step(source, event)  # a match must be declined even now
         return self._done()
 
     def lose_connection(self, now: float, code: CloseCode | None = None) -> list[Action]:
@@ -258,11 +261,11 @@ class Endpoint:
         if self.is_closed or self.connection is None:
             return []
         if not self._has_slot and not self._acquire_slot():
-            return self.handle(ConnectionClosed())
+            return self.handle(ConnectionClosed() if code is None else ClosingForced(code))
         connection, sent = self.connection, self.sent
         self._step("server", ConnectionLost(now, code))
         if not self.is_closed:
-            self._connected = Detached(sent)
+            self._connected, self._needs_care = Detached(sent), True
             self._actions.append(CloseConnection(connection, code))
         return self._done()
 
@@ -278,9 +281,14 @@ class Endpoint:
         return self._done()
 
     def fail(self) -> list[Action]:
-        """A bug broke what this was at. What was decided so far is dropped; the session ends (4004)."""
+        """A bug broke what this was at. What was decided so far is dropped; the session ends (4004). A match that
+        was broken is declined: the partner hears of it."""
         self._actions = []
-        return self.handle(ClosingForced(CloseCode.INTERNAL))
+        if not self.is_closed:
+            self._step("server", ClosingForced(CloseCode.INTERNAL))
+            if self.broken is not None and isinstance(self.broken[1], Matched):
+                self._step(*self.broken)
+        return self._done()
 
     # ------------------------------------------------------------ resuming
 
@@ -328,7 +336,7 @@ class Endpoint:
         message = decode(text, session.profile, session.rules.features)
         if isinstance(message, Fault):
             return InvalidMessage(message)
-        if isinstance(message, Join | Next):
+        if isinstance(message, _BEGIN_WAIT):
             return MessageReceived(message, now, fresh.room())
         if isinstance(message, Ice):
             return MessageReceived(message, now, None, fresh.turn())
@@ -347,6 +355,7 @@ class Endpoint:
             raise
         self.session = after
         if type(after.state) is not type(before.state):
+            self._needs_care = True
             self._watch.transitioned(before, event, after)
         self._watch.stepped(before, source, event, after, effects)
         for effect in effects:
@@ -369,13 +378,20 @@ class Endpoint:
             self._actions.append(Transmit(self._connected.connection, text))
 
     def _done(self) -> list[Action]:
-        """Hand over what is to be done; if the session is over, its ends among it."""
-        if isinstance(self._connected, Detached) and not self.is_closed:
-            self._give_up_if_too_much_was_missed(self._connected)
-        if not self._is_over and self.is_closed:
-            self._end()
+        """Hand over what is to be done; if the session is over, its end among it."""
+        if self._needs_care:
+            self._take_care()
         actions, self._actions = self._actions, []
         return actions
+
+    def _take_care(self) -> None:
+        """What is due after a change of state, or while the client is away; neither happens with most messages."""
+        connected = self._connected
+        if isinstance(connected, Detached) and not self.is_closed:
+            self._give_up_if_too_much_was_missed(connected)
+        if not self._is_over and self.is_closed:
+            self._end()
+        self._needs_care = isinstance(connected, Detached)
 
     def _give_up_if_too_much_was_missed(self, detached: Detached) -> None:
         if self._replay is None or self._replay.after(detached.sent_before) is None:
