@@ -30,7 +30,7 @@ _log = get_logger(__name__)
 
 _SUBCOMMANDS = {
     "spec": "curhat_trio.specification",
-    "check-trace": "curhat_trio.trace.checker",
+    "check-trace": "curhat_trio.trace.command",
     "conform": "curhat_trio.conformance.command",
     "load": "curhat_trio.load.command",
 }

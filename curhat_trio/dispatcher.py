@@ -22,9 +22,8 @@ from curhat_trio.log import get_logger
 from curhat_trio.metrics import state_name
 from curhat_trio.observer import Observer
 from curhat_trio.policy.matching import Pair, introductions
-from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.effects import Count, FindSession, Forward
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Slot, Transmit
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, Matched, Profile
 from curhat_trio.protocol.ids import ClientId
@@ -54,11 +53,13 @@ class Sink(Protocol):
 class LiveEndpoint(Endpoint):
     """An endpoint whose deadline somebody watches."""
 
-    __slots__ = ("_on_deadline", "armed")
+    __slots__ = ("_on_deadline", "armed", "timed")
 
     def __init__(self, on_deadline: "Callable[[LiveEndpoint, float], None]", *arguments: Any) -> None:
         super().__init__(*arguments)
         self.armed = inf
+        self.timed: Session | None = None
+        """The session as it was when its deadline was looked at last."""
         self._on_deadline = on_deadline
 
     def on_deadline(self, now: float) -> None:
@@ -72,23 +73,30 @@ class Dispatcher:
         rendezvous: The way to the matchmaker.
         deadlines: Wakes sessions whose time has come.
         observer: Told of all that sessions do.
+        clock: Tells the present, in the deadlines' seconds.
     """
 
     def __init__(
-        self, environment: Environment, rendezvous: Rendezvous, deadlines: Deadlines, observer: Observer
+        self,
+        environment: Environment,
+        rendezvous: Rendezvous,
+        deadlines: Deadlines,
+        observer: Observer,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.sessions: Sessions[LiveEndpoint] = Sessions()
         self._environment = environment
         self._rendezvous = rendezvous
         self._deadlines = deadlines
         self._observer = observer
-        self._queue: deque[tuple[ClientId, Event]] = deque()
+        self._clock = clock
+        self._queue: deque[tuple[LiveEndpoint, Event]] = deque()
         """What is for somebody and not handled yet."""
         self._unflushed: list[Sink] = []
 
     # ------------------------------------------------------------ what happens
 
-    def open(self, connection: Sink, profile: Profile, username: str, slot: ConnectionSlot) -> None:
+    def open(self, connection: Sink, profile: Profile, username: str, slot: Slot) -> None:
         """A client has connected: begin a session for it."""
         environment = self._environment
         session = Session(environment.client(), profile, username, environment.rules)
@@ -102,7 +110,7 @@ class Dispatcher:
         self.sessions.add(client, endpoint)
         self._observer.attached(session)
         token = self.sessions.issue_token(client) if can_resume else None
-        self._run(endpoint, endpoint.open, connection, token, trio.current_time())
+        self.run(endpoint, endpoint.open, connection, token, self._clock())
         if environment.draining.is_set():
             self.end(endpoint, CloseCode.SHUTDOWN)
         self.flush()
@@ -116,17 +124,25 @@ class Dispatcher:
         if self._queue:
             self._follow()
 
+    def run(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
+        """Call one of the endpoint's verbs, and do all that follows from it."""
+        try:
+            self._perform(endpoint, verb(*arguments))
+        except Exception:
+            self._stumble(endpoint)
+        self._follow()
+
     def lose_connection(self, endpoint: LiveEndpoint, now: float, code: CloseCode | None) -> None:
         """The client's connection broke off, or is to be given up, and closed with this code."""
-        self._run(endpoint, endpoint.lose_connection, now, code)
+        self.run(endpoint, endpoint.lose_connection, now, code)
 
     def end(self, endpoint: LiveEndpoint, code: CloseCode | None) -> None:
         """The session must end: the client said goodbye (None), or broke a rule, or the server is going away."""
-        self._run(endpoint, endpoint.handle, ConnectionClosed() if code is None else ClosingForced(code))
+        self.run(endpoint, endpoint.handle, ConnectionClosed() if code is None else ClosingForced(code))
 
     def introduce(self, pair: Pair) -> None:
         """The matchmaker has found two who want each other."""
-        for client, event in introductions(pair, self.sessions.__contains__, trio.current_time()):
+        for client, event in introductions(pair, self.sessions.__contains__, self._clock()):
             if type(event) is Matched and self._environment.turn_server is not None:
                 event = attrs.evolve(event, fresh_turn=self._environment.turn())
             self._enqueue(client, event)
@@ -174,31 +190,23 @@ class Dispatcher:
         )
 
     def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
-        self._run(endpoint, endpoint.pass_time, now)
+        self.run(endpoint, endpoint.pass_time, now)
         self.flush()
 
-    def _run(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
-        """Call one of the endpoint's verbs, and do all that follows from it."""
-        try:
-            self._perform(endpoint, verb(*arguments))
-        except Exception:
-            self._stumble(endpoint)
-        self._follow()
-
     def _enqueue(self, client: ClientId, event: Event) -> None:
-        if client in self.sessions:
-            self._observer.queued(client, event)
-            self._queue.append((client, event))
-        else:
+        endpoint = self.sessions.get(client)
+        if endpoint is None:
             self._observer.missed(client)
+        else:
+            self._observer.queued(client, event)
+            self._queue.append((endpoint, event))
 
     def _follow(self) -> None:
         """Handle what is queued, and what that queues, until nothing is left."""
         while self._queue:
-            client, event = self._queue.popleft()
-            endpoint = self.sessions.get(client)
-            if endpoint is None:
-                self._observer.missed(client)  # it ended while this was on its way
+            endpoint, event = self._queue.popleft()
+            if endpoint.is_over:  # it ended while this was on its way
+                self._observer.missed(endpoint.session.client)
                 continue
             try:
                 self._perform(endpoint, endpoint.handle(event, "queue"))
@@ -222,7 +230,9 @@ class Dispatcher:
                 self._end_session(endpoint, action.code)
             else:
                 self._rendezvous.ask(action)
-        self._deadlines.update(endpoint)
+        if endpoint.session is not endpoint.timed:
+            endpoint.timed = endpoint.session
+            self._deadlines.update(endpoint)
 
     def _find_session(self, endpoint: LiveEndpoint, wanted: FindSession) -> None:
         """Let another session have the connection, if it can go on over it. A connection resumes once."""
@@ -248,13 +258,18 @@ class Dispatcher:
     def _stumble(self, endpoint: LiveEndpoint) -> None:
         """A bug. It ends this session (4004), and nobody else's."""
         client = endpoint.session.client
-        _log.exception("bug", connection=client, state=state_name(endpoint.session))
+        self._log_bug(endpoint)
         self._observer.stumbled(client, endpoint.broken)
         try:
             self._perform(endpoint, endpoint.fail())
         except Exception:
-            _log.exception("bug", connection=client, state=state_name(endpoint.session))
+            self._log_bug(endpoint)
         if client in self.sessions:  # whatever was broken, it is over
             if endpoint.connection is not None:
                 endpoint.connection.close(CloseCode.INTERNAL)
+            endpoint.is_over = True
             self._end_session(endpoint, CloseCode.INTERNAL)
+
+    def _log_bug(self, endpoint: LiveEndpoint) -> None:
+        """The exception that is being handled is our fault."""
+        _log.exception("bug", connection=endpoint.session.client, state=state_name(endpoint.session))

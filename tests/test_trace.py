@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import running_server
 from trace_mutations import Line, altered, moved, mutations
 from trace_scenarios import MARK, SCENARIOS, trace_of, trace_text
 from vocabulary import CLIENT_MESSAGES, text
 
 from curhat_trio.cli import main
-from curhat_trio.policy.slots import ConnectionSlot
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -24,16 +21,13 @@ from curhat_trio.protocol.events import ConnectionClosed, Event, InvalidMessage,
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
 from curhat_trio.protocol.session import TABLE
-from curhat_trio.relay import Inbox
 from curhat_trio.trace.checker import Refused, check_trace
 from curhat_trio.trace.lines import Names, Terms, event_line
 from curhat_trio.trace.writer import TraceWriter
 
 NAMES = list(SCENARIOS)
-TERMS = Terms(inbox=1, relaxes=True, resumes=True, relay_only=False)
-BEGIN = (
-    b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true, "resumes": true, "relay_only": false}\n'
-)
+TERMS = Terms(relaxes=True, resumes=True, relay_only=False)
+BEGIN = b'{"n": 1, "what": "begin", "format": 3, "relaxes": true, "resumes": true, "relay_only": false}\n'
 
 
 def as_text(lines: list[Line]) -> bytes:
@@ -66,12 +60,12 @@ def test_the_good_traces_have_everything_in_them() -> None:
     lines = [line for name in NAMES for line in trace_of(name)]
     steps = [line for line in lines if line["what"] == "step"]
     assert {line["what"] for line in lines} == {
-        *("begin", "attached", "heard", "step", "told", "lost", "bug", "detached"),
-        *("served", "relaxed", "lent", "draining", "end"),
+        *("begin", "attached", "received", "step", "queued", "missed", "bug", "detached"),
+        *("served", "relaxed", "draining", "end"),
     }
     kinds = {kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE}
     assert {step["event"]["type"] for step in steps} == kinds
-    assert {message["type"] for step in steps for message in step.get("says", [])} == {
+    assert {message["type"] for step in steps for message in step.get("sends", [])} == {
         *("welcome", "ready", "join", "leave", "error", "pong", "goaway", "offer", "answer", "candidate", "chat"),
         *("typing", "ice", "peer", "resumed"),
     }
@@ -124,9 +118,8 @@ def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
         (b"{}\n", 1, "a JSON object"),
         (b"\xff\n", 1, "a JSON object"),
         (b'{"n": 1}\n', 1, "`begin`"),
-        (b'{"n": 1, "what": "begin", "format": 1, "inbox": 9, "relaxes": true}\n', 1, "format 2"),
-        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "of this format"),
-        (BEGIN.replace(b"9", b'"x"'), 1, "a number"),
+        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "format 3"),
+        (b'{"n": 1, "what": "begin", "format": 3, "relaxes": true}\n', 1, "true or false"),
         (BEGIN.replace(b"true", b"1", 1), 1, "true or false"),
         (BEGIN.replace(b"1", b"true", 1), 1, "n 1"),
         (BEGIN, 2, "another line"),
@@ -141,9 +134,9 @@ def test_what_is_no_trace_is_refused(text: bytes, number: int, expected: str) ->
 def test_a_refusal_tells_the_line_what_was_expected_and_what_was_found() -> None:
     lines = trace_of("a call")
     number = next(line["n"] for line in lines if line["what"] == "detached")
-    lines[number - 1] = lines[number - 1] | {"told": 99}
+    lines[number - 1] = lines[number - 1] | {"sent": 99}
     told = str(refusal(as_text(lines)))
-    assert told.startswith(f"line {number}: expected told ")
+    assert told.startswith(f"line {number}: expected sent ")
     assert ", not 99; found {" in told
 
 
@@ -162,57 +155,71 @@ def test_nothing_may_follow_the_end(name: str) -> None:
     assert refusal(text + text).expected == "nothing after the line `end`"
 
 
-def test_who_has_said_something_has_a_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes it away again breaks the rules, and its own trace tells."""
-
-    async def lose_the_slot() -> None:
-        async with running_server(trace_file=tmp_path / "trace.ndjson") as server:
-            ann = await server.v1()
-            await ann.say("ping")
-            await ann.hear("pong")
-            monkeypatch.setattr(ConnectionSlot, "acquire", lambda _slot: False)
-            await ann.say("ping")
-            assert (await ann.hear_goodbye()).code == 4507
-
-    trio.run(lose_the_slot)
-    refused = refusal((tmp_path / "trace.ndjson").read_bytes())
-    assert "an event that its driver may tell it now" in refused.expected
-    assert "4507" in refused.found
+def numbered(lines: list[Line]) -> list[Line]:
+    return [{**line, "n": number} for number, line in enumerate(lines, 1)]
 
 
-def test_what_a_link_could_not_tell_is_lost_only_if_the_inbox_is_full(tmp_path: Path) -> None:
-    lines = trace_of("too much")
-    place = next(n for n, line in enumerate(lines) if line["what"] == "lost" and line["why"] == "full")
-    while lines[place]["what"] == "lost":
-        place += 1
-    lost = {"n": 0, "what": "lost", "to": "s2", "by": "link", "why": "full"}
-
-    def with_one_more(place: int) -> list[Line]:
-        more = [*lines[:place], lost, *lines[place:]]
-        return [{**line, "n": number} for number, line in enumerate(more, 1)]
-
-    assert is_accepted(with_one_more(place))
-    assert not is_accepted(with_one_more(place - 40))
+def test_who_has_said_something_has_a_slot() -> None:
+    """Nor can it be closed for other reasons that are not there."""
+    lines = trace_of("a full house")
+    closed = next(line for line in lines if line.get("closes", 0) is None and line["session"] == "s1")
+    number = closed["n"]
+    for code in (4507, 4000, 4004, 4505, 4502):
+        forced = {**closed, "event": {"type": "ClosingForced", "code": code}, "closes": code}
+        spoiled = [*lines[: number - 1], forced, {**lines[number], "code": code}, *lines[number + 1 :]]
+        assert refusal(as_text(spoiled)).number == number
 
 
-def test_who_is_away_says_nothing() -> None:
+def test_a_client_that_is_away_sends_nothing() -> None:
     lines = trace_of("a tunnel")
-    heard, step = next(
-        (line, lines[line["n"]]) for line in lines if line["what"] == "heard" and line["event"]["type"] == "status"
+    received, step = next(
+        (line, lines[line["n"]])
+        for line in lines
+        if line["what"] == "received" and line["event"]["type"] == "status"
     )
     lost = next(
         line["n"]
         for line in lines[step["n"] :]
-        if line["what"] == "step" and line["session"] == heard["session"] and line["after"].get("away")
+        if line["what"] == "step" and line["session"] == received["session"] and line["after"].get("away")
     )
-    after = lines[lost - 1]["after"]
-    said = [heard, {**step, "before": after, "after": after}]
-    more = [*lines[: lost - 1], said[0], {**step, "before": step["after"]}, *lines[lost - 1 :]]
-    assert is_accepted([{**line, "n": number} for number, line in enumerate(more, 1)])
-    while lines[lost]["what"] == "told":
-        lost += 1
-    more = [*lines[:lost], *said, *lines[lost:]]
-    assert refusal(as_text([{**line, "n": number} for number, line in enumerate(more, 1)])).number == lost + 1
+    connected, away = ({**step, "before": end, "after": end} for end in (step["after"], lines[lost - 1]["after"]))
+    assert is_accepted(numbered([*lines[: lost - 1], received, connected, *lines[lost - 1 :]]))
+    followed = next(line["n"] for line in lines[lost:] if line["what"] == "step")
+    spoiled = numbered([*lines[:followed], received, away, *lines[followed:]])
+    refused = refusal(as_text(spoiled))
+    assert refused.number == followed + 1
+    assert refused.expected == "a message of a client that is connected"
+
+
+def test_a_session_is_given_up_only_for_what_its_client_has_missed() -> None:
+    """It is told of at once, before what the last message led to."""
+    lines = trace_of("too much")
+    closed = next(
+        line
+        for line in lines
+        if line["what"] == "step" and line["before"].get("away") and line["after"]["state"] == "closed"
+    )
+    missing, before = closed["n"] - 1, closed["n"] - 2
+    assert lines[before]["sends"], "one message too many"
+    nothing_missed = next(line["n"] for line in lines if line.get("after", {}).get("away"))
+    given_up = [{**closed, "before": lines[nothing_missed - 1]["after"]}]
+    assert is_accepted(lines)
+    spoiled = numbered([*lines[:nothing_missed], *given_up, *lines[nothing_missed:]])
+    assert refusal(as_text(spoiled)).number == nothing_missed + 1
+    assert missing > nothing_missed
+
+
+def test_a_bug_that_breaks_no_step_leaves_the_rest_undone() -> None:
+    """It may come between a step and what is to be forwarded; not in place of a step."""
+    lines = trace_of("a call")
+    forwards = next(
+        line["n"] for line in lines if "forwards" in line and line["forwards"][0]["event"]["type"] == "PeerSaid"
+    )
+    bug = {"what": "bug", "session": lines[forwards - 1]["session"]}
+    refused = refusal(as_text(numbered([*lines[:forwards], bug])))
+    assert refused.number == forwards + 2, "the end of the file, where the session is to be closed"
+    refused = refusal(as_text(numbered([*lines[: forwards - 1], bug])))
+    assert refused.number == forwards
 
 
 # ---------------------------------------------------------------- what is never in them
@@ -222,13 +229,13 @@ _WORDS = {
     *re.findall(
         r"\w+",
         """
-        begin attached heard step told lost bug detached served relaxed lent draining end
-        client inbox driver link server full gone v1 legacy offerer answerer other local remote
+        begin attached received step queued missed bug detached served relaxed draining end
+        client queue server v1 legacy offerer answerer other local remote first long
         connected waiting paired negotiating closed failed media_connected media_failed
         welcome ready pong error goaway peer away back resumed Enter Withdraw Suspend Reinstate
         host srflx prflx relay gathering checking dtls candidate_withheld
         media_connected_host media_connected_srflx media_connected_prflx media_connected_relay
-        media_failed_gathering media_failed_checking media_failed_dtls media_failed_lost
+        media_failed_gathering media_failed_checking media_failed_dtls media_failed_lost lost
         """,
     ),
     *(kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE),
@@ -293,27 +300,18 @@ def begin(tmp_path: Path) -> TraceWriter:
     return TraceWriter.open(str(tmp_path / "trace.ndjson"), TERMS)
 
 
-def test_an_inbox_tells_its_watch_what_fits_and_what_is_lost(tmp_path: Path) -> None:
+def test_what_is_queued_tells_what_and_what_is_missed_only_for_whom(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
-        inbox: Inbox[Any] = Inbox(1, lambda event, fits: trace.told(ClientId("x"), event, fits))
-        assert inbox.tell(ConnectionClosed())
-        assert not inbox.tell(ConnectionClosed())
-        inbox.close()
-        assert not inbox.tell(ConnectionClosed()), "nobody is there, and nobody cares"
-    _, told, lost, _ = (tmp_path / "trace.ndjson").read_text().splitlines()
-    assert json.loads(told) == {"n": 2, "what": "told", "to": "s1", "event": {"type": "ConnectionClosed"}}
-    assert json.loads(lost) == {"n": 3, "what": "lost", "to": "s1", "by": "link", "why": "full"}
-
-
-def test_who_is_gone_misses_what_is_told(tmp_path: Path) -> None:
-    with begin(tmp_path) as trace:
+        trace.queued(ClientId("x"), ConnectionClosed())
         trace.missed(ClientId("x"))
-    assert json.loads((tmp_path / "trace.ndjson").read_text().splitlines()[1])["why"] == "gone"
+    _, queued, missed, _ = (tmp_path / "trace.ndjson").read_text().splitlines()
+    assert json.loads(queued) == {"n": 2, "what": "queued", "to": "s1", "event": {"type": "ConnectionClosed"}}
+    assert json.loads(missed) == {"n": 3, "what": "missed", "to": "s1"}
 
 
 def test_a_full_disk_ends_the_trace_and_nothing_else() -> None:
     with TraceWriter.open("/dev/full", TERMS) as trace:
-        trace.flush()
+        trace.drained()
         trace.missed(ClientId("x"))
         trace.draining()
 
@@ -327,7 +325,7 @@ def test_a_full_disk_is_noticed_in_the_middle_of_a_line_too() -> None:
 def test_a_drain_is_in_the_file_at_once(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
         trace.draining()
-        trace.flush()
+        trace.drained()
         assert len((tmp_path / "trace.ndjson").read_text().splitlines()) == 2
 
 

@@ -23,14 +23,13 @@ class Mutation(NamedTuple):
     lines: list[Line]
 
 
-_KINDS = (
-    *("attached", "heard", "step", "told", "lost", "detached", "served", "relaxed", "lent"),
-    *("draining", "end", "bug"),
-)
 WORDS: dict[str, list[Any]] = {
-    "what": [*_KINDS],
+    "what": [
+        *("attached", "received", "step", "queued", "missed", "detached", "served", "relaxed"),
+        *("draining", "end", "bug"),
+    ],
     "profile": ["v1", "legacy"],
-    "from": ["client", "inbox", "driver"],
+    "from": ["client", "queue", "server"],
     "state": ["connected", "waiting", "paired", "negotiating", "closed", "away", "back"],
     "view": ["local", "remote"],
     "kind": ["offer", "answer", "candidate", "chat", "typing"],
@@ -54,8 +53,6 @@ WORDS: dict[str, list[Any]] = {
     "stage": ["dtls", "lost", None],
     "code": [*map(str, ErrorCode), *map(int, CloseCode), None],
     "closes": [4000, 4001, 4002, None],
-    "by": ["link", "server"],
-    "why": ["full", "gone"],
     "ref": [*FROM_CLIENT, "other", None],
     "counts": ["media_connected", "media_failed", "candidate_withheld"],
     "in": ["n1", None],
@@ -125,21 +122,36 @@ def _numbered(lines: list[Line]) -> list[Line]:
 def _may_be_left_out(line: Line, after: list[Line]) -> bool:
     """Whether a server may end without having done this: what was asked of the matchmaker last."""
     return line["what"] in ("served", "relaxed") and not any(
-        other["what"] in ("served", "relaxed") for other in after
+        other["what"] in ("served", "relaxed") or other.get("event", {}).get("ticket") in line.get("pair", [])
+        for other in after
     )
 
 
 def _order_matters(one: Line, other: Line) -> bool:
     """Whether no server could have done these two the other way round."""
+    if one == {**other, "n": one["n"]}:
+        return False
     kinds = (one["what"], other["what"])
-    if kinds[0] in ("begin", "draining") or kinds[1] in ("end", "draining"):
-        return True
-    if kinds[0] in ("step", "served", "relaxed") and kinds[1] in ("told", "lost"):
-        event = other.get("event", {"type": ""})["type"]
-        return bool(event in ("Matched", "PeerSaid", "PeerLeft", "PeerPresence") or other.get("by") == "server")
-    if one.get("session") is not None and one.get("session") == other.get("session"):
-        return bool(kinds != ("step", "step") or one != {**other, "n": one["n"]})
-    return False
+    return (
+        _is_caused(one)
+        or _is_caused(other)
+        or kinds[0] in ("begin", "attached", "received", "draining")
+        or kinds[1] in ("end", "draining")
+        or kinds == ("served", "served")
+        or (kinds[1] in ("queued", "missed") and (kinds[0] in ("queued", "missed") or "forwards" in one))
+        or other.get("event", {}).get("ticket") in one.get("pair", [])
+        or (one.get("session") is not None and one.get("session") == other.get("session"))
+    )
+
+
+def _is_caused(line: Line) -> bool:
+    """Whether it tells, for sure, of what follows at once from something told of before."""
+    if line["what"] != "step":
+        return bool(line["what"] == "detached")
+    return bool(
+        line["from"] != "server"
+        or line["event"]["type"] in ("ConnectionOpened", "SessionResumed", "Superseded", "ResumeRefused")
+    )
 
 
 def _values(lines: list[Line]) -> dict[str, list[Any]]:

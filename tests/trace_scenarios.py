@@ -14,9 +14,10 @@ import pytest
 import trio
 import trio.testing
 from peers import CLOSE, Peer, RunningServer, frame, open_peer, running_server, said
+from trio.testing import lockstep_stream_pair
 
-from curhat_trio import connection
 from curhat_trio.config import Settings
+from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
@@ -135,18 +136,48 @@ async def wishes(server: RunningServer) -> None:
 
 
 async def too_much(server: RunningServer) -> None:
-    """Who is told more than fits, who says more than is allowed, and who breaks a rule."""
-    ann, bob = await server.pair()
-    for _ in range(30):
-        await ann.say("candidate", payload=candidate("a"))
-        await trio.sleep(1)
-    await ann.say("offer", payload=description("offer", "a"))
+    """Who reads too little, misses too much, sends more than is allowed, or breaks a rule."""
+    assert server.listener is not None
+    ann, bob = await server.v1(), await open_peer(await server.listener.connect(lockstep_stream_pair))
+    await bob.hear("welcome")
+    await ann.say("join")
+    await ann.hear("ready")
+    await bob.say("join")
+    await bob.hear("ready", "ready", "join")
+    await ann.hear("join")
+    for _ in range(25):
+        await ann.say("chat", text=MARK)
+        await trio.sleep(0.5)
     await bob.hear_goodbye()
+    await ann.hear_what_is_there()
+    await trio.sleep(10)
+    cid = await server.v1()
+    await cid.say("join")
+    await cid.hear("ready")
+    await ann.say("join")
+    await ann.hear("ready", "ready", "join")
+    await cid.hear("join")
+    await cid.vanish()
+    await ann.hear("peer")
+    for _ in range(11):
+        await ann.say("chat", text=MARK)
+        await trio.sleep(0.5)
     await ann.hear("leave")
+    await trio.sleep(10)
     await ann.send(*[said("ping")] * 12)
     assert [message["type"] for message in await ann.hear_what_is_there()].count("error") > 0
     await ann.send(frame(0x2, b"binary"))
     await ann.hear_goodbye()
+
+
+async def in_passing(server: RunningServer) -> None:
+    """Whom the matchmaker has found is gone before it is introduced."""
+    ann, bob, cid = [await server.v1() for _ in range(3)]
+    for gone, other in ((bob, ann), (cid, ann)):
+        await other.say("join")
+        await other.hear("ready")
+        await gone.send(said("join"), frame(CLOSE, b"\x03\xe8"))
+        await other.hear("join", "leave")
 
 
 async def a_drain(server: RunningServer) -> None:
@@ -171,7 +202,7 @@ async def a_bug(server: RunningServer) -> None:
     server.expects_trouble = True
     ann, bob = await server.negotiating_pair()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connection, "step", _fragile_step)
+        patch.setattr(endpoint, "step", _fragile_step)
         await ann.say("chat", text=MARK)
         await ann.hear_goodbye()
     await bob.hear("leave")
@@ -179,7 +210,7 @@ async def a_bug(server: RunningServer) -> None:
 
 
 async def a_tunnel(server: RunningServer) -> None:
-    """Links that are lost: calls and waits that go on over others, one that can't, and one that is given up."""
+    """Connections that are lost: calls and waits that go on, one that can't, and one that is given up."""
     ann, bob = await _traveller(server), await _traveller(server)
     await ann.peer.say("join")
     await ann.peer.hear("ready")
@@ -226,7 +257,7 @@ async def a_tunnel(server: RunningServer) -> None:
 
 
 class _Traveller:
-    """A client that goes on over another link."""
+    """A client that resumes its session over another connection."""
 
     def __init__(self, server: RunningServer, peer: Peer, token: str) -> None:
         self._server = server
@@ -272,7 +303,7 @@ async def relays(server: RunningServer) -> None:
 
 
 async def a_full_house(server: RunningServer) -> None:
-    """There is one place: for who comes back, and for one who asks in vain until it is free."""
+    """There is one slot: for who comes back, and for one who asks in vain until it is free."""
     ann = await _traveller(server)
     await ann.peer.say("join")
     await ann.peer.hear("ready")
@@ -312,6 +343,7 @@ SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
     "an old page": (an_old_page, Settings()),
     "wishes": (wishes, Settings()),
     "too much": (too_much, SMALL),
+    "in passing": (in_passing, Settings()),
     "a drain": (a_drain, Settings()),
     "a bug": (a_bug, Settings()),
     "a tunnel": (a_tunnel, Settings(**TURN, media_seconds=20.0)),

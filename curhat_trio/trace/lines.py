@@ -4,10 +4,9 @@ Everything that is somebody's own (ids, names of rooms and topics, ICE user frag
 that says only "the same as there"; descriptions, candidates, chat and user names are not told at all. A field that
 holds what it usually holds is left out.
 
-`revive` goes the other way: an event that tells the same, for a session to be stepped with.
+`revive` goes the other way: a client's message of which the same is told.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -28,12 +27,9 @@ from curhat_trio.protocol.effects import (
     Ticket,
     Withdraw,
 )
-from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
     DeadlinePassed,
     Event,
     InvalidMessage,
@@ -43,9 +39,7 @@ from curhat_trio.protocol.events import (
     PeerPresence,
     PeerSaid,
     RateLimited,
-    ResumeRefused,
     SessionResumed,
-    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -88,11 +82,8 @@ from curhat_trio.protocol.session import (
 )
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 
-FORMAT = 2
+FORMAT = 3
 """Told in the first line; another number is another language."""
-
-_MUCH_LATER = 1e9
-"""In seconds: any deadline but that of a client that is away has passed."""
 
 Line = dict[str, Any]
 
@@ -101,12 +92,10 @@ Line = dict[str, Any]
 class Terms:
     """What a server's settings make of the rules that its sessions and its matchmaker follow."""
 
-    inbox: int
-    """How many events fit into a session's inbox."""
     relaxes: bool
     """People with topics wait for somebody who shares one, before anybody will do."""
     resumes: bool
-    """A session may outlive its link."""
+    """A session may outlive its connection."""
     relay_only: bool
     """Partners see no candidates but those of relays."""
 
@@ -243,8 +232,6 @@ def event_line(event: Event, names: Names) -> Line:
             return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
         case PeerPresence(room, state):
             return {"type": "PeerPresence", "room": names.room(room), "state": state}
-        case ConnectionLost(code=code):
-            return {"type": "ConnectionLost"} | _brief(code=code_line(code))
         case SessionResumed(heard=heard):
             return {"type": "SessionResumed", "heard": heard}
         case ClosingForced(code):
@@ -273,52 +260,17 @@ def _known(ref: str | None) -> str | None:
     return ref if ref is None or ref in FROM_CLIENT or ref in OPTIONAL else "other"
 
 
-def revive(line: Line, fresh_room: RoomId | None = None) -> Event:
-    """An event of which the same is told. All deadlines have passed, and nothing has taken any time; but a client
-    that is away has not come back in time only if that is told.
+def revive(line: Line, fresh_room: RoomId) -> MessageReceived | InvalidMessage | RateLimited:
+    """What a client sent, as far as a trace tells.
 
     Raises:
-        LookupError, TypeError, ValueError: No event is told of like that.
+        LookupError, TypeError, ValueError: Nothing that a client sends is told of like that.
     """
     match line["type"]:
-        case "ConnectionOpened":
-            return ConnectionOpened(0.0)
-        case "ConnectionClosed":
-            return ConnectionClosed()
-        case "DeadlinePassed":
-            return DeadlinePassed(math.inf if line.get("gives_up", False) else _MUCH_LATER)
         case "RateLimited":
             return RateLimited(1.0)
-        case "ConnectionLost":
-            return ConnectionLost(0.0, CloseCode(line["code"]) if "code" in line else None)
-        case "SessionResumed":
-            return SessionResumed("", line["heard"])
-        case "Superseded":
-            return Superseded()
-        case "ResumeRefused":
-            return ResumeRefused()
-        case "ClosingForced":
-            return ClosingForced(CloseCode(line["code"]))
         case "InvalidMessage":
             return InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
-        case "Matched":
-            return Matched(
-                ticket=RoomId(line["ticket"]),
-                room=RoomId(line["room"]),
-                partner=ClientId(line["partner"]),
-                partner_username="",
-                partner_profile=line["profile"],
-                offerer=line["offerer"],
-                topics=tuple(line["topics"]),
-                at=0.0,
-            )
-        case "PeerSaid":
-            said: Any = _revive_message({**line, "type": line["kind"]})
-            return PeerSaid(RoomId(line["room"]), said)
-        case "PeerLeft":
-            return PeerLeft(RoomId(line["room"]), LeaveReason(line["reason"]))
-        case "PeerPresence":
-            return PeerPresence(RoomId(line["room"]), line["state"])
     return MessageReceived(_revive_message(line), 0.0, fresh_room)
 
 
@@ -349,21 +301,11 @@ def _revive_message(line: Line) -> ClientMessage:
             return Next()
         case "ping":
             return Ping()
-    raise ValueError(f"{line['type']} is no event")
+    raise ValueError(f"{line['type']} is no message of a client's")
 
 
 def _description(kind: Any, ufrags: list[str]) -> Description:
     return Description(kind, "".join(["v=0\r\n", *(f"a=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)]))
-
-
-def is_of_the_link(event: Event) -> bool:
-    """Whether it is the session's own link, or a new one, that tells of it."""
-    match event:
-        case ConnectionClosed() | ConnectionLost():
-            return True
-        case ClosingForced(code):
-            return code is not CloseCode.SHUTDOWN
-    return False
 
 
 # ---------------------------------------------------------------- effects
@@ -389,13 +331,13 @@ def step_line(
         "after": session_line(after, names),
     }
     line |= _brief(
-        says=[_told_line(effect.message, names) for effect in effects if isinstance(effect, Send)],
-        tells=[
+        sends=[_sent_line(effect.message, names) for effect in effects if isinstance(effect, Send)],
+        forwards=[
             {"to": names.session(effect.partner), "event": event_line(effect.event, names)}
             for effect in effects
             if isinstance(effect, Forward)
         ],
-        asks=[request_line(effect, names) for effect in effects if isinstance(effect, Request)],
+        requests=[request_line(effect, names) for effect in effects if isinstance(effect, Request)],
         counts=[effect.what for effect in effects if isinstance(effect, Count)],
     )
     for effect in effects:
@@ -427,7 +369,7 @@ def pair_line(pair: Pair | None, names: Names) -> Line:
     return {} if pair is None else {"pair": [names.room(pair.first.id), names.room(pair.second.id)]}
 
 
-def _told_line(message: ServerMessage, names: Names) -> Line:
+def _sent_line(message: ServerMessage, names: Names) -> Line:
     """What is told of a message to the client."""
     line: Line = {"type": message.type}
     match message:

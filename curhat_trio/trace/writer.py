@@ -1,8 +1,7 @@
 """Writes down what happens in a server, in the order in which it happens.
 
-Whoever has something to tell calls the method of that name. Lines wait in a buffer of this process; they are in
-the file when a drain begins and at the end. A file that can't be written any more is given up with one warning,
-and nobody else notices.
+Lines wait in a buffer of this process; they are in the file when all sessions have been told of a drain, and at
+the end. A file that can't be written any more is given up with one warning, and nobody else notices.
 """
 
 from collections.abc import Sequence
@@ -37,8 +36,97 @@ _log = get_logger(__name__)
 _BUFFER_BYTES = 1 << 18
 
 
-class TraceWriter(Observer):
-    """The trace of one server. A context manager: when its block ends, so does the trace.
+class TraceObserver(Observer):
+    """Tells of all that it observes in the lines of a trace. What becomes of a line is up to the subclass.
+
+    Args:
+        terms: What the server's settings make of the rules.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self._names = Names()
+        self._lines = 0
+        self._terms = terms_line(terms)
+        self._drained = False
+
+    def _write(self, line: Line) -> None:
+        """The next line, with its number."""
+        raise NotImplementedError
+
+    def _tell(self, what: str, line: Line) -> None:
+        self._lines += 1
+        self._write({"n": self._lines, "what": what, **line})
+
+    def begin(self) -> None:
+        """The first line."""
+        self._tell("begin", self._terms)
+
+    # ------------------------------------------------------------ sessions
+
+    def attached(self, session: Session) -> None:
+        """A session can be reached from now on."""
+        self._tell("attached", {"session": self._names.session(session.client), "profile": session.profile})
+
+    def received(self, client: ClientId, event: Event) -> None:
+        """A client sent something, and this is how it was understood; the session takes it next."""
+        line = {"session": self._names.session(client), "event": event_line(event, self._names)}
+        self._tell("received", line)
+
+    def stepped(
+        self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
+    ) -> None:
+        """A session has taken an event; what it forwards to partners comes next."""
+        self._tell("step", step_line(before, source, event, after, effects, self._names))
+
+    def queued(self, client: ClientId, event: Event) -> None:
+        """An event is on its way to a session."""
+        line = {"to": self._names.session(client), "event": event_line(event, self._names)}
+        self._tell("queued", line)
+
+    def missed(self, client: ClientId) -> None:
+        """An event was for somebody who can't be reached any more."""
+        self._tell("missed", {"to": self._names.session(client)})
+
+    def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
+        """A bug broke what a session was at: an event that it could not be stepped with, or something else.
+        It is closed next."""
+        line: Line = {"session": self._names.session(client)}
+        if broken is not None:
+            source, event = broken
+            line |= {"from": source, "event": event_line(event, self._names)}
+        self._tell("bug", line)
+
+    def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
+        """A session has ended: with which close code, after how many messages to its client."""
+        line = {"session": self._names.session(session.client), "code": code_line(code), "sent": sent}
+        self._tell("detached", line)
+
+    # ------------------------------------------------------------ the matchmaker
+
+    def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
+        """The matchmaker has done what was asked; so many tickets wait now."""
+        line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
+        self._tell("served", {**line, "waiting": waiting})
+
+    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        """Somebody who was choosy takes anybody now."""
+        line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
+        self._tell("relaxed", {**line, "waiting": waiting})
+
+    # ------------------------------------------------------------ the end
+
+    def draining(self) -> None:
+        """The server is going away; all sessions are told next."""
+        self._drained = True
+        self._tell("draining", {})
+
+    def end(self) -> None:
+        """The last line. Nothing follows."""
+        self._tell("end", {**self._terms, "drained": self._drained})
+
+
+class TraceWriter(TraceObserver):
+    """Writes the trace of one server to a file. A context manager: when its block ends, so does the trace.
 
     Args:
         file: Where the lines go; closed at the end.
@@ -46,12 +134,9 @@ class TraceWriter(Observer):
     """
 
     def __init__(self, file: IO[bytes], terms: Terms) -> None:
+        super().__init__(terms)
         self._file: IO[bytes] | None = file
-        self._names = Names()
-        self._lines = 0
-        self._terms = terms_line(terms)
-        self._drained = False
-        self._write({"what": "begin", **self._terms})
+        self.begin()
 
     @classmethod
     def open(cls, path: str, terms: Terms) -> Self:
@@ -68,66 +153,6 @@ class TraceWriter(Observer):
     def __exit__(self, *_exception: object) -> None:
         self.end()
 
-    # ------------------------------------------------------------ sessions
-
-    def attached(self, session: Session) -> None:
-        """A session can be reached from now on."""
-        line = {"session": self._names.session(session.client), "profile": session.profile}
-        self._write({"what": "attached", **line})
-
-    def received(self, client: ClientId, event: Event) -> None:
-        """A client sent something, and this is how it was understood; the session takes it next."""
-        line = {"session": self._names.session(client), "event": event_line(event, self._names)}
-        self._write({"what": "heard", **line})
-
-    def stepped(
-        self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
-    ) -> None:
-        """A session has taken an event; what it tells partners comes next."""
-        self._write(step_line(before, source, event, after, effects, self._names))
-
-    def queued(self, client: ClientId, event: Event) -> None:
-        """An event is on its way to a session."""
-        line = {"to": self._names.session(client), "event": event_line(event, self._names)}
-        self._write({"what": "queued", **line})
-
-    def missed(self, client: ClientId) -> None:
-        """An event was for somebody who can't be reached any more."""
-        self._write({"what": "missed", "to": self._names.session(client)})
-
-    def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
-        """A bug broke what a session was at: an event that it could not be stepped with, or something else.
-        It is closed next."""
-        line: Line = {"session": self._names.session(client)}
-        if broken is not None:
-            source, event = broken
-            line |= {"from": source, "event": event_line(event, self._names)}
-        self._write({"what": "bug", **line})
-
-    def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
-        """A session has ended: with which close code, after how many messages to its client."""
-        line = {"session": self._names.session(session.client), "code": code_line(code), "sent": sent}
-        self._write({"what": "detached", **line})
-
-    # ------------------------------------------------------------ the matchmaker
-
-    def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
-        """The matchmaker has done what was asked; so many tickets wait now. A pair is introduced next."""
-        line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
-        self._write({"what": "served", **line, "waiting": waiting})
-
-    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        """Somebody who was choosy takes anybody now. A pair is introduced next."""
-        line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
-        self._write({"what": "relaxed", **line, "waiting": waiting})
-
-    # ------------------------------------------------------------ the end
-
-    def draining(self) -> None:
-        """The server is going away; all sessions are told next."""
-        self._drained = True
-        self._write({"what": "draining"})
-
     def drained(self) -> None:
         """Let the file have what there is."""
         if self._file is not None:
@@ -138,7 +163,7 @@ class TraceWriter(Observer):
 
     def end(self) -> None:
         """Write the last line and close the file. Nothing follows."""
-        self._write({"what": "end", **self._terms, "drained": self._drained})
+        super().end()
         self.drained()
         if self._file is not None:
             self._file.close()
@@ -147,9 +172,8 @@ class TraceWriter(Observer):
     def _write(self, line: Line) -> None:
         if self._file is None:
             return
-        self._lines += 1
         try:
-            self._file.write(orjson.dumps({"n": self._lines, **line}, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         except OSError as error:
             self._give_up(error)
 
