@@ -84,7 +84,7 @@ async def a_call(server: RunningServer) -> None:
 
 
 async def an_old_page(server: RunningServer) -> None:
-    """Legacy clients: signals are kept until the answerer has settled; no chat; times that pass."""
+    """Legacy clients: signals are held while the answerer may offer, or until it gathers; no chat; time passes."""
     first, second = await server.legacy(f"{MARK}-first"), await server.legacy(f"{MARK}-second")
     await first.say("join")
     await first.hear("ready")
@@ -93,6 +93,8 @@ async def an_old_page(server: RunningServer) -> None:
     await first.hear("join")
     await first.say("offer", payload=description("offer", "a"))
     await first.say("candidate", payload=candidate("a"))
+    await second.say("offer", payload=description("offer", "b"))
+    await second.hear("error")
     await second.say("candidate", payload=candidate("b"))
     await second.hear("offer", "candidate")
     await second.say("answer", payload=description("answer", "b"))

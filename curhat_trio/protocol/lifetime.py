@@ -134,6 +134,8 @@ def offer_timeout(session: Session, state: Paired, event: DeadlinePassed) -> Ste
     if event.at < state.deadline:
         return session, []
     if state.hold is not None:
+        if not state.hold.has_offered:
+            session = attrs.evolve(session, answers_only=True)
         return release_hold(session, state)
     return end_pairing(session, state.pairing, LeaveReason.NEGOTIATION_TIMEOUT)
 

@@ -39,8 +39,11 @@ from curhat_trio.protocol.states import (
     Waiting,
 )
 
+FIRST_HOLD_SECONDS = 0.4
+"""How long after the match a legacy client that is to answer may be about to offer all the same."""
+
 HOLD_SECONDS = 2.0
-"""How long a legacy client that is to answer may take until its own offer, void as it is, has begun to gather."""
+"""How long it may take after that offer, void as it is, until it has begun to gather candidates for it."""
 
 HELD_SIGNALS = 64
 """How many of the partner's signals are held meanwhile."""
@@ -105,11 +108,11 @@ def pair(session: Session, state: Waiting, event: Matched) -> Step:
         ice_transport_policy=rules.ice_transport_policy,
         ttl_seconds=rules.turn_ttl_seconds,
     )
-    may_offer_too = session.profile == "legacy" and not event.offerer
+    may_offer_too = session.profile == "legacy" and not event.offerer and not session.answers_only
     paired = Paired(
         pairing,
         offer_by=event.at + rules.offer_seconds,
-        hold=AnswererHold(event.at + HOLD_SECONDS) if may_offer_too else None,
+        hold=AnswererHold(event.at + FIRST_HOLD_SECONDS) if may_offer_too else None,
     )
     effects: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
     effects.append(Send(joined))
@@ -137,10 +140,27 @@ def relay_signal(session: Session, state: InPairing, event: MessageReceived) -> 
         effects: list[Effect] = [Count("candidate_withheld")]
     else:
         session, effects = _relay_to_partner(session, state, shown)
-    if isinstance(session.state, Paired) and isinstance(signal, Candidate):
+    if session.profile == "legacy" and isinstance(signal, Offer):
+        session = _note_answerers_offer(session, event.at)
+    elif isinstance(session.state, Paired) and isinstance(signal, Candidate):
         session, more = release_hold(session, session.state)
         effects += more
     return session, effects
+
+
+def _note_answerers_offer(session: Session, at: float) -> Session:
+    """If it is the answerer who offers first, it is about to gather: that may take longer than the offer did."""
+    state = session.state
+    assert isinstance(state, Paired | Negotiating)
+    signaling = state.pairing.signaling
+    if not signaling.polite or signaling.own is not None:
+        return session
+    if session.answers_only:
+        session = attrs.evolve(session, answers_only=False)
+    if isinstance(state, Paired) and state.hold is not None and not state.hold.has_offered:
+        hold = attrs.evolve(state.hold, until=at + HOLD_SECONDS, has_offered=True)
+        session = attrs.evolve(session, state=attrs.evolve(state, hold=hold))
+    return session
 
 
 def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Step:
@@ -156,10 +176,13 @@ def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Ste
 
 def _advance(session: Session, state: InPairing, signaling: Signaling, passes_offer: bool) -> Session:
     """Keep the new view of the negotiation; the first offer that passes turns Paired into Negotiating."""
-    pairing = attrs.evolve(state.pairing, signaling=signaling)
-    if isinstance(state, Paired) and passes_offer:
-        return attrs.evolve(session, state=Negotiating(pairing))
-    return attrs.evolve(session, state=attrs.evolve(state, pairing=pairing))
+    old = state.pairing
+    pairing = Pairing(old.room, old.partner, old.partner_username, old.partner_profile, old.wishes, signaling)
+    if isinstance(state, Negotiating):
+        return session.in_state(Negotiating(pairing, state.media_by))
+    if passes_offer:
+        return session.in_state(Negotiating(pairing))
+    return session.in_state(Paired(pairing, state.offer_by, state.hold))
 
 
 def relay_chat(session: Session, state: InPairing, event: MessageReceived) -> Step:

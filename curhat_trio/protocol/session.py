@@ -67,7 +67,7 @@ from curhat_trio.protocol.messages import (
     Status,
     Typing,
 )
-from curhat_trio.protocol.pairing import HELD_SIGNALS, HOLD_SECONDS, comparable_topics
+from curhat_trio.protocol.pairing import FIRST_HOLD_SECONDS, HELD_SIGNALS, HOLD_SECONDS, comparable_topics
 from curhat_trio.protocol.replies import error
 from curhat_trio.protocol.states import (
     FEATURES,
@@ -89,6 +89,7 @@ from curhat_trio.protocol.values import value
 
 __all__ = [
     "FEATURES",
+    "FIRST_HOLD_SECONDS",
     "GO_AWAY_RETRY_SECONDS",
     "HELD_SIGNALS",
     "HOLD_SECONDS",

@@ -187,7 +187,8 @@ def session_line(session: Session, names: Names) -> Line:
                 held=len(signaling.held),
             )
             if isinstance(session.state, Paired) and session.state.hold is not None:
-                line |= {"settling": True} | _brief(kept=len(session.state.hold.signals))
+                hold = session.state.hold
+                line |= {"hold": "long" if hold.has_offered else "first"} | _brief(signals=len(hold.signals))
             if isinstance(session.state, Negotiating):
                 line |= _brief(failing=session.state.media_by is not None)
         case Closed():
@@ -198,6 +199,7 @@ def session_line(session: Session, names: Names) -> Line:
         invalid=session.invalid_messages,
         rate_limited=session.rate_limited,
         away=session.away_until is not None,
+        answers_only=session.answers_only,
     )
 
 

@@ -39,11 +39,11 @@ Perhaps(list, record) == IF list = <<>> THEN [f \in {} |-> None] ELSE record
 Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
              invalid |-> 0, rate_limited |-> 0, heard |-> 0, told |-> 0, code |-> None,
              own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
-             settling |-> FALSE, kept |-> <<>>, failing |-> FALSE]
+             hold |-> None, signals |-> <<>>, answers_only |-> FALSE, failing |-> FALSE]
 (* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much    *)
 (* the client has said (but for `resume`) and was told. own, peer: ICE generations of the last finished exchange;  *)
 (* mine, theirs: of the pending offer; refused: void ones. held: candidates whose description has not come.        *)
-(* settling, kept: see Settle. failing: the client says that media failed, and not yet that they flow.             *)
+(* hold, signals, answers_only: see Release. failing: the client says that media failed, and not yet that they flow.*)
 
 Line == Traces[tr][next]
 Settings == [f \in {"format", "inbox", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
@@ -114,7 +114,8 @@ AsLines(c, s, x, e, step) ==
     LET parts == Live(s) /\ ~Live(step.s) /\ step.s.st # "closed"
         meets == ~Live(s) /\ Live(step.s)
         fresh == [x EXCEPT !.own = None, !.mine = {}, !.theirs = {}, !.peer = {}, !.refused = <<>>, !.held = <<>>,
-                           !.settling = x.profile = "legacy" /\ step.s.polite, !.kept = <<>>, !.failing = FALSE]
+                           !.hold = IF x.profile = "legacy" /\ step.s.polite /\ ~x.answers_only THEN "first" ELSE None,
+                           !.signals = <<>>, !.failing = FALSE]
         x2 == IF meets THEN fresh ELSE IF parts THEN [x EXCEPT !.last = s.partner] ELSE x
     IN [Doing(step.s, x2) EXCEPT
             !.says = Heed(c, x, [k \in 1..Len(step.says) |-> SaidLine(s, e, step.says[k])]),
@@ -183,21 +184,26 @@ Given(c, s, x, e) ==   \* a signal of the partner's is judged, and passed to the
          [] e.kind = "candidate" /\ Range(e.ice) \cap Range(x.refused) # {} -> Doing(s, x)
          [] OTHER -> done
 
-(* An old page that is to answer may be about to offer all the same: signals are kept until it has settled. *)
+(* A legacy answerer may be about to offer all the same, so the partner's signals are held: a "first" hold, or a    *)
+(* "long" one once it has offered. If the first ends with the clock, the client only answers: answers_only.        *)
 RECURSIVE GiveAll(_, _, _, _)
-GiveAll(c, s, x, kept) ==
-    IF kept = <<>> THEN Doing(s, x)
-    ELSE LET one == Given(c, s, x, Head(kept))
-             rest == GiveAll(c, one.s, one.x, Tail(kept))
+GiveAll(c, s, x, signals) ==
+    IF signals = <<>> THEN Doing(s, x)
+    ELSE LET one == Given(c, s, x, Head(signals))
+             rest == GiveAll(c, one.s, one.x, Tail(signals))
          IN [rest EXCEPT !.says = one.says \o @]
-Settle(c, s, x) == GiveAll(c, s, [x EXCEPT !.settling = FALSE, !.kept = <<>>], x.kept)
-Settling(s, x) == s.st = "paired" /\ x.settling
+Release(c, s, x) == GiveAll(c, s, [x EXCEPT !.hold = None, !.signals = <<>>], x.signals)
+Holding(s, x) == s.st = "paired" /\ x.hold # None
+
+Offers(s, x) ==   \* as answerer, before anything was answered
+    IF x.profile # "legacy" \/ ~s.polite \/ s.described THEN x
+    ELSE [x EXCEPT !.answers_only = FALSE, !.hold = IF Holding(s, x) THEN "long" ELSE @]
 
 Hear2(c, s, x, e) ==
-    LET keep == [x EXCEPT !.kept = Append(@, e)] IN
+    LET keep == [x EXCEPT !.signals = Append(@, e)] IN
     CASE ~Live(s) \/ e.room # s.room -> Doing(s, x)
-      [] Live(s) /\ e.room = s.room /\ Settling(s, x) /\ e.kind \notin {"chat", "typing"} ->
-            IF Len(keep.kept) < 64 THEN Doing(s, keep) ELSE Settle(c, s, keep)
+      [] Live(s) /\ e.room = s.room /\ Holding(s, x) /\ e.kind \notin {"chat", "typing"} ->
+            IF Len(keep.signals) < 64 THEN Doing(s, keep) ELSE Release(c, s, keep)
       [] OTHER -> Given(c, s, x, e)
 
 SayCandidate(c, s, x, e) ==
@@ -209,9 +215,9 @@ SayCandidate(c, s, x, e) ==
                   [] ~withheld /\ described -> passed
                   [] ~withheld /\ ~described /\ Len(x.held) < 64 -> held
                   [] OTHER -> WrongState(s, x, e)
-        settled == Settle(c, s, done.x)
-    IN IF Settling(s, x)
-       THEN [settled EXCEPT !.says = done.says \o @, !.tells = done.tells, !.counts = done.counts]
+        released == Release(c, s, done.x)
+    IN IF Holding(s, x)
+       THEN [released EXCEPT !.says = done.says \o @, !.tells = done.tells, !.counts = done.counts]
        ELSE done
 
 SayChat2(c, s, x, e) ==
@@ -225,8 +231,8 @@ TellStatus(s, x, e) ==
 
 RunOut(c, s, x, e) ==   \* a deadline of the state's own
     CASE s.st = "connected" -> End(c, s, x, Forced(4502))
-      [] Settling(s, x) -> Settle(c, s, x)
-      [] Live(s) /\ ~Settling(s, x) -> AsLines(c, s, x, e, GiveUpNegotiation(s))
+      [] Holding(s, x) -> Release(c, s, [x EXCEPT !.answers_only = @ \/ x.hold = "first"])
+      [] Live(s) /\ ~Holding(s, x) -> AsLines(c, s, x, e, GiveUpNegotiation(s))
 
 ---------------------------------------------------------------------------
 (* Links that are lost, and lent by a session that asked to resume another *)
@@ -261,7 +267,8 @@ Act(c, s, x0, e) ==
          [] t = "status" -> IF s.st = "negotiating" THEN TellStatus(s, x, e) ELSE WrongState(s, x, e)
          [] t = "InvalidMessage" -> Misunderstand(c, s, x, e)
          [] t = "RateLimited" -> CoolDown(c, s, x)
-         [] t \in {"offer", "answer"} /\ Live(s) -> SayDescription(c, s, x, e)
+         [] t = "offer" /\ Live(s) -> SayDescription(c, s, Offers(s, x), e)
+         [] t = "answer" /\ Live(s) -> SayDescription(c, s, x, e)
          [] t = "candidate" -> IF Live(s) THEN SayCandidate(c, s, x, e) ELSE WrongState(s, x, e)
          [] t = "typing" /\ ~Live(s) -> WrongState(s, x, e)
          [] t = "chat" /\ Live(s) -> SayChat2(c, s, x, e)
@@ -278,14 +285,14 @@ Act(c, s, x0, e) ==
 
 (* A session as lines tell it *)
 Usual == [state |-> None, silent |-> FALSE, room |-> None, wish |-> None, partner |-> None, polite |-> FALSE,
-          view |-> "stable", described |-> FALSE, held |-> 0, settling |-> FALSE, kept |-> 0, last |-> None,
-          invalid |-> 0, rate_limited |-> 0, away |-> FALSE, failing |-> FALSE]
+          view |-> "stable", described |-> FALSE, held |-> 0, hold |-> None, signals |-> 0, last |-> None,
+          invalid |-> 0, rate_limited |-> 0, away |-> FALSE, answers_only |-> FALSE, failing |-> FALSE]
 Shown(s, x) == Brief(
     [state |-> s.st, silent |-> s.st = "connected" /\ x.silent, room |-> s.room, wish |-> s.wish,
      partner |-> s.partner, polite |-> s.polite, view |-> s.view, described |-> s.described,
-     held |-> IF Live(s) THEN Len(x.held) ELSE 0, settling |-> Settling(s, x),
-     kept |-> IF Settling(s, x) THEN Len(x.kept) ELSE 0, last |-> x.last,
-     invalid |-> x.invalid, rate_limited |-> x.rate_limited, away |-> s.away,
+     held |-> IF Live(s) THEN Len(x.held) ELSE 0, hold |-> IF Holding(s, x) THEN x.hold ELSE None,
+     signals |-> IF Holding(s, x) THEN Len(x.signals) ELSE 0, last |-> x.last,
+     invalid |-> x.invalid, rate_limited |-> x.rate_limited, away |-> s.away, answers_only |-> x.answers_only,
      failing |-> s.st = "negotiating" /\ x.failing], Usual)
 
 StepLine(c, from, e, s, x, done) ==

@@ -130,8 +130,8 @@ REQUESTS = {"Enter": "room:room profile:name wish:wish avoid?:name"} | dict.from
 )
 STATE = (
     "state:name silent?:truth room?:room wish?:wish partner?:name polite?:truth view?:name described?:truth "
-    "held?:number settling?:truth kept?:number last?:name invalid?:number rate_limited?:number "
-    "away?:truth failing?:truth"
+    "held?:number hold?:name signals?:number last?:name invalid?:number rate_limited?:number "
+    "away?:truth answers_only?:truth failing?:truth"
 )
 BY_TYPE = {"said": SAID, "event": EVENTS, "message": MESSAGES, "request": REQUESTS}
 RECORDS = {"state": STATE, "wish": "in:name|null topics:names", "forward": "to:name event:event"}

@@ -25,8 +25,8 @@ ELSEWHERE = {
     ("negotiating", "DeadlinePassed", "connected"),
     *((state, event, "closed") for state in LIVE for event in ("DeadlinePassed", "ConnectionLost")),
 }
-"""An old page that settles; media that fail, which is as a `leave` to everybody else; who is silent or away for
-too long, or can't come back: `Lose` in the model."""
+"""A legacy answerer for which signals are held; media that fail, which is as a `leave` to everybody else; who is
+silent or away for too long, or can't come back: `Lose` in the model."""
 
 NEVER = {
     ("paired", "Matched"),

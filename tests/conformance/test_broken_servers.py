@@ -237,7 +237,7 @@ def numbers_what_it_says_to_legacy_clients(patch: Patch) -> None:
 
 @breaks("P-10.5")
 def lets_no_legacy_answerer_settle(patch: Patch) -> None:
-    patch.setattr(pairing, "HOLD_SECONDS", 0.0)
+    patch.setattr(pairing, "FIRST_HOLD_SECONDS", 0.0)
 
 
 @breaks("P-5.4")

@@ -361,7 +361,7 @@ def test_row(state: type[Any], kind: type[Any]) -> None:
     assert talk.deadline == DEADLINES.get((state, kind), 20.0 if following is Paired else None)
 
 
-def old_page_with_annas_offer_kept() -> Conversation:
+def legacy_client_with_annas_offer_held() -> Conversation:
     return paired(offerer=False, profile="legacy").after(heard(offer("annas"), ANNAS_TICKET))
 
 
@@ -371,10 +371,10 @@ NO_RESUMING = attrs.evolve(RULES, resume_seconds=0.0)
 STRICT = attrs.evolve(RULES, max_invalid_messages=1, max_rate_limited=1)
 MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
     (Paired, PeerSaid): [(paired(), heard(offer("annas")))],
-    (Paired, Candidate): [(old_page_with_annas_offer_kept(), said(candidate("mine")))],
+    (Paired, Candidate): [(legacy_client_with_annas_offer_held(), said(candidate("mine")))],
     (Paired, DeadlinePassed): [
         (paired(), DeadlinePassed(20.0)),
-        (old_page_with_annas_offer_kept(), DeadlinePassed(2.0)),
+        (legacy_client_with_annas_offer_held(), DeadlinePassed(0.4)),
         (paired().after(ConnectionLost(-20.0)), DeadlinePassed(10.0)),
     ],
     (Connected, DeadlinePassed): [(freshly_opened(), DeadlinePassed(60.0))],

@@ -13,7 +13,7 @@ from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode, decode_server
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
-from curhat_trio.protocol.session import FEATURES, HOLD_SECONDS, TABLE, Closed
+from curhat_trio.protocol.session import FEATURES, FIRST_HOLD_SECONDS, HOLD_SECONDS, TABLE, Closed
 from curhat_trio.protocol.signaling import HELD_CANDIDATES
 from curhat_trio.specification.requirements import read_requirements
 
@@ -97,6 +97,12 @@ def test_the_defaults_told_are_the_defaults() -> None:
     assert f"After {rules.max_invalid_messages} messages that could not" in SPEC
     assert f"more than {MAX_FRAGMENTS} frames" in SPEC
     assert f"(at most {HELD_CANDIDATES})" in SPEC
+    assert (
+        f"| a legacy client is to answer, and may be about to offer all the same | {FIRST_HOLD_SECONDS} s |"
+        in SPEC
+    )
+    assert f"for {FIRST_HOLD_SECONDS} seconds from the match" in SPEC
+    assert f"| it has offered, and told no candidate yet | {HOLD_SECONDS:.0f} s |" in SPEC
     assert HOLD_SECONDS == 2
-    assert "two seconds have passed since the match" in " ".join(SPEC.split())
+    assert "for two seconds from its offer" in " ".join(SPEC.split())
     assert all(f'"{feature}"' in section(1) for feature in FEATURES)
