@@ -77,8 +77,9 @@ def test_the_good_traces_have_everything_in_them() -> None:
         "view",
         "described",
         "held",
-        "settling",
-        "kept",
+        "hold",
+        "signals",
+        "answers_only",
         "last",
         "rate_limited",
     ):
