@@ -40,18 +40,14 @@ _MASKED_HEADER_BYTES = 6
 # ---------------------------------------------------------------- writing
 
 
-def text_header(size: int) -> bytes:
-    """What stands before a whole unmasked text message of so many bytes."""
-    if size < 126:
-        return bytes((_FIN | _TEXT, size))
-    if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2, "big")
-    return b"\x81\x7f" + size.to_bytes(8, "big")
-
-
 def text_frame(payload: bytes) -> bytes:
     """One whole unmasked text message, as a server sends it."""
-    return text_header(len(payload)) + payload
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 1 << 16:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
 PING_FRAME = bytes((_FIN | _PING, 0))

@@ -171,13 +171,13 @@ class Endpoint:
         "_close_code",
         "_connected",
         "_has_slot",
-        "_is_over",
         "_needs_care",
         "_rate_limit",
         "_replay",
         "_slot",
         "_watch",
         "broken",
+        "is_over",
         "received",
         "sent",
         "session",
@@ -204,8 +204,8 @@ class Endpoint:
         self._watch = watch
         self._close_code: CloseCode | None = None
         self._needs_care = False
-        self._is_over = False
-        """Closed, and that was told."""
+        self.is_over = False
+        """The session has ended, and `EndSession` told so. Nobody handles anything with it any more."""
         self._actions: list[Action] = []
 
     @property
@@ -222,7 +222,7 @@ class Endpoint:
     def deadline(self) -> float:
         """When time alone changes something next, and `pass_time` is to be called; infinity: never."""
         own = self.session.deadline
-        slot = inf if self._has_slot or self._is_over else self._slot.deadline
+        slot = inf if self._has_slot or self.is_over else self._slot.deadline
         return slot if own is None else min(own, slot)
 
     # ------------------------------------------------------------ what happens
@@ -389,7 +389,7 @@ class Endpoint:
         connected = self._connected
         if isinstance(connected, Detached) and not self.is_closed:
             self._give_up_if_too_much_was_missed(connected)
-        if not self._is_over and self.is_closed:
+        if not self.is_over and self.is_closed:
             self._end()
         self._needs_care = isinstance(connected, Detached)
 
@@ -401,5 +401,5 @@ class Endpoint:
         if isinstance(self._connected, Attached):
             self._actions.append(CloseConnection(self._connected.connection, self._close_code))
         self._slot.release()
-        self._is_over, self._replay = True, None
+        self.is_over, self._replay = True, None
         self._actions.append(EndSession(self._close_code))
