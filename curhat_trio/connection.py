@@ -313,6 +313,7 @@ class Connection:
                 if taken:
                     self._expect_progress()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._unwritten = b""  # nobody is to wait for it
             self._transport.abort()
         else:
             self._write_by = inf

@@ -65,7 +65,10 @@ class Deadlines:
         while True:
             with trio.CancelScope(deadline=self._heap[0][0] if self._heap else inf) as self._sleep:
                 await trio.sleep_forever()
-            self._serve(trio.current_time())
+            now = trio.current_time()
+            self._serve(now)
+            if self._heap and self._heap[0][0] <= now:
+                await trio.lowlevel.checkpoint()  # let those run whom others have woken meanwhile
 
     def _push(self, at: float, timed: Timed) -> None:
         heapq.heappush(self._heap, (at, next(self._numbers), timed))
