@@ -264,7 +264,7 @@ class Reference:
             if seat.endpoint.is_closed:
                 del self._seats[seat.name]
         for seat in self._seats.values():
-            if _is_settling(seat.session):
+            if _is_held(seat.session):
                 # a page that gathers: the rest would hang on the clock
                 self.say(seat.name, {"type": "candidate", "payload": "$candidateOfAny"})
 
@@ -307,7 +307,7 @@ class Reference:
                 self._queue.extend(introductions(outcome.pair, self._by_id.__contains__, 0.0))
 
 
-def _is_settling(session: Session) -> bool:
+def _is_held(session: Session) -> bool:
     return isinstance(session.state, Paired) and session.state.hold is not None
 
 

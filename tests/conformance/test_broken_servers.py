@@ -236,8 +236,36 @@ def numbers_what_it_says_to_legacy_clients(patch: Patch) -> None:
 
 
 @breaks("P-10.5")
-def lets_no_legacy_answerer_settle(patch: Patch) -> None:
+def holds_nothing_for_legacy_answerers(patch: Patch) -> None:
     patch.setattr(pairing, "FIRST_HOLD_SECONDS", 0.0)
+
+
+@breaks("P-10.5")
+def holds_the_full_time_for_who_does_not_offer(patch: Patch) -> None:
+    patch.setattr(pairing, "FIRST_HOLD_SECONDS", pairing.HOLD_SECONDS)
+
+
+@breaks("P-10.5")
+def holds_no_longer_for_who_has_offered(patch: Patch) -> None:
+    patch.setattr(pairing, "HOLD_SECONDS", 0.0)
+
+
+@breaks("P-10.7")
+def never_learns_that_a_legacy_client_only_answers(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        after, effects = sessions.step(session, event)
+        return attrs.evolve(after, answers_only=False), effects
+
+    change_step(patch, step)
+
+
+@breaks("P-10.7")
+def never_forgets_that_a_legacy_client_only_answers(patch: Patch) -> None:
+    def step(session: Session, event: Event) -> Step:
+        after, effects = sessions.step(session, event)
+        return attrs.evolve(after, answers_only=after.answers_only or session.answers_only), effects
+
+    change_step(patch, step)
 
 
 @breaks("P-5.4")
