@@ -68,7 +68,7 @@ def welcome(session: Session, _state: Connected, event: ConnectionOpened) -> Ste
         None if event.fresh_token is None else rules.resume_seconds,
     )
     silent = Connected(first_message_by=event.at + rules.first_message_seconds)
-    return attrs.evolve(session, state=silent), send(session, message)
+    return session.in_state(silent), send(session, message)
 
 
 def pong(session: Session, _state: State, event: MessageReceived) -> Step:

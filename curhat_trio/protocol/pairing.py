@@ -76,13 +76,13 @@ def _wait(session: Session, event: MessageReceived, room: str | None, topics: fr
         topics=topics,
         avoid=session.last_partner,
     )
-    return attrs.evolve(session, state=Waiting(ticket)), [Send(Ready(ticket.id)), Enter(ticket)]
+    return session.in_state(Waiting(ticket)), [Send(Ready(ticket.id)), Enter(ticket)]
 
 
 def leave_wait(session: Session, state: Waiting, _event: MessageReceived) -> Step:
     withdraw = Withdraw(state.ticket.id)
     ended = Left(session.client, state.ticket.id, LeaveReason.LEFT)
-    return attrs.evolve(session, state=Connected()), [withdraw, *acknowledge(session, ended)]
+    return session.in_state(Connected()), [withdraw, *acknowledge(session, ended)]
 
 
 def pair(session: Session, state: Waiting, event: Matched) -> Step:
@@ -118,7 +118,7 @@ def pair(session: Session, state: Waiting, event: Matched) -> Step:
     effects.append(Send(joined))
     if session.away_until is not None:  # the match crossed the loss of the connection
         effects.append(Forward(pairing.partner, PeerPresence(pairing.room, "away")))
-    return attrs.evolve(session, state=paired), effects
+    return session.in_state(paired), effects
 
 
 def decline(session: Session, state: State, event: Matched) -> Step:
@@ -159,7 +159,7 @@ def _note_answerers_offer(session: Session, at: float) -> Session:
         session = attrs.evolve(session, answers_only=False)
     if isinstance(state, Paired) and state.hold is not None and not state.hold.has_offered:
         hold = attrs.evolve(state.hold, until=at + HOLD_SECONDS, has_offered=True)
-        session = attrs.evolve(session, state=attrs.evolve(state, hold=hold))
+        session = session.in_state(attrs.evolve(state, hold=hold))
     return session
 
 
@@ -211,7 +211,7 @@ def media_status(session: Session, state: Negotiating, event: MessageReceived) -
         if media_by is None:
             media_by = event.at + session.rules.media_seconds
     if media_by != state.media_by:
-        session = attrs.evolve(session, state=attrs.evolve(state, media_by=media_by))
+        session = session.in_state(attrs.evolve(state, media_by=media_by))
     return session, [Count("_".join(filter(None, ("media", status.media, detail))))]
 
 
@@ -227,7 +227,7 @@ def relay_from_partner(session: Session, state: InPairing, event: PeerSaid) -> S
     if isinstance(state, Paired) and state.hold is not None:
         held = (*state.hold.signals, said)
         state = attrs.evolve(state, hold=attrs.evolve(state.hold, signals=held))
-        session = attrs.evolve(session, state=state)
+        session = session.in_state(state)
         return (session, []) if len(held) < HELD_SIGNALS else release_hold(session, state)
     return _deliver(session, state, said)
 
@@ -236,7 +236,7 @@ def release_hold(session: Session, state: Paired) -> Step:
     """The client is ready for its partner's offer: give it what was held."""
     if state.hold is None:
         return session, []
-    session = attrs.evolve(session, state=attrs.evolve(state, hold=None))
+    session = session.in_state(attrs.evolve(state, hold=None))
     effects: list[Effect] = []
     for signal in state.hold.signals:
         assert isinstance(session.state, Paired | Negotiating)

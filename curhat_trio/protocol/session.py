@@ -27,8 +27,6 @@ from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, TypeAlias, get_args
 
-import attrs
-
 from curhat_trio.protocol import lifetime, pairing
 from curhat_trio.protocol.errors import ErrorCode
 from curhat_trio.protocol.events import (
@@ -204,7 +202,7 @@ def step(session: Session, event: Event) -> Step:
         kind, no_row = type(event), _IGNORED
     if isinstance(state, Connected) and state.first_message_by is not None and isinstance(event, _FROM_CLIENT):
         state = Connected()  # whatever a client sends, understood or not, it is no longer silent
-        session = attrs.evolve(session, state=state)
+        session = session.in_state(state)
     before = type(state)
     row = TABLE.get((before, kind), no_row)
     after, effects = row.rule(session, state, event)

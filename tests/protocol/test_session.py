@@ -1073,3 +1073,9 @@ def test_without_resuming_an_interruption_is_the_end(state: type[Any]) -> None:
 def test_features_tell_of_resuming() -> None:
     assert "resume" in RULES.features
     assert "resume" not in NO_RESUMING.features
+
+
+def test_another_state_leaves_all_else_of_a_session_as_it_is() -> None:
+    everything = {field.name: object() for field in attrs.fields(Session)}
+    session = Session(**everything)  # type: ignore[arg-type]
+    assert session.in_state(Closed()) == attrs.evolve(session, state=Closed())
