@@ -112,6 +112,7 @@ from curhat_trio.protocol.session import (
     Negotiating,
     Paired,
     Rules,
+    Session,
     UndeclaredTransition,
     Waiting,
     step,
