@@ -1,8 +1,12 @@
-"""Every order of events in a small world, breadth first, through the real `step`, `Pool` and `introductions`.
+"""Every order of events in a small world, breadth first, through the real `Endpoint`, `Pool` and `introductions`.
 
 The world is that of spec/model/Signaling.tla, with the same names: a few clients that say anything at any time and
-may be lost at any time, what each session's inbox holds, and what is on its way to the matchmaker. What the shell
-does between (connection.py, relay.py, backends/memory.py) is played here: `_Turn`.
+may be lost at any time, what each session's inbox holds, and what is on its way to the matchmaker. What lies
+between the endpoints is played here: `_Turn`.
+
+The inboxes are the general case on purpose, as for partners who are connected to different nodes. The dispatcher
+of one process handles what is forwarded before anything else, so its orders of events are some of those here; and
+what holds in all of them will hold when there are nodes.
 
 `snapshot` is the one abstraction: what of a real state the model knows. Two real states that look alike there are
 taken for one, so only the first is gone on from.
@@ -11,58 +15,43 @@ taken for one, so only the first is gone on from.
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
+import orjson
 
 from curhat_trio.policy.matching import Pool, introductions
-from curhat_trio.protocol.effects import (
-    Close,
-    Effect,
-    Enter,
-    Forward,
-    Reinstate,
-    Request,
-    Send,
-    Suspend,
-    Ticket,
-    Withdraw,
-)
+from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.effects import Enter, Forward, Reinstate, Request, Suspend, Ticket, Withdraw
+from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,
-    ConnectionLost,
-    DeadlinePassed,
     Event,
     Matched,
     MessageReceived,
     PeerLeft,
     PeerPresence,
     PeerSaid,
-    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
     Answer,
     Chat,
     Description,
-    ErrorMessage,
     Join,
-    Joined,
     Leave,
-    Left,
     Next,
     Offer,
-    Presence,
-    Ready,
+    Ping,
     Relayable,
-    Relayed,
-    Resumed,
-    ServerMessage,
 )
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import (
     TABLE,
     Closed,
@@ -73,7 +62,6 @@ from curhat_trio.protocol.session import (
     Session,
     State,
     Waiting,
-    step,
 )
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 
@@ -139,8 +127,9 @@ def _wish(ticket: Ticket) -> str:
     return "music" if ticket.topics else "any"
 
 
-def _face(session: Session) -> Face:
-    away = session.away_until is not None
+def _face(endpoint: Endpoint) -> Face:
+    session = endpoint.session
+    away = _is_away(endpoint)
     match session.state:
         case Connected():
             return Face("connected", away=away)
@@ -163,12 +152,16 @@ def _face(session: Session) -> Face:
             )
 
 
+def _is_away(endpoint: Endpoint) -> bool:
+    return endpoint.connection is None and not endpoint.is_closed
+
+
 def _fact(event: Event | Request) -> Fact:
     match event:
         case Matched():
             return "Matched", _room(event.ticket), _room(event.room), event.partner, event.offerer
         case PeerSaid(room, message):
-            _, sender = _signed(message)
+            _, _, sender = _words(message).partition("/")
             return "PeerSaid", _room(room), sender, message.type
         case PeerLeft(room):
             return "PeerLeft", _room(room)
@@ -199,9 +192,14 @@ def _waiting(pool: Pool) -> tuple[tuple[Room, str, bool, bool], ...]:
 
 @attrs.frozen
 class Reality:
-    """One state of the small world, in real sessions, events, requests and a real pool."""
+    """One state of the small world, in real endpoints, events, requests and a real pool."""
 
-    sessions: tuple[Session, ...]
+    endpoints: tuple[Endpoint, ...]
+    """As they are in this state: what is driven on is a copy."""
+    links: tuple[object, ...]
+    """The connection of each client; None: it has none."""
+    heard: tuple[int, ...]
+    """The number of the last message that each client has heard."""
     cuts: tuple[int, ...]
     """How many links each session has lost, until it closes."""
     joins: tuple[int, ...]
@@ -223,31 +221,49 @@ def snapshot(reality: Reality, before: tuple[Reality, Snapshot] | None = None) -
     """
     if before is None:
         return Snapshot(
-            tuple(map(_face, reality.sessions)),
+            tuple(map(_face, reality.endpoints)),
             reality.cuts,
             reality.joins,
             tuple(map(_facts, reality.asked)),
             _waiting(reality.pool),
             tuple(map(_facts, reality.inbox)),
             reality.door,
-            reality.ear,
+            tuple(map(_all_told, reality.ear, reality.endpoints, reality.heard)),
         )
     old, seen = before
     return Snapshot(
-        _look_again(_face, reality.sessions, old.sessions, seen.session),
+        _look_again(_face, reality.endpoints, old.endpoints, seen.session),
         reality.cuts,
         reality.joins,
         _look_again(_facts, reality.asked, old.asked, seen.asked),
         seen.pool if reality.pool is old.pool else _waiting(reality.pool),
         _look_again(_facts, reality.inbox, old.inbox, seen.inbox),
         reality.door,
-        reality.ear,
+        seen.ear
+        if reality.endpoints == old.endpoints
+        else tuple(map(_all_told, reality.ear, reality.endpoints, reality.heard)),
     )
+
+
+def _all_told(ear: tuple[str, Any], endpoint: Endpoint, heard: int) -> tuple[str, Any]:
+    """What a client has heard, and will hear at once when it is back. Looks inside: at what is kept for it."""
+    if _is_away(endpoint):
+        for message in endpoint._replay.after(heard) or ():  # type: ignore[union-attr]
+            ear = judge(ear, _read(message), wished=False)
+    return ear
+
+
+@cache
+def _read(message: bytes) -> dict[str, Any]:
+    wire: dict[str, Any] = orjson.loads(message)
+    return wire
 
 
 def _look_again(
     look: Callable[[Any], Any], new: tuple[Any, ...], old: tuple[Any, ...], seen: tuple[Any, ...]
 ) -> tuple[Any, ...]:
+    if new == old:
+        return seen
     return tuple(s if n is o else look(n) for n, o, s in zip(new, old, seen, strict=True))
 
 
@@ -257,11 +273,27 @@ LAST_OF_ALL = 1e12
 """When links are lost: so whoever is away is given up later than any other deadline."""
 
 
-def beginning(world: World) -> Reality:
-    """Everybody is connected, and nobody has said anything."""
+SLOT = ConnectionSlots(1).admit(0.0, may_resume=False)
+UNLIMITED = RateLimit(Allowance(1e6, 1e6))
+SENT_THERE = 1
+"""Over the link that somebody comes back with, its own session has said `welcome`."""
+
+
+def beginning(world: World, ways: "Ways") -> Reality:
+    """Everybody is connected, and has said nothing but that it is there."""
     count = len(world.clients)
+    endpoints = []
+    for client in world.clients:
+        endpoint = Endpoint(
+            Session(ClientId(client), "v1", client, Rules()), UNLIMITED, ReplayBuffer(), SLOT, ways
+        )
+        endpoint.open(client, "token", 0.0)
+        endpoint.receive(MessageReceived(Ping(), 0.0))
+        endpoints.append(endpoint)
     return Reality(
-        tuple(Session(ClientId(client), "v1", client, Rules()) for client in world.clients),
+        tuple(endpoints),
+        world.clients,
+        tuple(endpoint.sent for endpoint in endpoints),
         (0,) * count,
         (0,) * count,
         ((),) * count,
@@ -273,17 +305,49 @@ def beginning(world: World) -> Reality:
     )
 
 
+def copied(endpoint: Endpoint) -> Endpoint:
+    """One that goes on by itself. Looks inside: what nobody else does twice from the same state."""
+    twin = Endpoint.__new__(Endpoint)
+    for name in Endpoint.__slots__:
+        setattr(twin, name, getattr(endpoint, name))
+    twin._actions = []
+    if endpoint._replay is not None:
+        replay = twin._replay = ReplayBuffer.__new__(ReplayBuffer)
+        for name in ReplayBuffer.__slots__:
+            setattr(replay, name, getattr(endpoint._replay, name))
+        replay._messages = replay._messages.copy()
+    return twin
+
+
 Way: TypeAlias = tuple[type[State], type[Any], type[State]]
 """A step of a session: from which state, at what message or event, to which state."""
 
 
-class _Turn:
-    """One step of the world: a real state, taken apart to be changed. `ways` is added to."""
+class Ways:
+    """Watches all endpoints, and notes each step that a session takes."""
 
-    def __init__(self, world: World, before: Reality, ways: set[Way]) -> None:
+    def __init__(self) -> None:
+        self.gone: set[Way] = set()
+
+    def received(self, client: ClientId, event: Event) -> None:
+        pass
+
+    def transitioned(self, before: Session, event: Event, after: Session) -> None:
+        pass
+
+    def stepped(self, before: Session, _source: str, event: Event, after: Session, _effects: Any) -> None:
+        kind = type(event.message if isinstance(event, MessageReceived) else event)
+        self.gone.add((type(before.state), kind, type(after.state)))
+
+
+class _Turn:
+    """One step of the world: a real state, taken apart to be changed."""
+
+    def __init__(self, world: World, before: Reality) -> None:
         self._world = world
-        self._ways = ways
-        self.sessions = list(before.sessions)
+        self.endpoints = list(before.endpoints)
+        self.links = list(before.links)
+        self.heard = list(before.heard)
         self.cuts = list(before.cuts)
         self.joins = list(before.joins)
         self.asked = list(before.asked)
@@ -295,7 +359,9 @@ class _Turn:
 
     def over(self) -> Reality:
         return Reality(
-            tuple(self.sessions),
+            tuple(self.endpoints),
+            tuple(self.links),
+            tuple(self.heard),
             tuple(self.cuts),
             tuple(self.joins),
             tuple(self.asked),
@@ -315,55 +381,67 @@ class _Turn:
         self.pool = pool
         return pool
 
-    # ------------------------------------------------------------ relay.py and backends/memory.py
+    # ------------------------------------------------------------ what lies between
 
     def tell(self, client: ClientId, event: Event) -> None:
-        """Hand an event over without waiting, as `MemoryRendezvous.tell`."""
+        """Hand an event over without waiting."""
         to = self._world.clients.index(client)
         if self._is_reachable(client):
             self.inbox[to] = (*self.inbox[to], event)
         elif self.door[to] == "open":
             self.door[to] = "overflowed"
 
-    # ------------------------------------------------------------ connection.py
+    # ------------------------------------------------------------ endpoints
 
-    def drive(self, index: int, event: Event) -> None:
-        """Step a session and perform the effects, as `Driver._advance`."""
-        before = type(self.sessions[index].state)
-        self.sessions[index], effects = step(self.sessions[index], event)
-        kind = type(event.message if isinstance(event, MessageReceived) else event)
-        self._ways.add((before, kind, type(self.sessions[index].state)))
-        wished = isinstance(event, MessageReceived) and isinstance(event.message, Join | Next)
-        for effect in effects:
-            self._perform(index, effect, wished)
-        if isinstance(self.sessions[index].state, Closed):
-            self.cuts[index] = 0
-            if self.ear[index][0] != "bad":
-                self.ear[index] = ("gone", None)
+    def drive(self, index: int, verb: str, *arguments: Any, wished: bool = False) -> None:
+        """Call one of an endpoint's verbs, and perform its actions."""
+        endpoint = self.endpoints[index] = copied(self.endpoints[index])
+        actions: list[Action] = getattr(endpoint, verb)(*arguments)
+        for action in actions:
+            self._perform(index, action, wished)
 
-    def _perform(self, index: int, effect: Effect, wished: bool) -> None:
-        match effect:
-            case Send(message):
-                self.ear[index] = judge(self.ear[index], message, wished)
+    def _perform(self, index: int, action: Action, wished: bool) -> None:
+        match action:
+            case Transmit(link, message):
+                if link is self.links[index]:
+                    self._hear(index, _read(message), wished)
             case Forward(partner, event):
                 self.tell(partner, event)
             case Enter() | Withdraw() | Suspend() | Reinstate():
-                self.asked[index] = (*self.asked[index], effect)
-                if isinstance(effect, Enter) and _room(effect.ticket.id)[1] > self.joins[index]:
+                self.asked[index] = (*self.asked[index], action)
+                if isinstance(action, Enter) and _room(action.ticket.id)[1] > self.joins[index]:
                     self.joins[index] += 1
-            case Close():
-                assert isinstance(self.sessions[index].state, Closed), "only a closed session closes its link"
+            case CloseConnection(link):
+                if link is self.links[index]:
+                    self.links[index] = None
+            case EndSession():
+                self.cuts[index] = 0
+                if self.ear[index][0] != "bad":
+                    self.ear[index] = ("gone", None)
 
-    # ------------------------------------------------------------ matchmaker.py
+    def _hear(self, index: int, message: dict[str, Any], wished: bool) -> None:
+        self.ear[index] = judge(self.ear[index], message, wished)
+        if message["type"] != "resumed":
+            self.heard[index] += 1
+            if message["seq"] != self.heard[index]:
+                self.ear[index] = ("bad", "a number left out, or twice")
+
+    def regain(self, index: int) -> None:
+        """The client is back over another link; maybe before the old one was missed."""
+        if self.endpoints[index].can_resume(self.heard[index]):
+            link = self.links[index] = object()
+            self.drive(index, "resume", link, self.heard[index], "token", SENT_THERE)
+
+    # ------------------------------------------------------------ the matchmaker
 
     def serve(self, request: Request) -> None:
-        """As `run_matchmaker` does with a request. Nobody is choosy for so long that a wait relaxes with it."""
+        """Do what is asked, as the matchmaker does. Nobody is choosy for so long that a wait relaxes with it."""
         now = float(self.served)
         self.served += 1
         self._serve(request, now)
 
     def relax(self) -> None:
-        """As `run_matchmaker` does when the next wait has been choosy for long enough. No two began together."""
+        """The next wait has been choosy for long enough. No two began together."""
         now = self.pool.next_relaxation()
         assert now is not None
         self._serve(None, now)
@@ -382,65 +460,62 @@ class _Turn:
 # ---------------------------------------------------------------- what may happen
 
 
-def successors(world: World, before: Reality, ways: set[Way]) -> Iterator[tuple[str, Reality]]:
-    """Each thing that may happen in a state: its name in Signaling.tla, and the state after it.
+def successors(world: World, before: Reality) -> Iterator[tuple[str, Reality]]:
+    """Each thing that may happen in a state: its name in Signaling.tla, and the state after it."""
 
-    Args:
-        world: How small the world is.
-        before: The state.
-        ways: The steps of sessions are added to it.
-    """
-
-    def after(change: Callable[..., None], *arguments: Any) -> Reality:
-        turn = _Turn(world, before, ways)
-        change(turn, *arguments)
+    def after(change: Callable[..., None], *arguments: Any, **options: Any) -> Reality:
+        turn = _Turn(world, before)
+        change(turn, *arguments, **options)
         return turn.over()
 
     if before.pool.next_relaxation() is not None:
         yield "Relax", after(_Turn.relax)
-    for index, session in enumerate(before.sessions):
-        closed = isinstance(session.state, Closed)
-        away = session.away_until is not None
-        if not closed:
+    for index, endpoint in enumerate(before.endpoints):
+        away = _is_away(endpoint)
+        if not endpoint.is_closed:
             for event in () if away else _sayings(world, before, index):
-                yield "Say", after(_Turn.drive, index, event)
+                wished = isinstance(event.message, Join | Next)
+                yield "Say", after(_Turn.drive, index, "receive", event, wished=wished)
             for ending in (*ENDINGS, GIVEN_UP) if away else ENDINGS:
-                yield "Lose", after(_lose, index, ending)
+                yield "Lose", after(_lose, index, *ending)
             if world.cuts:
-                yield "Regain", after(_Turn.drive, index, SessionResumed("token", 0))
+                yield "Regain", after(_Turn.regain, index)
             if not away and before.cuts[index] < world.cuts:
                 yield "Interrupt", after(_interrupt, index)
-        if isinstance(session.state, Paired):
-            yield "Timeout", after(_Turn.drive, index, DeadlinePassed(FOR_EVER))
+        if isinstance(endpoint.session.state, Paired):
+            yield "Timeout", after(_Turn.drive, index, "pass_time", FOR_EVER)
         if before.inbox[index]:
             yield "Take", after(_take, index)
         if before.asked[index]:
             yield "Serve", after(_serve, index)
-        if closed and before.door[index] != "detached" and not before.inbox[index]:
+        if endpoint.is_closed and before.door[index] != "detached" and not before.inbox[index]:
             yield "Detach", after(_detach, index)
 
 
-ENDINGS: tuple[Event, ...] = (ConnectionClosed(), ClosingForced(CloseCode.SHUTDOWN))
+ENDINGS: tuple[tuple[str, Any], ...] = (
+    ("handle", ConnectionClosed()),
+    ("handle", ClosingForced(CloseCode.SHUTDOWN)),
+)
 """All the ways to close look alike to the model. Only a shutdown tells the client something on the way out."""
 
-GIVEN_UP = DeadlinePassed(LAST_OF_ALL + 1e6)
+GIVEN_UP = "pass_time", LAST_OF_ALL + 1e6
 """So does this: the client did not come back."""
 
 
 def _take(turn: _Turn, index: int) -> None:
     event, *rest = turn.inbox[index]
     turn.inbox[index] = tuple(rest)
-    turn.drive(index, event)
+    turn.drive(index, "handle", event, "queue")
 
 
-def _lose(turn: _Turn, index: int, ending: Event) -> None:
+def _lose(turn: _Turn, index: int, verb: str, argument: Any) -> None:
     turn.door[index] = "open"
-    turn.drive(index, ending)
+    turn.drive(index, verb, argument)
 
 
 def _interrupt(turn: _Turn, index: int) -> None:
     turn.cuts[index] += 1
-    turn.drive(index, ConnectionLost(LAST_OF_ALL))
+    turn.drive(index, "lose_connection", LAST_OF_ALL)
 
 
 def _detach(turn: _Turn, index: int) -> None:
@@ -453,7 +528,7 @@ def _serve(turn: _Turn, index: int) -> None:
     turn.serve(request)
 
 
-def _sayings(world: World, before: Reality, index: int) -> Iterator[Event]:
+def _sayings(world: World, before: Reality, index: int) -> Iterator[MessageReceived]:
     """All that a client might say now, allowed or not; new waits only as many as the world has."""
     if before.joins[index] < world.joins and sum(before.joins) < world.all_joins:
         fresh = RoomId(f"{world.clients[index]}{before.joins[index] + 1}")
@@ -461,7 +536,7 @@ def _sayings(world: World, before: Reality, index: int) -> Iterator[Event]:
             yield MessageReceived(message, 0.0, fresh)
     yield MessageReceived(Leave(), 0.0)
     for kind in world.kinds:
-        yield MessageReceived(_sign(kind, before.sessions[index]), 0.0)
+        yield MessageReceived(_sign(kind, before.endpoints[index].session), 0.0)
 
 
 WISHES: dict[str, Join | Next] = {"any": Join(), "music": Join(topics=("music",)), "den": Join(room="den")}
@@ -480,38 +555,35 @@ def _sign(kind: str, session: Session) -> Relayable:
     raise AssertionError(f"nobody says {kind}")
 
 
-def _signed(said: Relayable) -> tuple[str, str]:
-    words = said.text if isinstance(said, Chat) else said.payload.sdp  # type: ignore[union-attr]
-    room, _, sender = words.partition("/")
-    return room, sender
+def _words(said: Relayable) -> str:
+    return said.text if isinstance(said, Chat) else said.payload.sdp  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- what a client is told, judged as it goes
 
 
-def judge(ear: tuple[str, Any], message: ServerMessage, wished: bool) -> tuple[str, Any]:
+def judge(ear: tuple[str, Any], message: dict[str, Any], wished: bool) -> tuple[str, Any]:
     """Whether a client may be told this after what it was told before; `Judge` in Signaling.tla."""
     if ear[0] == "bad":
         return ear
     match message:
-        case ErrorMessage():
+        case {"type": "error" | "resumed"}:
             return ear
-        case Ready(room):
+        case {"type": "ready", "roomId": room}:
             right = ear[0] == "ready" or (ear[0] == "idle" and wished)
             return ("ready", _room(room)) if right else ("bad", "ready, unasked")
-        case Joined(room_id=room):
+        case {"type": "join", "roomId": room}:
             return ("in", _room(room)) if ear == ("ready", _room(room)) else ("bad", "join without its ready")
-        case Relayed(said, from_, _, room):
-            right = ear == ("in", _room(room)) and _signed(said) == (room, from_)
-            return ear if right else ("bad", "relayed outside its pairing")
-        case Left(room_id=room):
+        case {"type": "leave", "roomId": room}:
             right = ear in (("in", _room(room)), ("apart", _room(room)), ("ready", _room(room)))
             return ("idle", None) if right else ("bad", "leave, once more")
-        case Presence(state):
+        case {"type": "peer", "state": state}:
             other = {("in", "away"): "apart", ("apart", "back"): "in"}.get((ear[0], state))
             return (other, ear[1]) if other else ("bad", "away or back, out of turn")
-        case Resumed():
-            return ear
+        case {"from": sender, "roomId": room}:
+            words = message["text"] if "text" in message else message["payload"]["sdp"]
+            right = ear == ("in", _room(room)) and words == f"{room}/{sender}"
+            return ear if right else ("bad", "relayed outside its pairing")
         case _:
             return ear if ear[0] != "gone" else ("bad", "told after the end")
 
@@ -795,10 +867,12 @@ def explore(world: World, keep_edges: bool = False, at_most: float = inf) -> Exp
         keep_edges: Whether to keep the graph.
         at_most: More states than these are broken too.
     """
-    start = beginning(world)
+    ways = Ways()
+    start = beginning(world, ways)
+    ways.gone.clear()
     first = snapshot(start)
     came: dict[Snapshot, tuple[Snapshot, str] | None] = {first: None}
-    found = Exploration(1, set() if keep_edges else None, 0, set())
+    found = Exploration(1, set() if keep_edges else None, 0, ways.gone)
     layer = deque([(first, start)])
     while layer:
         found.depth += 1
@@ -806,7 +880,7 @@ def explore(world: World, keep_edges: bool = False, at_most: float = inf) -> Exp
         for seen, reality in layer:
             known = len(found.ways)
             found.broken = _broken(Eye(world, seen))
-            for name, after in () if found.broken else successors(world, reality, found.ways):
+            for name, after in () if found.broken else successors(world, reality):
                 seen_after = snapshot(after, (reality, seen))
                 if found.edges is not None and seen_after != seen:
                     found.edges.add((seen, name, seen_after))
