@@ -3,29 +3,34 @@
 (*                                                                                                                 *)
 (* How to read this: after Signaling.tla, which begins with how to read TLA+, and with ../trace.md at hand, which  *)
 (* tells the lines. Here a line is a record, `line.session` its field; [line] @@ [more] has the fields of both.    *)
-(* traces.py writes the module TraceData: Traces[k] is trace number k, line by line, each with the lines that tell *)
-(* what became of the events it sent, `puts`. A room s1/2 is <<"s1", 2>>, the second wait of s1, as in Signaling.  *)
+(* traces.py writes the module TraceData: Traces[k] is trace number k, line by line. A room s1/2 is <<"s1", 2>>,   *)
+(* the second wait of s1, as in Signaling.                                                                         *)
 (*                                                                                                                 *)
 (* Every action is one line: Fits the line? Then these are the variables afterwards. So each trace is one chain of *)
 (* states; it is accepted if the chain comes to its line `end`, and then its number is printed.                    *)
 (*                                                                                                                 *)
 (* What a session does is React, Signaling's own, and every step leads where its row of the session table says.    *)
 (* What Signaling leaves out is added here, in `more` of each client: the legacy profile, close codes and reasons, *)
-(* what is counted, candidates, and how a link is lent. To React a candidate that passes is a chat, as `typing` is,*)
-(* and every way to close is ConnectionClosed; the Mistakes are none.                                                      *)
+(* what is counted, candidates, resuming. To React a candidate that passes is a chat, as `typing` is, and every    *)
+(* way to close is ConnectionClosed; the Mistakes are none. What Signaling leaves open, a server that runs to      *)
+(* completion does not: inboxes are taken from in the order of one queue, before anything else happens.            *)
 (*                                                                                                                 *)
 (* Left out: which of several fitting tickets the matchmaker prefers, and lines that tell of a bug.                *)
 EXTENDS Signaling, TLC, TraceData
 
 VARIABLES
     tr,        \* which trace this is
-    at,        \* how many of its lines have been read
-    next,      \* where in Traces[tr] the next is
+    next,      \* which of its lines is read next
     more,      \* of each client: what Signaling does not know of its session
     here,      \* how many sessions have come so far: s1, s2, ... in this order
-    due,       \* what has to come next: <<"words", client, event>>: the client just said it, and its session takes it;
-               \* <<"answer", client>>: it asked to resume, and is told whether its link is lent ("refusal": that it is not);
-               \* <<"lent", client>>; or None
+    owed,      \* the lines that have to follow, but for their numbers: what became of events, and of who is closed
+    due,       \* what has to come after those: <<"open", client>>: it has just come; <<"drain", client>>: too late;
+               \* <<"message", client, event>>: just received; <<"answer", client>>: to its `resume` ("refusal": only no);
+               \* <<"resumed", client>>: another session goes on over the connection of this one; or None
+    order,     \* the queue: for whom each event in the inboxes is, in the order in which they are taken
+    just,      \* whose step the last line was, or None
+    wanted,    \* who has asked for each request in `asked`, in the order in which they are served
+    pairs,     \* tickets that left the pool together, and whose sessions are not told yet
     draining   \* the server is going away
 
 Range(list) == {list[k] : k \in 1..Len(list)}
@@ -36,18 +41,18 @@ Concat(lists) == IF lists = <<>> THEN <<>> ELSE Head(lists) \o Concat(Tail(lists
 Brief(record, usual) == [f \in {f \in DOMAIN record : record[f] # usual[f]} |-> record[f]]
 Perhaps(list, record) == IF list = <<>> THEN [f \in {} |-> None] ELSE record
 
-Stranger == [profile |-> None, fresh |-> TRUE, silent |-> FALSE, last |-> None,
-             invalid |-> 0, rate_limited |-> 0, heard |-> 0, told |-> 0, code |-> None,
+Stranger == [profile |-> None, silent |-> FALSE, last |-> None, invalid |-> 0, rate_limited |-> 0,
+             received |-> 0, sent |-> 0, before |-> 0, code |-> None, slot |-> FALSE, resumed |-> FALSE,
              own |-> None, mine |-> {}, theirs |-> {}, peer |-> {}, refused |-> <<>>, held |-> <<>>,
              hold |-> None, signals |-> <<>>, answers_only |-> FALSE, failing |-> FALSE]
-(* fresh: nothing has happened yet. silent: nothing was said yet. last: the last partner. heard, told: how much    *)
-(* the client has said (but for `resume`) and was told. own, peer: ICE generations of the last finished exchange;  *)
+(* silent: nothing was received yet. last: the last partner. received, sent: how many messages from the client (but *)
+(* for `resume`), and to it; before: sent when its connection was lost. slot: it has one for sure. resumed: it has *)
+(* gone on over another connection. own, peer: ICE generations of the last finished exchange;                      *)
 (* mine, theirs: of the pending offer; refused: void ones. held: candidates whose description has not come.        *)
 (* hold, signals, answers_only: see Release. failing: the client says that media failed, and not yet that they flow.*)
 
 Line == Traces[tr][next]
-Settings == [f \in {"format", "inbox", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
-Capacity == Settings.inbox   \* how many events fit into an inbox
+Settings == [f \in {"format", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
 
 ---------------------------------------------------------------------------
 (* What a step does: the session, what is more, and all that is to be done, as lines tell it *)
@@ -235,23 +240,19 @@ RunOut(c, s, x, e) ==   \* a deadline of the state's own
       [] Live(s) /\ ~Holding(s, x) -> AsLines(c, s, x, e, GiveUpNegotiation(s))
 
 ---------------------------------------------------------------------------
-(* Links that are lost, and lent by a session that asked to resume another *)
+(* Connections that are lost, and sessions that are resumed *)
 
-LoseLink(c, s, x, e) ==
-    CASE s.st = "closed" \/ s.away -> Doing(s, x)
-      [] s.st # "closed" /\ ~s.away /\ (~Settings.resumes \/ x.profile = "legacy" \/ (s.st = "connected" /\ x.silent)) ->
-            End(c, s, x, e)
-      [] OTHER -> ByModel(c, s, x, e)
-Regained(c, s, x, e) ==
-    [ByModel(c, s, x, e) EXCEPT !.says = <<[type |-> "resumed", session |-> c, heard |-> e.heard]>>]
+CanResume(x) == Settings.resumes /\ x.profile = "v1"
+LoseConnection(c, s, x, e) ==   \* with which code it was closed, if there was anybody to tell, is told only of who ends
+    LET code == IF "closes" \in DOMAIN Line /\ Line.closes = 4002 THEN 4002 ELSE None
+    IN IF ~CanResume(x) \/ (s.st = "connected" /\ x.silent) THEN End(c, s, x, e @@ [code |-> code])
+       ELSE ByModel(c, s, [x EXCEPT !.slot = TRUE, !.before = x.sent], e)
+Resume(c, s, x, e) ==
+    [ByModel(c, s, [x EXCEPT !.resumed = TRUE], e) EXCEPT
+        !.says = <<[type |-> "resumed", session |-> c, heard |-> e.heard]>>]
 AskToResume(c, s, x, e) ==
     IF s.st = "connected" THEN [Doing(s, x) EXCEPT !.due = <<"answer", c>>] ELSE WrongState(s, x, e)
-Lend(c, s, x) == [Doing(Closed, x) EXCEPT !.due = <<"lent", c>>]
-
-(* In an inbox, such a link; unread: what it has told already *)
-Loan(unread) == [t |-> "Loan", type |-> "Loan", unread |-> unread]
-LoanFirst(c) == inbox[c] # <<>> /\ Head(inbox[c]).t = "Loan"
-ButALoan(c) == IF LoanFirst(c) THEN Tail(inbox[c]) ELSE inbox[c]   \* who is closed gives it back
+Supersede(c, s, x) == [Doing(Closed, x) EXCEPT !.due = <<"resumed", c>>]
 
 ---------------------------------------------------------------------------
 (* One event: which of the above it is for *)
@@ -275,9 +276,9 @@ Act(c, s, x0, e) ==
          [] t = "PeerSaid" -> Hear2(c, s, x, e)
          [] t = "resume" -> AskToResume(c, s, x, e)
          [] t = "ResumeRefused" -> Says(s, x, <<Error("resume_failed", "resume", FALSE)>>)
-         [] t = "Superseded" -> Lend(c, s, x)
-         [] t = "ConnectionLost" -> LoseLink(c, s, x, e)
-         [] t = "SessionResumed" -> Regained(c, s, x, e)
+         [] t = "Superseded" -> Supersede(c, s, x)
+         [] t = "ConnectionLost" -> LoseConnection(c, s, x, e)
+         [] t = "SessionResumed" -> Resume(c, s, x, e)
          [] t = "DeadlinePassed" /\ e # [type |-> t] -> End(c, s, x, e)   \* the client is given up
          [] e = [type |-> "DeadlinePassed"] -> RunOut(c, s, x, e)
          [] t \in {"ConnectionClosed", "ClosingForced"} -> End(c, s, x, e)
@@ -296,156 +297,141 @@ Shown(s, x) == Brief(
      failing |-> s.st = "negotiating" /\ x.failing], Usual)
 
 StepLine(c, from, e, s, x, done) ==
-    [n |-> Line.n, what |-> "step", session |-> c, from |-> from, event |-> e, puts |-> Line.puts,
+    [n |-> next, what |-> "step", session |-> c, from |-> from, event |-> e,
      before |-> Shown(s, x), after |-> Shown(done.s, done.x)]
-    @@ Perhaps(done.says, [says |-> done.says]) @@ Perhaps(done.tells, [tells |-> done.tells])
-    @@ Perhaps(done.asks, [asks |-> done.asks]) @@ Perhaps(done.counts, [counts |-> done.counts])
+    @@ Perhaps(done.says, [sends |-> done.says]) @@ Perhaps(done.tells, [forwards |-> done.tells])
+    @@ Perhaps(done.asks, [requests |-> done.asks]) @@ Perhaps(done.counts, [counts |-> done.counts])
     @@ Perhaps(done.closes, [closes |-> done.closes[1]])
 
 ---------------------------------------------------------------------------
-(* What became of events that were sent: `puts` must tell of just these, in this order *)
+(* Events on their way: they are in the inbox at once, and the line that tells so is owed *)
 
-Here == {c \in Clients : door[c] # "detached"}
+Here == {c \in Clients : door[c] = "open"}
 AsTold(e) == e @@ [t |-> e.type]   \* in an inbox an event has Signaling's `t` too
-Put(put, to, event, boxes, doors) ==
-    LET length == Len(boxes[to])
-        told == put = [n |-> put.n, what |-> "told", to |-> to, event |-> event]
-        lost(why) == put = [n |-> put.n, what |-> "lost", to |-> to, by |-> "server", why |-> why]
-        as(ok, box, gate) == [ok |-> ok, inbox |-> box, door |-> gate]
-    IN CASE put.what = "told" ->   \* one more than fit: a waiting session is handed what comes first
-              as(told /\ doors[to] # "detached" /\ length <= Capacity, [boxes EXCEPT ![to] = Append(@, AsTold(event))], doors)
-         [] put.what = "lost" ->   \* one less than fit: what the client said lies there too
-              as((lost("gone") /\ doors[to] = "detached")
-                    \/ (lost("full") /\ doors[to] # "detached" /\ length + 1 >= Capacity),
-                 boxes, IF doors[to] = "detached" THEN doors ELSE [doors EXCEPT ![to] = "overflowed"])
-RECURSIVE PutAll(_, _, _, _)
-PutAll(puts, tells, boxes, doors) ==
-    IF puts = <<>> \/ tells = <<>> THEN [ok |-> puts = tells, inbox |-> boxes, door |-> doors]
-    ELSE LET one == Put(Head(puts), Head(tells).to, Head(tells).event, boxes, doors)
-         IN IF one.ok THEN PutAll(Tail(puts), Tail(tells), one.inbox, one.door) ELSE one
-
-Sends(tells, boxes, doors) ==
-    LET all == PutAll(Line.puts, tells, boxes, doors) IN all.ok /\ inbox' = all.inbox /\ door' = all.door
+Fate(tell) ==
+    IF tell.to \in Here THEN [what |-> "queued", to |-> tell.to, event |-> tell.event]
+    ELSE [what |-> "missed", to |-> tell.to]
+Fates(tells) == [k \in 1..Len(tells) |-> Fate(tells[k])]
+Reaching(tells) == SelectSeq(tells, LAMBDA tell : tell.to \in Here)
+RECURSIVE PutAll(_, _)
+PutAll(tells, boxes) ==
+    IF tells = <<>> THEN boxes
+    ELSE PutAll(Tail(tells), [boxes EXCEPT ![Head(tells).to] = Append(@, AsTold(Head(tells).event))])
+Queues(tells, boxes, ahead) ==
+    LET all == Reaching(tells)
+    IN inbox' = PutAll(all, boxes) /\ order' = ahead \o [k \in 1..Len(all) |-> all[k].to]
 
 (* Lines are numbered from 1 on. *)
-Read(what) ==
-    /\ next <= Len(Traces[tr]) /\ Line.what = what /\ Line.n = at + 1
-    /\ \A k \in 1..Len(Line.puts) : Line.puts[k].n = Line.n + k
-    /\ next' = next + 1 /\ at' = Line.n + Len(Line.puts) /\ tr' = tr /\ ear' = ear
-Is(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> <<>>] @@ record
-IsWithPuts(record) == Line = [n |-> Line.n, what |-> Line.what, puts |-> Line.puts] @@ record
-Quiet == due = None /\ UNCHANGED due   \* what has to come next comes before anything else happens
+Reading == next <= Len(Traces[tr]) /\ next' = next + 1 /\ tr' = tr /\ ear' = ear
+Is(record) == Line = [n |-> next] @@ record
+Read(what) == Reading /\ Line.what = what /\ Line.n = next
+Done == owed = <<>> /\ due = None   \* what has to come next comes before anything that is queued,
+Quiet == Done /\ order = <<>>       \* and that before anything else happens
 
 ---------------------------------------------------------------------------
 (* The lines *)
 
 Begin ==
-    /\ Read("begin") /\ next = 1 /\ Is(Settings) /\ Settings.format = 2
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, due, draining>>
+    /\ Read("begin") /\ next = 1 /\ Is([what |-> "begin"] @@ Settings) /\ Settings.format = 3
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, owed, due, order, just, wanted, pairs, draining>>
+
+Owed ==
+    /\ owed # <<>> /\ Reading /\ Is(Head(owed))
+    /\ owed' = Tail(owed) /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, due, order, wanted, pairs, draining>>
 
 Attached ==
     /\ Read("attached") /\ Quiet /\ next > 1
     /\ LET c == "s" \o ToString(here + 1) IN
-       /\ Line.profile \in {"v1", "legacy"} /\ Is([session |-> c, profile |-> Line.profile])
+       /\ Line.profile \in {"v1", "legacy"} /\ Is([what |-> "attached", session |-> c, profile |-> Line.profile])
        /\ more' = [more EXCEPT ![c] = [Stranger EXCEPT !.profile = Line.profile]]
        /\ door' = [door EXCEPT ![c] = "open"]
-    /\ here' = here + 1
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, draining>>
+       /\ due' = <<"open", c>>
+    /\ here' = here + 1 /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, owed, order, wanted, pairs, draining>>
 
-Heard ==
-    /\ Read("heard") /\ due = None
+Received ==
+    /\ Read("received") /\ Quiet
     /\ LET c == Line.session IN
-       /\ c \in Here /\ ~IsClosed(c) /\ ~session[c].away /\ ~more[c].fresh /\ Line.event.type \in FromClient
-       /\ Is([session |-> c, event |-> Line.event])
-       /\ due' = <<"words", c, Line.event>>
-       /\ more' = [more EXCEPT ![c].heard = @ + (IF Line.event.type = "resume" THEN 0 ELSE 1)]
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, here, draining>>
+       /\ c \in Here /\ ~session[c].away /\ Line.event.type \in FromClient
+       /\ Is([what |-> "received", session |-> c, event |-> Line.event])
+       /\ due' = <<"message", c, Line.event>>
+       /\ more' = IF Line.event.type = "resume" THEN more
+                  ELSE [more EXCEPT ![c].received = @ + 1, ![c].slot = TRUE]
+    /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, here, owed, order, wanted, pairs, draining>>
 
-Own(c, e) ==   \* what a driver tells its session by itself, and when it may
-    LET s == session[c] IN
-    CASE more[c].fresh -> due = None /\ e = [type |-> "ConnectionOpened"]
-      [] ~more[c].fresh /\ due = <<"answer", c>> -> e \in {[type |-> "Superseded"], [type |-> "ResumeRefused"]}
-      [] ~more[c].fresh /\ due = <<"refusal", c>> -> e = [type |-> "ResumeRefused"]
-      [] ~more[c].fresh /\ due = None ->
+Faults == {1002, 1003, 1007, 1009, 4001, 4003}   \* of somebody who is connected, at any time
+Own(c, e) ==   \* what the server itself has to say, and when it may
+    LET s == session[c]  x == more[c] IN
+    CASE due = <<"open", c>> -> e = [type |-> "ConnectionOpened"]
+      [] due = <<"drain", c>> -> owed = <<>> /\ e = Forced(4000)
+      [] due = <<"answer", c>> -> \/ e = [type |-> "ResumeRefused"]
+                                  \/ e = [type |-> "Superseded"] /\ ~x.resumed
+      [] due = <<"refusal", c>> -> e = [type |-> "ResumeRefused"]
+      [] due # None /\ due[1] = "resumed" ->
+            owed = <<>> /\ due[2] # c /\ CanResume(x) /\ e = [type |-> "SessionResumed", heard |-> x.received]
+      [] due = None /\ just = c /\ s.away /\ x.sent > x.before /\ ~Quiet -> e = [type |-> "ConnectionClosed"]
+      [] Quiet ->
          \/ /\ e = [type |-> "DeadlinePassed"]
-            /\ \/ s.st = "connected" /\ more[c].silent
+            /\ \/ s.st = "connected" /\ x.silent
                \/ s.st = "paired"
-               \/ s.st = "negotiating" /\ more[c].failing
+               \/ s.st = "negotiating" /\ x.failing
          \/ e = [type |-> "DeadlinePassed", gives_up |-> TRUE] /\ s.away
-         \/ e = [type |-> "ConnectionClosed"] /\ s.st # "closed"
-         \/ e = Forced(4001) /\ s.st # "closed"
-         \/ e = Forced(4000) /\ s.st # "closed" /\ draining
-         \/ e = Forced(4507) /\ s.st # "closed" /\ Settings.resumes /\ more[c].profile = "v1" /\ more[c].heard = 0
-         \/ e = Forced(4505) /\ s.st # "closed" /\ LoanFirst(c)   \* too much was missed to go on over that link
-         \/ e = [type |-> "SessionResumed", heard |-> more[c].heard] /\ s.st # "closed" /\ LoanFirst(c)
+         \/ e = [type |-> "ConnectionClosed"]
+         \/ e = [type |-> "ConnectionLost"] /\ ~s.away
+         \/ e = Forced(4507) /\ CanResume(x) /\ ~x.slot
+         \/ ~s.away /\ \E code \in Faults : e = Forced(code)
       [] OTHER -> FALSE
-
-Unread(c, from, e) ==   \* the inbox, when this has been taken
-    CASE from = "inbox" -> Tail(IF IsClosed(c) THEN ButALoan(c) ELSE inbox[c])
-      [] from = "driver" /\ e.type = "SessionResumed" -> Head(inbox[c]).unread \o Tail(inbox[c])
-      [] from = "driver" /\ e = Forced(4505) -> Tail(inbox[c])
-      [] OTHER -> inbox[c]
 
 Stepped ==
     /\ Read("step")
     /\ LET c == Line.session  e == Line.event IN
        /\ c \in Here
-       /\ CASE Line.from = "client" -> due = <<"words", c, e>>
-            [] Line.from = "inbox" ->
-                 /\ due = None /\ ~more[c].fresh
-                 /\ LET box == IF IsClosed(c) THEN ButALoan(c) ELSE inbox[c] IN box # <<>> /\ Head(box) = AsTold(e)
-            [] Line.from = "driver" -> Own(c, e)
+       /\ CASE Line.from = "client" -> owed = <<>> /\ due = <<"message", c, e>>
+            [] Line.from = "queue" -> Done /\ order # <<>> /\ Head(order) = c /\ Head(inbox[c]) = AsTold(e)
+            [] Line.from = "server" -> Own(c, e)
             [] OTHER -> FALSE
        /\ LET done == Act(c, session[c], more[c], e)
-              boxes == [inbox EXCEPT ![c] = Unread(c, Line.from, e)]
-              doors == IF done.s.st = "closed" THEN [door EXCEPT ![c] = "open"] ELSE door
+              taken == Line.from = "queue"
+              ends == done.s.st = "closed"
               enters == \E k \in 1..Len(done.asks) : done.asks[k].type = "Enter"
+              sent == done.x.sent + Len(done.says) - (IF e.type = "SessionResumed" THEN 1 ELSE 0)   \* `resumed` has no part in it
           IN /\ done.s.st \in MayLead(session[c].st, e.type)
              /\ Line = StepLine(c, Line.from, e, session[c], more[c], done)
-             /\ Sends(done.tells, boxes, doors)
+             /\ Queues(done.tells, IF taken THEN [inbox EXCEPT ![c] = Tail(@)] ELSE inbox,
+                       IF taken THEN Tail(order) ELSE order)
+             /\ owed' = owed \o Fates(done.tells)
+                          \o (IF ends THEN <<[what |-> "detached", session |-> c, code |-> done.x.code, sent |-> sent]>>
+                              ELSE <<>>)
+             /\ door' = IF ends THEN [door EXCEPT ![c] = "detached"] ELSE door
              /\ session' = [session EXCEPT ![c] = done.s]
-             /\ due' = done.due
-             /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.fresh = FALSE,   \* `resumed` is told to the lender's client
-                            !.told = @ + Len(done.says) - (IF e.type = "SessionResumed" THEN 1 ELSE 0)]]
+             /\ due' = IF due = <<"open", c>> /\ draining THEN <<"drain", c>> ELSE done.due
+             /\ more' = [more EXCEPT ![c] = [done.x EXCEPT !.sent = sent]]
              /\ asked' = [asked EXCEPT ![c] = @ \o [k \in 1..Len(done.asks) |->
                             done.asks[k] @@ [t |-> done.asks[k].type, id |-> done.asks[k].room]]]
+             /\ wanted' = wanted \o [k \in 1..Len(done.asks) |-> c]
              /\ joins' = [joins EXCEPT ![c] = IF enters THEN @ + 1 ELSE @]
-    /\ UNCHANGED <<pool, here, draining>>
+             /\ just' = c
+    /\ UNCHANGED <<pool, here, pairs, draining>>
 
-TellsOfLink(e) == e.type \in {"ConnectionClosed", "ConnectionLost"} \/ (e.type = "ClosingForced" /\ e.code # 4000)
-Asking == due # None /\ due[1] = "answer"   \* a session that is asked for and can't go on is told so, and closes
-Replaces == due' = <<"refusal", due[2]>>
-ToldByLink ==
-    /\ Read("told") /\ TellsOfLink(Line.event) /\ (IF Line.event = Forced(4505) THEN Asking /\ Replaces ELSE Quiet)
-    /\ LET c == Line.to IN
-       /\ c \in Here /\ Is([to |-> c, event |-> Line.event])
-       /\ Len(inbox[c]) <= Capacity
-       /\ inbox' = [inbox EXCEPT ![c] = Append(@, AsTold(Line.event))]
-    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, draining>>
-LostByLink ==
-    /\ Read("lost") /\ (IF Asking THEN Replaces ELSE Quiet)
-    /\ LET c == Line.to IN
-       /\ c \in Here /\ Is([to |-> c, by |-> "link", why |-> "full"]) /\ Len(inbox[c]) + 1 >= Capacity
-       /\ door' = [door EXCEPT ![c] = "overflowed"]
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, more, here, draining>>
+Replaced ==   \* a session that is asked for and can't go on is closed, once it is its turn
+    /\ Read("queued") /\ owed = <<>> /\ due # None /\ due[1] = "answer"
+    /\ LET c == due[2]  d == Line.to IN
+       /\ ~more[c].resumed /\ d \in Here \ {c} /\ CanResume(more[d])
+       /\ Is([what |-> "queued", to |-> d, event |-> Forced(4505)])
+       /\ Queues(<<[to |-> d, event |-> Forced(4505)]>>, inbox, order)
+       /\ due' = <<"refusal", c>>
+    /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, owed, wanted, pairs, draining>>
 
-Lent ==   \* the link goes into another session's inbox, with what it has told and nobody read
-    /\ Read("lent") /\ due' = None
-    /\ LET c == Line.session  d == Line.to
-       IN /\ due = <<"lent", c>> /\ Is([session |-> c, to |-> d])
-          /\ d \in Here \ {c} /\ ~IsClosed(d) /\ Settings.resumes /\ Len(inbox[d]) <= Capacity
-          /\ inbox' = [inbox EXCEPT ![c] = SelectSeq(@, LAMBDA e : ~TellsOfLink(e)),
-                                    ![d] = Append(@, Loan(SelectSeq(inbox[c], TellsOfLink)))]
-    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, draining>>
-
-Detached ==
-    /\ Read("detached") /\ Quiet
-    /\ LET c == Line.session IN
-       /\ c \in Here /\ IsClosed(c) /\ ButALoan(c) = <<>>
-       /\ Is([session |-> c, code |-> more[c].code, told |-> more[c].told])
-       /\ door' = [door EXCEPT ![c] = "detached"]
-       /\ inbox' = [inbox EXCEPT ![c] = <<>>]
-    /\ UNCHANGED <<session, joins, asked, pool, more, here, draining>>
+Missed ==   \* the session has ended before it was its turn
+    /\ Read("missed") /\ Done /\ order # <<>>
+    /\ LET c == Head(order) IN
+       /\ c \notin Here /\ Is([what |-> "missed", to |-> c])
+       /\ inbox' = [inbox EXCEPT ![c] = Tail(@)]
+    /\ order' = Tail(order) /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, owed, due, wanted, pairs, draining>>
 
 (* The matchmaker. A ticket of a trace has the wish as it was said: a named room or None, and topics. *)
 Takes(wish) == wish.topics = <<>> \/ wish.in # None \/ ~Settings.relaxes   \* ... anybody of its room, from the beginning
@@ -455,49 +441,54 @@ FitsAsSaid(x, y) == ~x.away /\ ~y.away /\ x.wish.in = y.wish.in /\ ((x.easy /\ y
 MatchedLine(own, other, room) ==
     [type |-> "Matched", ticket |-> own.id, room |-> room, partner |-> Owner(other.id),
      profile |-> more[Owner(other.id)].profile, offerer |-> own.id = room, topics |-> Share(own, other)]
-Introduced(first, second) ==   \* both are told; if one can't be reached, the other is told that it is over
-    LET a == Owner(first.id)
-        b == Owner(second.id)
-        over == [type |-> "PeerLeft", room |-> first.id, reason |-> "peer_lost"]
-        reached(k) == Line.puts[k].what = "told"
-    IN /\ Len(Line.puts) >= 2
-       /\ Sends(<<[to |-> a, event |-> MatchedLine(first, second, first.id)],
-                  [to |-> b, event |-> MatchedLine(second, first, first.id)]>>
-                \o (IF reached(1) /\ ~reached(2) THEN <<[to |-> a, event |-> over]>> ELSE <<>>)
-                \o (IF ~reached(1) /\ reached(2) THEN <<[to |-> b, event |-> over]>> ELSE <<>>), inbox, door)
+Introduced ==   \* both are told; if just one can be reached, it is told that it is over already
+    /\ Reading /\ Quiet /\ pairs # <<>>
+    /\ LET first == Head(pairs)[1]
+           second == Head(pairs)[2]
+           a == Owner(first.id)
+           b == Owner(second.id)
+           over == [type |-> "PeerLeft", room |-> first.id, reason |-> "peer_lost"]
+           tells == <<[to |-> a, event |-> MatchedLine(first, second, first.id)],
+                      [to |-> b, event |-> MatchedLine(second, first, first.id)]>>
+                    \o (IF a \in Here /\ b \notin Here THEN <<[to |-> a, event |-> over]>> ELSE <<>>)
+                    \o (IF a \notin Here /\ b \in Here THEN <<[to |-> b, event |-> over]>> ELSE <<>>)
+       IN /\ Is(Fate(tells[1]))
+          /\ owed' = Fates(Tail(tells))
+          /\ Queues(tells, inbox, order)
+    /\ pairs' = Tail(pairs) /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, due, wanted, draining>>
+
 Pairs(ticket, place, others, keep) ==   \* place: of the ticket among the others, by how long they have waited
     LET found == {i \in 1..Len(others) : FitsAsSaid(ticket, others[i])}
-        with(i) == IF i < place THEN <<others[i].id, ticket.id>> ELSE <<ticket.id, others[i].id>>
+        with(i) == IF i < place THEN <<others[i], ticket>> ELSE <<ticket, others[i]>>
     IN IF "pair" \notin DOMAIN Line
-       THEN found = {} /\ pool' = keep /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
-       ELSE \E i \in found : /\ Line.pair = with(i) /\ pool' = Without(others, i)
-                             /\ IF i < place THEN Introduced(others[i], ticket) ELSE Introduced(ticket, others[i])
-WithPair(record) == IF "pair" \in DOMAIN Line THEN record @@ [pair |-> Line.pair] ELSE record
+       THEN found = {} /\ pool' = keep /\ pairs' = pairs
+       ELSE \E i \in found : /\ Line.pair = <<with(i)[1].id, with(i)[2].id>>
+                             /\ pool' = Without(others, i) /\ pairs' = Append(pairs, with(i))
+WithPair(record, may) == IF may /\ "pair" \in DOMAIN Line THEN record @@ [pair |-> Line.pair] ELSE record
 
 Served ==
-    /\ Read("served") /\ Quiet
+    /\ Read("served") /\ Quiet /\ wanted # <<>>
     /\ LET request == Line.request
-           c == Owner(request.room)
-       IN /\ c \in Clients /\ asked[c] # <<>>
-          /\ Head(asked[c]) = request @@ [t |-> request.type, id |-> request.room]
+           c == Head(wanted)
+       IN /\ Head(asked[c]) = request @@ [t |-> request.type, id |-> request.room]
           /\ asked' = [asked EXCEPT ![c] = Tail(@)]
           /\ CASE request.type = "Enter" ->
                     LET ticket == [id |-> request.room, wish |-> request.wish, easy |-> Takes(request.wish), away |-> FALSE]
                     IN Pairs(ticket, Len(pool) + 1, pool, Append(pool, ticket))
                [] request.type = "Withdraw" ->
-                    /\ pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.room)
-                    /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
+                    pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.room) /\ pairs' = pairs
                [] request.type = "Suspend" ->
                     /\ pool' = [i \in 1..Len(pool) |-> [pool[i] EXCEPT !.away = @ \/ pool[i].id = request.room]]
-                    /\ Line.puts = <<>> /\ UNCHANGED <<inbox, door>>
-               [] request.type = "Reinstate" /\ ~Returning(request.room) ->
-                    /\ Line.puts = <<>> /\ UNCHANGED <<pool, inbox, door>>
+                    /\ pairs' = pairs
+               [] request.type = "Reinstate" /\ ~Returning(request.room) -> UNCHANGED <<pool, pairs>>
                [] request.type = "Reinstate" /\ Returning(request.room) ->
                     LET i == Place(request.room)
                         ticket == [pool[i] EXCEPT !.away = FALSE]
                     IN Pairs(ticket, i, Without(pool, i), [pool EXCEPT ![i] = ticket])
-          /\ IsWithPuts(WithPair([request |-> request, waiting |-> Len(pool')]))
-    /\ UNCHANGED <<session, joins, more, here, draining>>
+          /\ Is(WithPair([what |-> "served", request |-> request, waiting |-> Len(pool')], request.type \in {"Enter", "Reinstate"}))
+    /\ wanted' = Tail(wanted) /\ just' = None
+    /\ UNCHANGED <<session, joins, inbox, door, more, here, owed, due, order, draining>>
 
 Relaxed ==   \* the longest choosy wait
     /\ Read("relaxed") /\ Quiet
@@ -506,27 +497,31 @@ Relaxed ==   \* the longest choosy wait
            ticket == [pool[i] EXCEPT !.easy = TRUE]
        IN /\ choosy # {}
           /\ Pairs(ticket, i, Without(pool, i), [pool EXCEPT ![i] = ticket])
-          /\ IsWithPuts(WithPair([room |-> ticket.id, waiting |-> Len(pool')]))
-    /\ UNCHANGED <<session, joins, asked, more, here, draining>>
+          /\ Is(WithPair([what |-> "relaxed", room |-> ticket.id, waiting |-> Len(pool')], TRUE))
+    /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, inbox, door, more, here, owed, due, order, wanted, draining>>
 
 Draining ==
     /\ Read("draining") /\ Quiet /\ ~draining /\ draining' = TRUE /\ next > 1
-    /\ IsWithPuts([f \in {} |-> None])
+    /\ Is([what |-> "draining"])
     /\ LET names == [k \in 1..here |-> "s" \o ToString(k)]
            present == SelectSeq(names, LAMBDA c : c \in Here)
-       IN Sends([k \in 1..Len(present) |-> [to |-> present[k], event |-> Forced(4000)]], inbox, door)
-    /\ UNCHANGED <<session, joins, asked, pool, more, here>>
+           tells == [k \in 1..Len(present) |-> [to |-> present[k], event |-> Forced(4000)]]
+       IN owed' = Fates(tells) /\ Queues(tells, inbox, order)
+    /\ just' = None
+    /\ UNCHANGED <<session, joins, asked, pool, door, more, here, due, wanted, pairs>>
 
 Ended ==
-    /\ Read("end") /\ Quiet /\ Is(Settings @@ [drained |-> draining])
+    /\ Read("end") /\ Quiet /\ Is([what |-> "end", drained |-> draining] @@ Settings)
     /\ Here = {} /\ next = Len(Traces[tr])
     /\ PrintT(<<"accepted", tr>>)
-    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, draining>>
+    /\ UNCHANGED <<session, joins, asked, pool, inbox, door, more, here, owed, due, order, just, wanted, pairs, draining>>
 
 ---------------------------------------------------------------------------
 
 TraceInit ==   \* as Init, but nobody is there before it is attached
-    /\ tr \in (IF Forks = <<>> THEN 1..Len(Traces) ELSE {1}) /\ at = 0 /\ next = 1 /\ here = 0 /\ due = None /\ draining = FALSE
+    /\ tr \in (IF Forks = <<>> THEN 1..Len(Traces) ELSE {1}) /\ next = 1 /\ here = 0 /\ draining = FALSE
+    /\ owed = <<>> /\ due = None /\ order = <<>> /\ just = None /\ wanted = <<>> /\ pairs = <<>>
     /\ session = [c \in Clients |-> Connected] /\ joins = [c \in Clients |-> 0]
     /\ asked = [c \in Clients |-> <<>>] /\ pool = <<>> /\ inbox = [c \in Clients |-> <<>>]
     /\ door = [c \in Clients |-> "detached"] /\ ear = [c \in Clients |-> <<"idle", None>>]
@@ -534,8 +529,15 @@ TraceInit ==   \* as Init, but nobody is there before it is attached
 Branch ==   \* Forks[k]: numbers of traces that are trace 1 up to its line k; so what they share is looked at once
     /\ tr = 1 /\ next <= Len(Forks)
     /\ tr' \in Forks[next]
-    /\ UNCHANGED <<vars, at, next, more, here, due, draining>>
+    /\ UNCHANGED <<vars, next, more, here, owed, due, order, just, wanted, pairs, draining>>
 
-TraceNext == \/ Branch \/ Begin \/ Attached \/ Heard \/ Stepped \/ ToldByLink \/ LostByLink \/ Lent \/ Detached \/ Served \/ Relaxed
-             \/ Draining \/ Ended
+TraceNext == \/ Branch \/ Begin \/ Owed \/ Attached \/ Received \/ Stepped \/ Replaced \/ Missed
+             \/ Introduced \/ Served \/ Relaxed \/ Draining \/ Ended
+
+(* As WaitingIsKnown: whoever waits may also have left the pool, and be about to hear of it. *)
+WaitingIsTracked ==
+    \A c \in Clients : IsWaiting(c) =>
+        LET id == session[c].room IN
+        \/ InPool(id) \/ IsAsked(c, "Enter", id) \/ HasMatch(c, id)
+        \/ \E k \in 1..Len(pairs) : id \in {pairs[k][1].id, pairs[k][2].id}
 =============================================================================

@@ -46,7 +46,7 @@ NEXT TraceNext
 
 INVARIANTS = """\
 INVARIANTS
-  Symmetric PoolOnlyWaiting WaitingIsKnown AwayIsSuspended SuspendedIsAway
+  Symmetric PoolOnlyWaiting WaitingIsTracked AwayIsSuspended SuspendedIsAway
   NotStranded OneOfferer FirstOfferByOfferer
 """
 """Of Signaling, what is also looked at in every state of an accepted trace."""
@@ -66,20 +66,19 @@ class Trace(NamedTuple):
 # ---------------------------------------------------------------- what a line may look like
 
 FIELDS = {
-    "begin": "format:number inbox:number relaxes:truth resumes:truth relay_only:truth",
+    "begin": "format:number relaxes:truth resumes:truth relay_only:truth",
     "attached": "session:name profile:name",
-    "heard": "session:name event:said",
+    "received": "session:name event:said",
     "step": "session:name from:name event:event before:state after:state "
-    "says?:messages tells?:forwards asks?:requests counts?:names closes?:number|null",
-    "told": "to:name event:event",
-    "lost": "to:name by:name why:name",
-    "lent": "session:name to:name",
+    "sends?:messages forwards?:forwards requests?:requests counts?:names closes?:number|null",
+    "queued": "to:name event:event",
+    "missed": "to:name",
     "bug": "session:name from?:name event?:event",
-    "detached": "session:name code:number|null told:number",
+    "detached": "session:name code:number|null sent:number",
     "served": "request:request pair?:rooms waiting:number",
     "relaxed": "room:room pair?:rooms waiting:number",
     "draining": "",
-    "end": "format:number inbox:number relaxes:truth resumes:truth relay_only:truth drained:truth",
+    "end": "format:number relaxes:truth resumes:truth relay_only:truth drained:truth",
 }
 """The fields of a line, by its `what`: each with its kind; `?`: may be left out."""
 
@@ -106,7 +105,7 @@ EVENTS = SAID | {
     "PeerPresence": "room:room state:name",
     "ConnectionOpened": "",
     "ConnectionClosed": "",
-    "ConnectionLost": "code?:number",
+    "ConnectionLost": "",
     "SessionResumed": "heard:number",
     "Superseded": "",
     "ResumeRefused": "",
@@ -199,34 +198,6 @@ def _object(text: bytes) -> Line:
     return found if isinstance(found, dict) else {}
 
 
-def grouped(lines: Iterable[Line]) -> Iterator[Line]:
-    """Each line with those that directly follow it and tell what became of events it sent: `puts`."""
-    current: Line | None = None
-    for line in lines:
-        if current is not None and current["what"] in SENDERS and _is_put(line):
-            current["puts"].append(line)
-            continue
-        if current is not None:
-            yield current
-        current = {**line, "puts": []}
-    if current is not None:
-        yield current
-
-
-SENDERS = frozenset({"step", "served", "relaxed", "draining"})
-
-
-def _is_put(line: Line) -> bool:
-    """Whether it was sent by a session, the matchmaker or the server, and not by somebody's link."""
-    if line["what"] == "lost":
-        return bool(line.get("by") == "server")
-    event = line.get("event", {})
-    of_link = event.get("type") in ("ConnectionClosed", "ConnectionLost") or (
-        event.get("type") == "ClosingForced" and event.get("code") != 4000
-    )
-    return line["what"] == "told" and not of_link
-
-
 def value(found: Any) -> str:
     """A JSON value as TLA+: arrays are sequences, objects records, null is None, the room s1/2 is <<"s1", 2>>."""
     if isinstance(found, dict):
@@ -249,21 +220,21 @@ def module(traces: Iterable[Trace]) -> str:
 
 def module_of_forks(base: Trace, forks: Sequence[Trace]) -> str:
     """The module TraceData of a trace and many that differ from it in one place: numbers 2, 3, ..."""
-    whole = list(grouped(base.lines))
+    whole = base.lines
     changes: list[str] = []
     beginnings: list[list[int]] = [[] for _ in whole]
     for number, fork in enumerate(forks, 2):
-        lines = list(grouped(fork.lines))
+        lines = fork.lines
         first = _common(whole, lines)
         last = _common(whole[first:][::-1], lines[first:][::-1])
         beginnings[first].append(number)
-        middle = _lines_of_groups(lines[first : len(lines) - last])
+        middle = _lines(lines[first : len(lines) - last])
         changes.append(f"[upto |-> {first}, middle |-> <<{middle}>>, from |-> {len(whole) - last + 1}]")
     return "\n".join(
         (
             "---- MODULE TraceData ----",
             "EXTENDS Signaling",
-            f"Base == <<\n{_lines_of_groups(whole)}>>",
+            f"Base == <<\n{_lines(whole)}>>",
             f"Changes == <<\n{','.join(changes)}>>",
             "Changed(c) == SubSeq(Base, 1, c.upto) \\o c.middle \\o SubSeq(Base, c.from, Len(Base))",
             "Traces == [k \\in 1..(Len(Changes) + 1) |-> IF k = 1 THEN Base ELSE Changed(Changes[k - 1])]",
@@ -282,11 +253,7 @@ def _common(one: list[Line], other: list[Line]) -> int:
 
 
 def _lines(lines: Iterable[Line]) -> str:
-    return _lines_of_groups(grouped(lines))
-
-
-def _lines_of_groups(groups: Iterable[Line]) -> str:
-    return ",\n".join(map(value, groups))
+    return ",\n".join(map(value, lines))
 
 
 # ---------------------------------------------------------------- TLC
@@ -325,7 +292,7 @@ class Checker:
             if not is_well_formed(line):
                 return number
         told = self._run(module([trace]), [trace])
-        return int(re.findall(r"^/\\ at = (\d+)", told, re.MULTILINE)[-1]) + 1
+        return int(re.findall(r"^/\\ next = (\d+)", told, re.MULTILINE)[-1])
 
     def _run(self, data: str, traces: Sequence[Trace], *options: str) -> str:
         with tempfile.TemporaryDirectory() as name:
