@@ -126,10 +126,7 @@ class Dispatcher:
 
     def run(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
         """Call one of the endpoint's verbs, and do all that follows from it."""
-        try:
-            self._perform(endpoint, verb(*arguments))
-        except Exception:
-            self._stumble(endpoint)
+        self._call(endpoint, verb, *arguments)
         self._follow()
 
     def lose_connection(self, endpoint: LiveEndpoint, now: float, code: CloseCode | None) -> None:
@@ -193,6 +190,13 @@ class Dispatcher:
         self.run(endpoint, endpoint.pass_time, now)
         self.flush()
 
+    def _call(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
+        """Call one of the endpoint's verbs, and do what it wants done. A bug in there is this endpoint's."""
+        try:
+            self._perform(endpoint, verb(*arguments))
+        except Exception:
+            self._stumble(endpoint)
+
     def _enqueue(self, client: ClientId, event: Event) -> None:
         endpoint = self.sessions.get(client)
         if endpoint is None:
@@ -248,7 +252,7 @@ class Dispatcher:
             self._perform(endpoint, endpoint.supersede())
             connection.endpoint = other
             token = self.sessions.issue_token(other.session.client)
-            self._perform(other, other.resume(connection, wanted.last_seq, token, sent))
+            self._call(other, other.resume, connection, wanted.last_seq, token, sent)
 
     def _end_session(self, endpoint: LiveEndpoint, code: CloseCode | None) -> None:
         self.sessions.remove(endpoint.session.client)
@@ -267,7 +271,7 @@ class Dispatcher:
         if client in self.sessions:  # whatever was broken, it is over
             if endpoint.connection is not None:
                 endpoint.connection.close(CloseCode.INTERNAL)
-            endpoint.is_over = True
+            endpoint.abandon()
             self._end_session(endpoint, CloseCode.INTERNAL)
 
     def _log_bug(self, endpoint: LiveEndpoint) -> None:

@@ -281,14 +281,19 @@ class Endpoint:
         return self._done()
 
     def fail(self) -> list[Action]:
-        """A bug broke what this was at. What was decided so far is dropped; the session ends (4004). A match that
-        was broken is declined: the partner hears of it."""
-        self._actions = []
+        """A bug broke what this was at. What was decided so far is dropped, except that a connection is closed;
+        the session ends (4004). A match that was broken is declined: the partner hears of it."""
+        self._actions = [action for action in self._actions if isinstance(action, CloseConnection)]
         if not self.is_closed:
             self._step("server", ClosingForced(CloseCode.INTERNAL))
             if self.broken is not None and isinstance(self.broken[1], Matched):
                 self._step(*self.broken)
         return self._done()
+
+    def abandon(self) -> None:
+        """Not even `fail` has ended it, for another bug: free what it holds. Nothing more is to be asked of it."""
+        self._slot.release()
+        self.is_over, self._replay = True, None
 
     # ------------------------------------------------------------ resuming
 
