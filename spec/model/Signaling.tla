@@ -28,12 +28,12 @@ CONSTANTS
     InboxCap,   \* how many events fit into a session's inbox
     Wishes,     \* what a join may ask for: "any" partner, a "music" lover (a topic), the named room "den"
     Kinds,      \* what may be said to a partner: "offer", "answer", "chat" (candidates travel as chat does)
-    Cuts,       \* how many links each client may lose and get another for: its session waits for it meanwhile
+    Cuts,       \* how many connections each client may lose and get another for: its session waits meanwhile
     Mistake     \* "none", or the name of a mistake to make (run.py lists them)
 
 VARIABLES
     session,    \* of each client: state, room (the ticket while waiting), partner, view of the negotiation, whether it
-                \* is away (its link was lost, and it may come back) and how many links it has lost so far
+                \* is away (its connection was lost, and it may come back) and how many it has lost so far
     joins,      \* of each client: how many waits it has begun
     asked,      \* of each client: Enter and Withdraw on their way to the matchmaker, in order
     pool,       \* the tickets that wait, the longest first
@@ -173,7 +173,7 @@ Abandon(s) ==   \* the socket is lost, or has to be closed; in a shutdown the cl
          THEN To(s.partner, PeerLeft(s.room)) ELSE <<>>,
          IF s.st = "waiting" /\ Mistake # "lost_not_withdrawn" THEN <<Withdraw(s.room)>> ELSE <<>>)
 
-(* a link is lost, and another takes its place *)
+(* a connection is lost, and another takes its place *)
 
 NotePresence(s, m) ==
     IF m.room # s.room /\ Mistake # "presence_anywhere" THEN Nothing(s)   \* an earlier partner's
@@ -184,7 +184,7 @@ GoAway(s) ==
          IF Live(s) /\ Mistake # "presence_untold" THEN To(s.partner, PeerPresence(s.room, "away")) ELSE <<>>,
          IF s.st = "waiting" /\ Mistake # "suspend_forgotten" THEN <<Suspend(s.room)>> ELSE <<>>)
 
-ComeBack(s) ==   \* who was not missed yet only changes links
+ComeBack(s) ==   \* who was not missed yet only changes connections
     IF ~s.away /\ Mistake # "resumed_twice" THEN Nothing(s)
     ELSE Step([s EXCEPT !.away = FALSE], <<>>,
               IF Live(s) /\ Mistake # "back_untold" THEN To(s.partner, PeerPresence(s.room, "back")) ELSE <<>>,
