@@ -12,8 +12,10 @@
 (* from the TABLE that runs. The rules themselves are here.                                                        *)
 (*                                                                                                                 *)
 (* Names are the code's: React is `step` in protocol/session.py, SayOffer and HearOffer are in signaling.py,       *)
-(* Introduce in policy/matching.py, Tell in relay.py and backends/memory.py, Detach in connection.py.               *)
-(* One action is what the code does between two awaits, or less: then the model allows more orders than the code.  *)
+(* Introduce in policy/matching.py; Handle is what an endpoint's verbs do (protocol/endpoint.py).                  *)
+(* Between two sessions this is the general case, as if each were on another node: what one tells the other waits  *)
+(* in an inbox. dispatcher.py hands it over before anything else happens: one of the orders that there are here.   *)
+(* One action is what happens at one place, or less: the model allows more orders than the code.                   *)
 (*                                                                                                                 *)
 (* The client says anything at any time (Say). So nothing would be gained by a queue from the client, and a queue  *)
 (* to it is read by `ear`, which checks what the client is told. Clients.tla adds both queues, for clients that    *)
@@ -274,7 +276,7 @@ RECURSIVE Listen(_, _, _)
 Listen(e, says, wished) == IF says = <<>> THEN e ELSE Listen(Judge(e, Head(says), wished), Tail(says), wished)
 
 ---------------------------------------------------------------------------
-(* relay.py, backends/memory.py: hand an event over without waiting *)
+(* Hand an event over without waiting *)
 
 Reaches(boxes, doors, to) ==
     (doors[to] = "open" \/ (doors[to] = "detached" /\ Mistake = "told_the_gone")) /\ Len(boxes[to]) < InboxCap
@@ -284,7 +286,7 @@ Tell(boxes, doors, to, event) ==
             [inbox |-> boxes, door |-> [doors EXCEPT ![to] = "overflowed"]]
       [] OTHER -> [inbox |-> boxes, door |-> doors]
 
-(* connection.py: the driver steps its session and performs the effects *)
+(* An endpoint steps its session, and its actions are performed *)
 
 RECURSIVE Sum(_, _)
 Sum(f, set) == IF set = {} THEN 0 ELSE LET x == CHOOSE x \in set : TRUE IN f[x] + Sum(f, set \ {x})
