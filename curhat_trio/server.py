@@ -62,9 +62,9 @@ async def serve(
 
 
 async def _introduce(pairs: trio.MemoryReceiveChannel[Pair], dispatcher: Dispatcher) -> None:
-    async with pairs:
-        async for pair in pairs:
-            dispatcher.introduce(pair)
+    """Until cancelled. The channel stays open: the matchmaker may be at its last request after this has ended."""
+    async for pair in pairs:
+        dispatcher.introduce(pair)
 
 
 async def _serve_connections(
