@@ -3,21 +3,38 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import open_peer, running_server
 from trace_mutations import Line, altered, moved, mutations
-from trace_scenarios import MARK, SCENARIOS, trace_of, trace_text
+from trace_scenarios import MARK, SCENARIOS, fragile_step, trace_of, trace_text
+from trio.testing import MockClock
 from vocabulary import CLIENT_MESSAGES, text
 
 from curhat_trio.cli import main
+from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
-from curhat_trio.protocol.events import ConnectionClosed, Event, InvalidMessage, MessageReceived, PeerSaid
+from curhat_trio.protocol.events import (
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
+    Event,
+    InvalidMessage,
+    MessageReceived,
+    PeerPresence,
+    PeerSaid,
+    SessionResumed,
+    Superseded,
+)
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
 from curhat_trio.protocol.session import TABLE
@@ -208,6 +225,29 @@ def test_a_session_is_given_up_only_for_what_its_client_has_missed() -> None:
     spoiled = numbered([*lines[:nothing_missed], *given_up, *lines[nothing_missed:]])
     assert refusal(as_text(spoiled)).number == nothing_missed + 1
     assert missing > nothing_missed
+
+
+@pytest.mark.parametrize("broken", [ConnectionOpened, ConnectionLost, SessionResumed, Superseded, PeerPresence])
+async def test_whatever_step_a_bug_breaks(broken: type, tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "trace.ndjson"
+    async with running_server(trace_file=file) as server:
+        server.expects_trouble = True
+        ann = await open_peer(await server.dial())
+        token = (await ann.hear("welcome"))["resumeToken"]
+        bob = await server.v1()
+        for peer in (ann, bob):
+            await peer.say("join")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(endpoint, "step", fragile_step(lambda event: isinstance(event, broken)))
+            await ann.vanish()
+            again = await open_peer(await server.dial())
+            with suppress(trio.BrokenResourceError):  # it may be closed already
+                await again.say("resume", token=token, lastSeq=2)
+            await trio.testing.wait_all_tasks_blocked()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (bug,) = (line for line in lines if line["what"] == "bug")
+    assert bug["event"]["type"] == broken.__name__
+    assert check_trace(file.read_bytes()) == len(lines)
 
 
 def test_a_bug_that_breaks_no_step_leaves_the_rest_undone() -> None:

@@ -204,7 +204,7 @@ async def a_bug(server: RunningServer) -> None:
     server.expects_trouble = True
     ann, bob = await server.negotiating_pair()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(endpoint, "step", _fragile_step)
+        patch.setattr(endpoint, "step", fragile_step(_is_chat))
         await ann.say("chat", text=MARK)
         await ann.hear_goodbye()
     await bob.hear("leave")
@@ -329,10 +329,19 @@ async def a_full_house(server: RunningServer) -> None:
     await patient.hear("ready")
 
 
-def _fragile_step(session: Session, event: Event) -> Step:
-    if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
-        raise ZeroDivisionError("a bug")
-    return step(session, event)
+def fragile_step(is_broken: Callable[[Event], bool]) -> Callable[[Session, Event], Step]:
+    """A `step` that some events break."""
+
+    def step_or_break(session: Session, event: Event) -> Step:
+        if is_broken(event):
+            raise ZeroDivisionError("a bug")
+        return step(session, event)
+
+    return step_or_break
+
+
+def _is_chat(event: Event) -> bool:
+    return isinstance(event, MessageReceived) and isinstance(event.message, Chat)
 
 
 RELAY = "candidate:1 1 udp 1 192.0.2.1 9 typ relay raddr 0.0.0.0 rport 0"

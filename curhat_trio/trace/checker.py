@@ -6,7 +6,7 @@ come, the matchmaker serves a request, a pair arrives, the server drains) makes 
 the server then writes must be those of the trace, in order. So there is no rule here that a server would follow.
 What is here is what may happen when, and that things arrive once and in the order in which they were sent.
 
-What the trace leaves to itself: when a deadline or a relaxation comes, and when the matchmaker gets to a request
+What only the trace decides: when a deadline or a relaxation comes, and when the matchmaker gets to a request
 and a pair to its sessions.
 """
 
@@ -178,21 +178,18 @@ class _Check:
         self._server.run(endpoint, endpoint.receive, event, is_resume)
 
     def _resume(self, endpoint: LiveEndpoint) -> Resume:
-        """With the token of the session that the server found, of which it tells after it has received this and
-        stepped (s. spec/trace.md): the session is closed, or goes on after the end of the one that asked."""
-        found, lines = "", self._lines
-        told = lines.peek(3)
-        is_superseded = told.get("what") == "step" and told["event"].get("type") == "Superseded"
+        """With the token of the session that the server found. The trace tells of it after this was received and
+        stepped: the session is to be closed, or goes on when the one that asked has ended (see spec/trace.md)."""
+        sessions, tokens, told = self._server.sessions, self._comparison.tokens, self._lines.peek(3)
         if told.get("what") == "queued":
-            found = told["to"]
-        elif is_superseded and not lines.peek(5) and len(self._comparison.tokens) > 1:  # a trace that is cut short
-            others = (client for client in self._comparison.tokens if client != endpoint.session.client)
-            found = next((client for client in others if ClientId(client) in self._server.sessions), "")
-        elif is_superseded:
-            found = lines.peek(5)["session"]
-        other = self._server.sessions.get(ClientId(found))
-        last_seq = other.sent if other is not None and is_superseded else TOO_MUCH
-        return Resume(self._comparison.tokens.get(found, "-"), last_seq)
+            return Resume(tokens.get(told["to"], "-"), TOO_MUCH)
+        if "event" in told and told["event"].get("type") == "Superseded":
+            named = ClientId(str(self._lines.peek(5).get("session")))
+            for client in [named, *tokens]:  # it is not named there after a bug, or if the trace is cut short
+                other = sessions.get(client)
+                if other is not None and other is not endpoint and client in tokens:
+                    return Resume(tokens[client], other.sent)
+        return Resume("-", 0)
 
     def step(self) -> None:
         """Something happened to a session that no client and no session sent."""

@@ -140,7 +140,7 @@ class Comparison(TraceObserver):
         super().__init__(terms)
         self._trace = lines
         self.difference: Refused | Exhausted | None = None
-        self.tokens: dict[str, str] = {}
+        self.tokens: dict[ClientId, str] = {}
         """The resume token that each session has given last."""
 
     def _write(self, line: Line) -> None:
