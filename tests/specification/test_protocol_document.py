@@ -6,9 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
-from curhat_trio.connection import Environment
+from curhat_trio.environment import Environment
 from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode, decode_server
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
@@ -80,7 +79,7 @@ def test_errors_reasons_and_close_codes_are_complete() -> None:
 
 
 def test_the_defaults_told_are_the_defaults() -> None:
-    rules = Environment(Settings(), MemoryRendezvous()).rules
+    rules = Environment(Settings()).rules
     settings = Settings()
     assert f"| nothing said after connecting | {rules.first_message_seconds:.0f} s |" in SPEC
     assert f"| paired, and no offer passed | {rules.offer_seconds:.0f} s |" in SPEC
