@@ -11,16 +11,16 @@ import trio
 from peers import running_server
 from trio.testing import MockClock
 
-from curhat_trio import connection, frames, link, resumption
+from curhat_trio import connection, frames, sessions
 from curhat_trio.config import Settings
 from curhat_trio.conformance.conversations import explore
 from curhat_trio.conformance.playing import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Vector, read_library, write_vectors
+from curhat_trio.connection import Connection
+from curhat_trio.dispatcher import LiveEndpoint
 from curhat_trio.policy import matching
-from curhat_trio.policy.replay import Replay
-from curhat_trio.protocol import pairing
-from curhat_trio.protocol import session as sessions
+from curhat_trio.protocol import endpoint, pairing, signaling
 from curhat_trio.protocol.effects import Effect, Enter, Forward, Send
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import ClosingForced, Event, MessageReceived, PeerLeft
@@ -42,9 +42,11 @@ from curhat_trio.protocol.messages import (
     Status,
     Typing,
 )
+from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session, Step, Waiting
+from curhat_trio.protocol.session import step as session_step
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
-from curhat_trio.resumption import Resumptions
+from curhat_trio.sessions import Sessions
 
 LIBRARY = read_library()
 SEEDS = range(8)
@@ -66,12 +68,20 @@ def breaks(rule: str) -> Callable[[Break], Break]:
 
 
 def change_step(patch: Patch, changed: Callable[[Session, Event], Step]) -> None:
-    patch.setattr(connection, "step", changed)
+    """In the server's endpoints alone: those of the kit's reference stay as they are."""
+    as_it_should = LiveEndpoint._step
+
+    def step_otherwise(self: LiveEndpoint, *arguments: Any) -> None:
+        with patch.context() as meanwhile:
+            meanwhile.setattr(endpoint, "step", changed)
+            as_it_should(self, *arguments)
+
+    patch.setattr(LiveEndpoint, "_step", step_otherwise)
 
 
 def change_effects(patch: Patch, changed: Callable[[Session, Event, list[Effect]], list[Effect]]) -> None:
     def step(session: Session, event: Event) -> Step:
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         return after, changed(session, event, effects)
 
     change_step(patch, step)
@@ -92,9 +102,22 @@ def change_sent(patch: Patch, changed: Callable[[Session, ServerMessage], list[S
 
 @breaks("P-2.9")
 def glues_what_is_queued_with_newlines(patch: Patch) -> None:
-    send = link.Link.send
-    patch.setattr(connection, "text_frame", lambda text: text)
-    patch.setattr(link.Link, "send", lambda self, texts: send(self, [frames.text_frame(b"\n".join(texts))]))
+    class Unframed(bytes):
+        pass
+
+    def flush_glued(self: Connection) -> bool:
+        glued: list[bytes] = []
+        for each in self._frames:
+            if glued and isinstance(each, Unframed) and isinstance(glued[-1], Unframed):
+                glued[-1] = Unframed(glued[-1] + b"\n" + each)
+            else:
+                glued.append(each)
+        self._frames = [frames.text_frame(each) if isinstance(each, Unframed) else each for each in glued]
+        return flush(self)
+
+    flush = Connection.flush
+    patch.setattr(connection, "text_frame", Unframed)
+    patch.setattr(Connection, "flush", flush_glued)
 
 
 @breaks("P-5.1")
@@ -120,7 +143,7 @@ def tells_nobody_of_a_lost_partner(patch: Patch) -> None:
 @breaks("P-4.3")
 def leaves_the_abandoned_in_a_dead_room(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         return session if isinstance(event, PeerLeft) else after, effects
 
     change_step(patch, step)
@@ -131,7 +154,7 @@ def lets_a_second_join_begin_a_second_wait(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
         if isinstance(event, MessageReceived) and isinstance(event.message, Join):
             session = attrs.evolve(session, state=Connected())
-        return sessions.step(session, event)
+        return session_step(session, event)
 
     change_step(patch, step)
 
@@ -151,14 +174,14 @@ def relays_the_name_that_the_sender_claims(patch: Patch) -> None:
             message = attrs.evolve(message, username=claimed.get(message.said, message.username))
         return codec_encode(message, seq)
 
-    codec_decode, codec_encode = connection.decode, connection.encode
-    patch.setattr(connection, "decode", decode)
-    patch.setattr(connection, "encode", encode)
+    codec_decode, codec_encode = endpoint.decode, endpoint.encode
+    patch.setattr(endpoint, "decode", decode)
+    patch.setattr(endpoint, "encode", encode)
 
 
 @breaks("P-2.13")
 def has_no_limit_to_the_size_of_a_message(patch: Patch) -> None:
-    patch.setattr(link, "FrameScanner", lambda _limit: frames.FrameScanner(1 << 30))
+    patch.setattr(connection, "FrameReader", lambda _limit: frames.FrameReader(1 << 30))
 
 
 @breaks("P-7.1")
@@ -176,9 +199,9 @@ def waits_for_an_offer_for_ever(_patch: Patch) -> Settings:
 
 @breaks("P-3.9")
 def counts_from_zero(patch: Patch) -> None:
-    encode = connection.encode
+    encode = endpoint.encode
     patch.setattr(
-        connection, "encode", lambda message, seq=None: encode(message, seq - 1 if seq is not None else None)
+        endpoint, "encode", lambda message, seq=None: encode(message, seq - 1 if seq is not None else None)
     )
 
 
@@ -207,12 +230,14 @@ def lets_candidates_overtake_their_description(patch: Patch) -> None:
 
 @breaks("P-6.2")
 def passes_candidates_of_offers_that_are_void(patch: Patch) -> None:
+    """Its own client's as well as the partner's: in one process all are found among the former."""
     hear = pairing.hear
 
-    def forgetful(signaling: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
-        return hear(attrs.evolve(signaling, refused=()), signal)
+    def forgetful(seat: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
+        return hear(attrs.evolve(seat, refused=()), signal)
 
     patch.setattr(pairing, "hear", forgetful)
+    patch.setattr(signaling, "_with_followers", lambda said, _ufrags, held: Passed((said, *held)))
 
 
 @breaks("P-4.1")
@@ -231,8 +256,8 @@ def tells_legacy_clients_of_their_own_leave(patch: Patch) -> None:
 
 @breaks("P-10.1")
 def numbers_what_it_says_to_legacy_clients(patch: Patch) -> None:
-    encode = connection.encode
-    patch.setattr(connection, "encode", lambda message, seq=None: encode(message, seq or 1))
+    encode = endpoint.encode
+    patch.setattr(endpoint, "encode", lambda message, seq=None: encode(message, seq or 1))
 
 
 @breaks("P-10.5")
@@ -253,7 +278,7 @@ def holds_no_longer_for_who_has_offered(patch: Patch) -> None:
 @breaks("P-10.7")
 def never_learns_that_a_legacy_client_only_answers(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         return attrs.evolve(after, answers_only=False), effects
 
     change_step(patch, step)
@@ -262,7 +287,7 @@ def never_learns_that_a_legacy_client_only_answers(patch: Patch) -> None:
 @breaks("P-10.7")
 def never_forgets_that_a_legacy_client_only_answers(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         return attrs.evolve(after, answers_only=after.answers_only or session.answers_only), effects
 
     change_step(patch, step)
@@ -296,7 +321,7 @@ def lets_both_offers_through_that_cross(patch: Patch) -> None:
 def queues_the_abandoned_again(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
         pairing = getattr(session.state, "pairing", None)
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         if isinstance(event, PeerLeft) and pairing is not None and isinstance(after.state, Connected):
             ticket = attrs.evolve(pairing.wishes, id=f"again-{pairing.room}")
             return attrs.evolve(after, state=Waiting(ticket)), [*effects, Send(Ready(ticket.id)), Enter(ticket)]
@@ -327,13 +352,13 @@ def forgets_topics_at_next(patch: Patch) -> None:
 
 @breaks("P-2.14")
 def refuses_unknown_fields(patch: Patch) -> None:
-    decode = connection.decode
+    decode = endpoint.decode
 
     def strict(text: str, profile: Any, features: Any) -> ClientMessage | Fault:
         fault = Fault(ErrorCode.BAD_MESSAGE, "unknown field", "ping")
         return fault if '"mood"' in text else decode(text, profile, features)
 
-    patch.setattr(connection, "decode", strict)
+    patch.setattr(endpoint, "decode", strict)
 
 
 @breaks("P-3.8")
@@ -352,9 +377,9 @@ def does_not_tell_what_it_refuses(patch: Patch) -> None:
 @breaks("P-8.2")
 def closes_at_the_first_error(patch: Patch) -> None:
     def strict(session: Session, event: Event) -> Step:
-        after, effects = sessions.step(session, event)
+        after, effects = session_step(session, event)
         if any(isinstance(each, Send) and isinstance(each.message, ErrorMessage) for each in effects):
-            after, more = sessions.step(after, ClosingForced(CloseCode.PROTOCOL_ERRORS))
+            after, more = session_step(after, ClosingForced(CloseCode.PROTOCOL_ERRORS))
             effects += more
         return after, effects
 
@@ -363,7 +388,8 @@ def closes_at_the_first_error(patch: Patch) -> None:
 
 @breaks("P-2.11")
 def closes_with_one_code_whatever_is_wrong(patch: Patch) -> None:
-    patch.setattr(link, "ClosingForced", lambda _code: ClosingForced(CloseCode.PROTOCOL_ERROR))
+    fail = Connection._fail
+    patch.setattr(Connection, "_fail", lambda self, _code: fail(self, CloseCode.PROTOCOL_ERROR))
 
 
 @breaks("P-3.6")
@@ -379,8 +405,8 @@ def says_nothing_of_who_is_away(patch: Patch) -> None:
 
 @breaks("P-13.3")
 def forgets_what_was_missed(patch: Patch) -> None:
-    since = Replay.since
-    patch.setattr(Replay, "since", lambda self, number: None if since(self, number) is None else [])
+    after = ReplayBuffer.after
+    patch.setattr(ReplayBuffer, "after", lambda self, number: None if after(self, number) is None else [])
 
 
 @breaks("P-13.4")
@@ -393,8 +419,11 @@ def counts_what_it_has_heard_one_short(patch: Patch) -> None:
 
 @breaks("P-13.5")
 def takes_a_token_twice(patch: Patch) -> None:
-    patch.setattr(Resumptions, "claim", lambda self, token: self._holders.get(resumption._digest(token)))
-    patch.setattr(Resumptions, "revoke", lambda _self, _token: None)
+    def claim(self: Sessions[Any], token: str) -> Any:
+        return self._by_token.get(sessions._digest(token), (None, None))[1]
+
+    patch.setattr(Sessions, "claim", claim)
+    patch.setattr(Sessions, "_revoke", lambda _self, _client: None)
 
 
 @breaks("P-13.7")
@@ -418,7 +447,7 @@ def begins_anew_at_every_failed(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
         if _says(event, Status) and isinstance(session.state, Negotiating):
             session = attrs.evolve(session, state=attrs.evolve(session.state, media_by=None))
-        return sessions.step(session, event)
+        return session_step(session, event)
 
     change_step(patch, step)
 
@@ -461,7 +490,7 @@ def forgets_to_wait_at_next_after_a_bad_message(patch: Patch) -> None:
         in_pairing = isinstance(session.state, Paired | Negotiating)
         if in_pairing and session.invalid_messages and _says(event, Next):
             event = attrs.evolve(event, message=Leave())
-        return sessions.step(session, event)
+        return session_step(session, event)
 
     change_step(patch, step)
 

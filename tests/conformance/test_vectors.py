@@ -8,13 +8,13 @@ import trio
 from peers import running_server
 from trio.testing import MockClock
 
-from curhat_trio import admission, connection
 from curhat_trio.config import Settings
 from curhat_trio.conformance.playing import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
 from curhat_trio.conformance.vectors import Vector, read_library
-from curhat_trio.link import Link
-from curhat_trio.protocol.effects import Close, Send
+from curhat_trio.connection import Connection
+from curhat_trio.protocol import endpoint
+from curhat_trio.protocol.effects import Send
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import DeadlinePassed, Event, Matched, MessageReceived
 from curhat_trio.protocol.messages import FROM_CLIENT, ErrorMessage, Left
@@ -91,6 +91,7 @@ async def test_some_pass_over_real_sockets(vector: Vector) -> None:
 UNFORCED_ROWS = {
     (Paired, Matched): "a client's matches arrive in the order of its waits, and it waits for one at a time",
     (Negotiating, Matched): "likewise",
+    (Closed, Matched): "within one process nobody is told anything whose session is over",
 }
 """Rows that no client can bring about, however it races."""
 
@@ -139,24 +140,16 @@ class Seen:
                         self.refused.add((before, ref))
                 case Send(Left(_, _, reason)):
                     self.reasons.add(reason)
-                case Close(code) if code is not None:
-                    self.closes.add(code)
         return after, effects
 
-    async def turn_away(self, link: Link, refusal: CloseCode) -> None:
-        """As the door's, with a look at it."""
-        self.closes.add(refusal)
-        await TURN_AWAY(link, refusal)
-
-    async def discard(self, link: Link, code: CloseCode | None) -> None:
-        """As the link's own when another takes its place, with a look at it."""
+    def close(self, connection: Connection, code: CloseCode | None) -> None:
+        """As the connection's own, with a look at it."""
         if code is not None:
             self.closes.add(code)
-        await DISCARD(link, code)
+        CLOSE(connection, code)
 
 
-TURN_AWAY = admission._turn_away
-DISCARD = Link.discard
+CLOSE = Connection.close
 
 
 async def test_the_vectors_leave_nothing_unplayed(
@@ -165,9 +158,8 @@ async def test_the_vectors_leave_nothing_unplayed(
     """Every row of the table, every place that a row may lead to, every message in every state, every error, every
     close code and every reason: played, or among the exceptions."""
     seen = Seen()
-    monkeypatch.setattr(connection, "step", seen.step)
-    monkeypatch.setattr(admission, "_turn_away", seen.turn_away)
-    monkeypatch.setattr(Link, "discard", lambda link, code: seen.discard(link, code))
+    monkeypatch.setattr(endpoint, "step", seen.step)
+    monkeypatch.setattr(Connection, "close", lambda connection, code: seen.close(connection, code))
     for vector in LIBRARY.vectors:
         for seed in SEEDS if vector in RACES else [0]:
             trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
