@@ -78,6 +78,8 @@ class SocketTransport:
             return 0
 
     async def write(self, data: bytes) -> int:
+        if self._fd < 0:
+            raise trio.ClosedResourceError("the connection has ended")
         await trio.lowlevel.wait_writable(self._fd)
         return self.write_now(data)
 
