@@ -108,15 +108,26 @@ class SteppedTrio:
 
 
 class Wire(trio.abc.HalfCloseableStream):
-    """The server's end of a connection. The client's end are the methods that can't wait."""
+    """The server's end of a connection. The client's end are the methods that can't wait.
 
-    def __init__(self) -> None:
+    Args:
+        window: How many bytes the network holds that the client has not taken yet. None: any number; but who sends
+            waits until the client reads.
+    """
+
+    def __init__(self, window: int | None = None) -> None:
         self._incoming = trio.testing.MemoryReceiveStream()
         self._written = bytearray()
-        self._gone = False
         self._stirred = trio.Event()
+        self.window = window
+        self.sent = 0
+        """By the client, in bytes."""
         self.is_read = True
         """Otherwise what the server sends fills the network, and it has to wait."""
+        self.is_gone = False
+        """The client neither sends nor reads any more."""
+        self.has_ended = False
+        """The client sends nothing more."""
         self.is_ended = False
         """The server sends nothing more."""
         self.is_closed = False
@@ -126,13 +137,21 @@ class Wire(trio.abc.HalfCloseableStream):
 
     def put(self, data: bytes) -> None:
         """Let bytes arrive at the server, if it still reads."""
-        if data and not self.is_closed:
+        if data and not (self.is_closed or self.has_ended):
+            self.sent += len(data)
             self._incoming.put_data(data)
+
+    @property
+    def is_full(self) -> bool:
+        """There is no room for more before the client takes something."""
+        return self.window is not None and len(self._written) >= self.window
 
     def take(self) -> bytes:
         """All that the server has sent since the last time."""
         taken = bytes(self._written)
         self._written.clear()
+        if taken and self.window is not None:
+            self._stir()
         return taken
 
     def read(self, yes: bool) -> None:
@@ -141,12 +160,13 @@ class Wire(trio.abc.HalfCloseableStream):
 
     def end(self) -> None:
         """Send nothing more."""
+        self.has_ended = True
         self._incoming.put_eof()
 
     def vanish(self) -> None:
         """Neither send nor read any more."""
-        self._gone = True
-        self._incoming.put_eof()
+        self.is_gone = True
+        self.end()
         self._stir()
 
     def _stir(self) -> None:
@@ -163,14 +183,25 @@ class Wire(trio.abc.HalfCloseableStream):
             await self._stirred.wait()
             self._check()
 
-    def _check(self) -> None:
-        if self.is_closed or self.is_ended:
-            raise trio.ClosedResourceError
-        if self._gone:
-            raise trio.BrokenResourceError
+    def write_now(self, data: bytes) -> int:
+        """As a socket that does not block: take what there is room for."""
+        if self.is_gone:
+            raise BrokenPipeError
+        assert self.window is not None
+        taken = data[: max(0, self.window - len(self._written))]
+        self._written += taken
+        return len(taken)
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
+        while self.is_full and not self.is_gone:
+            await self._stirred.wait()
+
+    def _check(self) -> None:
+        if self.is_closed or self.is_ended:
+            raise trio.ClosedResourceError
+        if self.is_gone:
+            raise trio.BrokenResourceError
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         return bytes(await self._incoming.receive_some(max_bytes))
@@ -196,6 +227,8 @@ class SteppedClient:
         """All that was heard, each message as it came."""
         self.pongs: list[bytes] = []
         self.goodbye: Goodbye | None = None
+        self._text = ""
+        """What has come of the message that is under way."""
         self._head: bytes | None = b""
         self._ws = Connection(ConnectionType.CLIENT)
 
@@ -213,8 +246,9 @@ class SteppedClient:
         """Send bytes, as they are."""
         self.wire.put(data)
 
-    def hear_ping(self) -> None:
-        """A ping has come."""
+    def hear_text(self, text: str) -> None:
+        """A message has come."""
+        self.texts.append(text.encode())
 
     def hear(self) -> bool:
         """Take what is there, and answer pings and the close frame; True: something was answered."""
@@ -242,10 +276,12 @@ class SteppedClient:
     def _hear(self, event: object) -> bytes | None:
         assert self.goodbye is None, "nothing may follow the close frame"
         match event:
-            case TextMessage(data, message_finished=True):
-                self.texts.append(data.encode())
+            case TextMessage(data, message_finished=is_whole):
+                self._text += data
+                if is_whole:
+                    self.hear_text(self._text)
+                    self._text = ""
             case Ping(payload):
-                self.hear_ping()
                 return self._ws.send(Pong(payload)) if self.answers_pings else None
             case Pong(payload):
                 self.pongs.append(bytes(payload))

@@ -1,125 +1,120 @@
-"""What the real shell must have done: the pure core, led once more along the order in which the shell went.
+"""What the real shell must do: a second, slower server, led by what came to the first.
 
-The real server is watched at the few places where something is decided: a driver steps its session, a session is
-told something, a link is lent, the matchmaker serves a request. `Replay` follows that record with the pure `step`,
-`Pool` and `introductions` alone. It refuses what no order of events allows: a word that was not said, or was left
-out; an event that nobody told; a request that overtook another; a deadline that has not come; a session that goes
-on for somebody without its token, or without what was missed. What it then knows of sessions and pool, and of what
-was told over every socket, must be what is really there.
+The real one is watched at its edges. Its transports write down what they read and write, its connections and
+sessions when their time comes, its matchmaker what it serves, and an `Observer` what sessions step through. Those
+are `Record`s, in one list, in the order in which they happened. `Model.follow` takes what comes from outside of
+the shell, decides what has to follow, and compares that with what is written down next, one by one.
 
-A session sits at a `Seat`, a client's end of a socket is a `Mouth`. Most seats have the mouth that they came with;
-one that goes on over another socket has that one's, and one whose link is lost has none.
+What it shares with the server: `Endpoint`, `Pool.serve`, `introductions`, the codec, the frame reader, and rate
+limits. Each of them has tests of its own. What it has of its own, because there independence is the point:
 
-What one client says while all others are quiet has one outcome: a `Forecast` tells it before the shell begins.
+    connections  what has to be written to each, as one string of bytes (framed by the kit), and whom each serves
+    order        of events, of requests to the matchmaker, and of pairs
+    numbers      of messages sent and received, what was sent, and how much of it a client may ask for again
+    the rest     tokens, connection slots, counts, close codes; when pings, pongs, writes and close frames are due
+
+Whether a client reads too slowly (4001) depends on how much of it is handed over at once, which the shell may
+choose: that is judged when it happens, and when all is quiet.
 """
 
-import copy
-import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+from math import inf
 from typing import Any, TypeAlias
 
 import attrs
-from peers import PING
+from peers import CLOSE, PING, PONG, TEXT, frame
 
-from curhat_trio.frames import FrameScanner, split_control_frame, text_frame
-from curhat_trio.policy.limits import Allowance, TokenBucket
-from curhat_trio.policy.matching import Outcome, Pair, Pool, introductions
-from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import (
-    Close,
-    Count,
-    Effect,
-    Enter,
-    FindSession,
-    Forward,
-    Reinstate,
-    Request,
-    Send,
-    Suspend,
-    Withdraw,
-)
-from curhat_trio.protocol.errors import CloseCode, Fault
+from curhat_trio.config import Settings
+from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
+from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
+from curhat_trio.protocol.codec import encode
+from curhat_trio.protocol.effects import Count, Effect, FindSession, Forward, Request, Send
+from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    DeadlinePassed,
     Event,
-    InvalidMessage,
-    Matched,
     MessageReceived,
-    PeerLeft,
-    PeerPresence,
-    PeerSaid,
     Profile,
-    RateLimited,
-    ResumeRefused,
     SessionResumed,
-    Superseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Join, Next, Resume, Resumed
-from curhat_trio.protocol.session import Closed, Rules, Session, Waiting, step
+from curhat_trio.protocol.messages import Resume, Resumed
+from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.protocol.replay import ReplayBuffer
+from curhat_trio.protocol.session import Rules, Session, Waiting
 
 # ---------------------------------------------------------------- the record
 
 
-@attrs.frozen(eq=False)
-class Opened:
-    """A driver was made for the client at this wire."""
+@attrs.frozen
+class Opening:
+    """The client at this wire gets its WebSocket."""
 
-    client: ClientId
-    profile: Profile
-    username: str
-    wire: object
+    wire: Any
 
 
 @attrs.frozen
-class Detached:
-    """From here on nobody can tell the client anything."""
+class Read:
+    """These bytes of the client's have come; none: nothing can be read any more."""
 
-    client: ClientId
-
-
-@attrs.frozen
-class Stepped:
-    """A driver steps its session."""
-
-    client: ClientId
-    event: Event
+    wire: Any
+    data: bytes
 
 
 @attrs.frozen
-class Flushed:
-    """A driver hands over what it has to say to its client: so many messages at once."""
+class Cut:
+    """The connection's task was cancelled."""
 
-    client: ClientId
-    messages: int
-
-
-@attrs.frozen
-class Told:
-    """The matchmaker, a partner, or who came for its session and can't have it, told a session something."""
-
-    client: ClientId
-    event: Event
-    taken: bool
+    wire: Any
 
 
 @attrs.frozen
-class Overflowed:
-    """What a session was told, maybe by its own link, did not fit into its inbox."""
+class Handed:
+    """The network was given these bytes, which begin with the first that it has not taken yet."""
 
-    client: ClientId
+    wire: Any
+    data: bytes
 
 
 @attrs.frozen
-class ToldAll:
-    """The server told every session something."""
+class Took:
+    """The network has taken so many."""
 
-    event: Event
+    wire: Any
+    size: int
+
+
+@attrs.frozen
+class Broke:
+    """Nothing can be written any more."""
+
+    wire: Any
+
+
+@attrs.frozen
+class Gone:
+    """The server has closed the connection, and forgotten it."""
+
+    wire: Any
+
+
+@attrs.frozen
+class Due:
+    """A deadline has come, of a session or of the connection at this wire."""
+
+    whose: Any
+
+
+@attrs.frozen
+class Introduced:
+    """The pair has come from the matchmaker."""
+
+    pair: Pair
 
 
 @attrs.frozen
@@ -130,797 +125,647 @@ class TimePassed:
 
 
 @attrs.frozen
-class Lent:
-    """A driver is lent the link of the one that has just stepped `Superseded`."""
-
-    client: ClientId
-
-
-@attrs.frozen
-class Borrowed:
-    """A driver comes upon the link that it was lent."""
-
-    client: ClientId
-
-
-@attrs.frozen
 class Served:
-    """The matchmaker did what was asked, or what it was time for."""
+    """The matchmaker did something."""
 
-    request: Request | None
-    outcomes: tuple[Outcome, ...]
+    outcome: Outcome
+
+
+@attrs.frozen(init=False)
+class Seen:
+    """Anything else that an observer was told."""
+
+    what: str
+    about: tuple[Any, ...]
+
+    def __init__(self, what: str, *about: Any) -> None:
+        self.__attrs_init__(what, about)
 
 
 Record: TypeAlias = (
-    Opened | Detached | Stepped | Flushed | Told | Overflowed | ToldAll | TimePassed | Lent | Borrowed | Served
+    Opening | Read | Cut | Handed | Took | Broke | Gone | Due | Introduced | TimePassed | Served | Seen
 )
 
 
-# ---------------------------------------------------------------- one socket from outside, one session from inside
+# ---------------------------------------------------------------- connections and sessions
+
+
+class Phase(Enum):
+    HTTP = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    GONE = auto()
+
+
+@attrs.define(eq=False)
+class Connection:
+    """What goes over one wire."""
+
+    wire: Any
+    profile: Profile
+    username: str
+    reader: FrameReader
+    controls: RateLimit
+    phase: Phase = Phase.HTTP
+    serves: "Client | None" = None
+    has_socket: bool = False
+    """It counts: nobody has refused it."""
+    read: int = 0
+    """Bytes so far, after the opening request."""
+    said: bytearray = attrs.Factory(bytearray)
+    """All that is to be written, first to last. The opening response is put before it when it is written."""
+    ends: list[int] = attrs.Factory(list)
+    """Of its frames."""
+    taken: int = 0
+    """So many bytes of it are the network's."""
+    handed: int = 0
+    """So many are, or wait for the network and can't be taken back."""
+    opcodes: list[int] = attrs.Factory(list)
+    heard: dict[int, list[bytes]] = attrs.Factory(lambda: {TEXT: [], PING: [], PONG: [], CLOSE: []})
+    """What is in the frames of each opcode."""
+    goodbye: CloseCode | int | None = None
+    ping_at: float = inf
+    pong_by: float = inf
+    is_overdue: bool = False
+    """The pong; but it may have come unnoticed."""
+    write_by: float = inf
+    close_by: float = inf
+    peer_closed: bool = False
+    is_faulty: bool = False
+    """The client broke the framing, so its close frame can't be found any more."""
+    is_aborted: bool = False
+    """Nothing more is read or written."""
+    is_read_out: bool = False
+    """Nothing more can be read, or the task was cancelled."""
+    is_cut_off: bool = False
+    """The test has cancelled the task."""
+
+    @property
+    def deadline(self) -> float:
+        match self.phase:
+            case Phase.OPEN:
+                return min(self.ping_at if self.pong_by == inf else self.pong_by, self.write_by)
+            case Phase.CLOSING:
+                return self.close_by
+        return inf
+
+    @property
+    def unwritten(self) -> int:
+        return len(self.said) - self.taken
+
+    @property
+    def is_finished(self) -> bool:
+        """There is nothing left to do."""
+        said_goodbye = self.peer_closed and not self.unwritten
+        return self.is_read_out or self.is_aborted or said_goodbye
+
+    def say(self, opcode: int, payload: bytes) -> None:
+        assert self.phase is not Phase.CLOSING or opcode == CLOSE, "nothing follows a close frame"
+        self.said += frame(opcode, payload, masked=False)
+        self.ends.append(len(self.said))
+        self.opcodes.append(opcode)
+        self.heard[opcode].append(payload)
+
+    def greet(self, data: bytes) -> None:
+        """The first that is written: the response that opens the WebSocket."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert (b"curhat.v1" in head) == (self.profile == "v1")
+        self.said[:0] = head + end
+        self.ends = [each + len(head + end) for each in self.ends]
+
+    def hand_over(self, data: bytes) -> None:
+        if not self.handed:
+            self.greet(data)
+        self.handed = self.taken + len(data)
+        assert self.said[self.taken : self.handed] == data, "this is not what comes next"
+
+    def waiting(self, position: int) -> int:
+        """How many frames end after a position."""
+        return sum(end > position for end in self.ends)
+
+    def take_back(self) -> None:
+        """What the network was not given yet."""
+        del self.said[self.handed :]
+        while self.ends and self.ends[-1] > self.handed:
+            self.ends.pop()
+            self.heard[self.opcodes.pop()].pop()
+
+    def is_behind(self, limits: Settings, position: int) -> bool:
+        """Whether more waits for the client than may, if what counts are the messages after a position."""
+        return self.unwritten > limits.outbound_bytes or self.waiting(position) > limits.outbound_messages
+
+
+@attrs.define(eq=False)
+class Slot:
+    """The right to have a session, as the model counts it."""
+
+    model: "Model"
+    give_up_at: float
+    is_held: bool = False
+
+    def acquire(self) -> bool:
+        self.is_held = self.is_held or not self.model.is_full
+        return self.is_held
+
+    def release(self) -> None:
+        """Whose session is over is not counted."""
+
+    @property
+    def deadline(self) -> float:
+        return inf if self.is_held else self.give_up_at
+
+
+@attrs.define(eq=False)
+class Client:
+    """One session. What is here its endpoint knows too, and must agree with."""
+
+    slot: Slot
+    connection: Connection | None
+    """None: it is away, or the connection is another session's."""
+    settings: Settings
+    keeps: tuple[int, int]
+    token: str | None = None
+    resumed_as: int = 0
+    """The number of the next `resumed`."""
+    was_resumed: bool = False
+    sent: list[bytes] = attrs.Factory(list)
+    """All messages to the client but `resumed`, over whichever connection."""
+    owed: list[bytes] = attrs.Factory(list)
+    """What is to be transmitted now."""
+    received: int = 0
+    missed_from: int = 0
+    """While it is away: how many messages its client may have got."""
+    endpoint: Endpoint = attrs.field(init=False)
+
+    @property
+    def id(self) -> ClientId:
+        return self.endpoint.session.client
+
+    def after(self, number: int) -> list[bytes] | None:
+        """What was sent after message `number`; None: that is not kept any more, or was never sent."""
+        if self.token is None or not 0 <= number <= len(self.sent):
+            return None
+        messages, size = self.keeps
+        missed = self.sent[number:]
+        return missed if len(missed) <= messages and sum(map(len, missed)) <= size else None
 
 
 @attrs.frozen
-class Limits:
-    """The settings for which a session is closed, other than its rules."""
+class _Watch:
+    """Tells the model of each step of an endpoint, which must be the next that was seen."""
 
-    messages: tuple[float, int]
-    """In a second, and at once."""
-    bytes: tuple[float, int]
-    message_bytes: int
-    waiting_events: int
-    """In an inbox."""
-    waiting_messages: int
-    waiting_bytes: int
-    write_seconds: float
-    kept_messages: int
-    """Of what was said to a client, in case it has missed them."""
-    kept_bytes: int
+    model: "Model"
 
+    def received(self, client: ClientId, event: Event) -> None:
+        self.model.expect("received", client, event)
+        is_resume = isinstance(event, MessageReceived) and isinstance(event.message, Resume)
+        self.model.clients[client].received += not is_resume
 
-@attrs.define(eq=False)
-class Mouth:
-    """What is said and told over one socket, and how the client there behaves."""
-
-    limits: Limits
-    profile: Profile
-    username: str
-    words: deque[str | CloseCode] = attrs.Factory(deque)
-    """What was said and not stepped through yet: texts, and in the end the fault for which no more are read."""
-    told: list[bytes] = attrs.Factory(list)
-    """All messages over this socket, as they are on the wire."""
-    pings: list[bytes] = attrs.Factory(list)
-    says_goodbye: bool = False
-    """It sent a close frame; its link may notice at any time."""
-    vanishes: bool = False
-    """Likewise, but without one."""
-    is_cut_off: bool = False
-    """Likewise, and the server's task for this socket is cancelled."""
-    answers_pings: bool = True
-    deaf_since: float | None = None
-    """It reads nothing."""
-    heard: int = 0
-    """How much of what it was told it had heard when all was quiet last."""
-    is_let_go: bool = False
-    """No session speaks here any more."""
-    goodbye: CloseCode | None = None
-    """What it is closed with then."""
-    _scanner: FrameScanner = attrs.field(init=False)
-    _controls: TokenBucket = attrs.field(init=False)
-    _faulty: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        self._scanner = FrameScanner(self.limits.message_bytes)
-        self._controls = TokenBucket(*self.limits.messages)
-
-    @property
-    def has_left(self) -> bool:
-        return self.says_goodbye or self.vanishes or self.is_cut_off
-
-    def let_go(self, code: CloseCode | None) -> None:
-        """The session that spoke here is done with it."""
-        self.is_let_go, self.goodbye = True, code
-
-    def is_behind(self) -> bool:
-        """Whether more may wait for the client than is allowed to."""
-        unheard = [text_frame(text) for text in self.told[self.heard :]]
-        limits = self.limits
-        return len(unheard) > limits.waiting_messages or sum(map(len, unheard)) > limits.waiting_bytes
-
-    def copy(self) -> "Mouth":
-        """One to be told other things."""
-        twin = copy.copy(self)
-        twin.told = self.told[:]
-        return twin
-
-    def say(self, data: bytes, now: float) -> list[str | CloseCode]:
-        """Send bytes that arrive together. Returns what they add to `words`."""
-        if self._faulty or self.has_left:
-            return []
-        scan = self._scanner.feed(data)
-        flooded = self._controls.missing(scan.control_frames, now) > 0
-        self._controls.take(scan.control_frames)
-        fault = CloseCode.RATE_LIMITED if flooded else scan.fault
-        words: list[str | CloseCode] = [*scan.texts]
-        if fault is None:
-            self.says_goodbye |= scan.closing
-            self.pings += pings_among(bytes(scan.control))
-        else:
-            self._faulty = True
-            words.append(fault)
-        self.words += words
-        return words
-
-
-def pings_among(frames: bytes) -> Iterator[bytes]:
-    """The payloads of those of a client's control frames that want an answer."""
-    while frames:
-        first, frames = split_control_frame(frames)
-        if first[0] & 0x0F == PING:
-            yield bytes(byte ^ first[2 + number % 4] for number, byte in enumerate(first[6:]))
-
-
-@attrs.define(eq=False)
-class Loan:
-    """A mouth that changes its seat."""
-
-    mouth: Mouth
-    last_seq: int
-    """The last message that its client has of the session that it asked for."""
-    told: int
-    """How many messages it was told before."""
-    rest: list[str | CloseCode] = attrs.Factory(list)
-    """What was said right behind `resume`; only in a forecast."""
-
-
-@attrs.define(eq=False)
-class Seat:
-    """One client's session, and what its driver has to keep for it."""
-
-    session: Session
-    home: Mouth
-    """The one that it began with."""
-    allowance: Allowance
-    mouth: Mouth | None
-    """The one it speaks with. None: it is away, or has lent it."""
-    lost: Mouth | None = None
-    """The one whose loss was noticed just now, when more that it did may be on its way in."""
-    loan: Loan | None = None
-    """If that is another than it began with."""
-    regaining: Loan | None = None
-    """The one that it is about to speak with."""
-    lent: Loan | None = None
-    """If it gave its own to another."""
-    token: str | None = None
-    """Good or used up; None: it has never had one."""
-    told: list[bytes] = attrs.Factory(list)
-    """All messages to the client, over whichever socket, but for `resumed`."""
-    kept: int = 0
-    """How many of them, the last ones, can be told again."""
-    missed_since: int = 0
-    """When it is away: how many the client may have."""
-    unsent: list[bytes] = attrs.Factory(list)
-    """What waits for the driver to be done with all that came together."""
-    words: int = 0
-    """How many messages of the client's were read, but for `resume`."""
-    inbox: deque[Event | Loan] = attrs.Factory(deque)
-    """Told by others, not stepped through yet."""
-    requests: deque[Request] = attrs.Factory(deque)
-    close: Close | None = None
-    attached: bool = True
-    overflowed: bool = False
-    """Something did not fit, on its way in or out: the session has to close."""
-    has_lost_news: bool = False
-    """It was on its way in."""
-    is_replaced: bool = False
-    """The client came back for more than is kept: the session has to close."""
-    opened: bool = False
-
-    @property
-    def client(self) -> ClientId:
-        return self.session.client
-
-    @property
-    def closed(self) -> bool:
-        return isinstance(self.session.state, Closed)
-
-    @property
-    def deadline(self) -> float | None:
-        return self.session.deadline
-
-    @property
-    def is_away(self) -> bool:
-        return self.mouth is None and not self.closed
-
-    def keep(self, text: bytes) -> None:
-        """Keep one more, and as many of those before it as are allowed to be kept."""
-        self.told.append(text)
-        self.kept += 1
-        limits = self.home.limits
-        while self.kept > limits.kept_messages or sum(map(_framed, self.told[-self.kept :])) > limits.kept_bytes:
-            self.kept -= 1
-
-    def since(self, number: int) -> list[bytes] | None:
-        """What was said after message `number`; None: that is not known any more, or not yet."""
-        return self.told[number:] if len(self.told) - self.kept <= number <= len(self.told) else None
-
-    @property
-    def has_missed_too_much(self) -> bool:
-        return self.is_away and self.since(self.missed_since) is None
-
-    def copy(self, twin_of: Callable[[Any], Any]) -> "Seat":
-        return attrs.evolve(
-            self,
-            home=twin_of(self.home),
-            mouth=twin_of(self.mouth),
-            loan=twin_of(self.loan),
-            lent=twin_of(self.lent),
-            told=self.told[:],
-            inbox=self.inbox.copy(),
-            requests=self.requests.copy(),
-            allowance=copy.deepcopy(self.allowance),
-        )
-
-
-def _framed(text: bytes) -> int:
-    return len(text_frame(text))
-
-
-# ---------------------------------------------------------------- all of them
-
-
-class Core:
-    """Sessions, pool and counts as the pure core has them. How a session is told something is left open."""
-
-    def __init__(self, rules: Rules, limits: Limits, relax_after: float) -> None:
-        self.rules = rules
-        self.limits = limits
-        self.now = 0.0
-        self.mouths: list[Mouth] = []
-        self.seats: dict[ClientId, Seat] = {}
-        self.tokens: dict[str, Seat] = {}
-        """Those that are good, and whose they are."""
-        self.pool = Pool(relax_after)
-        self.counts: Counter[str] = Counter()
-
-    def tell(self, client: ClientId, event: Event) -> bool:
-        """Put an event into a session's inbox; False: it is not there, or there is no room."""
-        raise NotImplementedError
-
-    def take_seat(self, client: ClientId, mouth: Mouth) -> Seat:
-        assert client not in self.seats
-        allowance = Allowance(TokenBucket(*self.limits.messages), TokenBucket(*self.limits.bytes))
-        session = Session(client, mouth.profile, mouth.username, self.rules)
-        self.seats[client] = seat = Seat(session, mouth, allowance, mouth)
-        self.mouths.append(mouth)
-        return seat
-
-    def home_of(self, mouth: Mouth) -> Seat | None:
-        """The session that began at this socket, if the client was let in."""
-        return next((seat for seat in self.seats.values() if seat.home is mouth), None)
-
-    def seat_of(self, mouth: Mouth) -> Seat | None:
-        """The session that speaks here now, or was the last to."""
-        return next((seat for seat in self.seats.values() if seat.mouth is mouth), None)
-
-    def ending(self, mouth: Mouth) -> tuple[bool, CloseCode | None]:
-        """Whether no session speaks here any more, and what the client hears in the end."""
-        seat = self.seat_of(mouth)
-        if seat is not None and seat.closed:
-            return True, seat.close and seat.close.code
-        return mouth.is_let_go, mouth.goodbye
-
-    # ------------------------------------------------------------ what a driver does
-
-    def open(self, seat: Seat, event: ConnectionOpened) -> None:
-        self.give_token(seat, event.fresh_token)
-        self.step(seat, event)
-
-    def give_token(self, seat: Seat, token: str | None) -> None:
-        """The one before is good no more."""
-        self.take_token(seat)
-        if token is not None:
-            assert not any(token in (each.token, *self.tokens) for each in self.seats.values())
-            seat.token = token
-            self.tokens[token] = seat
-
-    def take_token(self, seat: Seat) -> None:
-        if seat.token is not None:
-            self.tokens.pop(seat.token, None)
-
-    def step(self, seat: Seat, event: Event) -> None:
-        seat.session, effects = step(seat.session, event)
+    def stepped(
+        self, before: Session, source: str, event: Event, _after: Session, effects: Sequence[Effect]
+    ) -> None:
+        self.model.expect("stepped", before.client, source, event)
+        client = self.model.clients[before.client]
+        if isinstance(event, SessionResumed):
+            assert (event.fresh_token, event.heard) == (client.token, client.received)
         for effect in effects:
-            self._perform(seat, effect)
+            if isinstance(effect, Send) and isinstance(effect.message, Resumed):
+                client.owed.append(encode(effect.message, client.resumed_as))
+            elif isinstance(effect, Send):
+                number = len(client.sent) + 1 if before.profile == "v1" else None
+                client.sent.append(encode(effect.message, number))
+                client.owed.append(client.sent[-1])
 
-    def _perform(self, seat: Seat, effect: Effect) -> None:
-        match effect:
-            case Send(Resumed() as message):
-                assert seat.loan is not None
-                seat.unsent.append(encode(message, seat.loan.told + 1))
-            case Send(message):
-                number = len(seat.told) + 1
-                text = encode(message, number if seat.session.profile == "v1" else None)
-                seat.keep(text)
-                seat.unsent.append(text)
-            case Forward(partner, event):
-                self.tell(partner, event)
-            case Enter() | Withdraw() | Suspend() | Reinstate():
-                seat.requests.append(effect)
-            case FindSession(token, last_seq):
-                self._reclaim(seat, token, last_seq)
-            case Count(what):
-                self.counts[what] += 1
-            case Close():
-                seat.close = effect
-
-    def flush(self, seat: Seat) -> None:
-        """What there is to say goes to the link; if there is none, it waits among what is kept."""
-        if seat.mouth is not None:
-            seat.mouth.told += seat.unsent
-        seat.unsent.clear()
-
-    def understand(self, seat: Seat, word: str | CloseCode, fresh_room: RoomId | None) -> Event:
-        """What a word is to a session: as its driver and its link have it."""
-        if isinstance(word, CloseCode):
-            return ClosingForced(word)
-        seat.words += 1
-        wait = seat.allowance.spend(len(word.encode()), self.now)
-        if wait > 0:
-            return RateLimited(math.ceil(wait * 10) / 10)
-        message = decode(word, seat.session.profile, self.rules.features)
-        if isinstance(message, Fault):
-            return InvalidMessage(message)
-        seat.words -= isinstance(message, Resume)  # the client does not count it [P-13.4]
-        return MessageReceived(message, self.now, fresh_room if isinstance(message, Join | Next) else None)
-
-    # ------------------------------------------------------------ links that come and go
-
-    def interrupt(self, seat: Seat, event: ConnectionLost) -> None:
-        self.step(seat, event)
-        if not seat.closed and seat.mouth is not None:
-            seat.lost = seat.mouth
-            self._let_go(seat, event.code)
-            seat.missed_since = len(seat.told)
-
-    def _let_go(self, seat: Seat, code: CloseCode | None) -> None:
-        if seat.mouth is not None:
-            seat.mouth.let_go(code)
-        seat.mouth = seat.loan = None
-
-    def _reclaim(self, seat: Seat, token: str, last_seq: int) -> None:
-        """A session on a borrowed link lends nothing, and nobody lends to itself."""
-        wanted = None if seat.loan is not None else self.tokens.pop(token, None)
-        if wanted is None or wanted is seat:
-            self._step_next(seat, ResumeRefused())
-        elif self._can_go_on(wanted, last_seq) and self._has_room(wanted):
-            self._step_next(seat, Superseded())
-            self._lend(seat, wanted, last_seq)
-        else:
-            self.tell(wanted.client, ClosingForced(CloseCode.REPLACED))
-            self._step_next(seat, ResumeRefused())
-
-    def _has_room(self, seat: Seat) -> bool:
-        """Whether the link fits into its inbox."""
-        raise NotImplementedError
-
-    def _step_next(self, seat: Seat, event: Event) -> None:
-        """Step through what follows at once from what is stepped through now."""
-        self.step(seat, event)
-
-    def _can_go_on(self, seat: Seat, last_seq: int) -> bool:
-        return not seat.closed and seat.since(last_seq) is not None
-
-    def _lend(self, seat: Seat, wanted: Seat, last_seq: int) -> None:
-        assert seat.mouth is not None
-        seat.lent = Loan(seat.mouth, last_seq, len(seat.told))
-
-    def borrow(self, seat: Seat, loan: Loan) -> bool:
-        """Whether the session can go on with this mouth."""
-        if self._can_go_on(seat, loan.last_seq):
-            return True
-        loan.mouth.let_go((seat.close and seat.close.code) or CloseCode.SLOW_CONSUMER)
-        return False
-
-    def regain(self, seat: Seat, loan: Loan, event: SessionResumed) -> None:
-        missed = seat.since(loan.last_seq)
-        assert missed is not None
-        self._let_go(seat, CloseCode.REPLACED)
-        seat.mouth, seat.loan, seat.lost = loan.mouth, loan, None
-        self.give_token(seat, event.fresh_token)
-        self.step(seat, event)
-        seat.unsent += missed
-
-    # ------------------------------------------------------------ what the matchmaker does
-
-    def introduce(self, pair: Pair | None) -> None:
-        """Who can be reached shows when both are told."""
-        if pair is not None:
-            both = introductions(pair, lambda _: True, self.now)
-            reached = [client for client, event in both if self.tell(client, event)]
-            for client, event in introductions(pair, reached.__contains__, self.now)[len(both) :]:
-                self.tell(client, event)
-
-    def picture(self) -> dict[str, Any]:
-        """All there is to know of a time when nothing moves."""
-        seats = self.seats.values()
-        return {
-            "sessions": {seat.client: seat.session for seat in seats},
-            "deadlines": {seat.client: seat.deadline for seat in seats},
-            "told": {seat.client: seat.told for seat in seats},
-            "told over each socket": [mouth.told for mouth in self.mouths],
-            "endings": [self.ending(mouth) for mouth in self.mouths],
-            "speaking": [seat and seat.client for seat in map(self.seat_of, self.mouths)],
-            "tokens": {token: seat.client for token, seat in self.tokens.items()},
-            "closes": {seat.client: seat.close for seat in seats},
-            "waiting": self.pool._waits,
-            "hidden": self.pool._suspended,
-            "next relaxation": self.pool.next_relaxation(),
-            "counts": self.counts,
-        }
+    def transitioned(self, before: Session, event: Event, after: Session) -> None:
+        """The states are compared when all is quiet."""
 
 
-class Replay(Core):
-    """Goes where the shell went, by its record."""
+# ---------------------------------------------------------------- the server
 
-    def __init__(self, rules: Rules, limits: Limits, relax_after: float) -> None:
-        super().__init__(rules, limits, relax_after)
-        self.is_draining = False
+
+class Model:
+    """Goes where the shell went, and says where it should not have gone.
+
+    Args:
+        keeps: How many messages, and bytes, a session keeps for a client that may have missed them.
+    """
+
+    def __init__(self, settings: Settings, rules: Rules, keeps: tuple[int, int]) -> None:
+        self.settings = settings
+        self.rules = rules
+        self._keeps = keeps
+        self.now = 0.0
+        self.minted = 0
+        self.connections: dict[Any, Connection] = {}
+        """By wire."""
+        self.clients: dict[ClientId, Client] = {}
+        """Those whose session is not over."""
+        self.tokens: dict[str, Client] = {}
+        self.counts: Counter[str] = Counter()
+        self.pool = Pool(settings.relax_after_seconds)
         self.is_cancelled = False
-        self._expected: dict[int, Mouth] = {}
+        self.drained_by: float | None = None
+        """When the server goes away, who is still there is cancelled then."""
         self._record: deque[Record] = deque()
-        self._lending: tuple[Seat, Seat] | None = None
-        """Who is about to lend its mouth, and to whom."""
+        self._queue: deque[tuple[ClientId, Event]] = deque()
+        self._requests: deque[Request] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        """What the matchmaker does next, because of what it did last."""
+        self._pairs: deque[Pair] = deque()
 
-    def expect(self, wire: object, mouth: Mouth) -> None:
+    def expect_client(self, wire: Any, profile: Profile, username: str) -> Connection:
         """Somebody is about to ask for a WebSocket over this wire."""
-        self._expected[id(wire)] = mouth
+        settings = self.settings
+        controls = RateLimit(Allowance(settings.messages_per_second, settings.message_burst))
+        reader = FrameReader(settings.max_message_bytes)
+        connection = self.connections[wire] = Connection(wire, profile, username, reader, controls)
+        return connection
+
+    @property
+    def taken_slots(self) -> int:
+        return sum(client.slot.is_held for client in self.clients.values())
+
+    @property
+    def is_full(self) -> bool:
+        return self.taken_slots >= self.settings.max_connections
+
+    @property
+    def sockets(self) -> int:
+        return sum(each.has_socket and each.phase is not Phase.GONE for each in self.connections.values())
+
+    # ------------------------------------------------------------ following
 
     def follow(self, record: Iterable[Record]) -> None:
         """Go on.
 
         Raises:
-            AssertionError: The shell can't have gone there.
+            AssertionError: The shell should not have gone there.
         """
-        self._record += record
+        self._record.extend(record)
         while self._record:
-            self._follow(self._record.popleft())
+            self._take(self._record.popleft())
 
-    def _follow(self, happened: Record) -> None:
+    def expect(self, what: str, *about: Any) -> None:
+        """This must have been seen next; meanwhile bytes may have gone out."""
+        while self._record and self._write(self._record[0]):
+            self._record.popleft()
+        seen = self._record.popleft() if self._record else None
+        assert seen == Seen(what, *about), f"expected {Seen(what, *about)}, but then came {seen}"
+
+    def _take(self, happened: Record) -> None:
+        """What comes from outside of the shell, and all that must follow from it."""
+        if self._write(happened):
+            return
         match happened:
-            case Opened(client, profile, username, wire):
-                mouth = self._expected.pop(id(wire))
-                assert (profile, username) == (mouth.profile, mouth.username)
-                self.take_seat(client, mouth)
-            case Detached(client):
-                seat = self.seats[client]
-                seat.attached = False
-                self.take_token(seat)
-            case Stepped(client, event):
-                self._step_through(self.seats[client], event)
-            case Flushed(client, messages):
-                seat = self.seats[client]
-                assert messages == len(seat.unsent), "all that there is to say is said"
-                if seat.mouth is not None:
-                    seat.overflowed |= messages > self.limits.waiting_messages and not seat.closed
-                self.flush(seat)
             case TimePassed(now):
                 self.now = now
-            case Lent(client):
-                assert self._lending is not None, "nobody lends anything"
-                (lender, borrower), self._lending = self._lending, None
-                assert borrower.client == client
-                assert lender.lent is not None
-                lender.mouth = None
-                borrower.inbox.append(lender.lent)
-            case Borrowed(client):
-                seat = self.seats[client]
-                loan = seat.inbox.popleft()
-                assert isinstance(loan, Loan), "all that is told is heard in its order"
-                if self.borrow(seat, loan):
-                    seat.regaining = loan
-                else:
-                    seat.is_replaced = True
-            case ToldAll(event):
-                assert self.is_draining
-                assert event == ClosingForced(CloseCode.SHUTDOWN)
-                for seat in self.seats.values():
-                    if seat.attached:
-                        seat.inbox.append(event)
-            case Overflowed(client):
-                seat = self.seats[client]
-                assert self._may_be_full(seat)
-                seat.overflowed = seat.has_lost_news = True
-                if seat.inbox and seat.inbox[-1] == ClosingForced(CloseCode.SHUTDOWN):
-                    seat.inbox.pop()  # maybe it was that; if not, it is expected all the same
-            case Told():
-                raise AssertionError(f"nobody had a reason to tell this: {happened}")
-            case Served(request, outcomes):
-                self._serve(request, outcomes)
-
-    def _serve(self, request: Request | None, outcomes: tuple[Outcome, ...]) -> None:
-        if request is not None:
-            seat = self._asker(request)
-            assert seat.requests.popleft() == request, "requests are served in their order"
-        assert tuple(self.pool.serve(request, self.now)) == outcomes
-        for outcome in outcomes:
-            self.introduce(outcome.pair)
-
-    def tell(self, client: ClientId, event: Event) -> bool:
-        """What is told now must be next in the record; that also says whether there was room for it."""
-        if self._record and self._record[0] == Overflowed(client):
-            self._follow(self._record.popleft())
-        happened = self._record.popleft() if self._record else None
-        assert isinstance(happened, Told), f"{client} should have been told {event}, but then came {happened}"
-        assert (happened.client, happened.event) == (client, event)
-        seat = self.seats[client]
-        if happened.taken:
-            assert seat.attached
-            assert len(seat.inbox) <= self.limits.waiting_events
-            seat.inbox.append(event)
-        elif seat.attached:
-            assert seat.has_lost_news
-        return happened.taken
-
-    def _may_be_full(self, seat: Seat) -> bool:
-        """Whether there may be no room in its inbox, with all that its links may have put there."""
-        links = 1 + sum(isinstance(told, Loan) for told in seat.inbox)
-        return len(seat.inbox) + links * _MOST_FROM_LINK >= self.limits.waiting_events
-
-    def _asker(self, request: Request) -> Seat:
-        """Who asks this next of the matchmaker."""
-        askers = [seat for seat in self.seats.values() if request in seat.requests]
-        assert len(askers) == 1, f"who asked for {request}?"
-        return askers[0]
-
-    # ------------------------------------------------------------ what is stepped through
-
-    def _step_through(self, seat: Seat, event: Event) -> None:
-        self._expect(seat, event)
-        match event:
-            case ConnectionOpened():
-                self.open(seat, event)
-            case ConnectionLost():
-                self.interrupt(seat, event)
-            case SessionResumed():
-                loan, seat.regaining = seat.regaining, None
-                assert loan is not None
-                self.regain(seat, loan, event)
+            case Opening(wire):
+                self._open(self.connections[wire])
+            case Read(wire, data):
+                self._read(self.connections[wire], data)
+            case Cut(wire):
+                self._cut(self.connections[wire])
+            case Gone(wire):
+                self._forget(self.connections[wire])
+            case Due(whose) if whose in self.connections:
+                self._connection_due(self.connections[whose])
+            case Due(whose):
+                client = self.clients[whose]
+                assert client.endpoint.deadline <= self.now
+                self._run(client, client.endpoint.pass_time(self.now))
+            case Served(outcome):
+                self._serve(outcome)
+            case Introduced(pair):
+                assert self._pairs.popleft() == pair, "pairs are introduced in their order"
+                for name, event in introductions(pair, self.clients.__contains__, self.now):
+                    self._tell(name, event)
+                self._follow()
+            case Seen("draining"):
+                self.drained_by = self.now + self.settings.drain_seconds
+                for name in list(self.clients):
+                    self._tell(name, ClosingForced(CloseCode.SHUTDOWN))
+                self._follow()
+                self.expect("drained")
+            case Seen("stepped", (name, "server", ClosingForced(CloseCode.SLOW_CONSUMER))):
+                client = self.clients[name]
+                assert client.connection is not None
+                assert client.connection.is_behind(self.settings, client.connection.taken), "it is not slow"
+                self._end_again(client, happened, CloseCode.SLOW_CONSUMER)
+            case Seen("stepped", (name, "server", ConnectionClosed())) if self.is_cancelled:
+                assert self.clients[name].connection is None, "those who are here hear of it first"
+                self._end_again(self.clients[name], happened, None)
             case _:
-                self.step(seat, event)
-        if seat.closed and seat.regaining is not None:  # it was too slow for what was under way
-            self.borrow(seat, seat.regaining)
-            seat.regaining = None
+                raise AssertionError(f"nothing led to {happened}")
 
-    def _step_next(self, seat: Seat, event: Event) -> None:
-        happened = self._record.popleft() if self._record else None
-        assert happened == Stepped(seat.client, event)
-        super()._step_next(seat, event)
+    def _end_again(self, client: Client, seen: Seen, code: CloseCode | None) -> None:
+        self._record.appendleft(seen)
+        self._end(client, code)
 
-    def _has_room(self, seat: Seat) -> bool:
-        """If there may be none, the record says whether there was: who is refused is told of."""
-        may_be_full = seat.has_lost_news or self._may_be_full(seat)
-        return not (may_be_full and self._record and isinstance(self._record[0], Told | Overflowed))
+    # ------------------------------------------------------------ bytes
 
-    def _lend(self, seat: Seat, wanted: Seat, last_seq: int) -> None:
-        super()._lend(seat, wanted, last_seq)
-        assert self._lending is None
-        self._lending = seat, wanted
-
-    # ------------------------------------------------------------ what may be stepped through next
-
-    def _expect(self, seat: Seat, event: Event) -> None:
-        match event:
-            case ConnectionOpened(at, token):
-                assert at == self.now
-                assert (token is not None) == (seat.session.profile == "v1" and self.rules.resume_seconds > 0)
-                assert not seat.opened
-                seat.opened = True
-            case SessionResumed(_, words):
-                assert seat.regaining is not None, "nobody came back"
-                assert words == seat.words
-            case MessageReceived() | InvalidMessage() | RateLimited():
-                assert seat.mouth is not None, f"the client is away, and did not say {event}"
-                assert seat.mouth.words, f"nobody said {event}"
-                fresh_room = event.fresh_room if isinstance(event, MessageReceived) else None
-                assert event == self.understand(seat, seat.mouth.words.popleft(), fresh_room)
-            case Matched() | PeerSaid() | PeerLeft() | PeerPresence():
-                assert seat.inbox, f"nobody told {event}"
-                assert event == seat.inbox.popleft(), "all that is told is heard in its order"
-            case DeadlinePassed(at):
-                assert at == self.now
-                assert seat.deadline is not None
-                assert seat.deadline <= self.now
-            case ConnectionClosed():
-                self._expect_loss(seat)
-            case ConnectionLost(at, code):
-                assert at <= self.now  # when it was noticed, not when it is read
-                self._expect_interruption(seat, code)
-            case ClosingForced(code):
-                if seat.inbox and seat.inbox[0] == event:
-                    seat.inbox.popleft()
-                elif not seat.closed:
-                    self._expect_force(seat, code)
+    def _write(self, happened: Record) -> bool:
+        """Bytes that go out lead to nothing, but must be the right ones; False: this is something else."""
+        match happened:
+            case Handed(wire, data):
+                connection = self.connections[wire]
+                if not connection.is_aborted:
+                    connection.hand_over(data)
+            case Took(wire, size):
+                connection = self.connections[wire]
+                connection.taken += size
+                if not connection.unwritten:
+                    connection.write_by = inf
+                elif size or connection.write_by == inf:
+                    connection.write_by = self.now + self.settings.write_seconds
+            case Broke(wire):
+                connection = self.connections[wire]
+                assert connection.is_finished or wire.is_gone
+                connection.is_aborted = True
             case _:
-                raise AssertionError(f"nothing led to {event}")
+                return False
+        return True
 
-    def _expect_loss(self, seat: Seat) -> None:
-        if seat.closed or seat.home.is_cut_off or self.is_cancelled:
+    def _open(self, connection: Connection) -> None:
+        settings, profile, username = self.settings, connection.profile, connection.username
+        connection.phase = Phase.OPEN
+        connection.ping_at = self.now + settings.ping_seconds
+        can_resume = profile == "v1" and settings.resume_seconds > 0
+        most_sockets = settings.max_connections + max(1, settings.max_connections // 10)
+        if self.sockets >= most_sockets or (self.is_full and not can_resume):
+            return self._close(connection, CloseCode.TOO_MANY_CONNECTIONS)
+        connection.has_socket = True
+        slot = Slot(self, self.now + RESUME_GRACE_SECONDS)
+        slot.acquire()
+        session = Session(ClientId(self._mint()), profile, username, self.rules)
+        client = Client(slot, connection, settings, self._keeps)
+        allowance = Allowance(
+            settings.messages_per_second, settings.message_burst, settings.bytes_per_second, settings.byte_burst
+        )
+        replay = ReplayBuffer(*self._keeps) if can_resume else None
+        client.endpoint = Endpoint(session, RateLimit(allowance), replay, slot, _Watch(self))
+        self.expect("attached", session.client, profile, username)
+        connection.serves, self.clients[session.client] = client, client
+        token = self._issue_token(client) if can_resume else None
+        self._run(client, client.endpoint.open(connection, token, self.now))
+        if self.drained_by is not None:
+            self._end(client, CloseCode.SHUTDOWN)
+
+    def _read(self, connection: Connection, data: bytes) -> None:
+        if not data:
+            assert connection.is_aborted or connection.wire.has_ended
+            connection.is_read_out = True
+            return self._lose(connection.serves, None) if connection.serves is not None else None
+        connection.read += len(data)
+        for received in connection.reader.receive(data):
+            if not isinstance(received, str):
+                self._take_control(connection, received)
+            elif (client := connection.serves) is not None:
+                self._run(client, client.endpoint.receive_text(received, self.now, self))
+        return None
+
+    def _take_control(self, connection: Connection, received: object) -> None:
+        match received:
+            case Violation(code):
+                self._fail(connection, code)
+            case CloseFrame(code):
+                connection.peer_closed = True
+                if connection.serves is not None:
+                    self._end(connection.serves, None)
+                if connection.phase is Phase.OPEN:
+                    self._say_goodbye(connection, code, "")
+            case _ if connection.controls.spend(0, self.now) > 0:
+                self._fail(connection, CloseCode.RATE_LIMITED)
+            case Ping(payload) if connection.phase is Phase.OPEN:
+                connection.say(PONG, payload)
+            case Pong():
+                connection.pong_by, connection.is_overdue = inf, False
+
+    def _fail(self, connection: Connection, code: CloseCode) -> None:
+        connection.is_faulty |= connection.phase is Phase.OPEN
+        connection.reader.is_finished = True
+        if connection.serves is not None:
+            self._end(connection.serves, code)
+
+    def _close(self, connection: Connection, code: CloseCode | None) -> None:
+        """No session speaks here any more."""
+        connection.serves = None
+        if connection.phase is not Phase.OPEN:
             return
-        if seat.mouth is None:
-            said_goodbye = seat.lost is not None and seat.lost.says_goodbye
-            assert said_goodbye or seat.has_missed_too_much, "the client may come back"
-        else:
-            assert seat.mouth.says_goodbye, "the client is still there, or has not said goodbye"
+        if code is CloseCode.SLOW_CONSUMER:
+            connection.take_back()
+        if code is not None:
+            self._say_goodbye(connection, code, code.explanation)
+        elif not connection.peer_closed:
+            connection.is_aborted = True
 
-    def _expect_interruption(self, seat: Seat, code: CloseCode | None) -> None:
-        mouth = seat.mouth
-        if seat.closed or mouth is None or self.is_cancelled:
-            return  # both reader and writer tell of it
-        if code is CloseCode.NO_PONG:
-            assert not mouth.answers_pings or mouth.deaf_since is not None, "it answers every ping"
-        else:
-            assert code is None
-            assert mouth.has_left, "the client is still there"
+    def _say_goodbye(self, connection: Connection, code: int | None, reason: str) -> None:
+        connection.say(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
+        connection.phase, connection.goodbye = Phase.CLOSING, code
+        connection.close_by = self.now + self.settings.close_seconds
+        connection.reader.close_expected = True
 
-    def _expect_force(self, seat: Seat, code: CloseCode) -> None:
-        mouth = seat.mouth
-        match code:
-            case CloseCode.SHUTDOWN:
-                assert self.is_draining
-            case CloseCode.REPLACED:
-                assert seat.is_replaced, "nobody came for it"
-            case CloseCode.SLOW_CONSUMER:
-                deaf_since = None if mouth is None else mouth.deaf_since
-                stuck = deaf_since is not None and self.now - deaf_since >= self.limits.write_seconds
-                assert seat.overflowed or stuck or (mouth and mouth.is_behind()), "it is not slow"
-            case _ if mouth is None:
-                assert seat.lost is not None
-                assert code in seat.lost.words, f"there was no reason for {code!r}"
-            case _:
-                assert mouth.words, f"there was no reason for {code!r}"
-                assert mouth.words.popleft() == code
+    def _cut(self, connection: Connection) -> None:
+        is_too_late = self.drained_by is not None and self.now >= self.drained_by
+        assert connection.is_cut_off or self.is_cancelled or is_too_late
+        connection.is_read_out = True
+        if connection.serves is not None:
+            self._end(connection.serves, None)
+
+    def _forget(self, connection: Connection) -> None:
+        is_cancelled = self.is_cancelled or connection.is_cut_off
+        assert connection.is_finished or connection.phase is Phase.HTTP or is_cancelled
+        assert connection.serves is None
+        connection.phase, connection.is_read_out = Phase.GONE, True
+
+    # ------------------------------------------------------------ time
+
+    def _connection_due(self, connection: Connection) -> None:
+        assert connection.deadline <= self.now, "it is too early"
+        if connection.phase is Phase.CLOSING:
+            connection.close_by, connection.is_aborted = inf, True
+        elif connection.write_by <= self.now:
+            connection.write_by = inf
+            assert connection.serves is not None
+            self._end(connection.serves, CloseCode.SLOW_CONSUMER)
+        elif connection.pong_by == inf:
+            connection.ping_at = self.now + self.settings.ping_seconds
+            connection.pong_by = self.now + self.settings.pong_seconds
+            connection.say(PING, b"")
+        elif not connection.is_overdue:
+            connection.is_overdue = True
+        else:
+            connection.pong_by = inf
+            assert connection.serves is not None
+            self._lose(connection.serves, CloseCode.NO_PONG)
+
+    # ------------------------------------------------------------ sessions
+
+    def _run(self, client: Client, actions: list[Action]) -> None:
+        """Do what an endpoint wants done, and all that follows from it."""
+        self._perform(client, actions)
+        self._follow()
+
+    def _follow(self) -> None:
+        while self._queue:
+            name, event = self._queue.popleft()
+            if name in self.clients:
+                client = self.clients[name]
+                self._perform(client, client.endpoint.handle(event, "queue"))
+            else:
+                self.expect("missed", name)
+
+    def _perform(self, client: Client, actions: list[Action]) -> None:
+        transmitted = [action.message for action in actions if isinstance(action, Transmit)]
+        owed, client.owed = client.owed, []
+        assert transmitted == ([] if client.connection is None else owed)
+        for action in actions:
+            match action:
+                case Transmit(connection, message):
+                    assert client.connection is connection
+                    assert connection.serves is client
+                    connection.say(TEXT, message)
+                case CloseConnection(connection, code):
+                    self._close(connection, code)
+                case EndSession(code):
+                    del self.clients[client.id]
+                    self._revoke_token(client)
+                    self.expect("detached", client.id, code, len(client.sent))
+                case Forward(partner, event):
+                    self._tell(partner, event)
+                case FindSession(token, last_seq):
+                    self._find_session(client, token, last_seq)
+                case Count(what):
+                    self.counts[what] += 1
+                    self.expect("counted", what)
+                case request:
+                    self._requests.append(request)
+
+    def _tell(self, name: ClientId, event: Event) -> None:
+        if name in self.clients:
+            self.expect("queued", name, event)
+            self._queue.append((name, event))
+        else:
+            self.expect("missed", name)
+
+    def _end(self, client: Client, code: CloseCode | None) -> None:
+        """The session must end, and with this code."""
+        name, connection = client.id, client.connection
+        event = ConnectionClosed() if code is None else ClosingForced(code)
+        self._run(client, client.endpoint.handle(event))
+        assert name not in self.clients
+        assert connection is None or code is None or connection.goodbye == code
+
+    def _lose(self, client: Client, code: CloseCode | None) -> None:
+        """The connection is gone, or given up and closed with this code."""
+        connection, client.missed_from = client.connection, len(client.sent)
+        assert connection is not None
+        actions = client.endpoint.lose_connection(self.now, code)
+        if not client.endpoint.is_closed:
+            client.connection = None
+        self._run(client, actions)
+        assert connection.serves is None
+        assert connection.goodbye == code
+
+    # ------------------------------------------------------------ resuming
+
+    def _find_session(self, asker: Client, token: str, last_seq: int) -> None:
+        wanted = None if asker.was_resumed else self.tokens.pop(token, None)
+        if wanted is None or wanted is asker:
+            return self._perform(asker, asker.endpoint.refuse_resume())
+        missed, connection = wanted.after(last_seq), asker.connection
+        assert wanted.endpoint.can_resume(last_seq) == (missed is not None)
+        if missed is None:
+            self._tell(wanted.id, ClosingForced(CloseCode.REPLACED))
+            return self._perform(asker, asker.endpoint.refuse_resume())
+        assert connection is not None
+        asker.connection = None
+        self._perform(asker, asker.endpoint.supersede())
+        assert asker.id not in self.clients
+        before, wanted.connection, connection.serves = wanted.connection, connection, wanted
+        wanted.resumed_as, wanted.was_resumed = len(asker.sent) + 1, True
+        self._issue_token(wanted)
+        assert wanted.token is not None
+        actions = wanted.endpoint.resume(connection, last_seq, wanted.token, len(asker.sent))
+        wanted.owed += missed
+        self._perform(wanted, actions)
+        assert before is None or before.goodbye == CloseCode.REPLACED
+        return None
+
+    def _issue_token(self, client: Client) -> str:
+        self._revoke_token(client)
+        client.token = self._mint()
+        self.tokens[client.token] = client
+        return client.token
+
+    def _revoke_token(self, client: Client) -> None:
+        if client.token is not None:
+            self.tokens.pop(client.token, None)
+
+    # ------------------------------------------------------------ what is never the same twice
+
+    def _mint(self) -> str:
+        self.minted += 1
+        return f"id-{self.minted}"
+
+    def room(self) -> RoomId:
+        return RoomId(self._mint())
+
+    def turn(self) -> None:
+        return None
+
+    # ------------------------------------------------------------ the matchmaker
+
+    def _serve(self, outcome: Outcome) -> None:
+        if not isinstance(outcome.cause, Relaxed):
+            assert self._requests.popleft() == outcome.cause, "requests are served in their order"
+            assert not self._outcomes, "who waited long enough comes first"
+            self._outcomes += self.pool.serve(outcome.cause, self.now)
+        elif not self._outcomes:
+            self._outcomes += self.pool.serve(None, self.now)
+        assert self._outcomes.popleft() == outcome
+        if outcome.pair is not None:
+            self._pairs.append(outcome.pair)
 
     # ------------------------------------------------------------ when nothing moves any more
 
     def check_quiet(self) -> None:
-        """Everything that was said, asked and told has been dealt with."""
-        assert self._lending is None
-        for seat in self.seats.values():
-            self._check_quiet(seat)
-        for mouth in self.mouths:
-            if self.ending(mouth)[0]:
-                mouth.words.clear()
-        waiting = [seat for seat in self.seats.values() if isinstance(seat.session.state, Waiting)]
-        assert self.pool._waits.keys() == {seat.session.room for seat in waiting if not seat.is_away}
-        assert self.pool._suspended.keys() == {seat.session.room for seat in waiting if seat.is_away}
+        """Everything that was sent, asked and told has been dealt with, and nothing is overdue."""
+        unserved = [*self._queue, *self._requests, *self._outcomes, *self._pairs]
+        assert unserved == []
+        for connection in self.connections.values():
+            if connection.phase is not Phase.HTTP:
+                self._check_connection(connection)
+            assert connection.wire.is_closed == (connection.phase is Phase.GONE)
+        for client in self.clients.values():
+            self._check_client(client)
         relaxes_at = self.pool.next_relaxation()
         assert relaxes_at is None or relaxes_at > self.now
 
-    def _check_quiet(self, seat: Seat) -> None:
-        client, mouth = seat.client, seat.mouth
-        assert not seat.inbox, f"{client} has not heard of {seat.inbox}"
-        assert not seat.requests, f"the matchmaker has not heard of {seat.requests}"
-        assert not seat.unsent
-        assert seat.regaining is None
-        assert seat.attached != seat.closed
-        seat.lost = None
-        if seat.closed:
+    def _check_connection(self, connection: Connection) -> None:
+        assert connection.is_finished == (connection.phase is Phase.GONE)
+        if connection.phase is Phase.GONE:
             return
-        assert mouth is None or not mouth.words, f"{client} said {mouth and mouth.words}"
-        assert mouth is None or not mouth.has_left
-        assert (mouth is None) == (seat.session.away_until is not None)
-        assert not any((seat.overflowed, seat.is_replaced, seat.home.is_cut_off, self.is_draining))
-        assert not seat.has_missed_too_much
-        assert seat.deadline is None or seat.deadline > self.now
+        assert not connection.is_cut_off
+        assert connection.deadline > self.now
+        assert connection.peer_closed or connection.read == connection.wire.sent
+        assert connection.handed == len(connection.said) or connection.handed > connection.taken
+        assert not connection.wire.is_read or not connection.unwritten
+        if connection.phase is Phase.OPEN:
+            assert connection.serves is not None
+            assert connection.serves.connection is connection
+            assert connection.serves.id in self.clients
+            assert not connection.is_behind(self.settings, connection.handed)
+            assert not connection.wire.is_ended
+        elif connection.is_faulty and not connection.unwritten:
+            assert connection.wire.is_ended
 
-
-_MOST_FROM_LINK = 4
-"""What a link can have in the inbox at once: words, a fault, and that it is lost, noticed by reader and writer."""
-
-
-class Forecast(Core):
-    """What one client's words will lead to while all others are quiet.
-
-    Args:
-        before: How things are.
-        ids: What will be minted next.
-    """
-
-    def __init__(self, before: Core, ids: Iterator[str]) -> None:
-        super().__init__(before.rules, before.limits, 0.0)
-        self._ids = ids
-        self.is_certain = True
-        """Nobody is told so much at once that the shell may drop it, and nobody's end crosses another's words."""
-        self.now = before.now
-        twins: dict[Any, Any] = {None: None}
-        for mouth in before.mouths:
-            twins[mouth] = mouth.copy()
-            self.mouths.append(twins[mouth])
-        for seat in before.seats.values():
-            if seat.lent is not None:
-                twins[seat.lent] = attrs.evolve(seat.lent, mouth=twins[seat.lent.mouth])
-        for client, seat in before.seats.items():
-            twins[seat] = self.seats[client] = seat.copy(twins.__getitem__)
-        self.tokens = {token: twins[seat] for token, seat in before.tokens.items()}
-        self.pool = copy.deepcopy(before.pool)
-        self.counts = before.counts.copy()
-        self.twin_of = twins.__getitem__
-
-    def arrive(self, mouth: Mouth) -> Seat:
-        seat = self.take_seat(ClientId(next(self._ids)), mouth)
-        is_remembered = mouth.profile == "v1" and self.rules.resume_seconds > 0
-        self.open(seat, ConnectionOpened(self.now, next(self._ids) if is_remembered else None))
-        self.flush(seat)
-        return seat
-
-    def says(self, seat: Seat, words: Iterable[str | CloseCode]) -> None:
-        rest = deque(words)
-        while rest and not seat.closed:  # nobody looks at what comes after the end
-            word = rest.popleft()
-            begins_wait = isinstance(word, str) and self._begins_wait(seat, word)
-            event = self.understand(seat, word, RoomId(next(self._ids)) if begins_wait else None)
-            self.step(seat, event)
-        if seat.lent is not None:  # but another looks
-            seat.lent.rest += rest
-        self.flush(seat)
-
-    def _begins_wait(self, seat: Seat, word: str) -> bool:
-        heated = copy.deepcopy(seat.allowance).spend(len(word.encode()), self.now) > 0
-        return not heated and isinstance(decode(word, seat.session.profile), Join | Next)
-
-    def _lend(self, seat: Seat, wanted: Seat, last_seq: int) -> None:
-        super()._lend(seat, wanted, last_seq)
-        assert seat.lent is not None
-        self.flush(seat)
-        seat.mouth = None
-        wanted.inbox.append(seat.lent)
-
-    def _has_room(self, seat: Seat) -> bool:
-        return True
-
-    def tell(self, client: ClientId, event: Event) -> bool:
-        seat = self.seats[client]
-        if seat.attached:
-            self.is_certain &= len(seat.inbox) < self.limits.waiting_events
-            # somebody may still be matched with who is ending
-            self.is_certain &= event != ClosingForced(CloseCode.REPLACED)
-            seat.inbox.append(event)
-        return seat.attached
-
-    def come_to_rest(self) -> None:
-        """Let everything arrive."""
-        while any(self._go_on(seat) for seat in self.seats.values()):
-            pass
-        self.is_certain &= not any(mouth.is_behind() for mouth in self.mouths)
-
-    def _go_on(self, seat: Seat) -> bool:
-        if seat.requests:
-            self._serve(seat.requests.popleft())
-        elif seat.inbox:
-            self._read(seat)
-        elif seat.attached and seat.closed:
-            seat.attached = False
-            self.take_token(seat)
-        else:
-            return False
-        return True
-
-    def _serve(self, request: Request) -> None:
-        for outcome in self.pool.serve(request, self.now):
-            self.introduce(outcome.pair)
-
-    def _read(self, seat: Seat) -> None:
-        """Step through all that has come together."""
-        while seat.inbox:
-            told = seat.inbox.popleft()
-            if not isinstance(told, Loan):
-                self.step(seat, told)
-            elif self.borrow(seat, told):
-                self.flush(seat)
-                self.regain(seat, told, SessionResumed(next(self._ids), seat.words))
-                self.says(seat, told.rest)
-            else:
-                self.step(seat, ClosingForced(CloseCode.REPLACED))
-        self.flush(seat)
-        if seat.has_missed_too_much:
-            self.step(seat, ConnectionClosed())
+    def _check_client(self, client: Client) -> None:
+        """It is as it should be, here or away."""
+        session = client.endpoint.session
+        assert self.drained_by is None
+        assert client.endpoint.deadline > self.now
+        assert (client.connection is None) == (session.away_until is not None)
+        assert client.connection is None or client.connection.phase is Phase.OPEN
+        assert client.connection is not None or client.after(client.missed_from) is not None
+        assert isinstance(session.state, Waiting) == (session.room in self.pool)

@@ -1,19 +1,18 @@
-"""The real server, whole but for its sockets: clients say and do anything, and all goes as the pure core has it.
+"""The real server, whole but for its sockets: clients send and do anything, and all goes as the model has it.
 
 `server.serve` runs over wires in memory, on a clock that only the rules move, its tasks scheduled at random. After
 every rule the server is at rest. Then sessions, deadlines, tokens, pool and counts, and what every client heard,
-byte for byte, must be those of `shell_model.Replay`.
+byte for byte, must be those of `shell_model.Model`; and on the way there every single step must have been its.
 
 Many are cut off, and come back: most with the token and the number that they have heard last, some with another's.
 """
 
-import copy
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from itertools import count
 from math import inf
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -26,288 +25,337 @@ from conversation import answer, candidate, offer
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, frame, running_server
+from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, frame, running_server, upgrade_head
 from shell_model import (
-    Borrowed,
-    Detached,
-    Flushed,
-    Forecast,
-    Lent,
-    Limits,
-    Mouth,
-    Opened,
-    Overflowed,
+    Broke,
+    Client,
+    Connection,
+    Cut,
+    Due,
+    Gone,
+    Handed,
+    Introduced,
+    Model,
+    Opening,
+    Phase,
+    Read,
     Record,
-    Replay,
-    Seat,
+    Seen,
     Served,
-    Stepped,
     TimePassed,
-    Told,
-    ToldAll,
+    Took,
 )
 from stepped_trio import SteppedClient, SteppedTrio, Wire
 
-from curhat_trio import connection, resumption
+from curhat_trio import admission, dispatcher, environment, server, sessions
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.config import Settings
-from curhat_trio.connection import Driver, Environment
-from curhat_trio.frames import FrameScanner
-from curhat_trio.link import Link, LinkInbox, Loan
+from curhat_trio.connection import Connection as ServedConnection
+from curhat_trio.dispatcher import Dispatcher, LiveEndpoint
 from curhat_trio.metrics import state_name
-from curhat_trio.policy import replay
-from curhat_trio.policy.matching import Outcome, Pool
-from curhat_trio.policy.slots import ConnectionSlot
+from curhat_trio.observer import Observer
+from curhat_trio.policy.matching import Outcome, Pair, Relaxed
 from curhat_trio.protocol.codec import encode_client
-from curhat_trio.protocol.effects import Request
+from curhat_trio.protocol.effects import Effect, Request, Ticket
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, ConnectionLost, Event, Profile
+from curhat_trio.protocol.events import Event, Profile
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Resume, Status
-from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
+from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
-from curhat_trio.trace.writer import TraceWriter
+from curhat_trio.transport import StreamTransport
 
-SETTINGS = Settings(
-    max_message_bytes=1024,
-    message_burst=10,
-    messages_per_second=5.0,
-    byte_burst=4096,
-    bytes_per_second=1024.0,
-    outbound_messages=20,
-    outbound_bytes=8192,
-)
-LIMITS = Limits(
-    messages=(SETTINGS.messages_per_second, SETTINGS.message_burst),
-    bytes=(SETTINGS.bytes_per_second, SETTINGS.byte_burst),
-    message_bytes=SETTINGS.max_message_bytes,
-    waiting_events=SETTINGS.outbound_messages,
-    waiting_messages=SETTINGS.outbound_messages,
-    waiting_bytes=SETTINGS.outbound_bytes,
-    write_seconds=SETTINGS.write_seconds,
-    kept_messages=6,
-    kept_bytes=900,
-)
 PEOPLE = 6
+KEPT_MESSAGES, KEPT_BYTES = 6, 900
 UNASKED_PONG = frame(PONG, b"unasked")
+NO_CODE = 1005
+"""What wsproto makes of a close frame without a code (RFC 6455, section 7.1.5)."""
+
+
+@attrs.frozen
+class House:
+    """What is different from one server to the next."""
+
+    schedule: int
+    """Decides the order in which tasks run that could run at once."""
+    burst: int
+    """Messages of one client at once. Twice as many may wait for it, the least that is allowed."""
+    max_connections: int
+    resume_seconds: float
+    channel: int
+    """How much may wait on the way to the matchmaker, and back."""
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            max_message_bytes=1024,
+            message_burst=self.burst,
+            messages_per_second=5.0,
+            byte_burst=4096,
+            bytes_per_second=1024.0,
+            outbound_messages=2 * self.burst,
+            outbound_bytes=8192,
+            max_connections=self.max_connections,
+            resume_seconds=self.resume_seconds,
+        )
+
+    @property
+    def keeps(self) -> tuple[int, int]:
+        return min(KEPT_MESSAGES, self.burst), KEPT_BYTES
+
+
+HOUSES = st.builds(
+    House,
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([10, 10, 3]),
+    st.sampled_from([2 * PEOPLE, 2 * PEOPLE, 3]),
+    st.sampled_from([30.0, 30.0, 30.0, 30.0, 0.0]),
+    st.sampled_from([256, 256, 1]),
+)
 
 
 # ---------------------------------------------------------------- where the shell is watched
 
 
-class RecordingRendezvous(MemoryRendezvous):
-    """Writes down who was told what."""
+class RecordedWire(Wire):
+    def __init__(self, record: list[Record], window: int | None) -> None:
+        super().__init__(window)
+        self.record = record.append
 
-    def __init__(self, record: list[Record], trace: TraceWriter | None = None) -> None:
-        super().__init__(trace=trace)
-        self._record = record
+    async def aclose(self) -> None:
+        self.record(Gone(self))
+        await super().aclose()
 
-    def detach(self, client: ClientId) -> None:
-        self._record.append(Detached(client))
-        super().detach(client)
 
-    def tell(self, client: ClientId, event: Event) -> bool:
-        taken = super().tell(client, event)
-        self._record.append(Told(client, event, taken))
+class WireTransport(StreamTransport):
+    """Writes down what it reads and writes. A wire with a window is written to at once, as a socket is."""
+
+    def __init__(self, wire: RecordedWire) -> None:
+        super().__init__(wire)
+        self.wire = wire
+        wire.record(Opening(wire))
+
+    async def receive(self) -> bytes:
+        try:
+            data = await super().receive()
+        except trio.Cancelled:
+            self.wire.record(Cut(self.wire))
+            raise
+        self.wire.record(Read(self.wire, data))
+        return data
+
+    def write_now(self, data: bytes) -> int:
+        self.wire.record(Handed(self.wire, data))
+        try:
+            taken = 0 if self.wire.window is None else self.wire.write_now(data)
+        except OSError:
+            self.wire.record(Broke(self.wire))
+            raise
+        self.wire.record(Took(self.wire, taken))
         return taken
 
-    def tell_all(self, event: Event) -> None:
-        self._record.append(ToldAll(event))
-        super().tell_all(event)
+    async def write(self, data: bytes) -> int:
+        self.wire.record(Handed(self.wire, data))
+        try:
+            taken = await (super().write(data) if self.wire.window is None else self._write_what_fits(data))
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.wire.record(Broke(self.wire))
+            raise
+        self.wire.record(Took(self.wire, taken))
+        return taken
+
+    async def _write_what_fits(self, data: bytes) -> int:
+        with self._until_aborted():
+            await self.wire.wait_send_all_might_not_block()
+            return self.wire.write_now(data)
+        raise trio.ClosedResourceError
 
 
-class RecordingPool(Pool):
-    """Writes down what the matchmaker does with its pool."""
+class RecordedConnection(ServedConnection):
+    tasks: dict[trio.lowlevel.Task, RecordedWire]
 
-    def __init__(self, record: list[Record], relax_after: float) -> None:
-        super().__init__(relax_after)
-        self._record = record
+    def __init__(self, transport: WireTransport, *arguments: Any) -> None:
+        self.wire = transport.wire
+        super().__init__(transport, *arguments)
 
-    def serve(self, request: Request | None, now: float) -> list[Outcome]:
-        outcomes = super().serve(request, now)
-        self._record.append(Served(request, tuple(outcomes)))
-        return outcomes
+    async def run(self, pipelined: bytes = b"") -> None:
+        self.tasks[trio.lowlevel.current_task()] = self.wire
+        if pipelined:
+            self.wire.record(Read(self.wire, pipelined))
+        await super().run(pipelined)
+
+    def on_deadline(self, now: float) -> None:
+        self.wire.record(Due(self.wire))
+        super().on_deadline(now)
 
 
-class RecordingDriver(Driver):
-    """Writes down what its session steps through, and whose link it goes on with. It keeps less than others do."""
+class RecordedDispatcher(Dispatcher):
+    record: list[Record]
 
-    def __init__(
-        self,
-        record: list[Record],
-        drivers: "dict[ClientId, RecordingDriver]",
-        inbox_capacity: int,
-        client: ClientId,
-        profile: Profile,
-        username: str,
-        link: Link,
-        slot: ConnectionSlot,
-        environment: Environment,
-        nursery: trio.Nursery,
+    def introduce(self, pair: Pair) -> None:
+        self.record.append(Introduced(pair))
+        super().introduce(pair)
+
+    def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
+        self.record.append(Due(endpoint.session.client))
+        super()._pass_time(endpoint, now)
+
+
+class RecordedRendezvous(MemoryRendezvous):
+    async def requests_taken(self) -> None:
+        try:
+            await super().requests_taken()
+        except trio.Cancelled:
+            wire = RecordedConnection.tasks[trio.lowlevel.current_task()]
+            wire.record(Cut(wire))
+            raise
+
+
+class Recorder(Observer):
+    """Writes down all that an observer is told."""
+
+    def __init__(self, record: list[Record]) -> None:
+        self._record = record.append
+
+    def attached(self, session: Session) -> None:
+        self._record(Seen("attached", session.client, session.profile, session.username))
+
+    def received(self, client: ClientId, event: Event) -> None:
+        self._record(Seen("received", client, event))
+
+    def stepped(
+        self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
-        super().__init__(client, profile, username, link, slot, environment, nursery)
-        self._record = record
-        self._inbox = LinkInbox(inbox_capacity, self._watch_inbox)
-        self._replay = replay.Replay(LIMITS.kept_messages, LIMITS.kept_bytes)
-        self.task = trio.lowlevel.current_task()
-        drivers[client] = self
-        record.append(Opened(client, profile, username, link._tap._stream))
+        self._record(Seen("stepped", before.client, source, event))
 
-    def _flush(self) -> None:
-        self._record.append(Flushed(self._session.client, len(self._frames)))
-        super()._flush()
+    def counted(self, what: str) -> None:
+        self._record(Seen("counted", what))
 
-    def _step(self, event: Event, source: str) -> None:
-        self._record.append(Stepped(self._session.client, event))
-        super()._step(event, source)
+    def queued(self, client: ClientId, event: Event) -> None:
+        self._record(Seen("queued", client, event))
 
-    def _watch_inbox(self, _event: Event, fits: bool) -> None:
-        if not fits:
-            self._record.append(Overflowed(self._session.client))
+    def missed(self, client: ClientId) -> None:
+        self._record(Seen("missed", client))
 
-    def give_up(self) -> None:
-        super().give_up()
-        fits = self._record[-1] != Overflowed(self._session.client)
-        self._record.append(Told(self._session.client, ClosingForced(CloseCode.REPLACED), fits))
+    def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
+        self._record(Seen("detached", session.client, code, sent))
 
-    def lend(self, loan: Loan) -> None:
-        self._record.append(Lent(self._session.client))
-        super().lend(loan)
+    def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
+        self._record(Served(Outcome(request, pair, waiting)))
 
-    def _borrow(self, loan: Loan) -> None:
-        self._record.append(Borrowed(self._session.client))
-        super()._borrow(loan)
+    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        self._record(Served(Outcome(Relaxed(ticket), pair, waiting)))
 
-    @property
-    def deadline(self) -> float | None:
-        return None if self._deadline == inf else self._deadline
+    def draining(self) -> None:
+        self._record(Seen("draining"))
 
-    @property
-    def is_idle(self) -> bool:
-        """It waits for events, and no more waits for its client than may."""
-        statistics = self._inbox._receive.statistics()
-        waits = self._unread or self._requests or statistics.current_buffer_used
-        return not waits and (self._closed or not self._is_behind)
-
-    @property
-    def _is_behind(self) -> bool:
-        if self._link is None:
-            return False
-        outbox = self._link._outbox
-        return len(outbox._frames) > LIMITS.waiting_messages or outbox._bytes > LIMITS.waiting_bytes
+    def drained(self) -> None:
+        self._record(Seen("drained"))
 
 
 # ---------------------------------------------------------------- the people
 
 
 class Person(SteppedClient):
-    """A client: its wire, its ears, and what the model knows of its mouth."""
+    """A client, and what it remembers of its session."""
 
-    def __init__(self, wire: Wire, mouth: Mouth, now: Callable[[], float]) -> None:
+    def __init__(self, wire: Wire, connection: Connection) -> None:
         super().__init__(wire)
-        self.mouth = mouth
-        self._now = now
-        self.pinged_at = now()
-        self.ignored_at: float | None = None
-        """When it did not answer a ping, the first time."""
-        self.was_deaf = False
+        self.connection = connection
+        """As the model has it."""
+        self.tokens: list[str] = []
+        """All that it was given, its own first."""
+        self.last_seq = 0
+        """Of the session that it speaks with."""
         self._asked_after = 0
         """The last number that it said it had, until it went on with that."""
-        self.has_spoken = True
-        """In this round. More would arrive with it or after it, and that is not always the same."""
 
     @property
     def is_here(self) -> bool:
-        return not (self.mouth.vanishes or self.wire.is_closed)
+        return not (self.wire.has_ended or self.wire.is_closed)
 
     @property
     def listens(self) -> bool:
-        return self.reads and not self.mouth.vanishes
+        return self.wire.is_read and not self.wire.is_gone
 
     @property
-    def reads(self) -> bool:
-        return self.mouth.deaf_since is None
-
-    def put(self, data: bytes) -> None:
-        if UNASKED_PONG in data:
-            self.ignored_at = None  # it is heard as an answer
-        self.wire.put(data)
-        self.mouth.say(data, self._now())
-
-    def hear_ping(self) -> None:
-        self.pinged_at = self._now()
-        if not self.answers_pings and self.ignored_at is None:
-            self.ignored_at = self.pinged_at
-
-    def vanish(self) -> None:
-        self.mouth.vanishes = True
-        self.wire.vanish()
+    def goodbyes(self) -> list[bytes]:
+        """What was in the close frames that it has heard."""
+        if self.goodbye is None:
+            return []
+        code, reason = self.goodbye.code, self.goodbye.reason
+        return [b"" if code == NO_CODE else code.to_bytes(2, "big") + reason.encode()]
 
     @property
-    def tokens(self) -> list[str]:
-        """All that it was given, its own first."""
-        return [heard["resumeToken"] for heard in map(json.loads, self.texts) if "resumeToken" in heard]
+    def client(self) -> Client | None:
+        """The session that it speaks with now, as the model has it."""
+        return self.connection.serves
 
-    @property
-    def last_seq(self) -> int:
-        """Of the session that it speaks with."""
-        last = 0
-        for heard in map(json.loads, self.texts):
-            last = self._asked_after if heard["type"] == "resumed" else heard["seq"]
-        return last
+    def hear(self) -> bool:
+        """True: more may come because of that."""
+        was_full = self.wire.is_full
+        return super().hear() or was_full
+
+    def hear_text(self, text: str) -> None:
+        super().hear_text(text)
+        heard = json.loads(text)
+        self.tokens += [heard["resumeToken"]] if "resumeToken" in heard else []
+        self.last_seq = self._asked_after if heard["type"] == "resumed" else heard.get("seq", 0)
 
     def ask(self, last_seq: int) -> None:
         """It asks for a session that it has up to there."""
         if len(self.tokens) < 2:
             self._asked_after = last_seq
 
+    def vanish(self) -> None:
+        self.wire.vanish()
+
     def stop_reading(self) -> None:
-        if self.reads and self.is_open and not self.has_spoken:  # or an unread pong might keep its words unread
-            self.was_deaf = True
-            self.mouth.deaf_since = self._now()
-            self.wire.read(False)
+        self.wire.read(False)
 
     def read_again(self) -> None:
-        self.mouth.deaf_since = None
         self.wire.read(True)
 
-    def answer_no_pings(self) -> None:
-        self.answers_pings = self.mouth.answers_pings = False
+    def answer_nothing(self) -> None:
+        self.answers_pings = False
+
+    def stay_at_the_end(self) -> None:
+        self.answers_close = False
 
 
 # ---------------------------------------------------------------- the server among them
 
 
 class Shell:
-    """A running server with its record, the people, and the model beside it.
+    """A running server with its record, the people, and the model beside it."""
 
-    Args:
-        schedule: Decides the order in which tasks run that could run at once.
-        inbox_capacity: How much may wait for a session; less than the settings allow, or none would overflow.
-    """
-
-    def __init__(self, schedule: int, inbox_capacity: int) -> None:
-        trio._core._run._r.seed(schedule)
-        self.limits = attrs.evolve(LIMITS, waiting_events=inbox_capacity)
+    def __init__(self, house: House) -> None:
+        trio._core._run._r.seed(house.schedule)
         self.people: list[Person] = []
-        self.drivers: dict[ClientId, RecordingDriver] = {}
+        self._arrived = 0
         self._record: list[Record] = []
         self._minted = 0
         self._trio = SteppedTrio()
-        self._trio.start(self._serve)
+        self._trio.start(self._serve, house)
         self._trio.settle()
         self._idle_tasks = len(self._server.tasks)
-        self.model = Replay(self._server.environment.rules, self.limits, SETTINGS.relax_after_seconds)
+        self._dispatcher, self._settings = self._server.dispatcher, house.settings
+        self.model = Model(house.settings, self._server.environment.rules, house.keeps)
 
-    async def _serve(self) -> None:
+    async def _serve(self, house: House) -> None:
+        RecordedDispatcher.record = self._record
+        RecordedConnection.tasks = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(peers, "MemoryRendezvous", partial(RecordingRendezvous, self._record))
-            patch.setattr(peers, "Pool", partial(RecordingPool, self._record))
-            driver = partial(RecordingDriver, self._record, self.drivers, self.limits.waiting_events)
-            patch.setattr(connection, "Driver", driver)
-            for module in (connection, resumption):
+            patch.setattr(peers, "_trace", lambda *_: nullcontext(Recorder(self._record)))
+            patch.setattr(peers, "Dispatcher", RecordedDispatcher)
+            patch.setattr(server, "MemoryRendezvous", partial(RecordedRendezvous, house.channel))
+            patch.setattr(admission, "Connection", RecordedConnection)
+            patch.setattr(admission, "transport_of", WireTransport)
+            patch.setattr(dispatcher, "MESSAGES", KEPT_MESSAGES)
+            patch.setattr(dispatcher, "BYTES", KEPT_BYTES)
+            for module in (environment, sessions):
                 patch.setattr(module, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._mint()))
-            async with running_server(SETTINGS, patience=inf, traced=False) as self._server:
+            async with running_server(house.settings, patience=inf) as self._server:
                 await trio.sleep_forever()
 
     _server: RunningServer
@@ -322,24 +370,26 @@ class Shell:
 
     # ------------------------------------------------------------ what happens
 
-    def arrive(self, profile: Profile, pipelined: bytes) -> Person:
-        wire, name = Wire(), f"Person{len(self.people)}"
-        person = Person(wire, Mouth(self.limits, profile, name), lambda: self.now)
+    def arrive(self, profile: Profile, pipelined: bytes, window: int | None) -> Person:
+        """Somebody connects, and sends this behind its opening request."""
+        self._arrived += 1
+        name, subprotocol = f"Person{self._arrived}", "curhat.v1" if profile == "v1" else None
+        wire = RecordedWire(self._record, window)
+        wire.sent = -len(upgrade_head(f"/ws?username={name}", sec_websocket_protocol=subprotocol))
+        person = Person(wire, self.model.expect_client(wire, profile, name))
         self.people.append(person)
-        self.model.expect(wire, person.mouth)
         assert self._server.listener is not None
         self._trio.do(self._server.listener.admit, wire)
-        person.connect(pipelined, username=name, subprotocol="curhat.v1" if profile == "v1" else None)
-        person.mouth.say(pipelined, self.now)
+        person.connect(pipelined, username=name, subprotocol=subprotocol)
         return person
 
     def cut_off(self, person: Person) -> None:
         """Cancel the task of somebody's connection, as is done to those who are still there when a drain ends."""
-        seat = self.model.home_of(person.mouth)
-        if seat is not None:
-            person.mouth.is_cut_off = True
-            [served] = [each for each in self._server.served if each.task is self.drivers[seat.client].task]
-            served.scope.cancel()
+        tasks = {wire: task for task, wire in RecordedConnection.tasks.items()}
+        for served in self._server.served:
+            if not person.wire.is_closed and served.task is tasks.get(person.wire):
+                person.connection.is_cut_off = True
+                served.scope.cancel()
 
     def lose(self, person: Person) -> None:
         """Somebody's network is gone."""
@@ -356,14 +406,18 @@ class Shell:
         self._trio.pass_time(seconds)
 
     def stop(self) -> None:
-        self.model.is_draining = True
         self._server.stop.set()
 
     def close(self) -> None:
-        """Cancel everything, and follow it to the end."""
+        """Cancel everything, follow it to the end, and see that nothing is left."""
         self.model.is_cancelled = True
         self._trio.close()
         self._follow()
+        assert all(person.wire.is_closed for person in self.people)
+        registry = self._dispatcher.sessions
+        left = [self.model.clients, self.model.tokens, registry._by_client, registry._by_token, registry._tokens]
+        assert not any(left)
+        assert (self.model.sockets, len(self._dispatcher._deadlines)) == (0, 0)
 
     # ------------------------------------------------------------ what is compared
 
@@ -377,89 +431,80 @@ class Shell:
         self.model.check_quiet()
         compare(self._picture(), self._picture_of_the_model())
         for person in self.people:
-            if person.mouth in self.model.mouths and person.listens:
-                ended, code = self.model.ending(person.mouth)
-                check_ears(person, ended, code)
-                if not ended:
-                    check_care(person, self.now)
+            check_ears(person)
 
     def _hear(self) -> bool:
-        """Everybody who reads does; True: somebody answered."""
+        """Everybody who reads does; True: more may come because of that."""
         answers = [person.hear() for person in self.people if person.listens]
         return any(answers)
 
     def _follow(self) -> None:
         self.model.follow(self._record)
         self._record.clear()
-        assert self.model.now == self.now
 
     def _picture(self) -> dict[str, Any]:
         """What is really there."""
-        server, drivers = self._server, self.drivers
+        watched, registry = self._server, self._dispatcher.sessions
+        endpoints = {endpoint.session.client: endpoint for endpoint in registry}
+        here = {client: each for client, each in endpoints.items() if each.connection is not None}
+        assert all(each.connection.endpoint is each for each in here.values())
+        connections = sum(not person.wire.is_closed for person in self.people)
+        assert len(self._dispatcher._deadlines) <= len(endpoints) + connections
         return {
-            "sessions": {client: driver._session for client, driver in drivers.items()},
-            "deadlines": {client: driver.deadline for client, driver in drivers.items()},
-            "numbers": {client: (driver._said, driver._heard) for client, driver in drivers.items()},
-            "away": {client for client, driver in drivers.items() if driver._link is None},
-            "tokens": {
-                digest: holder._session.client
-                for digest, holder in server.environment.resumptions._holders.items()
-            },
-            "codes": {client: driver._close_code for client, driver in drivers.items()},
-            "reachable": set(server.rendezvous._inboxes),
-            "busy": [client for client, driver in drivers.items() if not driver.is_idle],
-            "waiting": server.pool._waits,
-            "hidden": server.pool._suspended,
-            "next relaxation": server.pool.next_relaxation(),
-            "counts": server.metrics.events,
-            "states": +server.metrics.states,
-            "places": server.slots.taken,
-            "sockets": server.slots.sockets,
+            "now": self.now,
+            "minted": self._minted,
+            "sessions": {client: each.session for client, each in endpoints.items()},
+            "deadlines": {client: each.deadline for client, each in endpoints.items()},
+            "numbers": {client: (each.sent, each.received) for client, each in endpoints.items()},
+            "connections": {client: each.connection.wire for client, each in here.items()},
+            "tokens": {digest: client for digest, (client, _) in registry._by_token.items()},
+            "tokens by client": registry._tokens,
+            "waiting": watched.pool._waits,
+            "suspended": watched.pool._suspended,
+            "next relaxation": watched.pool.next_relaxation(),
+            "counts": watched.metrics.events,
+            "states": +watched.metrics.states,
+            "slots": watched.slots.taken,
+            "sockets": watched.slots.sockets,
+            "tasks": None if self.model.drained_by is not None else len(watched.tasks) - self._idle_tasks,
         }
 
     def _picture_of_the_model(self) -> dict[str, Any]:
         """What there should be."""
-        seats = self.model.seats
-        attached = [seat for seat in seats.values() if seat.attached]
+        model, clients = self.model, self.model.clients
+        tokens = {hashlib.sha256(token.encode()).digest(): each.id for token, each in model.tokens.items()}
+        open_connections = [each for each in model.connections.values() if each.phase is not Phase.GONE]
+        writers = sum(each.unwritten > 0 for each in open_connections)
         return {
-            "sessions": {client: seat.session for client, seat in seats.items()},
-            "deadlines": {client: seat.deadline for client, seat in seats.items()},
-            "numbers": {client: (len(seat.told), seat.words) for client, seat in seats.items()},
-            "away": {client for client, seat in seats.items() if seat.mouth is None and seat.lent is None},
-            "tokens": {resumption._digest(token): seat.client for token, seat in self.model.tokens.items()},
-            "codes": {client: seat.close and seat.close.code for client, seat in seats.items()},
-            "reachable": {seat.client for seat in attached},
-            "busy": [],
-            "waiting": self.model.pool._waits,
-            "hidden": self.model.pool._suspended,
-            "next relaxation": self.model.pool.next_relaxation(),
-            "counts": self.model.counts,
-            "states": Counter(state_name(seat.session) for seat in attached),
-            "places": sum(map(self._has_place, self.people)),
-            "sockets": sum(
-                not person.wire.is_closed for person in self.people if person.mouth in self.model.mouths
-            ),
+            "now": model.now,
+            "minted": model.minted,
+            "sessions": {client: each.endpoint.session for client, each in clients.items()},
+            "deadlines": {client: each.endpoint.deadline for client, each in clients.items()},
+            "numbers": {client: (len(each.sent), each.received) for client, each in clients.items()},
+            "connections": {name: each.connection.wire for name, each in clients.items() if each.connection},
+            "tokens": tokens,
+            "tokens by client": {client: digest for digest, client in tokens.items()},
+            "waiting": model.pool._waits,
+            "suspended": model.pool._suspended,
+            "next relaxation": model.pool.next_relaxation(),
+            "counts": model.counts,
+            "states": Counter(state_name(each.endpoint.session) for each in clients.values()),
+            "slots": model.taken_slots,
+            "sockets": model.sockets,
+            "tasks": None if model.drained_by is not None else len(open_connections) + writers,
         }
-
-    def _has_place(self, person: Person) -> bool:
-        """Who has lent its link has none: the session that it is lent to has one already."""
-        home = self.model.home_of(person.mouth)
-        return home is not None and (home.attached or (home.lent is None and not person.wire.is_closed))
 
     def see_that_nobody_is_left(self) -> None:
         """Everybody has vanished: after the longest deadline nothing is left of anybody."""
         for person in self.people:
             person.vanish()
         self.come_to_rest()
-        for seconds in (SETTINGS.resume_seconds, SETTINGS.close_seconds + SETTINGS.write_seconds):
+        for seconds in (self._settings.resume_seconds, 10.0):
             self.pass_time(seconds)
             self.come_to_rest()
         assert all(person.wire.is_closed for person in self.people)
+        assert not self.model.clients
         assert len(self._server.pool) == 0
-        assert self.model.is_draining or len(self._server.tasks) == self._idle_tasks
-
-    def foresee(self) -> Forecast:
-        return Forecast(self.model, (f"id-{number}" for number in count(self._minted + 1)))
 
 
 def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -469,28 +514,14 @@ def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
         assert found[part] == wanted[part], part
 
 
-def check_ears(person: Person, ended: bool, code: CloseCode | None) -> None:
-    """Somebody who reads has heard all it was told, in order, and in the end why it ended."""
-    mouth = person.mouth
-    if ended and (mouth.has_left or code is CloseCode.SLOW_CONSUMER or person.was_deaf):
-        # what was under way when the client left, or was given up, may be lost
-        assert person.texts == mouth.told[: len(person.texts)]
-        assert len(person.texts) >= mouth.heard
-    else:
-        assert person.texts == mouth.told
-        assert (person.goodbye and person.goodbye.code) == code
-    if not ended:
-        assert person.pongs == mouth.pings
-    mouth.heard = len(person.texts)
-
-
-def check_care(person: Person, now: float) -> None:
-    """Who is silent is asked for life, and who does not answer is gone."""
-    if person.is_open:
-        assert now - person.pinged_at <= SETTINGS.ping_seconds + SETTINGS.pong_seconds
-        assert (
-            person.answers_pings or person.ignored_at is None or now <= person.ignored_at + SETTINGS.pong_seconds
-        )
+def check_ears(person: Person) -> None:
+    """Somebody has understood what the model had written to it: all, if it still reads; in order, and once."""
+    connection = person.connection
+    heard = {TEXT: person.texts, PONG: person.pongs, CLOSE: person.goodbyes}
+    for opcode, frames in heard.items():
+        assert frames == connection.heard[opcode][: len(frames)]
+    if person.listens and not connection.unwritten:
+        assert all(frames == connection.heard[opcode] for opcode, frames in heard.items())
 
 
 # ---------------------------------------------------------------- what may be said
@@ -582,10 +613,11 @@ LAST_WORD = BROKEN | CLOSING
 
 @attrs.frozen
 class Say:
-    """Somebody sends this in one segment."""
+    """Somebody sends this, in two segments if it is cut."""
 
     who: int
     words: list[Word]
+    cut: int | None = None
 
 
 @attrs.frozen
@@ -595,6 +627,7 @@ class Arrive:
     profile: Profile
     words: list[Word]
     answers_pings: bool = True
+    window: int | None = None
 
 
 @attrs.frozen
@@ -617,19 +650,28 @@ WHO = st.integers(0, PEOPLE - 1)
 TURNS = st.integers(0, 6)
 """How far the server gets meanwhile."""
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
+WINDOWS = st.sampled_from([None, None, 1 << 16, 1 << 16, 1000, 50])
 BEHAVIOUR = st.sampled_from(
-    [*[Person.vanish] * 5, *[Person.stop_reading] * 3, *[Person.read_again] * 2, Person.answer_no_pings]
+    [
+        *[Person.vanish] * 5,
+        *[Person.stop_reading] * 3,
+        *[Person.read_again] * 2,
+        Person.answer_nothing,
+        Person.stay_at_the_end,
+    ]
 )
 ANSWERS_PINGS = st.sampled_from([True, True, True, False])
-ARRIVAL = st.builds(Arrive, PROFILES, st.lists(WHOLE, max_size=1), ANSWERS_PINGS)
+ARRIVAL = st.builds(Arrive, PROFILES, st.lists(WHOLE, max_size=1), ANSWERS_PINGS, WINDOWS)
 RETURN = st.builds(
     Arrive,
     st.just("v1"),
     st.builds(lambda recall, words: [recall, *words], COME_BACK | RECALL, st.lists(WORD, max_size=3)),
     ANSWERS_PINGS,
+    WINDOWS,
 )
 DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "say": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4)),
+    "say in pieces": st.builds(Say, WHO, st.lists(WORD, min_size=1, max_size=4), st.integers(0, 1000)),
     "say much": st.builds(
         Say, WHO, st.builds(lambda word, times: [word] * times, MUCH, st.sampled_from([6, 10, 30]))
     ),
@@ -642,7 +684,8 @@ DEEDS: dict[str, st.SearchStrategy[Deed]] = {
 CUTS = [*[None] * 4 * PEOPLE, *map(CutOff, range(PEOPLE))]
 KINDS = st.sampled_from(
     [
-        *["say"] * 20,
+        *["say"] * 18,
+        *["say in pieces"] * 2,
         *["say much"] * 3,
         *["arrive"] * 6,
         *["return"] * 5,
@@ -654,9 +697,9 @@ KINDS = st.sampled_from(
 DEED = KINDS.flatmap(DEEDS.__getitem__)
 
 
-def fitting(seat: Seat | None, tag: int) -> ClientMessage:
+def fitting(client: Client | None, tag: int) -> ClientMessage:
     """What a page would say that has this session."""
-    match seat and seat.session.state:
+    match client and client.endpoint.session.state:
         case Waiting():
             return Ping()
         case Paired(pairing):
@@ -666,6 +709,10 @@ def fitting(seat: Seat | None, tag: int) -> ClientMessage:
         case Negotiating():
             return (candidate("a", tag), Chat(str(tag)), Status("connected"), offer("b", tag=str(tag)))[tag % 4]
     return Join()
+
+
+def text(message: ClientMessage) -> bytes:
+    return frame(TEXT, encode_client(message))
 
 
 # ---------------------------------------------------------------- the rules
@@ -686,12 +733,11 @@ class Crossing:
         self._partner = partner
         self._ready = ready
         self._victim = self._last = victim
-        self._resume = frame(TEXT, encode_client(Resume(victim.tokens[-1], victim.last_seq)))
+        self._resume = text(Resume(victim.tokens[-1], victim.last_seq))
 
     def it_speaks(self) -> None:
         """Over the socket that it came with last, as if it still were what it was."""
-        if self._last.is_open and self._last.is_here:
-            self._last.put(self._machine.segment(self._victim, [None]))
+        self._last.put(self._machine.segment(self._victim, [None]))
 
     def its_partner_speaks(self) -> None:
         if self._partner is not None:
@@ -699,14 +745,14 @@ class Crossing:
 
     def its_partner_says_much(self, times: int = 5) -> None:
         if self._partner is not None:
-            self._partner.put(times * frame(TEXT, encode_client(Chat("much"))))
+            self._partner.put(times * text(Chat("much")))
 
     def its_partner_says_too_much(self) -> None:
         """More than is kept."""
-        self.its_partner_says_much(LIMITS.kept_messages + 1)
+        self.its_partner_says_much(KEPT_MESSAGES + 1)
 
     def it_is_lost(self) -> None:
-        self._shell.lose(self._last)
+        self._last.vanish()
 
     def it_is_cut_off(self) -> None:
         self._shell.cut_off(self._last)
@@ -716,24 +762,22 @@ class Crossing:
 
     def it_comes_back_too_far(self) -> None:
         """It says that it has more than it has heard."""
-        victim = self._victim
-        self._come_back(frame(TEXT, encode_client(Resume(victim.tokens[-1], victim.last_seq + 3))))
+        self._come_back(text(Resume(self._victim.tokens[-1], self._victim.last_seq + 3)))
 
     def it_comes_back_late(self) -> None:
         """Not as the first that it says."""
-        self._come_back(b"".join(frame(TEXT, encode_client(word)) for word in (Join(), Leave())) + self._resume)
+        self._come_back(text(Join()) + text(Leave()) + self._resume)
 
     def it_asks_for_another(self) -> None:
         """Although it has a session."""
-        if self._last.is_open and self._last.is_here and self._last.reads:
-            self._last.put(self._machine.segment(self._last, [Recall("anybody", 1)]))
+        self._last.put(self._machine.segment(self._last, [Recall("anybody", 1)]))
 
     def _come_back(self, words: bytes) -> None:
         if self._ready:
             self._last = self._ready.pop()
             self._last.put(words)
         elif self._machine.has_room:
-            self._last = self._shell.arrive("v1", words)
+            self._last = self._shell.arrive("v1", words, self._victim.wire.window)
         self._last.ask(self._victim.last_seq)
 
     STEPS = (
@@ -752,7 +796,6 @@ class ShellMachine(RuleBasedStateMachine):
         self.is_sound = False
         """The last rule came to its end."""
         self.is_stopping = False
-        self.ends_politely = False
         self.rounds = 0
 
     @contextmanager
@@ -760,50 +803,43 @@ class ShellMachine(RuleBasedStateMachine):
         """Something happens, and then everything that follows from it."""
         self.is_sound = False
         self.rounds += 1
-        for person in self.shell.people:
-            person.has_spoken = False
         yield self.shell
         self.shell.come_to_rest()
         self.is_sound = True
 
     @initialize(
-        schedule=st.integers(0, 2**32 - 1),
-        inbox_capacity=st.sampled_from([SETTINGS.outbound_messages, 4]),
+        house=HOUSES,
         crowd=st.lists(ARRIVAL, min_size=2, max_size=4),
-        ends_politely=st.booleans(),
+        ending=st.sampled_from(["all vanish", "drain", "cancel", "cancel"]),
+        last=st.lists(st.tuples(DEED, TURNS), min_size=1, max_size=4),
     )
-    def people_come(self, schedule: int, inbox_capacity: int, crowd: list[Arrive], ends_politely: bool) -> None:
-        self.ends_politely = ends_politely
-        self.shell = Shell(schedule, inbox_capacity)
+    def people_come(
+        self,
+        house: House,
+        crowd: list[Arrive],
+        ending: Literal["all vanish", "drain", "cancel"],
+        last: list[tuple[Deed, int]],
+    ) -> None:
+        """Also decides how it ends: if the server is cancelled, then amid the last that is done."""
+        self.ending, self.last = ending, last
+        self.shell = Shell(house)
         with self.round():
             for arrival in crowd:
                 self.do(arrival)
 
     @precondition(lambda self: not self.is_stopping)
-    @rule(deed=DEED)
-    def one_does_something(self, deed: Deed) -> None:
-        """What will come of it is known beforehand, wherever it does not depend on who is faster."""
-        forecast = self.foresee(deed)
-        with self.round():
-            self.do(deed)
-        if forecast is not None:
-            compare(self.shell.model.picture(), forecast.picture())
-
-    @precondition(lambda self: not self.is_stopping)
-    @rule(deeds=st.lists(st.tuples(DEED, TURNS), min_size=2, max_size=6), cut_off=st.sampled_from(CUTS))
-    def many_do_something(self, deeds: list[tuple[Deed, int]], cut_off: CutOff | None) -> None:
+    @rule(deeds=st.lists(st.tuples(DEED, TURNS), min_size=1, max_size=6), cut_off=st.sampled_from(CUTS))
+    def some_do_something(self, deeds: list[tuple[Deed, int]], cut_off: CutOff | None) -> None:
         """All before anything has come to rest; and somebody may be cut off amid what it is being told."""
-        with self.round() as shell:
-            for deed, turns in deeds:
-                self.do(deed)
-                shell.go_on(turns)
+        with self.round():
+            self.do_all(deeds)
             if cut_off is not None:
                 self.do(cut_off)
 
     @precondition(lambda self: not self.is_stopping and self.taken())
     @rule(
         who=WHO,
-        words=st.sampled_from([[None], [None], [frame(TEXT, encode_client(Chat("much")))] * 10]),
+        words=st.sampled_from([[None], [None], [text(Chat("much"))] * 10]),
         turns=st.integers(0, 10),
         end=st.sampled_from([Shell.cut_off, Shell.lose, Shell.spare]),
     )
@@ -816,7 +852,7 @@ class ShellMachine(RuleBasedStateMachine):
             if partner is not None:
                 partner.put(self.segment(partner, words))
             elif self.has_room:
-                self.do(Arrive("v1", [frame(TEXT, encode_client(Join()))]))
+                self.do(Arrive("v1", [text(Join())]))
             shell.go_on(turns)
             end(shell, victim)
 
@@ -827,11 +863,11 @@ class ShellMachine(RuleBasedStateMachine):
         steps=st.lists(st.tuples(st.sampled_from(Crossing.STEPS), TURNS), min_size=2, max_size=7),
     )
     def losses_cross_returns(
-        self, who: int, newcomers: int, steps: list[tuple[Callable[["Crossing"], None], int]]
+        self, who: int, newcomers: int, steps: list[tuple[Callable[[Crossing], None], int]]
     ) -> None:
         """Somebody is lost and comes back, over as many sockets as it likes, amid what it says and is told."""
         with self.round():
-            ready = [self.shell.arrive("v1", b"") for _ in range(newcomers) if self.has_room]
+            ready = [self.shell.arrive("v1", b"", None) for _ in range(newcomers) if self.has_room]
         losable = self.losable()
         with self.round() as shell:
             crossing = Crossing(self, *losable[who % len(losable)], ready) if losable else None
@@ -842,15 +878,15 @@ class ShellMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_stopping)
     @rule(
         who=WHO,
-        words=st.sampled_from([[None], [None, None], [Recall()], [Recall(), None]]),
+        words=st.sampled_from([[None], [None, None], [UNASKED_PONG], [Recall()], [Recall(), None]]),
         seconds=st.sampled_from([10.0, 20.0, 30.0]),
     )
     def time_passes_amid_words(self, who: int, words: list[Word], seconds: float) -> None:
         """A deadline comes just when somebody says something, or comes back; best somebody who owes a pong."""
         with self.round() as shell:
-            late = [person for person in shell.people if person.is_here and person.ignored_at is not None]
+            late = [each for each in shell.people if each.is_here and each.connection.pong_by < inf]
             person = late[who % len(late)] if late else self.somebody(who)
-            if person is not None and person.is_open:
+            if person is not None:
                 person.put(self.segment(person, words))
             shell.pass_time(seconds)
 
@@ -860,13 +896,11 @@ class ShellMachine(RuleBasedStateMachine):
             shell.pass_time(seconds)
 
     @precondition(lambda self: not self.is_stopping and self.rounds > 20)
-    @rule(deeds=st.lists(DEED, max_size=3), newcomer=ARRIVAL, turns=st.integers(0, 16))
-    def the_server_stops(self, deeds: list[Deed], newcomer: Arrive, turns: int) -> None:
+    @rule(deeds=st.lists(st.tuples(DEED, TURNS), max_size=4), newcomer=ARRIVAL, turns=st.integers(0, 16))
+    def the_server_stops(self, deeds: list[tuple[Deed, int]], newcomer: Arrive, turns: int) -> None:
         self.is_stopping = True
         with self.round() as shell:
-            for deed in (*deeds, newcomer):
-                self.do(deed)
-            shell.go_on(turns)
+            self.do_all([*deeds, (newcomer, turns)])
             shell.stop()
 
     # ------------------------------------------------------------ deeds
@@ -877,79 +911,83 @@ class ShellMachine(RuleBasedStateMachine):
 
     def taken(self) -> list[tuple[Person, Person | None]]:
         """Those who wait, or have a partner; with it, unless that is away."""
-        seats = {self.shell.model.seat_of(person.mouth): person for person in self.shell.people}
+        speakers = {person.client: person for person in self.shell.people if person.client is not None}
         found: list[tuple[Person, Person | None]] = []
-        for seat, person in seats.items():
-            match seat and seat.session.state:
+        for client, person in speakers.items():
+            match client.endpoint.session.state:
                 case Waiting():
                     found.append((person, None))
                 case Paired(pairing) | Negotiating(pairing):
-                    found.append((person, seats.get(self.shell.model.seats[pairing.partner])))
+                    found.append((person, speakers.get(self.shell.model.clients.get(pairing.partner))))
         return found
 
     def losable(self) -> list[tuple[Person, Person | None]]:
         """Those who may come back, with the partner of who has one; some of them have to."""
         model = self.shell.model
-        sitting = {model.seat_of(person.mouth): person for person in self.shell.people}
+        speakers = {person.client: person for person in self.shell.people if person.client is not None}
         found: list[tuple[Person, Person | None]] = []
         for person in self.shell.people:
-            seat = model.tokens.get(person.tokens[-1]) if person.mouth.profile == "v1" and person.tokens else None
-            match seat and seat.session.state:
+            client = model.tokens.get(person.tokens[-1]) if person.tokens else None
+            match client and client.endpoint.session.state:
                 case Connected(first_message_by=None) | Waiting():
                     found.append((person, None))
                 case Paired(pairing) | Negotiating(pairing):
-                    found.append((person, sitting.get(model.seats[pairing.partner])))
+                    found.append((person, speakers.get(model.clients.get(pairing.partner))))
         return found
 
     def somebody(self, who: int) -> Person | None:
         here = [person for person in self.shell.people if person.is_here]
         return here[who % len(here)] if here else None
 
+    def do_all(self, deeds: list[tuple[Deed, int]]) -> None:
+        for deed, turns in deeds:
+            self.do(deed)
+            self.shell.go_on(turns)
+
     def do(self, deed: Deed) -> None:
+        if isinstance(deed, Arrive):
+            return self._arrive(deed) if self.has_room else None
+        person = self.somebody(deed.who)
         match deed:
-            case Arrive(profile, words, answers_pings):
-                if self.has_room:
-                    asked = [self.resume(word).last_seq for word in words if isinstance(word, Recall)]
-                    newcomer = self.shell.arrive(profile, self.segment(None, words))
-                    for last_seq in asked:
-                        newcomer.ask(last_seq)
-                    if not answers_pings:
-                        newcomer.answer_no_pings()
-            case Say(who, words):
-                person = self.somebody(who)
-                if person is not None and not person.has_spoken:
-                    person.has_spoken = True
-                    person.put(self.segment(person, words))
-            case Behave(who, how):
-                person = self.somebody(who)
-                if person is not None:
-                    how(person)
-            case CutOff(who):
-                person = self.somebody(who)
-                if person is not None:
-                    self.shell.cut_off(person)
+            case _ if person is None:
+                pass
+            case Say(_, words, cut):
+                data = self.segment(person, words)
+                if cut is not None:
+                    person.put(data[: cut % len(data)])
+                    self.shell.go_on(2)
+                person.put(data if cut is None else data[cut % len(data) :])
+            case Behave(_, how):
+                how(person)
+            case CutOff():
+                self.shell.cut_off(person)
+        return None
+
+    def _arrive(self, deed: Arrive) -> None:
+        asked = [self.resume(word).last_seq for word in deed.words if isinstance(word, Recall)]
+        newcomer = self.shell.arrive(deed.profile, self.segment(None, deed.words), deed.window)
+        newcomer.answers_pings = deed.answers_pings
+        for last_seq in asked:
+            newcomer.ask(last_seq)
 
     def segment(self, person: Person | None, words: list[Word]) -> bytes:
         """All the words of somebody, who may have yet to come."""
-        seat = None if person is None else self.shell.model.seat_of(person.mouth)
-        tag = 0 if person is None else len(person.texts)
-        data, fallback = b"", frame(TEXT, encode_client(fitting(seat, tag)))
+        client = None if person is None else person.client
+        tag, data = 0 if person is None else len(person.texts), b""
         for word in words:
             if isinstance(word, Recall):
                 resume = self.resume(word)
                 if person is not None:
                     person.ask(resume.last_seq)
-                data += frame(TEXT, encode_client(resume))
-                seat = self.shell.model.tokens.get(resume.token, seat)
+                data += text(resume)
+                client = self.shell.model.tokens.get(resume.token, client)
             else:
-                data += frame(TEXT, encode_client(fitting(seat, tag))) if word is None else word
-        if person is None or person.reads or not FrameScanner(LIMITS.message_bytes).feed(data).control_frames:
-            return data
-        return fallback  # with a pong to send that is not read the server reads no further
+                data += text(fitting(client, tag)) if word is None else word
+        return data
 
     def resume(self, recall: Recall) -> Resume:
         """What somebody would say who has heard what another one, or the same, has heard."""
-        known = [person for person in self.shell.people if person.mouth.profile == "v1" and person.tokens]
+        known = [person for person in self.shell.people if person.tokens]
         away = {person: self.is_away(person) for person in known}
         among = [
             person for person in known if recall.whose == "anybody" or away[person] == (recall.whose == "away")
@@ -962,42 +1000,8 @@ class ShellMachine(RuleBasedStateMachine):
 
     def is_away(self, person: Person) -> bool:
         """Whether its session waits for it."""
-        seat = self.shell.model.tokens.get(person.tokens[-1])
-        return seat is not None and seat.is_away
-
-    def foresee(self, deed: Deed) -> Forecast | None:
-        """None: what will happen depends on who is faster, or on more than the sessions."""
-        forecast = self.shell.foresee()
-        match deed:
-            case Arrive(profile, words, _) if self.has_room:
-                mouth = Mouth(self.shell.limits, profile, f"Person{len(self.shell.people)}")
-                seat: Seat | None = forecast.arrive(mouth)
-                said = mouth.say(self.segment(None, words), self.shell.now)
-            case Say(who, words) if person := self.somebody(who):
-                mouth = copy.deepcopy(person.mouth)
-                said = mouth.say(self.segment(person, words), self.shell.now)
-                seat = forecast.seat_of(forecast.twin_of(person.mouth))
-            case Behave(who, Person.vanish) | CutOff(who) if person := self.somebody(who):
-                mouth = forecast.twin_of(person.mouth)
-                mouth.vanishes = True
-                said = []
-                seat = forecast.seat_of(mouth)
-                if isinstance(deed, CutOff) and seat is not None:
-                    mouth.is_cut_off = seat.home is mouth
-            case _:
-                return None
-        is_fair = len(said) + mouth.has_left < 2 or (
-            not mouth.has_left and all(isinstance(word, str) for word in said)
-        )
-        if seat is None or not is_fair:
-            return None
-        forecast.says(seat, said)
-        if mouth.says_goodbye or mouth.is_cut_off:
-            forecast.step(seat, ConnectionClosed())
-        elif mouth.vanishes:
-            forecast.interrupt(seat, ConnectionLost(self.shell.now))
-        forecast.come_to_rest()
-        return forecast if forecast.is_certain else None
+        client = self.shell.model.tokens.get(person.tokens[-1])
+        return client is not None and client.connection is None
 
     def teardown(self) -> None:
         if not hasattr(self, "shell"):
@@ -1013,10 +1017,13 @@ class ShellMachine(RuleBasedStateMachine):
                 self.shell.close()
 
     def come_to_an_end(self) -> None:
-        if self.ends_politely and not self.is_stopping:
+        if self.ending == "drain" and not self.is_stopping:
             with self.round() as shell:
                 shell.stop()
-        self.shell.see_that_nobody_is_left()
+        if self.ending == "cancel" and not self.is_stopping:
+            self.do_all(self.last)
+        else:
+            self.shell.see_that_nobody_is_left()
 
 
 ShellMachine.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=30)
