@@ -196,12 +196,12 @@ class Reality:
 
     endpoints: tuple[Endpoint, ...]
     """As they are in this state: what is driven on is a copy."""
-    links: tuple[object, ...]
+    connections: tuple[object, ...]
     """The connection of each client; None: it has none."""
     heard: tuple[int, ...]
     """The number of the last message that each client has heard."""
     cuts: tuple[int, ...]
-    """How many links each session has lost, until it closes."""
+    """How many connections each session has lost, until it closes."""
     joins: tuple[int, ...]
     asked: tuple[tuple[Request, ...], ...]
     pool: Pool
@@ -270,13 +270,13 @@ def _look_again(
 RELAX_AFTER = 1e6
 FOR_EVER = 1e9
 LAST_OF_ALL = 1e12
-"""When links are lost: so whoever is away is given up later than any other deadline."""
+"""When connections are lost: so whoever is away is given up later than any other deadline."""
 
 
 SLOT = ConnectionSlots(1).admit(0.0, may_resume=False)
 UNLIMITED = RateLimit(Allowance(1e6, 1e6))
 SENT_THERE = 1
-"""Over the link that somebody comes back with, its own session has said `welcome`."""
+"""Over the connection that somebody comes back with, its own session has said `welcome`."""
 
 
 def beginning(world: World, ways: "Ways") -> Reality:
@@ -346,7 +346,7 @@ class _Turn:
     def __init__(self, world: World, before: Reality) -> None:
         self._world = world
         self.endpoints = list(before.endpoints)
-        self.links = list(before.links)
+        self.connections = list(before.connections)
         self.heard = list(before.heard)
         self.cuts = list(before.cuts)
         self.joins = list(before.joins)
@@ -360,7 +360,7 @@ class _Turn:
     def over(self) -> Reality:
         return Reality(
             tuple(self.endpoints),
-            tuple(self.links),
+            tuple(self.connections),
             tuple(self.heard),
             tuple(self.cuts),
             tuple(self.joins),
@@ -402,8 +402,8 @@ class _Turn:
 
     def _perform(self, index: int, action: Action, wished: bool) -> None:
         match action:
-            case Transmit(link, message):
-                if link is self.links[index]:
+            case Transmit(connection, message):
+                if connection is self.connections[index]:
                     self._hear(index, _read(message), wished)
             case Forward(partner, event):
                 self.tell(partner, event)
@@ -411,9 +411,9 @@ class _Turn:
                 self.asked[index] = (*self.asked[index], action)
                 if isinstance(action, Enter) and _room(action.ticket.id)[1] > self.joins[index]:
                     self.joins[index] += 1
-            case CloseConnection(link):
-                if link is self.links[index]:
-                    self.links[index] = None
+            case CloseConnection(connection):
+                if connection is self.connections[index]:
+                    self.connections[index] = None
             case EndSession():
                 self.cuts[index] = 0
                 if self.ear[index][0] != "bad":
@@ -427,10 +427,10 @@ class _Turn:
                 self.ear[index] = ("bad", "a number left out, or twice")
 
     def regain(self, index: int) -> None:
-        """The client is back over another link; maybe before the old one was missed."""
+        """The client is back over another connection; maybe before the old one was missed."""
         if self.endpoints[index].can_resume(self.heard[index]):
-            link = self.links[index] = object()
-            self.drive(index, "resume", link, self.heard[index], "token", SENT_THERE)
+            connection = self.connections[index] = object()
+            self.drive(index, "resume", connection, self.heard[index], "token", SENT_THERE)
 
     # ------------------------------------------------------------ the matchmaker
 

@@ -1,4 +1,4 @@
-"""The design's invariants in every state of a few small worlds, over the real session table, `Pool` and
+"""The design's invariants in every state of a few small worlds, over the real `Endpoint`, table, `Pool` and
 `introductions`.
 
 The last tests break one thing each and see that it is noticed, and by which invariant. What an earlier pairing's
@@ -16,6 +16,7 @@ from explorer import Exploration, World, explore
 
 from curhat_trio.policy.matching import Pair, Pool, introductions
 from curhat_trio.protocol import pairing, session, signaling
+from curhat_trio.protocol.endpoint import Action, Endpoint, EndSession, Transmit
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,
@@ -156,6 +157,29 @@ def everybody_is(polite: bool) -> Break:
     return offers_cross
 
 
+def after(verb: str, changed: Callable[[Endpoint, list[Action]], list[Action]]) -> Break:
+    """An endpoint that does something else after one of its verbs."""
+    unbroken: Callable[..., list[Action]] = vars(Endpoint)[verb]
+
+    def broken(endpoint: Endpoint, *arguments: Any) -> list[Action]:
+        return changed(endpoint, unbroken(endpoint, *arguments))
+
+    return lambda patch: patch.setattr(Endpoint, verb, broken)
+
+
+def without_what_was_missed(_: Endpoint, actions: list[Action]) -> list[Action]:
+    messages = [action for action in actions if isinstance(action, Transmit)]
+    return [action for action in actions if action not in messages[1:]]
+
+
+def without_an_end(_: Endpoint, actions: list[Action]) -> list[Action]:
+    return [action for action in actions if not isinstance(action, EndSession)]
+
+
+def nothing_once_over(endpoint: Endpoint, actions: list[Action]) -> list[Action]:
+    return actions if not endpoint.is_closed or any(isinstance(each, EndSession) for each in actions) else []
+
+
 @pytest.mark.parametrize(
     ("breaks", "world", "broken"),
     [
@@ -171,6 +195,11 @@ def everybody_is(polite: bool) -> Break:
             nobody_is_suspended, LINKS_ARE_LOST, "away_is_suspended", id="whom-the-pool-does-not-suspend"
         ),
         pytest.param(nobody_is_reinstated, LINKS_ARE_LOST, "suspended_is_away", id="whom-the-pool-forgets"),
+        pytest.param(
+            after("resume", without_what_was_missed), LINKS_ARE_LOST, "told_the_state", id="nothing-is-replayed"
+        ),
+        pytest.param(after("handle", without_an_end), ONE_COMES_BACK, "told_the_state", id="an-end-untold"),
+        pytest.param(after("handle", nothing_once_over), ONE_COMES_BACK, "not_stranded", id="deaf-once-closed"),
         pytest.param(half_an_introduction, ONE_COMES_BACK, "not_stranded", id="half-an-introduction"),
         pytest.param(both_offer, OFFERS_CROSS, "one_offerer", id="both-offer"),
         pytest.param(everybody_is(polite=True), OFFERS_CROSS, "views_agree", id="both-yield"),
