@@ -13,13 +13,21 @@ import attrs
 
 from curhat_trio.protocol.messages import Description, IceCandidate
 
-_ICE_UFRAG = re.compile(r"^a=ice-ufrag:([^\s]{1,256})", re.MULTILINE)
+_ICE_UFRAG = "a=ice-ufrag:"
+_FRAGMENT = re.compile(r"[^\s]{1,256}")
 _CANDIDATE_UFRAG = re.compile(r" ufrag ([^\s]{1,256})")
 
 
 def description_ufrags(description: Description) -> frozenset[str]:
     """The ICE user fragments (RFC 8839, section 5.4) of a description: usually one, with BUNDLE."""
-    return frozenset(_ICE_UFRAG.findall(description.sdp))
+    sdp, ufrags = description.sdp, []
+    at = sdp.find(_ICE_UFRAG)
+    while at >= 0:  # a regular expression looks at each character of 5 kB, and takes eight times as long
+        after = at + len(_ICE_UFRAG)
+        if (at == 0 or sdp[at - 1] == "\n") and (found := _FRAGMENT.match(sdp, after)):
+            ufrags.append(found[0])
+        at = sdp.find(_ICE_UFRAG, after)
+    return frozenset(ufrags)
 
 
 def candidate_ufrag(candidate: IceCandidate) -> str | None:

@@ -525,3 +525,15 @@ def test_an_address_is_found_wherever_it_stands(address: str, line: str, data: s
         ip_address("198.51.100.4"),
         ip_address("2001:db8::4"),
     }
+
+
+PIECES = st.sampled_from(
+    ["a=ice-ufrag:", "\n", "\r\n", " ", "\x85", "u", "a=", "abc", "a=ice-ufrag:a=ice-ufrag:x", "f" * 300]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_a_fragment_stands_at_the_beginning_of_a_line_and_ends_at_a_blank(sdp: str) -> None:
+    """Against the rule as a regular expression."""
+    found = re.findall(r"^a=ice-ufrag:([^\s]{1,256})", sdp, re.MULTILINE)
+    assert description_ufrags(Description("offer", sdp or "-")) == frozenset(found)
