@@ -48,103 +48,22 @@ from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Rules, Session, Waiting
 
-# ---------------------------------------------------------------- the record
+Record: TypeAlias = tuple[Any, ...]
+"""What happened, and about what:
 
-
-@attrs.frozen
-class Opening:
-    """The client at this wire gets its WebSocket."""
-
-    wire: Any
-
-
-@attrs.frozen
-class Read:
-    """These bytes of the client's have come; none: nothing can be read any more."""
-
-    wire: Any
-    data: bytes
-
-
-@attrs.frozen
-class Cut:
-    """The connection's task was cancelled."""
-
-    wire: Any
-
-
-@attrs.frozen
-class Handed:
-    """The network was given these bytes, which begin with the first that it has not taken yet."""
-
-    wire: Any
-    data: bytes
-
-
-@attrs.frozen
-class Took:
-    """The network has taken so many."""
-
-    wire: Any
-    size: int
-
-
-@attrs.frozen
-class Broke:
-    """Nothing can be written any more."""
-
-    wire: Any
-
-
-@attrs.frozen
-class Gone:
-    """The server has closed the connection, and forgotten it."""
-
-    wire: Any
-
-
-@attrs.frozen
-class Due:
-    """A deadline has come, of a session or of the connection at this wire."""
-
-    whose: Any
-
-
-@attrs.frozen
-class Introduced:
-    """The pair has come from the matchmaker."""
-
-    pair: Pair
-
-
-@attrs.frozen
-class TimePassed:
-    """The clock moved."""
-
-    now: float
-
-
-@attrs.frozen
-class Served:
-    """The matchmaker did something."""
-
-    outcome: Outcome
-
-
-@attrs.frozen(init=False)
-class Seen:
-    """Anything else that an observer was told."""
-
-    what: str
-    about: tuple[Any, ...]
-
-    def __init__(self, what: str, *about: Any) -> None:
-        self.__attrs_init__(what, about)
-
-
-Record: TypeAlias = (
-    Opening | Read | Cut | Handed | Took | Broke | Gone | Due | Introduced | TimePassed | Served | Seen
-)
+    opening wire         the client at this wire gets its WebSocket
+    read wire data       these bytes of the client's have come; none: nothing can be read any more
+    cut wire             the connection's task was cancelled
+    handed wire data     the network was given these bytes, which begin with the first that it has not taken yet
+    took wire size       the network has taken so many
+    broke wire           nothing can be written any more
+    gone wire            the server has closed the connection, and forgotten it
+    due whose            a deadline has come, of a session or of the connection at this wire
+    introduced pair      a pair has come from the matchmaker
+    passed now           the clock moved
+    served outcome       the matchmaker did something
+    ...                  anything else that an observer was told, by the name of its method
+"""
 
 
 # ---------------------------------------------------------------- connections and sessions
@@ -406,59 +325,59 @@ class Model:
         while self._record:
             self._take(self._record.popleft())
 
-    def expect(self, what: str, *about: Any) -> None:
+    def expect(self, *wanted: Any) -> None:
         """This must have been seen next; meanwhile bytes may have gone out."""
         while self._record and self._write(self._record[0]):
             self._record.popleft()
         seen = self._record.popleft() if self._record else None
-        assert seen == Seen(what, *about), f"expected {Seen(what, *about)}, but then came {seen}"
+        assert seen == wanted, f"expected {wanted}, but then came {seen}"
 
     def _take(self, happened: Record) -> None:
         """What comes from outside of the shell, and all that must follow from it."""
         if self._write(happened):
             return
         match happened:
-            case TimePassed(now):
+            case ("passed", now):
                 self.now = now
-            case Opening(wire):
+            case ("opening", wire):
                 self._open(self.connections[wire])
-            case Read(wire, data):
+            case ("read", wire, data):
                 self._read(self.connections[wire], data)
-            case Cut(wire):
+            case ("cut", wire):
                 self._cut(self.connections[wire])
-            case Gone(wire):
+            case ("gone", wire):
                 self._forget(self.connections[wire])
-            case Due(whose) if whose in self.connections:
+            case ("due", whose) if whose in self.connections:
                 self._connection_due(self.connections[whose])
-            case Due(whose):
+            case ("due", whose):
                 client = self.clients[whose]
                 assert client.endpoint.deadline <= self.now
                 self._run(client, client.endpoint.pass_time(self.now))
-            case Served(outcome):
+            case ("served", outcome):
                 self._serve(outcome)
-            case Introduced(pair):
+            case ("introduced", pair):
                 assert self._pairs.popleft() == pair, "pairs are introduced in their order"
                 for name, event in introductions(pair, self.clients.__contains__, self.now):
                     self._tell(name, event)
                 self._follow()
-            case Seen("draining"):
+            case ("draining",):
                 self.drained_by = self.now + self.settings.drain_seconds
                 for name in list(self.clients):
                     self._tell(name, ClosingForced(CloseCode.SHUTDOWN))
                 self._follow()
                 self.expect("drained")
-            case Seen("stepped", (name, "server", ClosingForced(CloseCode.SLOW_CONSUMER))):
+            case ("stepped", name, "server", ClosingForced(CloseCode.SLOW_CONSUMER)):
                 client = self.clients[name]
                 assert client.connection is not None
                 assert client.connection.is_behind(self.settings, client.connection.taken), "it is not slow"
                 self._end_again(client, happened, CloseCode.SLOW_CONSUMER)
-            case Seen("stepped", (name, "server", ConnectionClosed())) if self.is_cancelled:
+            case ("stepped", name, "server", ConnectionClosed()) if self.is_cancelled:
                 assert self.clients[name].connection is None, "those who are here hear of it first"
                 self._end_again(self.clients[name], happened, None)
             case _:
                 raise AssertionError(f"nothing led to {happened}")
 
-    def _end_again(self, client: Client, seen: Seen, code: CloseCode | None) -> None:
+    def _end_again(self, client: Client, seen: Record, code: CloseCode | None) -> None:
         self._record.appendleft(seen)
         self._end(client, code)
 
@@ -467,18 +386,18 @@ class Model:
     def _write(self, happened: Record) -> bool:
         """Bytes that go out lead to nothing, but must be the right ones; False: this is something else."""
         match happened:
-            case Handed(wire, data):
+            case ("handed", wire, data):
                 connection = self.connections[wire]
                 if not connection.is_aborted:
                     connection.hand_over(data)
-            case Took(wire, size):
+            case ("took", wire, size):
                 connection = self.connections[wire]
                 connection.taken += size
                 if not connection.unwritten:
                     connection.write_by = inf
                 elif size or connection.write_by == inf:
                     connection.write_by = self.now + self.settings.write_seconds
-            case Broke(wire):
+            case ("broke", wire):
                 connection = self.connections[wire]
                 assert connection.is_finished or wire.is_gone
                 connection.is_aborted = True

@@ -26,25 +26,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, frame, running_server, upgrade_head
-from shell_model import (
-    Broke,
-    Client,
-    Connection,
-    Cut,
-    Due,
-    Gone,
-    Handed,
-    Introduced,
-    Model,
-    Opening,
-    Phase,
-    Read,
-    Record,
-    Seen,
-    Served,
-    TimePassed,
-    Took,
-)
+from shell_model import Client, Connection, Model, Phase, Record
 from stepped_trio import SteppedClient, SteppedTrio, Wire
 
 from curhat_trio import admission, dispatcher, environment, server, sessions
@@ -123,7 +105,7 @@ class RecordedWire(Wire):
         self.record = record.append
 
     async def aclose(self) -> None:
-        self.record(Gone(self))
+        self.record(("gone", self))
         await super().aclose()
 
 
@@ -133,35 +115,35 @@ class WireTransport(StreamTransport):
     def __init__(self, wire: RecordedWire) -> None:
         super().__init__(wire)
         self.wire = wire
-        wire.record(Opening(wire))
+        wire.record(("opening", wire))
 
     async def receive(self) -> bytes:
         try:
             data = await super().receive()
         except trio.Cancelled:
-            self.wire.record(Cut(self.wire))
+            self.wire.record(("cut", self.wire))
             raise
-        self.wire.record(Read(self.wire, data))
+        self.wire.record(("read", self.wire, data))
         return data
 
     def write_now(self, data: bytes) -> int:
-        self.wire.record(Handed(self.wire, data))
+        self.wire.record(("handed", self.wire, data))
         try:
             taken = 0 if self.wire.window is None else self.wire.write_now(data)
         except OSError:
-            self.wire.record(Broke(self.wire))
+            self.wire.record(("broke", self.wire))
             raise
-        self.wire.record(Took(self.wire, taken))
+        self.wire.record(("took", self.wire, taken))
         return taken
 
     async def write(self, data: bytes) -> int:
-        self.wire.record(Handed(self.wire, data))
+        self.wire.record(("handed", self.wire, data))
         try:
             taken = await (super().write(data) if self.wire.window is None else self._write_what_fits(data))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self.wire.record(Broke(self.wire))
+            self.wire.record(("broke", self.wire))
             raise
-        self.wire.record(Took(self.wire, taken))
+        self.wire.record(("took", self.wire, taken))
         return taken
 
     async def _write_what_fits(self, data: bytes) -> int:
@@ -181,11 +163,11 @@ class RecordedConnection(ServedConnection):
     async def run(self, pipelined: bytes = b"") -> None:
         self.tasks[trio.lowlevel.current_task()] = self.wire
         if pipelined:
-            self.wire.record(Read(self.wire, pipelined))
+            self.wire.record(("read", self.wire, pipelined))
         await super().run(pipelined)
 
     def on_deadline(self, now: float) -> None:
-        self.wire.record(Due(self.wire))
+        self.wire.record(("due", self.wire))
         super().on_deadline(now)
 
 
@@ -193,11 +175,11 @@ class RecordedDispatcher(Dispatcher):
     record: list[Record]
 
     def introduce(self, pair: Pair) -> None:
-        self.record.append(Introduced(pair))
+        self.record.append(("introduced", pair))
         super().introduce(pair)
 
     def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
-        self.record.append(Due(endpoint.session.client))
+        self.record.append(("due", endpoint.session.client))
         super()._pass_time(endpoint, now)
 
 
@@ -207,7 +189,7 @@ class RecordedRendezvous(MemoryRendezvous):
             await super().requests_taken()
         except trio.Cancelled:
             wire = RecordedConnection.tasks[trio.lowlevel.current_task()]
-            wire.record(Cut(wire))
+            wire.record(("cut", wire))
             raise
 
 
@@ -218,39 +200,39 @@ class Recorder(Observer):
         self._record = record.append
 
     def attached(self, session: Session) -> None:
-        self._record(Seen("attached", session.client, session.profile, session.username))
+        self._record(("attached", session.client, session.profile, session.username))
 
     def received(self, client: ClientId, event: Event) -> None:
-        self._record(Seen("received", client, event))
+        self._record(("received", client, event))
 
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
-        self._record(Seen("stepped", before.client, source, event))
+        self._record(("stepped", before.client, source, event))
 
     def counted(self, what: str) -> None:
-        self._record(Seen("counted", what))
+        self._record(("counted", what))
 
     def queued(self, client: ClientId, event: Event) -> None:
-        self._record(Seen("queued", client, event))
+        self._record(("queued", client, event))
 
     def missed(self, client: ClientId) -> None:
-        self._record(Seen("missed", client))
+        self._record(("missed", client))
 
     def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
-        self._record(Seen("detached", session.client, code, sent))
+        self._record(("detached", session.client, code, sent))
 
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
-        self._record(Served(Outcome(request, pair, waiting)))
+        self._record(("served", Outcome(request, pair, waiting)))
 
     def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        self._record(Served(Outcome(Relaxed(ticket), pair, waiting)))
+        self._record(("served", Outcome(Relaxed(ticket), pair, waiting)))
 
     def draining(self) -> None:
-        self._record(Seen("draining"))
+        self._record(("draining",))
 
     def drained(self) -> None:
-        self._record(Seen("drained"))
+        self._record(("drained",))
 
 
 # ---------------------------------------------------------------- the people
@@ -402,7 +384,7 @@ class Shell:
         self._trio.go_on(turns)
 
     def pass_time(self, seconds: float) -> None:
-        self._record.append(TimePassed(self.now + seconds))
+        self._record.append(("passed", self.now + seconds))
         self._trio.pass_time(seconds)
 
     def stop(self) -> None:
