@@ -13,41 +13,82 @@ import curhat_trio
 
 ROOT = Path(curhat_trio.__file__).parent
 
-SHELL = ["cli", "server", "http", "admission", "connection", "link", "backends", "relay"]
-"""From the outside in: each may import those that follow it."""
-FOR_ALL = {"protocol", "policy", "config", "log", "metrics", "trace", "__init__"}
-"""What everything may import, and what imports nothing of the shell."""
-ALLOWED = {name: {*SHELL[place + 1 :], *FOR_ALL, "frames"} for place, name in enumerate(SHELL)} | {
+CORE = {"protocol", "policy"}
+
+ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "matchmaker": FOR_ALL,
-    "resumption": set(),
-    "specification": {"protocol", "documents", "__init__"},
-    "documents": {"protocol", "__init__"},
+    "cli": {"server", "trace", "config", "log"},
+    # beside the server: what draws, tries, checks or connects to one
+    "conformance": {"specification", "frames", *CORE},
     "load": {"protocol"},
-    "conformance": {"protocol", "policy", "specification", "frames", "__init__"},
-    "client": {"protocol", "policy"},
+    "client": {"protocol"},
+    "specification": {"documents", "protocol"},
+    # the server, from the outside in
+    "server": {
+        "http",
+        "admission",
+        "dispatcher",
+        "matchmaker",
+        "backends",
+        "session_log",
+        "environment",
+        "observer",
+        "deadlines",
+        "config",
+        "log",
+        "policy",
+    },
+    "http": {"admission", "environment", "documents", "log", "protocol", "__init__"},
+    "admission": {
+        "dispatcher",
+        "connection",
+        "environment",
+        "deadlines",
+        "handshake",
+        "transport",
+        "log",
+        *CORE,
+    },
+    "trace": {"dispatcher", "environment", "observer", "deadlines", "config", "log", *CORE},
+    "dispatcher": {
+        "backends",
+        "sessions",
+        "environment",
+        "observer",
+        "metrics",
+        "deadlines",
+        "log",
+        *CORE,
+    },
+    "connection": {"deadlines", "frames", "transport", "config", "protocol"},
+    "matchmaker": {"observer", *CORE},
+    "backends": CORE,
+    "session_log": {"metrics", "observer", "log", "protocol"},
+    "sessions": {"protocol"},
+    "environment": {"config", "metrics", *CORE},
+    "metrics": {"observer", "protocol"},
+    "observer": CORE,
+    "documents": {"protocol", "__init__"},
     "frames": {"protocol"},
     "config": {"protocol", "__init__"},
+    # what knows nothing of ours
+    "deadlines": set(),
+    "handshake": set(),
+    "transport": set(),
     "log": set(),
-    "metrics": {"protocol"},
-    "trace": {"protocol", "policy", "log"},
-    "policy": {"policy", "protocol"},
-    "protocol": {"protocol"},
+    # the core
+    "policy": {"protocol"},
+    "protocol": set(),
     "__init__": set(),
 }
-for importer, also in {
-    "connection": {"resumption"},
-    "server": {"matchmaker"},
-    "backends": {"backends"},
-    "cli": {"specification", "conformance", "load"},
-    "http": {"documents"},
-}.items():
-    ALLOWED[importer] = ALLOWED[importer] | also
+"""What each module or room imports of ours, from the outside in: only what stands below it. Commands that are
+loaded by their name when they are asked for are not told here."""
 
 STANDARD_FOR_THE_PURE = {
     "base64",
     "collections",
     "enum",
+    "functools",
     "heapq",
     "hmac",
     "ipaddress",
@@ -59,7 +100,7 @@ STANDARD_FOR_THE_PURE = {
 PURE = {
     "protocol": {"attrs", "cattrs", "orjson"},
     "policy": {"attrs"},
-    "frames": {"attrs"},
+    "frames": {"attrs", "websockets"},
     "client/machine": {"attrs"},
 }
 """Third parties of the pure rooms and modules. No trio, clock, chance or logging can come in by another name."""
@@ -105,6 +146,21 @@ def test_imports_point_inwards(path: Path) -> None:
     assert ours <= ALLOWED[room(path)] | {room(path)}
 
 
+def test_inwards_is_downwards() -> None:
+    """So nothing leads back to where it came from."""
+    order = list(ALLOWED)
+    for place, name in enumerate(order):
+        assert ALLOWED[name] <= set(order[place + 1 :]), name
+
+
+def test_nothing_is_allowed_that_nobody_needs() -> None:
+    used: dict[str, set[str]] = {}
+    for path in modules():
+        ours = {own(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
+        used.setdefault(room(path), set()).update(ours - {room(path)})
+    assert used == ALLOWED
+
+
 @pytest.mark.parametrize(
     "path",
     [path for path in modules() if third_parties(path) is not None],
@@ -132,19 +188,15 @@ LOADED_BY_A_SERVER = {
     "frames",
     "handshake",
     "http",
-    "link",
     "log",
     "matchmaker",
     "metrics",
     "observer",
     "policy",
     "protocol",
-    "relay",
-    "resumption",
     "server",
     "session_log",
     "sessions",
-    "trace",
     "transport",
 }
 """Nothing that only draws, tries, checks or connects to a server."""
@@ -158,10 +210,19 @@ def test_a_running_server_loads_nothing_that_it_does_not_run() -> None:
     rooms = {own(name) for name in loaded if name.split(".")[0] == "curhat_trio"}
     assert "server" in rooms
     assert rooms <= LOADED_BY_A_SERVER
-    assert "curhat_trio.trace.checker" not in loaded
     assert "hypothesis" not in loaded
 
 
-def test_connection_and_matchmaker_meet_only_through_channels() -> None:
-    assert "curhat_trio.matchmaker" not in imported(ROOT / "connection.py")
-    assert "curhat_trio.connection" not in imported(ROOT / "matchmaker.py")
+DRIVES_OR_CARRIES_SESSIONS = ("dispatcher", "connection")
+
+
+@pytest.mark.parametrize("name", DRIVES_OR_CARRIES_SESSIONS)
+def test_sessions_and_matchmaker_meet_only_through_channels(name: str) -> None:
+    assert "curhat_trio.matchmaker" not in imported(ROOT / f"{name}.py")
+    assert f"curhat_trio.{name}" not in imported(ROOT / "matchmaker.py")
+
+
+def test_sessions_and_connections_know_each_other_by_protocols_alone() -> None:
+    for name, other in (DRIVES_OR_CARRIES_SESSIONS, DRIVES_OR_CARRIES_SESSIONS[::-1]):
+        assert f"curhat_trio.{other}" not in imported(ROOT / f"{name}.py")
+        assert "curhat_trio.protocol.session" not in imported(ROOT / "connection.py")
