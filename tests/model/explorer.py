@@ -345,6 +345,7 @@ class _Turn:
 
     def __init__(self, world: World, before: Reality) -> None:
         self._world = world
+        self._expects_resumed = False
         self.endpoints = list(before.endpoints)
         self.connections = list(before.connections)
         self.heard = list(before.heard)
@@ -421,6 +422,9 @@ class _Turn:
 
     def _hear(self, index: int, message: dict[str, Any], wished: bool) -> None:
         self.ear[index] = judge(self.ear[index], message, wished)
+        if (message["type"] == "resumed") != self._expects_resumed:
+            self.ear[index] = ("bad", "resumed, or not, out of turn")
+        self._expects_resumed = False
         if message["type"] != "resumed":
             self.heard[index] += 1
             if message["seq"] != self.heard[index]:
@@ -429,6 +433,7 @@ class _Turn:
     def regain(self, index: int) -> None:
         """The client is back over another connection; maybe before the old one was missed."""
         if self.endpoints[index].can_resume(self.heard[index]):
+            self._expects_resumed = True
             connection = self.connections[index] = object()
             self.drive(index, "resume", connection, self.heard[index], "token", SENT_THERE)
 

@@ -135,6 +135,8 @@ class Client:
     """The one that the client uses, or has used last."""
     unclosed: list[object] = attrs.Factory(list)
     """Its connections that the server has not closed."""
+    expects_resumed: bool = False
+    """It has come back, and has heard nothing yet."""
     interrupted: bool = False
     """It neither hears nor says anything; the server may not have noticed."""
     read: int = 0
@@ -294,7 +296,7 @@ class World:
         """Over another connection, maybe before the old one is missed."""
         if not client.endpoint.can_resume(client.seq):
             return self.end(client, ClosingForced(CloseCode.REPLACED))
-        client.connection, client.interrupted = object(), False
+        client.connection, client.interrupted, client.expects_resumed = object(), False, True
         client.unclosed.append(client.connection)
         how = client.connection, client.seq, self.mint("token"), SENT_THERE
         return self.take_turn(client, client.endpoint.resume, *how)
@@ -451,6 +453,8 @@ class World:
 
     def check_number(self, client: Client, message: Any, wire: dict[str, Any]) -> None:
         """Nothing twice, nothing left out, whatever became of connections."""
+        assert client.expects_resumed == isinstance(message, Resumed)
+        client.expects_resumed = False
         if isinstance(message, Resumed):
             assert wire["seq"] == SENT_THERE + 1
             assert message.heard == client.read
