@@ -386,6 +386,22 @@ async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock
         await they_talk(offerer, answerer)
 
 
+async def test_what_is_said_after_the_connection_was_given_up_is_said_again(autojump_clock: MockClock) -> None:
+    """It was not heard, or it would be heard twice."""
+    async with a_call() as (_, offerer, answerer):
+        old = offerer.peer
+        old.answers_pings = old.answers_close = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answerer.hear, "peer")
+            assert (await old.hear_goodbye()).code == 4002
+        await offerer.say("chat", text="late")
+        await trio.testing.wait_all_tasks_blocked()
+        resumed = await offerer.resume()
+        assert resumed["heard"] == len(offerer.words) - 1
+        await answerer.catch_up()
+        assert [message["text"] for message in answerer.all("chat")] == ["late"]
+
+
 async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockClock) -> None:
     async with a_call() as (server, offerer, answerer):
         await offerer.vanish()
