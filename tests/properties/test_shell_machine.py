@@ -62,6 +62,7 @@ class House:
     """Decides the order in which tasks run that could run at once."""
     burst: int
     """Messages of one client at once. Twice as many may wait for it, the least that is allowed."""
+    byte_burst: int
     max_connections: int
     resume_seconds: float
     channel: int
@@ -73,10 +74,10 @@ class House:
             max_message_bytes=1024,
             message_burst=self.burst,
             messages_per_second=5.0,
-            byte_burst=4096,
+            byte_burst=self.byte_burst,
             bytes_per_second=1024.0,
             outbound_messages=2 * self.burst,
-            outbound_bytes=8192,
+            outbound_bytes=2 * self.byte_burst,
             max_connections=self.max_connections,
             resume_seconds=self.resume_seconds,
         )
@@ -90,6 +91,7 @@ HOUSES = st.builds(
     House,
     st.integers(0, 2**32 - 1),
     st.sampled_from([10, 10, 3]),
+    st.sampled_from([4096, 1024]),
     st.sampled_from([2 * PEOPLE, 2 * PEOPLE, 3]),
     st.sampled_from([30.0, 30.0, 30.0, 30.0, 0.0]),
     st.sampled_from([256, 256, 1]),
@@ -321,7 +323,7 @@ class Shell:
         self._trio.start(self._serve, house)
         self._trio.settle()
         self._idle_tasks = len(self._server.tasks)
-        self._dispatcher, self._settings = self._server.dispatcher, house.settings
+        self._dispatcher, self.settings = self._server.dispatcher, house.settings
         self.model = Model(house.settings, self._server.environment.rules, house.keeps)
 
     async def _serve(self, house: House) -> None:
@@ -481,7 +483,7 @@ class Shell:
         for person in self.people:
             person.vanish()
         self.come_to_rest()
-        for seconds in (self._settings.resume_seconds, 10.0):
+        for seconds in (self.settings.resume_seconds, 10.0):
             self.pass_time(seconds)
             self.come_to_rest()
         assert all(person.wire.is_closed for person in self.people)
@@ -838,6 +840,23 @@ class ShellMachine(RuleBasedStateMachine):
             shell.go_on(turns)
             end(shell, victim)
 
+    @precondition(lambda self: not self.is_stopping and self.talking())
+    @rule(who=WHO, beyond=st.integers(0, 2), size=st.sampled_from([1, 1, 400]), reads_again=st.booleans())
+    def one_reads_too_slowly(self, who: int, beyond: int, size: int, reads_again: bool) -> None:
+        """The first message may fill the network; the next ones wait, as many as may or a few more."""
+        victim, partner = self.talking()[who % len(self.talking())]
+        burst, word = self.shell.settings.message_burst, text(Chat(size * "x"))
+        with self.round():
+            victim.stop_reading()
+            partner.put(word)
+        for count in (burst, burst, beyond):
+            with self.round() as shell:
+                shell.pass_time(2.0)
+                partner.put(count * word)
+        if reads_again:
+            with self.round():
+                victim.read_again()
+
     @precondition(lambda self: not self.is_stopping and self.losable())
     @rule(
         who=WHO,
@@ -902,6 +921,9 @@ class ShellMachine(RuleBasedStateMachine):
                 case Paired(pairing) | Negotiating(pairing):
                     found.append((person, speakers.get(self.shell.model.clients.get(pairing.partner))))
         return found
+
+    def talking(self) -> list[tuple[Person, Person]]:
+        return [(person, partner) for person, partner in self.taken() if partner is not None]
 
     def losable(self) -> list[tuple[Person, Person | None]]:
         """Those who may come back, with the partner of who has one; some of them have to."""
