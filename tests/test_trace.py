@@ -235,8 +235,10 @@ async def test_whatever_step_a_bug_breaks(broken: type, tmp_path: Path, autojump
         ann = await open_peer(await server.dial())
         token = (await ann.hear("welcome"))["resumeToken"]
         bob = await server.v1()
-        for peer in (ann, bob):
-            await peer.say("join")
+        await ann.say("join")
+        await ann.hear("ready")
+        await bob.say("join")
+        await ann.hear("join")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(endpoint, "step", fragile_step(lambda event: isinstance(event, broken)))
             await ann.vanish()
