@@ -103,6 +103,17 @@ async def test_bytes_that_the_network_took_are_queued_no_more() -> None:
         assert not there.send(b"")
 
 
+async def test_room_in_the_queue_comes_back() -> None:
+    async with stage(outbound_bytes=100, outbound_messages=2) as there:
+        for _ in range(10):
+            there.transport.room = 0
+            assert there.send(b"x" * 28)
+            assert there.send(b"y" * 28)
+            assert there.send(b"z" * 28)
+            there.transport.make_room(1000)
+            await wait_all_tasks_blocked()
+
+
 async def test_one_message_that_is_more_than_may_be_queued_is_too_much_only_if_it_has_to_wait() -> None:
     async with stage(outbound_bytes=100) as there:
         assert there.send(b"x" * 1000)
@@ -333,6 +344,19 @@ async def test_a_pong_at_the_very_moment_is_in_time(seed: int, autojump_clock: M
         assert there.notes.lost == []
 
 
+async def test_each_pong_is_looked_for_twice(autojump_clock: MockClock) -> None:
+    """And not only the first that was nearly late."""
+    for seed in range(20):
+        trio._core._run._r.seed(seed)
+        async with stage(pong_seconds=20.0) as there:
+            began = trio.current_time()
+            for number in range(2, 5):
+                await trio.sleep_until(began + 20 * number)
+                there.transport.put(frame(PONG))
+                await wait_all_tasks_blocked()
+                assert there.notes.lost == []
+
+
 async def test_a_pong_that_came_while_the_server_was_busy_is_in_time(autojump_clock: MockClock) -> None:
     """Both are noticed at once, in whatever order."""
     for seed in range(20):
@@ -401,6 +425,14 @@ async def test_a_clients_answer_to_the_close_ends_all_at_once(autojump_clock: Mo
         there.transport.put(frame(TEXT, b"late") + frame(CLOSE, b"\x03\xe8"))
         await wait_all_tasks_blocked()
         assert (there.over_at, there.notes.texts) == (1.0, [])
+
+
+async def test_what_was_under_way_when_the_server_closed_is_no_violation(autojump_clock: MockClock) -> None:
+    async with stage() as there:
+        there.connection.close(CloseCode.REPLACED)
+        there.transport.put(frame(BINARY, b"late") + frame(TEXT, b"\xff") + frame(CLOSE, b"\x03\xe8"))
+        await wait_all_tasks_blocked()
+        assert there.over_at == 0.0
 
 
 async def test_a_client_that_does_not_answer_is_waited_for_close_seconds(autojump_clock: MockClock) -> None:

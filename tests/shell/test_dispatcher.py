@@ -509,6 +509,14 @@ def test_a_loss_asks_the_matchmaker_to_wait_and_time_to_withdraw() -> None:
     house.holds(0)
 
 
+def test_what_was_on_its_way_to_a_session_that_ended_is_missed() -> None:
+    """Each of two partners that are sent away is told of the other's end when its own is over."""
+    house = House()
+    clients = [sink.endpoint.session.client for sink in house.pair()]
+    house.dispatcher.drain()
+    assert [event[1] for event in house.seen.events if event[0] == "missed"] == clients
+
+
 def test_who_connects_while_the_server_goes_away_is_sent_away_at_once() -> None:
     house = House()
     house.dispatcher.drain()

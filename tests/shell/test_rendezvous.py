@@ -90,14 +90,24 @@ async def test_who_asked_waits_until_all_is_taken(
     assert len(taken(rendezvous)) == 4
 
 
-async def test_it_may_be_backed_up_again_and_again(rendezvous: MemoryRendezvous) -> None:
+async def test_it_may_be_backed_up_again_and_again(rendezvous: MemoryRendezvous, nursery: trio.Nursery) -> None:
     requests: list[Request] = []
+    waited: list[bool] = []
+
+    async def wait() -> None:
+        await rendezvous.requests_taken()
+        waited.append(True)
+
     for around in range(5):
         for number in range(6):
             rendezvous.ask(request(10 * around + number))
         assert rendezvous.is_backed_up
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert len(waited) == around
         while len(requests) < 6 * (around + 1):
             requests.append(await rendezvous.requests.receive())
+        await wait_all_tasks_blocked()
         await rendezvous.requests_taken()
         assert not rendezvous.is_backed_up
     assert requests == [request(10 * around + number) for around in range(5) for number in range(6)]
