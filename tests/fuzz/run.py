@@ -21,9 +21,7 @@ import atheris  # type: ignore[import-untyped]
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-with atheris.instrument_imports(
-    include=["curhat_trio", "trio_websocket", "h11", "wsproto", "jsonschema", "cattrs"]
-):
+with atheris.instrument_imports(include=["curhat_trio", "websockets", "h11", "wsproto", "jsonschema", "cattrs"]):
     from corpus import keep, kept
     from json_mutation import mutate_message
     from targets import TARGETS
