@@ -230,36 +230,6 @@ class Client:
         return missed if len(missed) <= messages and sum(map(len, missed)) <= size else None
 
 
-@attrs.frozen
-class _Watch:
-    """Tells the model of each step of an endpoint, which must be the next that was seen."""
-
-    model: "Model"
-
-    def received(self, client: ClientId, event: Event) -> None:
-        self.model.expect("received", client, event)
-        is_resume = isinstance(event, MessageReceived) and isinstance(event.message, Resume)
-        self.model.clients[client].received += not is_resume
-
-    def stepped(
-        self, before: Session, source: str, event: Event, _after: Session, effects: Sequence[Effect]
-    ) -> None:
-        self.model.expect("stepped", before.client, source, event)
-        client = self.model.clients[before.client]
-        if isinstance(event, SessionResumed):
-            assert (event.fresh_token, event.heard) == (client.token, client.received)
-        for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, Resumed):
-                client.owed.append(encode(effect.message, client.resumed_as))
-            elif isinstance(effect, Send):
-                number = len(client.sent) + 1 if before.profile == "v1" else None
-                client.sent.append(encode(effect.message, number))
-                client.owed.append(client.sent[-1])
-
-    def transitioned(self, before: Session, event: Event, after: Session) -> None:
-        """The states are compared when all is quiet."""
-
-
 # ---------------------------------------------------------------- the server
 
 
@@ -422,7 +392,7 @@ class Model:
             settings.messages_per_second, settings.message_burst, settings.bytes_per_second, settings.byte_burst
         )
         replay = ReplayBuffer(*self._keeps) if can_resume else None
-        client.endpoint = Endpoint(session, RateLimit(allowance), replay, slot, _Watch(self))
+        client.endpoint = Endpoint(session, RateLimit(allowance), replay, slot, self)
         self.expect("attached", session.client, profile, username)
         connection.serves, self.clients[session.client] = client, client
         token = self._issue_token(client) if can_resume else None
@@ -585,6 +555,31 @@ class Model:
         self._run(client, actions)
         assert connection.serves is None
         assert connection.goodbye == code
+
+    # ------------------------------------------------------------ what endpoints tell their watch
+
+    def received(self, name: ClientId, event: Event) -> None:
+        self.expect("received", name, event)
+        is_resume = isinstance(event, MessageReceived) and isinstance(event.message, Resume)
+        self.clients[name].received += not is_resume
+
+    def stepped(
+        self, before: Session, source: str, event: Event, _after: Session, effects: Sequence[Effect]
+    ) -> None:
+        self.expect("stepped", before.client, source, event)
+        client = self.clients[before.client]
+        if isinstance(event, SessionResumed):
+            assert (event.fresh_token, event.heard) == (client.token, client.received)
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Resumed):
+                client.owed.append(encode(effect.message, client.resumed_as))
+            elif isinstance(effect, Send):
+                number = len(client.sent) + 1 if before.profile == "v1" else None
+                client.sent.append(encode(effect.message, number))
+                client.owed.append(client.sent[-1])
+
+    def transitioned(self, before: Session, event: Event, after: Session) -> None:
+        """The states are compared when all is quiet."""
 
     # ------------------------------------------------------------ resuming
 

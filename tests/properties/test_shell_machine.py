@@ -25,7 +25,19 @@ from conversation import answer, candidate, offer
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RunningServer, frame, running_server, upgrade_head
+from peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RunningServer,
+    Served,
+    frame,
+    running_server,
+    upgrade_head,
+)
 from shell_model import Client, Connection, Model, Phase, Record
 from stepped_trio import SteppedClient, SteppedTrio, Wire
 
@@ -243,10 +255,11 @@ class Recorder(Observer):
 class Person(SteppedClient):
     """A client, and what it remembers of its session."""
 
-    def __init__(self, wire: Wire, connection: Connection) -> None:
+    def __init__(self, wire: Wire, connection: Connection, served: list[Served]) -> None:
         super().__init__(wire)
         self.connection = connection
         """As the model has it."""
+        self._served = served
         self.tokens: list[str] = []
         """All that it was given, its own first."""
         self.last_seq = 0
@@ -293,6 +306,13 @@ class Person(SteppedClient):
 
     def vanish(self) -> None:
         self.wire.vanish()
+
+    def cut_off(self) -> None:
+        """Cancel the server's task, as is done to those who are still there when a drain ends."""
+        for served in self._served:
+            if not self.wire.is_closed and RecordedConnection.tasks.get(served.task) is self.wire:
+                self.connection.is_cut_off = True
+                served.scope.cancel()
 
     def stop_reading(self) -> None:
         self.wire.read(False)
@@ -360,27 +380,12 @@ class Shell:
         name, subprotocol = f"Person{self._arrived}", "curhat.v1" if profile == "v1" else None
         wire = RecordedWire(self._record, window)
         wire.sent = -len(upgrade_head(f"/ws?username={name}", sec_websocket_protocol=subprotocol))
-        person = Person(wire, self.model.expect_client(wire, profile, name))
+        person = Person(wire, self.model.expect_client(wire, profile, name), self._server.served)
         self.people.append(person)
         assert self._server.listener is not None
         self._trio.do(self._server.listener.admit, wire)
         person.connect(pipelined, username=name, subprotocol=subprotocol)
         return person
-
-    def cut_off(self, person: Person) -> None:
-        """Cancel the task of somebody's connection, as is done to those who are still there when a drain ends."""
-        tasks = {wire: task for task, wire in RecordedConnection.tasks.items()}
-        for served in self._server.served:
-            if not person.wire.is_closed and served.task is tasks.get(person.wire):
-                person.connection.is_cut_off = True
-                served.scope.cancel()
-
-    def lose(self, person: Person) -> None:
-        """Somebody's network is gone."""
-        person.vanish()
-
-    def spare(self, person: Person) -> None:
-        """Nothing happens to somebody."""
 
     def go_on(self, turns: int) -> None:
         self._trio.go_on(turns)
@@ -579,7 +584,12 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
-MUCH = st.sampled_from([frame(TEXT, encode_client(word)) for word in (Chat("much"), Ping(), Join())])
+MUCH = st.sampled_from(
+    [
+        *(frame(TEXT, encode_client(word)) for word in (Chat("much"), Ping(), Join())),
+        frame(TEXT, encode_client(Join())) + frame(TEXT, encode_client(Leave())),
+    ]
+)
 NUMBERS = st.integers(0, 9)
 COME_BACK = st.builds(Recall, st.sampled_from(["away", "away", "away", "here"]), NUMBERS)
 RECALL = st.builds(
@@ -616,20 +626,13 @@ class Arrive:
 
 @attrs.frozen
 class Behave:
-    """Somebody vanishes, reads no more, ..."""
+    """Somebody vanishes, reads no more, is cut off, ..."""
 
     who: int
     how: Callable[[Person], None]
 
 
-@attrs.frozen
-class CutOff:
-    """The task of somebody's connection is cancelled."""
-
-    who: int
-
-
-Deed = Say | Arrive | Behave | CutOff
+Deed = Say | Arrive | Behave
 WHO = st.integers(0, PEOPLE - 1)
 TURNS = st.integers(0, 6)
 """How far the server gets meanwhile."""
@@ -640,6 +643,7 @@ BEHAVIOUR = st.sampled_from(
         *[Person.vanish] * 5,
         *[Person.stop_reading] * 3,
         *[Person.read_again] * 2,
+        *[Person.cut_off] * 2,
         Person.answer_nothing,
         Person.stay_at_the_end,
     ]
@@ -663,9 +667,7 @@ DEEDS: dict[str, st.SearchStrategy[Deed]] = {
     "arrive": ARRIVAL,
     "return": RETURN,
     "behave": st.builds(Behave, WHO, BEHAVIOUR),
-    "cut off": st.builds(CutOff, WHO),
 }
-CUTS = [*[None] * 4 * PEOPLE, *map(CutOff, range(PEOPLE))]
 KINDS = st.sampled_from(
     [
         *["say"] * 18,
@@ -673,9 +675,8 @@ KINDS = st.sampled_from(
         *["say much"] * 3,
         *["arrive"] * 6,
         *["return"] * 5,
-        *["behave"] * 5,
+        *["behave"] * 6,
         "say the last",
-        "cut off",
     ]
 )
 DEED = KINDS.flatmap(DEEDS.__getitem__)
@@ -717,15 +718,19 @@ class Crossing:
         self._partner = partner
         self._ready = ready
         self._victim = self._last = victim
-        self._resume = text(Resume(victim.tokens[-1], victim.last_seq))
+        self._token = victim.tokens[-1] if victim.tokens else "nobody's"
+        self._resume = text(Resume(self._token, victim.last_seq))
 
     def it_speaks(self) -> None:
         """Over the socket that it came with last, as if it still were what it was."""
         self._last.put(self._machine.segment(self._victim, [None]))
 
     def its_partner_speaks(self) -> None:
+        """Or somebody comes who might be its partner."""
         if self._partner is not None:
             self._partner.put(self._machine.segment(self._partner, [None]))
+        elif self._machine.has_room:
+            self._shell.arrive("v1", text(Join()), None)
 
     def its_partner_says_much(self, times: int = 5) -> None:
         if self._partner is not None:
@@ -739,14 +744,14 @@ class Crossing:
         self._last.vanish()
 
     def it_is_cut_off(self) -> None:
-        self._shell.cut_off(self._last)
+        self._last.cut_off()
 
     def it_comes_back(self) -> None:
         self._come_back(self._resume)
 
     def it_comes_back_too_far(self) -> None:
         """It says that it has more than it has heard."""
-        self._come_back(text(Resume(self._victim.tokens[-1], self._victim.last_seq + 3)))
+        self._come_back(text(Resume(self._token, self._victim.last_seq + 3)))
 
     def it_comes_back_late(self) -> None:
         """Not as the first that it says."""
@@ -779,14 +784,11 @@ class ShellMachine(RuleBasedStateMachine):
         super().__init__()
         self.is_sound = False
         """The last rule came to its end."""
-        self.is_stopping = False
-        self.rounds = 0
 
     @contextmanager
     def round(self) -> Iterator[Shell]:
         """Something happens, and then everything that follows from it."""
         self.is_sound = False
-        self.rounds += 1
         yield self.shell
         self.shell.come_to_rest()
         self.is_sound = True
@@ -804,45 +806,31 @@ class ShellMachine(RuleBasedStateMachine):
         ending: Literal["all vanish", "drain", "cancel"],
         last: list[tuple[Deed, int]],
     ) -> None:
-        """Also decides how it ends: if the server is cancelled, then amid the last that is done."""
+        """Also decides how all will end."""
         self.ending, self.last = ending, last
         self.shell = Shell(house)
         with self.round():
             for arrival in crowd:
                 self.do(arrival)
 
-    @precondition(lambda self: not self.is_stopping)
-    @rule(deeds=st.lists(st.tuples(DEED, TURNS), min_size=1, max_size=6), cut_off=st.sampled_from(CUTS))
-    def some_do_something(self, deeds: list[tuple[Deed, int]], cut_off: CutOff | None) -> None:
-        """All before anything has come to rest; and somebody may be cut off amid what it is being told."""
+    @rule(deeds=st.lists(st.tuples(DEED, TURNS), min_size=1, max_size=6))
+    def some_do_something(self, deeds: list[tuple[Deed, int]]) -> None:
+        """All before anything has come to rest."""
         with self.round():
             self.do_all(deeds)
-            if cut_off is not None:
-                self.do(cut_off)
 
-    @precondition(lambda self: not self.is_stopping and self.taken())
+    @precondition(lambda self: self.talking())
     @rule(
         who=WHO,
-        words=st.sampled_from([[None], [None], [text(Chat("much"))] * 10]),
-        turns=st.integers(0, 10),
-        end=st.sampled_from([Shell.cut_off, Shell.lose, Shell.spare]),
+        beyond=st.integers(0, 2),
+        size=st.sampled_from([1, 1, 400]),
+        pause=st.sampled_from([2.0, 2.0, 4.0]),
+        reads_a_little=st.booleans(),
+        reads_again=st.booleans(),
     )
-    def an_end_crosses_what_is_told(
-        self, who: int, words: list[Word], turns: int, end: Callable[[Shell, Person], None]
+    def one_reads_too_slowly(
+        self, who: int, beyond: int, size: int, pause: float, reads_a_little: bool, reads_again: bool
     ) -> None:
-        """Somebody waits, or talks with somebody: a match or words are on their way when it is gone, or is not."""
-        with self.round() as shell:
-            victim, partner = self.taken()[who % len(self.taken())]
-            if partner is not None:
-                partner.put(self.segment(partner, words))
-            elif self.has_room:
-                self.do(Arrive("v1", [text(Join())]))
-            shell.go_on(turns)
-            end(shell, victim)
-
-    @precondition(lambda self: not self.is_stopping and self.talking())
-    @rule(who=WHO, beyond=st.integers(0, 2), size=st.sampled_from([1, 1, 400]), reads_again=st.booleans())
-    def one_reads_too_slowly(self, who: int, beyond: int, size: int, reads_again: bool) -> None:
         """The first message may fill the network; the next ones wait, as many as may or a few more."""
         victim, partner = self.talking()[who % len(self.talking())]
         burst, word = self.shell.settings.message_burst, text(Chat(size * "x"))
@@ -851,13 +839,15 @@ class ShellMachine(RuleBasedStateMachine):
             partner.put(word)
         for count in (burst, burst, beyond):
             with self.round() as shell:
-                shell.pass_time(2.0)
+                shell.pass_time(pause)
+                if reads_a_little:
+                    victim.hear()
                 partner.put(count * word)
         if reads_again:
             with self.round():
                 victim.read_again()
 
-    @precondition(lambda self: not self.is_stopping and self.losable())
+    @precondition(lambda self: self.victims())
     @rule(
         who=WHO,
         newcomers=st.integers(0, 2),
@@ -869,21 +859,20 @@ class ShellMachine(RuleBasedStateMachine):
         """Somebody is lost and comes back, over as many sockets as it likes, amid what it says and is told."""
         with self.round():
             ready = [self.shell.arrive("v1", b"", None) for _ in range(newcomers) if self.has_room]
-        losable = self.losable()
+        victims = self.victims()
         with self.round() as shell:
-            crossing = Crossing(self, *losable[who % len(losable)], ready) if losable else None
+            crossing = Crossing(self, *victims[who % len(victims)], ready) if victims else None
             for step, turns in steps if crossing else ():
                 step(crossing)
                 shell.go_on(turns)
 
-    @precondition(lambda self: not self.is_stopping)
     @rule(
         who=WHO,
-        words=st.sampled_from([[None], [None, None], [UNASKED_PONG], [Recall()], [Recall(), None]]),
-        seconds=st.sampled_from([10.0, 20.0, 30.0]),
+        words=st.sampled_from([[], [], [], [None], [None, None], [UNASKED_PONG], [Recall()], [Recall(), None]]),
+        seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 30.0, 60.0]),
     )
-    def time_passes_amid_words(self, who: int, words: list[Word], seconds: float) -> None:
-        """A deadline comes just when somebody says something, or comes back; best somebody who owes a pong."""
+    def time_passes(self, who: int, words: list[Word], seconds: float) -> None:
+        """A deadline may come just when somebody says something, or comes back; best somebody who owes a pong."""
         with self.round() as shell:
             late = [each for each in shell.people if each.is_here and each.connection.pong_by < inf]
             person = late[who % len(late)] if late else self.somebody(who)
@@ -891,53 +880,28 @@ class ShellMachine(RuleBasedStateMachine):
                 person.put(self.segment(person, words))
             shell.pass_time(seconds)
 
-    @rule(seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 60.0]))
-    def time_passes(self, seconds: float) -> None:
-        with self.round() as shell:
-            shell.pass_time(seconds)
-
-    @precondition(lambda self: not self.is_stopping and self.rounds > 20)
-    @rule(deeds=st.lists(st.tuples(DEED, TURNS), max_size=4), newcomer=ARRIVAL, turns=st.integers(0, 16))
-    def the_server_stops(self, deeds: list[tuple[Deed, int]], newcomer: Arrive, turns: int) -> None:
-        self.is_stopping = True
-        with self.round() as shell:
-            self.do_all([*deeds, (newcomer, turns)])
-            shell.stop()
-
     # ------------------------------------------------------------ deeds
 
     @property
     def has_room(self) -> bool:
         return sum(person.is_here for person in self.shell.people) < PEOPLE
 
-    def taken(self) -> list[tuple[Person, Person | None]]:
-        """Those who wait, or have a partner; with it, unless that is away."""
-        speakers = {person.client: person for person in self.shell.people if person.client is not None}
+    def victims(self) -> list[tuple[Person, Person | None]]:
+        """Those who wait, have a partner, or may come back; with the partner, if that is there."""
+        model, people = self.shell.model, self.shell.people
+        speakers = {person.client: person for person in people if person.client is not None}
         found: list[tuple[Person, Person | None]] = []
-        for client, person in speakers.items():
-            match client.endpoint.session.state:
-                case Waiting():
-                    found.append((person, None))
-                case Paired(pairing) | Negotiating(pairing):
-                    found.append((person, speakers.get(self.shell.model.clients.get(pairing.partner))))
-        return found
-
-    def talking(self) -> list[tuple[Person, Person]]:
-        return [(person, partner) for person, partner in self.taken() if partner is not None]
-
-    def losable(self) -> list[tuple[Person, Person | None]]:
-        """Those who may come back, with the partner of who has one; some of them have to."""
-        model = self.shell.model
-        speakers = {person.client: person for person in self.shell.people if person.client is not None}
-        found: list[tuple[Person, Person | None]] = []
-        for person in self.shell.people:
-            client = model.tokens.get(person.tokens[-1]) if person.tokens else None
+        for person in people:
+            client = model.tokens.get(person.tokens[-1]) if person.tokens else person.client
             match client and client.endpoint.session.state:
                 case Connected(first_message_by=None) | Waiting():
                     found.append((person, None))
                 case Paired(pairing) | Negotiating(pairing):
                     found.append((person, speakers.get(model.clients.get(pairing.partner))))
         return found
+
+    def talking(self) -> list[tuple[Person, Person]]:
+        return [(person, partner) for person, partner in self.victims() if partner is not None]
 
     def somebody(self, who: int) -> Person | None:
         here = [person for person in self.shell.people if person.is_here]
@@ -963,8 +927,6 @@ class ShellMachine(RuleBasedStateMachine):
                 person.put(data if cut is None else data[cut % len(data) :])
             case Behave(_, how):
                 how(person)
-            case CutOff():
-                self.shell.cut_off(person)
         return None
 
     def _arrive(self, deed: Arrive) -> None:
@@ -1021,13 +983,18 @@ class ShellMachine(RuleBasedStateMachine):
                 self.shell.close()
 
     def come_to_an_end(self) -> None:
-        if self.ending == "drain" and not self.is_stopping:
+        """Amid the last that is done, unless all vanish; `Shell.close` cancels the server."""
+        if self.ending == "all vanish":
+            return self.shell.see_that_nobody_is_left()
+        self.do_all(self.last)
+        if self.ending == "drain":
             with self.round() as shell:
                 shell.stop()
-        if self.ending == "cancel" and not self.is_stopping:
-            self.do_all(self.last)
-        else:
-            self.shell.see_that_nobody_is_left()
+            for seconds in (1.0, shell.settings.drain_seconds):
+                with self.round() as shell:
+                    shell.pass_time(seconds)
+            assert all(person.wire.is_closed for person in shell.people)
+        return None
 
 
 ShellMachine.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=30)
