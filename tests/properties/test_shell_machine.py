@@ -418,7 +418,7 @@ class Shell:
         assert not self._server.complaints, self._server.complaints
         self._follow()
         self.model.check_quiet()
-        compare(self._picture(), self._picture_of_the_model())
+        self._compare()
         for person in self.people:
             check_ears(person)
 
@@ -431,57 +431,32 @@ class Shell:
         self.model.follow(self._record)
         self._record.clear()
 
-    def _picture(self) -> dict[str, Any]:
-        """What is really there."""
-        watched, registry = self._server, self._dispatcher.sessions
-        endpoints = {endpoint.session.client: endpoint for endpoint in registry}
-        here = {client: each for client, each in endpoints.items() if each.connection is not None}
-        assert all(each.connection.endpoint is each for each in here.values())
-        connections = sum(not person.wire.is_closed for person in self.people)
-        assert len(self._dispatcher._deadlines) <= len(endpoints) + connections
-        return {
-            "now": self.now,
-            "minted": self._minted,
-            "sessions": {client: each.session for client, each in endpoints.items()},
-            "deadlines": {client: each.deadline for client, each in endpoints.items()},
-            "numbers": {client: (each.sent, each.received) for client, each in endpoints.items()},
-            "connections": {client: each.connection.wire for client, each in here.items()},
-            "tokens": {digest: client for digest, (client, _) in registry._by_token.items()},
-            "tokens by client": registry._tokens,
-            "waiting": watched.pool._waits,
-            "suspended": watched.pool._suspended,
-            "next relaxation": watched.pool.next_relaxation(),
-            "counts": watched.metrics.events,
-            "states": +watched.metrics.states,
-            "slots": watched.slots.taken,
-            "sockets": watched.slots.sockets,
-            "tasks": None if self.model.drained_by is not None else len(watched.tasks) - self._idle_tasks,
-        }
-
-    def _picture_of_the_model(self) -> dict[str, Any]:
-        """What there should be."""
-        model, clients = self.model, self.model.clients
+    def _compare(self) -> None:
+        """What is really there, with what there should be."""
+        real, model, registry = self._server, self.model, self._dispatcher.sessions
+        found = {endpoint.session.client: endpoint for endpoint in registry}
+        connections = [each for each in model.connections.values() if each.phase is not Phase.GONE]
         tokens = {hashlib.sha256(token.encode()).digest(): each.id for token, each in model.tokens.items()}
-        open_connections = [each for each in model.connections.values() if each.phase is not Phase.GONE]
-        writers = sum(each.unwritten > 0 for each in open_connections)
-        return {
-            "now": model.now,
-            "minted": model.minted,
-            "sessions": {client: each.endpoint.session for client, each in clients.items()},
-            "deadlines": {client: each.endpoint.deadline for client, each in clients.items()},
-            "numbers": {client: (len(each.sent), each.received) for client, each in clients.items()},
-            "connections": {name: each.connection.wire for name, each in clients.items() if each.connection},
-            "tokens": tokens,
-            "tokens by client": {client: digest for digest, client in tokens.items()},
-            "waiting": model.pool._waits,
-            "suspended": model.pool._suspended,
-            "next relaxation": model.pool.next_relaxation(),
-            "counts": model.counts,
-            "states": Counter(state_name(each.endpoint.session) for each in clients.values()),
-            "slots": model.taken_slots,
-            "sockets": model.sockets,
-            "tasks": None if model.drained_by is not None else len(open_connections) + writers,
-        }
+        assert found.keys() == model.clients.keys()
+        for name, wanted in model.clients.items():
+            endpoint, connection = found[name], found[name].connection
+            assert endpoint.session == wanted.endpoint.session
+            assert endpoint.deadline == wanted.endpoint.deadline
+            assert (endpoint.sent, endpoint.received) == (len(wanted.sent), wanted.received)
+            assert (connection and connection.wire) == (wanted.connection and wanted.connection.wire)
+            assert connection is None or connection.endpoint is endpoint
+        assert (self.now, self._minted) == (model.now, model.minted)
+        assert {digest: client for digest, (client, _) in registry._by_token.items()} == tokens
+        assert registry._tokens == {client: digest for digest, client in tokens.items()}
+        assert (real.pool._waits, real.pool._suspended) == (model.pool._waits, model.pool._suspended)
+        assert real.pool.next_relaxation() == model.pool.next_relaxation()
+        assert real.metrics.events == model.counts
+        assert +real.metrics.states == Counter(state_name(each.session) for each in found.values())
+        assert (real.slots.taken, real.slots.sockets) == (model.taken_slots, model.sockets)
+        assert len(self._dispatcher._deadlines) <= len(found) + len(connections)
+        writers = sum(each.unwritten > 0 for each in connections)
+        if model.drained_by is None:
+            assert len(real.tasks) == self._idle_tasks + len(connections) + writers
 
     def see_that_nobody_is_left(self) -> None:
         """Everybody has vanished: after the longest deadline nothing is left of anybody."""
@@ -494,13 +469,6 @@ class Shell:
         assert all(person.wire.is_closed for person in self.people)
         assert not self.model.clients
         assert len(self._server.pool) == 0
-
-
-def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Part by part, so that a failure shows no more than it has to."""
-    assert found.keys() == wanted.keys()
-    for part in wanted:
-        assert found[part] == wanted[part], part
 
 
 def check_ears(person: Person) -> None:
