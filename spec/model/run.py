@@ -3,9 +3,9 @@
 
 Needs Java (17 was used), pip, and for the graphs a Python that has curhat_trio; for the twin SPIN and gcc.
 
-Checks every small world, then that TLC's graph is the one that the real `Endpoint`, `Pool` and `introductions` make,
-then the Promela twin, then that every mistake of mistakes.py is found. Prints a table; the exit status is 1 if
-anything was not as expected.
+Checks every small world, then that TLC's graph is the one that the real `Endpoint`, `Pool` and `introductions`
+make, then the Promela twin, then that every mistake of mistakes.py is found. Prints a table; the exit status is 1
+if anything was not as expected.
 """
 
 import argparse
