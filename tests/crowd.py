@@ -93,10 +93,8 @@ class Crowd:
     breaks: Counter[str] = attrs.Factory(Counter)
     """member -> how often its connection was lost or came back."""
     counts: Counter[str] = attrs.Factory(Counter)
-    latencies: list[float] = attrs.Factory(list)
-    """Seconds that words were under way while both members were connected."""
     delays: list[float] = attrs.Factory(list)
-    """... while one of them was not, at least for a part of it."""
+    """Seconds that words were under way while one of the two was not connected, at least for a part of it."""
 
     def expect_both_to_have_been_told(self) -> None:
         """Of every pairing, unless it began while one of them gave up waiting."""
@@ -142,9 +140,8 @@ class Seat:
         described = self.heard["offer"] + self.heard["answer"]
         assert kind != "candidate" or described, "a candidate has overtaken its description"
         self.heard[kind] += 1
-        if kind != "candidate":  # the server may have to hold those
-            times = self.crowd.latencies if original.breaks == self.breaks else self.crowd.delays
-            times.append(trio.current_time() - original.at)
+        if kind != "candidate" and original.breaks != self.breaks:  # candidates the server may have to hold
+            self.crowd.delays.append(trio.current_time() - original.at)
 
     def hear_presence(self, message: Presence) -> None:
         """Away and back by turns, and only of who has really lost a connection."""

@@ -5,13 +5,9 @@ the library that they speak with is judged along with it.
 """
 
 import random
-import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +15,6 @@ import trio
 from crowd import Crowd, Member, come_and_go
 from server_process import ServerProcess, running_server
 
-LOAD = [sys.executable, str(Path(__file__).parents[1] / "benchmarks" / "load.py")]
 MEMBERS = 300
 SECONDS = 8.0
 PATIENCE_SECONDS = 60.0
@@ -115,21 +110,3 @@ async def test_a_crowd_comes_talks_and_goes(server: ServerProcess, capsys: pytes
     with capsys.disabled():
         print(f"\n{MEMBERS} members, {seconds:.0f} s: {pairings} pairings, {dict(counts)}")
     assert {name for name in counts if name.startswith("connection lost")} == {"connection lost, 1006"}
-
-
-def test_the_load_generator_tells_what_it_has_done(server: ServerProcess) -> None:
-    url = f"ws://127.0.0.1:{server.port}/ws"
-    ran = subprocess.run([*LOAD, url, "--clients", "10", "--seconds", "2"], capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    told = dict(re.findall(r"^(\S.*?)  +(\S+)", ran.stdout, re.MULTILINE))
-    assert told["clients"] == "10"
-    assert int(told["pairings"]) > 0
-    assert int(told["words said"]) >= int(told["words heard"]) > 0
-    assert re.search(r"^while connected \([1-9][0-9]*\)( +[0-9.]+){4}$", ran.stdout, re.MULTILINE)
-
-
-def test_the_load_generator_tells_that_nobody_is_there() -> None:
-    ran = subprocess.run([*LOAD, "ws://127.0.0.1:9/ws", "--clients", "2"], capture_output=True, text=True)
-    assert ran.returncode == 2
-    assert "is the server running" in ran.stdout
-    assert re.search(r"while connected \(0\) +-", ran.stdout)
