@@ -22,8 +22,9 @@ from curhat_trio.log import get_logger
 from curhat_trio.metrics import state_name
 from curhat_trio.observer import Observer
 from curhat_trio.policy.matching import Pair, introductions
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.effects import Count, FindSession, Forward
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Slot, Transmit
+from curhat_trio.protocol.endpoint import Endpoint, Slot
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, Matched, Profile
 from curhat_trio.protocol.ids import ClientId

@@ -11,9 +11,10 @@ from typing import Any, Self
 import attrs
 from conversation import ME, MY_TICKET, RULES
 
+from curhat_trio.protocol.actions import Action, Transmit
 from curhat_trio.protocol.codec import encode, encode_client
 from curhat_trio.protocol.effects import Effect
-from curhat_trio.protocol.endpoint import Action, Endpoint, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, Profile
 from curhat_trio.protocol.ids import RoomId

@@ -18,8 +18,9 @@ from curhat_trio.conformance.patterns import expand
 from curhat_trio.conformance.vectors import Profile, Step, Vector
 from curhat_trio.policy.matching import Pool, introductions
 from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.effects import Enter, Forward, Reinstate, Request, Suspend, Withdraw
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event
 from curhat_trio.protocol.ids import ClientId, RoomId

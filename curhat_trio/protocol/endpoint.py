@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from math import ceil, inf
 from typing import Any, Protocol, TypeAlias
 
-import attrs
-
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Handle, Transmit
 from curhat_trio.protocol.codec import decode, encode
-from curhat_trio.protocol.effects import Close, Count, Effect, FindSession, Forward, Request, Send
+from curhat_trio.protocol.effects import Close, Effect, Send
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import (
     ClosingForced,
@@ -47,55 +46,19 @@ from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Re
 from curhat_trio.protocol.rate_limit import RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Closed, Session, step
-
-Handle: TypeAlias = Any
-"""A connection, as whoever drives the endpoint knows it. It is only handed back."""
-
-
-# ---------------------------------------------------------------- what is to be done
-
-
-@attrs.frozen
-class Transmit:
-    """Send this message to the client over this connection."""
-
-    connection: Handle
-    message: bytes
-    """UTF-8."""
-
-
-@attrs.frozen
-class CloseConnection:
-    """Close this connection; None: the client has closed it."""
-
-    connection: Handle
-    code: CloseCode | None
-
-
-@attrs.frozen
-class EndSession:
-    """The session is over: nobody can reach it any more. Nothing follows."""
-
-    code: CloseCode | None
-    """With which its client was told so; None: the client went."""
-
-
-Action: TypeAlias = Transmit | Forward | Request | FindSession | Count | CloseConnection | EndSession
-"""`Forward` is for a partner's endpoint, a `Request` for the matchmaker; `FindSession` asks for the endpoint with
-this token: `supersede` this one and `resume` that one if it `can_resume`, or else `refuse_resume`."""
-
+from curhat_trio.protocol.values import value
 
 # ---------------------------------------------------------------- how it is connected
 
 
-@attrs.frozen
+@value
 class Attached:
     """There is a connection."""
 
     connection: Handle
 
 
-@attrs.frozen
+@value
 class Detached:
     """The connection was lost."""
 
@@ -103,7 +66,7 @@ class Detached:
     """The last message that the client may have got."""
 
 
-@attrs.frozen
+@value
 class OtherSession:
     """The connection goes on with another session."""
 

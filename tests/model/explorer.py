@@ -25,8 +25,9 @@ import orjson
 
 from curhat_trio.policy.matching import Pool, introductions
 from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.effects import Enter, Forward, Reinstate, Request, Suspend, Ticket, Withdraw
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,

@@ -16,7 +16,8 @@ from explorer import Exploration, World, explore
 
 from curhat_trio.policy.matching import Pair, Pool, introductions
 from curhat_trio.protocol import pairing, session, signaling
-from curhat_trio.protocol.endpoint import Action, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.actions import Action, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.events import (
     ClosingForced,
     ConnectionClosed,

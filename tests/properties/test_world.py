@@ -27,6 +27,7 @@ from slow_pool import Waiter, are_compatible
 
 from curhat_trio.policy.matching import Pair, Pool, Relaxed, introductions
 from curhat_trio.policy.slots import ConnectionSlots
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import decode_server, encode_client
 from curhat_trio.protocol.effects import (
     Effect,
@@ -38,7 +39,7 @@ from curhat_trio.protocol.effects import (
     Ticket,
     Withdraw,
 )
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,

@@ -44,6 +44,7 @@ from endpoints import (
 )
 
 from curhat_trio.protocol import endpoint as endpoint_module
+from curhat_trio.protocol.actions import CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import encode
 from curhat_trio.protocol.effects import (
     Enter,
@@ -54,7 +55,6 @@ from curhat_trio.protocol.effects import (
     Suspend,
     Withdraw,
 )
-from curhat_trio.protocol.endpoint import CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,

@@ -13,9 +13,10 @@ from endpoints import FixedFresh, Notes, OneSlot
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Forward
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, PeerLeft, PeerPresence, PeerSaid
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping, Resume
