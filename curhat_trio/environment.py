@@ -77,4 +77,4 @@ class Environment:
         """The TURN server with credentials for one client, good from now on."""
         if self.turn_server is None:
             return None
-        return self.turn_server.lend(secrets.token_urlsafe(12), time.time())
+        return self.turn_server.ice_server(secrets.token_urlsafe(12), time.time())

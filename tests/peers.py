@@ -38,7 +38,7 @@ from curhat_trio.conformance.wire import (
     PING,
     PONG,
     TEXT,
-    Goodbye,
+    ClosedConnection,
     Message,
     frame,
     said,
@@ -62,7 +62,7 @@ __all__ = [
     "PING",
     "PONG",
     "TEXT",
-    "Goodbye",
+    "ClosedConnection",
     "Message",
     "frame",
     "said",
@@ -90,7 +90,7 @@ class Peer(wire.Peer):
         async with trio.open_nursery() as nursery:
 
             async def listen() -> None:
-                with suppress(Goodbye):
+                with suppress(ClosedConnection):
                     while True:
                         messages.append(await self.next_message())
 
@@ -111,7 +111,7 @@ async def open_peer(
     """Do the opening handshake. A curhat.v1 client has yet to hear its `welcome`.
 
     Raises:
-        Goodbye: The server ended the connection.
+        ClosedConnection: The server ended the connection.
     """
     target = "/ws" if username is None else f"/ws?username={username}"
     request = upgrade_head(target, sec_websocket_protocol=subprotocol, **headers) + pipelined

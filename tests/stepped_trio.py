@@ -13,7 +13,7 @@ import trio
 import trio.abc
 import trio.lowlevel
 import trio.testing
-from peers import Goodbye, upgrade_head
+from peers import ClosedConnection, upgrade_head
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
@@ -226,7 +226,7 @@ class SteppedClient:
         self.texts: list[bytes] = []
         """All that was heard, each message as it came."""
         self.pongs: list[bytes] = []
-        self.goodbye: Goodbye | None = None
+        self.goodbye: ClosedConnection | None = None
         self._text = ""
         """What has come of the message that is under way."""
         self._head: bytes | None = b""
@@ -286,7 +286,7 @@ class SteppedClient:
             case Pong(payload):
                 self.pongs.append(bytes(payload))
             case CloseConnection(code, reason):
-                self.goodbye = Goodbye(code, reason or "")
+                self.goodbye = ClosedConnection(code, reason or "")
                 may_answer = self.answers_close and self._ws.state is not ConnectionState.CLOSED
                 return self._ws.send(event.response()) if may_answer else None
             case _:

@@ -116,7 +116,7 @@ async def test_sigterm_says_goodbye_to_clients_and_exits_0() -> None:
         await peer.hear("welcome")
         server.process.send_signal(signal.SIGTERM)
         await peer.hear("goaway")
-        assert (await peer.hear_goodbye()).code == 4000
+        assert (await peer.hear_close()).code == 4000
         assert await server.process.wait() == 0
         await server.logged("stopped")
 
@@ -129,7 +129,7 @@ async def test_a_second_signal_ends_at_once_with_0(number: signal.Signals) -> No
         peer.answers_close = False
         await peer.hear("welcome")
         server.process.send_signal(signal.SIGINT)
-        assert (await peer.hear_goodbye()).code == 4000
+        assert (await peer.hear_close()).code == 4000
         assert server.process.poll() is None, "it waits for the client's answer"
         server.process.send_signal(number)
         assert await server.process.wait() == 0
@@ -192,7 +192,7 @@ async def test_a_trace_tells_of_everybody_and_is_accepted(tmp_path: Path) -> Non
         await peer.say("join")
         await peer.hear("ready")
         server.process.send_signal(signal.SIGTERM)
-        await peer.hear_goodbye()
+        await peer.hear_close()
         assert await server.process.wait() == 0
     assert run("check-trace", str(file)).returncode == 0
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -209,7 +209,7 @@ async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
         peer.answers_close = False
         await peer.hear("welcome")
         server.process.send_signal(signal.SIGINT)
-        await peer.hear_goodbye()
+        await peer.hear_close()
         server.process.send_signal(signal.SIGINT)
         assert await server.process.wait() == 0
     assert run("check-trace", str(file)).returncode == 0
@@ -238,7 +238,7 @@ async def test_a_full_disk_ends_the_trace_and_hurts_nobody() -> None:
         await peer.hear("welcome")
         server.process.send_signal(signal.SIGTERM)
         await peer.hear("goaway")
-        assert (await peer.hear_goodbye()).code == 4000
+        assert (await peer.hear_close()).code == 4000
         assert await server.process.wait() == 0
         assert (await server.logged("trace_given_up"))["why"] == "No space left on device"
         assert b"Traceback" not in server.raw_log
@@ -271,7 +271,7 @@ async def test_at_debug_a_whole_conversation_leaves_nothing_of_it_in_the_log() -
         await offerer.send(b"\x81\x8b" + bytes(4) + b"mark-broken")
         await offerer.hear("error")
         await offerer.send(b"mark-garbage")
-        await offerer.hear_goodbye()
+        await offerer.hear_close()
         assert (await server.get("/mark-path?mark-query")).status == 404
         await answerer.close()
         server.process.send_signal(signal.SIGTERM)

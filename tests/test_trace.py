@@ -33,7 +33,7 @@ from curhat_trio.protocol.events import (
     PeerPresence,
     PeerSaid,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
@@ -227,7 +227,9 @@ def test_a_session_is_given_up_only_for_what_its_client_has_missed() -> None:
     assert missing > nothing_missed
 
 
-@pytest.mark.parametrize("broken", [ConnectionOpened, ConnectionLost, SessionResumed, Superseded, PeerPresence])
+@pytest.mark.parametrize(
+    "broken", [ConnectionOpened, ConnectionLost, SessionResumed, SessionSuperseded, PeerPresence]
+)
 async def test_whatever_step_a_bug_breaks(broken: type, tmp_path: Path, autojump_clock: MockClock) -> None:
     file = tmp_path / "trace.ndjson"
     async with running_server(trace_file=file) as server:

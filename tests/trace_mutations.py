@@ -43,7 +43,7 @@ WORDS: dict[str, list[Any]] = {
             "ConnectionClosed",
             "ConnectionLost",
             "SessionResumed",
-            "Superseded",
+            "SessionSuperseded",
             "ResumeRefused",
             "PeerPresence",
         ),
@@ -150,7 +150,7 @@ def _is_caused(line: Line) -> bool:
         return bool(line["what"] == "detached")
     return bool(
         line["from"] != "server"
-        or line["event"]["type"] in ("ConnectionOpened", "SessionResumed", "Superseded", "ResumeRefused")
+        or line["event"]["type"] in ("ConnectionOpened", "SessionResumed", "SessionSuperseded", "ResumeRefused")
     )
 
 

@@ -112,7 +112,7 @@ async def an_old_page(server: RunningServer) -> None:
     await trio.sleep(server.settings.offer_seconds + 1)
     await newcomer.hear("leave")
     silent = await server.v1()
-    await silent.hear_goodbye()
+    await silent.hear_close()
 
 
 async def wishes(server: RunningServer) -> None:
@@ -150,7 +150,7 @@ async def too_much(server: RunningServer) -> None:
     for _ in range(25):
         await ann.say("chat", text=MARK)
         await trio.sleep(0.5)
-    await bob.hear_goodbye()
+    await bob.hear_close()
     await ann.hear_what_is_there()
     await trio.sleep(10)
     cid = await server.v1()
@@ -169,7 +169,7 @@ async def too_much(server: RunningServer) -> None:
     await ann.send(*[said("ping")] * 12)
     assert [message["type"] for message in await ann.hear_what_is_there()].count("error") > 0
     await ann.send(frame(0x2, b"binary"))
-    await ann.hear_goodbye()
+    await ann.hear_close()
 
 
 async def in_passing(server: RunningServer) -> None:
@@ -196,7 +196,7 @@ async def a_drain(server: RunningServer) -> None:
     await server.v1()
     server.stop.set()
     for peer in (old, new, waiting):
-        await peer.hear_goodbye()
+        await peer.hear_close()
 
 
 async def a_bug(server: RunningServer) -> None:
@@ -206,7 +206,7 @@ async def a_bug(server: RunningServer) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint, "step", fragile_step(_is_chat))
         await ann.say("chat", text=MARK)
-        await ann.hear_goodbye()
+        await ann.hear_close()
     await bob.hear("leave")
     await bob.close()
 
@@ -232,7 +232,7 @@ async def a_tunnel(server: RunningServer) -> None:
     await ann.peer.hear("typing")
     await bob.peer.hear("ice")
     await ann.ask_to_resume(said("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
-    await ann.peer.hear_goodbye()
+    await ann.peer.hear_close()
     await bob.peer.hear("chat", "leave")
 
     await bob.peer.say("join", topics=[f"{MARK}-tea"])
@@ -251,7 +251,7 @@ async def a_tunnel(server: RunningServer) -> None:
     cid.peer.answers_pings = False
     await bob.peer.vanish()
     await cid.peer.hear("peer", "leave")
-    assert (await cid.peer.hear_goodbye()).code == 4002
+    assert (await cid.peer.hear_close()).code == 4002
 
     await cid.ask_to_resume(last_seq=99)
     await cid.peer.hear("error")
@@ -311,11 +311,11 @@ async def a_full_house(server: RunningServer) -> None:
     await ann.peer.hear("ready")
     newcomer = await server.v1()
     await newcomer.say("join")
-    await newcomer.hear_goodbye()
+    await newcomer.hear_close()
     for words in ([], [said("resume", token=MARK, lastSeq=1)]):
         silent = await server.v1()
         await silent.send(*words)
-        await silent.hear_goodbye()
+        await silent.hear_close()
     await ann.peer.vanish()
     await ann.resume(last_seq=2)
     lost = await server.v1()

@@ -10,7 +10,15 @@ import trio
 import trio.abc
 
 from curhat_trio.conformance.playing import SUBPROTOCOL, Site
-from curhat_trio.conformance.wire import Breach, Goodbye, Message, NoWebSocket, Peer, shake_hands, upgrade_head
+from curhat_trio.conformance.wire import (
+    Breach,
+    ClosedConnection,
+    Message,
+    NoWebSocket,
+    Peer,
+    shake_hands,
+    upgrade_head,
+)
 
 _CONNECT_SECONDS = 10.0
 _PORTS = {"ws": 80, "wss": 443}
@@ -98,7 +106,7 @@ async def ask_welcome(address: Address) -> Message:
             return await Peer(stream, opened.early, opened.subprotocol).next_message()
     except NoWebSocket as error:
         raise Unreachable(_explain(address, str(error))) from None
-    except Goodbye as goodbye:
+    except ClosedConnection as goodbye:
         if goodbye.code is None:
             raise Unreachable(_explain(address, "a closed connection")) from None
     except Breach:

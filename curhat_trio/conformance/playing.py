@@ -23,7 +23,7 @@ from curhat_trio.conformance.vectors import Library, Profile, Step, Time, Vector
 from curhat_trio.conformance.wire import (
     TEXT,
     Breach,
-    Goodbye,
+    ClosedConnection,
     Message,
     NoWebSocket,
     Peer,
@@ -78,7 +78,7 @@ class _Client:
     witness: Witness
     heard: deque[tuple[Message, float]] = attrs.Factory(deque)
     """What no step has expected yet, each with when it came."""
-    goodbye: Goodbye | None = None
+    goodbye: ClosedConnection | None = None
     ended_at: float = math.inf
     breach: Breach | None = None
     expected_to_end: bool = False
@@ -189,7 +189,7 @@ class _Player:
         try:
             with trio.fail_after(self._at_once):
                 opened = await shake_hands(stream, request)
-        except (Goodbye, NoWebSocket, trio.TooSlowError) as error:
+        except (ClosedConnection, NoWebSocket, trio.TooSlowError) as error:
             raise Breach("P-2.1", f"{name} asked for a WebSocket and got {_reply(error)}") from None
         selects = options.get("selects", SUBPROTOCOL if profile == "v1" else None)
         if opened.subprotocol != selects:
@@ -214,7 +214,7 @@ class _Player:
                 client.witness.hear(message)
                 self._follow(client, message)
                 self._wake()
-        except Goodbye as goodbye:
+        except ClosedConnection as goodbye:
             client.goodbye, client.ended_at = goodbye, trio.current_time()
             if not client.gone:
                 self._tell(client.name, "<", goodbye.code, "closed")
@@ -488,10 +488,10 @@ def _bytes(part: Any) -> bytes:
     return bytes.fromhex(part["hex"]) * int(part["times"])
 
 
-def _reply(error: Goodbye | NoWebSocket | trio.TooSlowError) -> str:
+def _reply(error: ClosedConnection | NoWebSocket | trio.TooSlowError) -> str:
     match error:
         case NoWebSocket():
             return f"{error}"
-        case Goodbye():
+        case ClosedConnection():
             return "a closed connection"
     return "no answer in time"

@@ -38,7 +38,7 @@ class Breach(Exception):
         self.what = what
 
 
-class Goodbye(Exception):
+class ClosedConnection(Exception):
     """The server closed the connection. `code` None: without a close frame."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
@@ -112,7 +112,7 @@ async def shake_hands(stream: trio.abc.Stream, request: bytes) -> Handshake:
     """Send an opening request, and what is pipelined behind it; read the answer.
 
     Raises:
-        Goodbye: The server ended the connection.
+        ClosedConnection: The server ended the connection.
         NoWebSocket: It answered with something else.
     """
     with suppress(trio.BrokenResourceError):  # it may have answered before it read all
@@ -121,7 +121,7 @@ async def shake_hands(stream: trio.abc.Stream, request: bytes) -> Handshake:
     while b"\r\n\r\n" not in answer:
         data = await _receive(stream)
         if not data and not answer:
-            raise Goodbye(None, "in the opening handshake")
+            raise ClosedConnection(None, "in the opening handshake")
         answer += data
         if not data or len(answer) > _MAX_HEAD_BYTES:
             raise NoWebSocket("something that is not HTTP")
@@ -160,7 +160,7 @@ class Peer:
         self.pongs: list[bytes] = []
         self.unread: list[Message] = []
         self._text: list[str] = []
-        self._goodbye: Goodbye | None = None
+        self._goodbye: ClosedConnection | None = None
         self._ws = Connection(ConnectionType.CLIENT, trailing_data=early)
         self._sending = trio.Lock()
         """Whoever reads may have to answer while another task sends."""
@@ -178,7 +178,7 @@ class Peer:
         """The next message; with `types`, each of them in this order and nothing else: returns the last.
 
         Raises:
-            Goodbye: There is none any more.
+            ClosedConnection: There is none any more.
         """
         message = await self.next_message()
         for position, expected in enumerate(types):
@@ -187,13 +187,13 @@ class Peer:
             assert message["type"] == expected, f"expected {expected}, heard {message}"
         return message
 
-    async def hear_goodbye(self) -> Goodbye:
+    async def hear_close(self) -> ClosedConnection:
         """The end, and on the way to it whatever is still said (kept in `unread`)."""
         said_before = []
         try:
             while True:
                 said_before.append(await self.next_message())
-        except Goodbye as goodbye:
+        except ClosedConnection as goodbye:
             self.unread = said_before
             return goodbye
 
@@ -202,10 +202,10 @@ class Peer:
         with suppress(trio.BrokenResourceError):
             await self.send(self._ws.send(CloseConnection(code)))
 
-    async def close(self, code: int = 1000) -> Goodbye:
+    async def close(self, code: int = 1000) -> ClosedConnection:
         """Close politely; returns the server's answer."""
         await self.begin_close(code)
-        goodbye = await self.hear_goodbye()
+        goodbye = await self.hear_close()
         await self.vanish()
         return goodbye
 
@@ -217,7 +217,7 @@ class Peer:
         """The next message.
 
         Raises:
-            Goodbye: There is none any more.
+            ClosedConnection: There is none any more.
             Breach: What came is none, or follows the close frame.
         """
         while True:
@@ -228,7 +228,7 @@ class Peer:
                 raise self._goodbye
             data = await _receive(self.stream)
             if not data:
-                raise Goodbye(None)
+                raise ClosedConnection(None)
             self._ws.receive_data(data)
 
     async def _take_in(self) -> None:
@@ -246,7 +246,7 @@ class Peer:
                     case Pong():
                         self.pongs.append(bytes(event.payload))
                     case CloseConnection():
-                        self._goodbye = Goodbye(event.code, event.reason or "")
+                        self._goodbye = ClosedConnection(event.code, event.reason or "")
                         if self.answers_close:
                             await self._answer_close(event)
                         return

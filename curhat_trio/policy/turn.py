@@ -21,7 +21,7 @@ class Turn:
     secret: str = attrs.field(repr=False)
     ttl_seconds: int
 
-    def lend(self, user: str, now: float) -> IceServer:
+    def ice_server(self, user: str, now: float) -> IceServer:
         """An entry for a client's `iceServers` (the draft's section 2.2).
 
         Args:

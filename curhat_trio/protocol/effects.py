@@ -80,7 +80,8 @@ class Count:
 
 @value
 class FindSession:
-    """Find the session that gave this token, let it have the connection: say `Superseded`, or `ResumeRefused`."""
+    """Find the session that gave this token and let it have the connection: `SessionSuperseded` comes next, or
+    `ResumeRefused`."""
 
     token: str = attrs.field(repr=False)
     last_seq: int

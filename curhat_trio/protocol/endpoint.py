@@ -39,7 +39,7 @@ from curhat_trio.protocol.events import (
     RateLimited,
     ResumeRefused,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
@@ -67,11 +67,11 @@ class Detached:
 
 
 @value
-class OtherSession:
+class Superseded:
     """The connection goes on with another session."""
 
 
-Attachment: TypeAlias = Attached | Detached | OtherSession
+Attachment: TypeAlias = Attached | Detached | Superseded
 
 
 # ---------------------------------------------------------------- what it is given
@@ -286,8 +286,8 @@ class Endpoint:
 
     def supersede(self) -> list[Action]:
         """The client asked for another session, which has this one's connection now."""
-        self._connected = OtherSession()
-        self._step("server", Superseded())
+        self._connected = Superseded()
+        self._step("server", SessionSuperseded())
         return self._done()
 
     def refuse_resume(self) -> list[Action]:

@@ -126,7 +126,7 @@ class ResumeRefused:
 
 
 @value
-class Superseded:
+class SessionSuperseded:
     """The session that the client asked for goes on over this one's connection."""
 
 
@@ -151,6 +151,6 @@ Event = (
     | ConnectionLost
     | SessionResumed
     | ResumeRefused
-    | Superseded
+    | SessionSuperseded
     | ClosingForced
 )

@@ -22,7 +22,7 @@ from curhat_trio.protocol.events import (
     RateLimited,
     ResumeRefused,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.messages import (
     ErrorMessage,
@@ -200,7 +200,7 @@ def refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) ->
     return session, [error(ErrorCode.RESUME_FAILED, why, Resume.type)]
 
 
-def supersede(session: Session, _state: Connected, _event: Superseded) -> Step:
+def supersede(session: Session, _state: Connected, _event: SessionSuperseded) -> Step:
     """The other session speaks from now on. Nothing is left of this one, and its connection stays open."""
     return attrs.evolve(session, state=Closed(), away_until=None), []
 

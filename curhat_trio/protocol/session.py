@@ -45,7 +45,7 @@ from curhat_trio.protocol.events import (
     RateLimited,
     ResumeRefused,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.lifetime import GO_AWAY_RETRY_SECONDS
 from curhat_trio.protocol.messages import (
@@ -174,7 +174,7 @@ TABLE = _each_state(
         (Live, ConnectionLost): Row(lifetime.detach, Closed),
         (Live, SessionResumed): Row(lifetime.resume),
         (Connected, ResumeRefused): Row(lifetime.refuse_resume),
-        (Connected, Superseded): Row(lifetime.supersede, Closed),
+        (Connected, SessionSuperseded): Row(lifetime.supersede, Closed),
         (Live, ClosingForced): Row(lifetime.close_by_force, Closed),
     }
 )

@@ -183,7 +183,7 @@ class _Check:
         sessions, tokens, told = self._server.sessions, self._comparison.tokens, self._lines.peek(3)
         if told.get("what") == "queued":
             return Resume(tokens.get(told["to"], "-"), TOO_MUCH)
-        if "event" in told and told["event"].get("type") == "Superseded":
+        if "event" in told and told["event"].get("type") == "SessionSuperseded":
             named = ClientId(str(self._lines.peek(5).get("session")))
             for client in [named, *tokens]:  # it is not named there after a bug, or if the trace is cut short
                 other = sessions.get(client)

@@ -8,7 +8,7 @@
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
 Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
-Happenings == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSaid", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "Superseded", "ClosingForced"}
+Happenings == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSaid", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
 
@@ -38,7 +38,7 @@ Table == [
     ConnectionLost |-> Row("detach", {"closed"}),
     SessionResumed |-> Row("resume", {}),
     ResumeRefused |-> Row("refuse_resume", {}),
-    Superseded |-> Row("supersede", {"closed"}),
+    SessionSuperseded |-> Row("supersede", {"closed"}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   waiting |-> [
     join |-> Row("wrong_state", {}),
@@ -65,7 +65,7 @@ Table == [
     ConnectionLost |-> Row("detach", {"closed"}),
     SessionResumed |-> Row("resume", {}),
     ResumeRefused |-> Row("ignore", {}),
-    Superseded |-> Row("ignore", {}),
+    SessionSuperseded |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   paired |-> [
     join |-> Row("wrong_state", {}),
@@ -92,7 +92,7 @@ Table == [
     ConnectionLost |-> Row("detach", {"closed"}),
     SessionResumed |-> Row("resume", {}),
     ResumeRefused |-> Row("ignore", {}),
-    Superseded |-> Row("ignore", {}),
+    SessionSuperseded |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   negotiating |-> [
     join |-> Row("wrong_state", {}),
@@ -119,7 +119,7 @@ Table == [
     ConnectionLost |-> Row("detach", {"closed"}),
     SessionResumed |-> Row("resume", {}),
     ResumeRefused |-> Row("ignore", {}),
-    Superseded |-> Row("ignore", {}),
+    SessionSuperseded |-> Row("ignore", {}),
     ClosingForced |-> Row("close_by_force", {"closed"})],
   closed |-> [
     join |-> Row("ignore", {}),
@@ -146,7 +146,7 @@ Table == [
     ConnectionLost |-> Row("ignore", {}),
     SessionResumed |-> Row("ignore", {}),
     ResumeRefused |-> Row("ignore", {}),
-    Superseded |-> Row("ignore", {}),
+    SessionSuperseded |-> Row("ignore", {}),
     ClosingForced |-> Row("ignore", {})]]
 
 RuleOf(state, event) == Table[state][event].rule

@@ -230,7 +230,7 @@ ASSUME \A st \in States \ {"closed"} :
     /\ Table[st].InvalidMessage = Row("invalid_message", Table[st].ConnectionClosed.to)  \* ... the last straw too; another
     /\ Table[st].RateLimited = Row("rate_limit", Table[st].ConnectionClosed.to)           \*     is only complained of
     /\ Table[st].ConnectionLost = Row("detach", Table[st].ConnectionClosed.to)         \* who can't come back: Lose
-    /\ Table[st].Superseded =                                                     \* it holds nothing: Lose
+    /\ Table[st].SessionSuperseded =                                                     \* it holds nothing: Lose
           IF st = "connected" THEN Row("supersede", {"closed"}) ELSE Ignored
     /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
                                          \* it travels as chat does; an old page's first one may let an offer through

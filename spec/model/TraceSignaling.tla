@@ -276,7 +276,7 @@ Act(c, s, x0, e) ==
          [] t = "PeerSaid" -> Hear2(c, s, x, e)
          [] t = "resume" -> AskToResume(c, s, x, e)
          [] t = "ResumeRefused" -> Says(s, x, <<Error("resume_failed", "resume", FALSE)>>)
-         [] t = "Superseded" -> Supersede(c, s, x)
+         [] t = "SessionSuperseded" -> Supersede(c, s, x)
          [] t = "ConnectionLost" -> LoseConnection(c, s, x, e)
          [] t = "SessionResumed" -> Resume(c, s, x, e)
          [] t = "DeadlinePassed" /\ e # [type |-> t] -> End(c, s, x, e)   \* the client is given up
@@ -367,7 +367,7 @@ Own(c, e) ==   \* what the server itself has to say, and when it may
     CASE due = <<"open", c>> -> e = [type |-> "ConnectionOpened"]
       [] due = <<"drain", c>> -> owed = <<>> /\ e = Forced(4000)
       [] due = <<"answer", c>> -> \/ e = [type |-> "ResumeRefused"]
-                                  \/ e = [type |-> "Superseded"] /\ ~x.resumed
+                                  \/ e = [type |-> "SessionSuperseded"] /\ ~x.resumed
       [] due = <<"refusal", c>> -> e = [type |-> "ResumeRefused"]
       [] due # None /\ due[1] = "resumed" ->
             owed = <<>> /\ due[2] # c /\ CanResume(x) /\ e = [type |-> "SessionResumed", heard |-> x.received]

@@ -2,5 +2,5 @@
 
 SURVIVORS: dict[str, str] = {
     "add (Closed, DeadlinePassed) resume_timeout": "a closed session is not away, and so not for too long",
-    "add (Closed, Superseded) supersede": "the rule closes the session, and does nothing else",
+    "add (Closed, SessionSuperseded) supersede": "the rule closes the session, and does nothing else",
 }

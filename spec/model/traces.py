@@ -107,7 +107,7 @@ EVENTS = SAID | {
     "ConnectionClosed": "",
     "ConnectionLost": "",
     "SessionResumed": "heard:number",
-    "Superseded": "",
+    "SessionSuperseded": "",
     "ResumeRefused": "",
     "DeadlinePassed": "gives_up?:truth",
     "ClosingForced": "code:number",

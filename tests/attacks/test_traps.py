@@ -111,7 +111,7 @@ async def test_trap_2_pings_while_the_server_closes(server: RunningServer, count
     peer = await server.v1()
     await peer.send(frame(BINARY, b"x"))
     peer.answers_close = False
-    assert (await peer.hear_goodbye()).code == 1003
+    assert (await peer.hear_close()).code == 1003
     await peer.send(frame(PING) * count)
     await what_comes(peer.stream)
 
@@ -120,7 +120,7 @@ async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningSe
     for pings in range(1, 6):
         peer = await server.v1()
         await peer.send(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
-        assert (await peer.hear_goodbye()).code == 4501, pings
+        assert (await peer.hear_close()).code == 4501, pings
 
 
 # ---------------------------------------------------------------- 3: a GET that is no upgrade, heads without end
@@ -208,7 +208,7 @@ async def test_trap_4_a_client_that_is_silent_after_its_fault_is_not_waited_for(
     peer = await server.v1()
     peer.answers_close = False
     await peer.send(fault)
-    assert (await peer.hear_goodbye()).code in (1002, 1007, 1009)
+    assert (await peer.hear_close()).code in (1002, 1007, 1009)
     await server.is_empty()  # though the client's socket is still open
 
 
@@ -216,7 +216,7 @@ async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server:
     peer = await server.v1()
     peer.answers_close = False
     await peer.send(frame(TEXT, b"x", reserved=4))
-    await peer.hear_goodbye()
+    await peer.hear_close()
     await say_on_and_on(peer, said("join") * 100)
     await server.is_empty()
 
@@ -227,21 +227,21 @@ async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server:
 async def test_trap_5_empty_fragments_without_end(server: RunningServer) -> None:
     peer = await server.v1()
     await peer.send(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
-    assert (await peer.hear_goodbye()).code == 1009
+    assert (await peer.hear_close()).code == 1009
 
 
 async def test_trap_5_characters_of_four_bytes_are_counted_as_four(server: RunningServer) -> None:
     peer = await server.v1()
     grins = "\N{GRINNING FACE}".encode() * 16_384
     await peer.send(frame(TEXT, b'"' + grins))
-    assert (await peer.hear_goodbye()).code == 1009
+    assert (await peer.hear_close()).code == 1009
 
 
 async def test_trap_5_a_ping_flood() -> None:
     async with running_server(sockets=True, patience=PATIENCE) as server:
         partner, flooder = await server.negotiating_pair()
         await flooder.send(frame(PING, b"x" * 125) * 1000)
-        assert (await flooder.hear_goodbye()).code == 4003
+        assert (await flooder.hear_close()).code == 4003
         assert (await partner.hear("leave"))["reason"] == "peer_lost"
         await server.serves_others()
 
@@ -264,7 +264,7 @@ async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
         rude.answers_close = False
         server.stop.set()
         for peer in (polite, partner, rude):
-            assert (await peer.hear_goodbye()).code == 4000
+            assert (await peer.hear_close()).code == 4000
         assert await what_comes(rude.stream) == b""
         while server.tasks:
             await trio.lowlevel.checkpoint()
@@ -285,12 +285,12 @@ async def test_trap_7_frames_behind_the_upgrade_head_are_served(server: RunningS
 
 async def test_trap_7_a_close_behind_the_upgrade_head_is_answered(server: RunningServer) -> None:
     peer = await open_peer(await server.dial(), pipelined=said("join") + frame(CLOSE, b"\x03\xe8"))
-    assert (await peer.hear_goodbye()).code == 1000
+    assert (await peer.hear_close()).code == 1000
 
 
 async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(server: RunningServer) -> None:
     peer = await open_peer(await server.dial(), pipelined=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert (await peer.hear_goodbye()).code == 1002
+    assert (await peer.hear_close()).code == 1002
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ async def test_trap_7_what_trio_websocket_drops_gets_a_close_frame(
 ) -> None:
     peer = await server.v1()
     await peer.send(bad)
-    assert (await peer.hear_goodbye()).code == code
+    assert (await peer.hear_close()).code == code
 
 
 # ---------------------------------------------------------------- 8: who never reads

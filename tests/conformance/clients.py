@@ -748,7 +748,7 @@ class LooksBack(Client):
     async def _say_goodbye(self) -> None:
         await trio.sleep(6)
         if self._room is None:
-            await self.say("chat", text="Goodbye!")
+            await self.say("chat", text="ClosedConnection!")
 
 
 class TellsItsAddress(Client):

@@ -1,4 +1,4 @@
-"""What this server lends, a real TURN server takes: until it expires, and not if the secret is another."""
+"""What credentials this server makes, a real TURN server takes: until it expires, and not if the secret is another."""
 
 import secrets
 import time
@@ -24,10 +24,12 @@ def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
 
 def allocate(coturn: Coturn, *, secret: str = SECRET, age_seconds: float = 0) -> int:
     """What coturn says to credentials for a minute that were made so long ago."""
-    lent = Turn((coturn.url,), secret, ttl_seconds=60).lend(secrets.token_urlsafe(12), time.time() - age_seconds)
-    assert lent.username is not None
-    assert lent.credential is not None
-    return coturn.allocate(lent.username, lent.credential)
+    lent = Turn((coturn.url,), secret, ttl_seconds=60).ice_server(
+        secrets.token_urlsafe(12), time.time() - age_seconds
+    )
+    assert made.username is not None
+    assert made.credential is not None
+    return coturn.allocate(made.username, made.credential)
 
 
 def test_fresh_credentials_are_taken(coturn: Coturn) -> None:
@@ -45,16 +47,16 @@ def test_credentials_of_another_secret_are_refused(coturn: Coturn) -> None:
 
 
 def test_an_expiry_that_a_client_makes_later_is_refused(coturn: Coturn) -> None:
-    lent = Turn((coturn.url,), SECRET, ttl_seconds=60).lend("x", time.time() - 70)
-    assert lent.credential is not None
-    assert coturn.allocate(f"{int(time.time()) + 60}:x", lent.credential) == UNAUTHORIZED
+    lent = Turn((coturn.url,), SECRET, ttl_seconds=60).ice_server("x", time.time() - 70)
+    assert made.credential is not None
+    assert coturn.allocate(f"{int(time.time()) + 60}:x", made.credential) == UNAUTHORIZED
 
 
 @pytest.mark.shows("P-3.15")
 async def test_when_they_have_expired_ice_gives_new_ones(
     coturn: Coturn, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """The server's clock is an hour behind at the `join`, so what it lends has expired for coturn."""
+    """The server's clock is an hour behind at the `join`, so its credentials have expired for coturn."""
     settings = Settings(turn_urls=(coturn.url,), turn_secret=SECRET, turn_ttl_seconds=600)
 
     def credentials_in(told: dict[str, Any]) -> tuple[str, str]:

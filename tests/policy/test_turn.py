@@ -17,7 +17,7 @@ NOW = 1_700_000_000.9
 
 def test_a_credential_as_another_implementation_makes_it() -> None:
     """The password is what `echo -n 1700086400:budi | openssl dgst -sha1 -hmac north -binary | base64` prints."""
-    lent = Turn(URLS, "north", ttl_seconds=86_400).lend("budi", NOW)
+    lent = Turn(URLS, "north", ttl_seconds=86_400).ice_server("budi", NOW)
     assert lent == IceServer(URLS, "1700086400:budi", "l9FhDNopWdpMMsmoO3hltPexSrM=")
 
 
@@ -26,7 +26,7 @@ def test_a_credential_as_another_implementation_makes_it() -> None:
 def test_the_name_tells_the_expiry_and_the_password_is_its_hmac(
     secret: str, user: str, ttl_seconds: int, now: float
 ) -> None:
-    lent = Turn(URLS, secret, ttl_seconds).lend(user, now)
+    lent = Turn(URLS, secret, ttl_seconds).ice_server(user, now)
     assert lent.username is not None
     assert lent.credential is not None
     expiry, _, name = lent.username.partition(":")
@@ -38,7 +38,7 @@ def test_the_name_tells_the_expiry_and_the_password_is_its_hmac(
 
 def test_neither_secret_nor_credential_is_printed() -> None:
     turn = Turn(URLS, "northstar", 600)
-    lent = turn.lend("budi", NOW)
+    lent = turn.ice_server("budi", NOW)
     assert lent.credential is not None
     assert "northstar" not in repr(turn)
     assert lent.credential not in repr(lent)

@@ -27,7 +27,7 @@ from curhat_trio.protocol.events import (
     RateLimited,
     ResumeRefused,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import (
@@ -82,7 +82,7 @@ EVENTS = st.one_of(
     st.builds(ConnectionLost, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
     st.builds(SessionResumed, st.just("token"), st.integers(0, 9)),
     st.just(ResumeRefused()),
-    st.just(Superseded()),
+    st.just(SessionSuperseded()),
 )
 ENDS = st.just(ConnectionClosed()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
 HISTORIES = st.builds(
@@ -94,7 +94,7 @@ HISTORIES = st.builds(
 
 
 def legacy_may_say(event: Event) -> bool:
-    if isinstance(event, SessionResumed | Superseded | ResumeRefused):
+    if isinstance(event, SessionResumed | SessionSuperseded | ResumeRefused):
         return False
     return not isinstance(event, MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
 
@@ -111,7 +111,7 @@ def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None
         assert not was_closed or isinstance(session.state, Closed), "closed is for ever"
         assert not was_closed or all(isinstance(effect, Forward) for effect in effects)
         closes = [number for number, effect in enumerate(effects, start=1) if isinstance(effect, Close)]
-        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, Superseded)
+        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, SessionSuperseded)
         assert closes == ([len(effects)] if ends else [])
         for effect in effects:
             if isinstance(effect, Send):

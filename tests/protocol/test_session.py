@@ -70,7 +70,7 @@ from curhat_trio.protocol.events import (
     RateLimited,
     ResumeRefused,
     SessionResumed,
-    Superseded,
+    SessionSuperseded,
 )
 from curhat_trio.protocol.messages import (
     FROM_CLIENT,
@@ -314,7 +314,7 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, SessionResumed): (REGAINED, [resumed()], Paired),
     (Negotiating, SessionResumed): (REGAINED, [resumed()], Negotiating),
     (Connected, ResumeRefused): (ResumeRefused(), [Refusal(ErrorCode.RESUME_FAILED, "resume")], Connected),
-    (Connected, Superseded): (Superseded(), [], Closed),
+    (Connected, SessionSuperseded): (SessionSuperseded(), [], Closed),
     (Connected, ClosingForced): (
         ClosingForced(CloseCode.NO_PONG),
         [Close(CloseCode.NO_PONG)],
@@ -421,7 +421,7 @@ EVENTS: list[Event] = [
     ConnectionLost(0.0),
     REGAINED,
     ResumeRefused(),
-    Superseded(),
+    SessionSuperseded(),
     ClosingForced(CloseCode.SHUTDOWN),
 ]
 UNTOLD_EVENTS = [(state, event) for state, event in product(IN_STATE, EVENTS) if (state, type(event)) not in ROWS]

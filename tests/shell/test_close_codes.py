@@ -12,7 +12,7 @@ from peers import (
     PING,
     PONG,
     TEXT,
-    Goodbye,
+    ClosedConnection,
     Peer,
     RunningServer,
     frame,
@@ -87,7 +87,7 @@ async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
     code, frames = BROKEN_FRAMES[fault]
     partner, culprit = await server.negotiating_pair()
     await culprit.send(said("chat", text="before"), frames, said("chat", text="after"))
-    goodbye = await culprit.hear_goodbye()
+    goodbye = await culprit.hear_close()
     assert goodbye.code == code
     assert goodbye.reason == CloseCode(code).explanation
     assert culprit.unread == []
@@ -161,7 +161,7 @@ async def test_the_close_frame_has_the_code_and_says_why(
     provoke: Callable[[RunningServer], Awaitable[Peer]],
     code: int,
 ) -> None:
-    goodbye = await (await provoke(server)).hear_goodbye()
+    goodbye = await (await provoke(server)).hear_close()
     assert goodbye.code == code
     assert goodbye.reason == CloseCode(code).explanation
 
@@ -172,7 +172,7 @@ async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
 ) -> None:
     peer = await server.v1()
     await peer.send(frame(TEXT, b"what?") * 25, said("ping"))
-    assert (await peer.hear_goodbye()).code == 4501
+    assert (await peer.hear_close()).code == 4501
     assert [message["fatal"] for message in peer.unread] == [False] * 19 + [True]
 
 
@@ -182,7 +182,7 @@ async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
 ) -> None:
     peer = await server.v1()
     await peer.send(said("ping") * 300)
-    assert (await peer.hear_goodbye()).code == 4003
+    assert (await peer.hear_close()).code == 4003
     assert [message["type"] for message in peer.unread] == ["pong"] * 200 + ["error"] * 100
     assert {message.get("retryAfterSeconds", 0) > 0 for message in peer.unread[200:]} == {True}
     assert [message["fatal"] for message in peer.unread[200:]] == [False] * 99 + [True]
@@ -225,7 +225,7 @@ async def test_4004_after_a_fault_of_the_servers(
     monkeypatch.setattr(endpoint, "step", step_with_a_bug)
     unlucky, partner = await server.negotiating_pair()
     await unlucky.send(said("ping"), said("chat", text="secret"), said("ping"))
-    assert (await unlucky.hear_goodbye()).code == 4004
+    assert (await unlucky.hear_close()).code == 4004
     assert (await partner.hear("leave"))["reason"] == "peer_lost"
     await partner.close()
     await server.is_empty()
@@ -246,7 +246,7 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
 
     with monkeypatch.context() as patch:
         patch.setattr(Admission, "open", fail)
-        with pytest.raises(Goodbye):
+        with pytest.raises(ClosedConnection):
             await server.v1()
     await witness.say("ping")
     await witness.hear("pong")
@@ -258,7 +258,7 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
 async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         stranger = await open_peer(await server.dial(), origin="https://evil.example")
-        assert (await stranger.hear_goodbye()).code == 4506
+        assert (await stranger.hear_close()).code == 4506
         for origin in ("https://chat.example", None):
             welcome = await open_peer(await server.dial(), origin=origin)
             await welcome.hear("welcome")
@@ -271,7 +271,7 @@ async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
         first, second = await server.v1(), await server.v1()
         third = await open_peer(await server.dial())
-        assert (await third.hear_goodbye()).code == 4507
+        assert (await third.hear_close()).code == 4507
         await second.close()
         await trio.testing.wait_all_tasks_blocked()
         third = await server.v1()
@@ -300,7 +300,7 @@ async def test_a_refused_client_is_gone_in_bounded_time(
     peer = await open_peer(await server.dial(), subprotocol="soap")
     peer.answers_close = answers_close
     await peer.send(said("join") * 50)
-    assert (await peer.hear_goodbye()).code == 4503
+    assert (await peer.hear_close()).code == 4503
     await server.is_empty()
 
 
@@ -331,7 +331,7 @@ async def test_a_polite_close_is_answered_with_its_own_code(
 async def test_a_close_frame_without_a_code_is_answered(server: RunningServer, autojump_clock: MockClock) -> None:
     peer = await server.v1()
     await peer.send(frame(CLOSE))
-    assert (await peer.hear_goodbye()).code in (1005, 1000)
+    assert (await peer.hear_close()).code in (1005, 1000)
     await server.is_empty()
 
 
@@ -350,7 +350,7 @@ async def test_what_was_said_before_a_close_frame_is_passed_on_and_nothing_after
 
 
 async def _answer_of(peer: Peer) -> int | None:
-    return (await peer.hear_goodbye()).code
+    return (await peer.hear_close()).code
 
 
 @pytest.mark.parametrize("pings", [1, 2, 3, 10])

@@ -23,7 +23,7 @@ async def is_turned_away(peer: Peer) -> None:
     """Told `welcome`, as all who might come back to a session; `join` is not what the server waits for."""
     await peer.hear("welcome")
     await peer.say("join")
-    assert (await peer.hear_goodbye()).code == 4507
+    assert (await peer.hear_close()).code == 4507
     assert peer.unread == []
 
 
@@ -51,7 +51,7 @@ async def test_the_old_connection_may_still_be_there(autojump_clock: MockClock) 
         for _ in range(5):
             old = offerer.peer
             await offerer.resume()
-            assert (await old.hear_goodbye()).code == 4505
+            assert (await old.hear_close()).code == 4505
             await they_talk(offerer, answerer)
 
 
@@ -121,7 +121,7 @@ async def test_who_says_nothing_is_not_waited_for(autojump_clock: MockClock) -> 
         began = trio.current_time()
         silent = await newcomer(server)
         await silent.hear("welcome")
-        assert (await silent.hear_goodbye()).code == 4507
+        assert (await silent.hear_close()).code == 4507
         assert trio.current_time() - began == pytest.approx(RESUME_GRACE_SECONDS)
 
 
@@ -131,7 +131,7 @@ async def test_only_resume_will_do(words: str, autojump_clock: MockClock) -> Non
         someone = await newcomer(server)
         await someone.hear("welcome")
         await someone.send(frame(TEXT, words.encode()))
-        assert (await someone.hear_goodbye()).code == 4507
+        assert (await someone.hear_close()).code == 4507
         assert someone.unread == []
 
 
@@ -143,7 +143,7 @@ async def test_who_has_nothing_to_come_back_to_is_told_and_turned_away(autojump_
             await stranger.say("resume", token="of another server", lastSeq=1)
             assert (await stranger.hear("error"))["code"] == "resume_failed"
         await stranger.say("join")
-        assert (await stranger.hear_goodbye()).code == 4507
+        assert (await stranger.hear_close()).code == 4507
         assert stranger.unread == []
 
 
@@ -166,12 +166,12 @@ async def test_who_can_not_resume_is_refused_at_once(autojump_clock: MockClock) 
         await server.v1()
         legacy = await open_peer(await server.dial(), subprotocol=None)
         began = trio.current_time()
-        assert (await legacy.hear_goodbye()).code == 4507
+        assert (await legacy.hear_close()).code == 4507
         assert trio.current_time() == began
     async with running_server(Settings(max_connections=1, resume_seconds=0.0)) as server:
         await server.v1()
         second = await newcomer(server)
-        assert (await second.hear_goodbye()).code == 4507
+        assert (await second.hear_close()).code == 4507
         assert second.unread == []
 
 
@@ -201,7 +201,7 @@ async def test_who_took_a_free_place_has_the_usual_time_to_say_something(autojum
         early = await newcomer(server)
         await early.hear("welcome")
         await offerer.peer.close()
-        assert (await early.hear_goodbye()).code == 4502
+        assert (await early.hear_close()).code == 4502
         assert trio.current_time() - began == pytest.approx(TWO.first_message_seconds)
 
 
@@ -230,7 +230,7 @@ async def test_the_place_of_who_never_comes_back_becomes_free(autojump_clock: Mo
 
 async def is_refused_at_once(server: RunningServer) -> None:
     peer = await newcomer(server)
-    assert (await peer.hear_goodbye()).code == 4507
+    assert (await peer.hear_close()).code == 4507
     assert peer.unread == []
 
 
@@ -275,7 +275,7 @@ async def test_a_connection_that_is_being_replaced_counts_until_it_is_gone(autoj
         old = offerer.peer
         old.answers_close = False
         await offerer.resume()
-        assert (await old.hear_goodbye()).code == 4505
+        assert (await old.hear_close()).code == 4505
         assert server.slots.sockets == 3
         await is_refused_at_once(server)
         await trio.sleep(TWO.close_seconds)

@@ -31,7 +31,7 @@ async def a_call(server: RunningServer) -> None:
 async def a_broken_frame(server: RunningServer) -> None:
     peer = await server.v1()
     await peer.send(b"\xff\xff\xff\xff")
-    await peer.hear_goodbye()
+    await peer.hear_close()
 
 
 async def a_wait_that_is_given_up(server: RunningServer) -> None:

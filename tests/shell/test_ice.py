@@ -78,7 +78,7 @@ async def test_without_a_turn_server_there_is_no_ice(autojump_clock: MockClock) 
             await peer.say("ice")
             told = await peer.hear("error")
             assert (told["code"], told["ref"]) == ("unsupported", "ice")
-        assert (await peer.hear_goodbye()).code == 4501
+        assert (await peer.hear_close()).code == 4501
 
 
 @pytest.mark.shows("P-6.5", "P-6.6")

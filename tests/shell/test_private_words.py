@@ -47,10 +47,10 @@ async def test_nothing_that_is_said_is_logged(
         await offerer.say("chat", text=5, name=name)
         await offerer.hear("error", "error")
         await answerer.send(said("chat", text=bug))
-        await answerer.hear_goodbye()
+        await answerer.hear_close()
         await offerer.hear("leave")
         await offerer.send(frame(BINARY, chat.encode()))
-        await offerer.hear_goodbye()
+        await offerer.hear_close()
     lines = log.getvalue()
     assert "transition" in lines
     assert "RuntimeError" in lines

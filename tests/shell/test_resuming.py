@@ -129,7 +129,7 @@ async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock:
     async with a_call() as (_, offerer, answerer):
         old = offerer.peer
         await offerer.resume()
-        assert (await old.hear_goodbye()).code == 4505
+        assert (await old.hear_close()).code == 4505
         await they_talk(offerer, answerer)
         assert answerer.all("peer") == [], "the partner has nothing to hear of"
 
@@ -141,8 +141,8 @@ async def test_who_is_replaced_hears_why_even_if_the_session_ends_at_once(autoju
         resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
         await newcomer.stream.send_all(resume + frame(BINARY, b"x"))
         await newcomer.hear("resumed")
-        assert (await newcomer.hear_goodbye()).code == 1003
-        assert (await offerer.peer.hear_goodbye()).code == 4505
+        assert (await newcomer.hear_close()).code == 1003
+        assert (await offerer.peer.hear_close()).code == 4505
         await answerer.hear("leave")
         await answerer.peer.close()
         await server.is_empty()
@@ -380,7 +380,7 @@ async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock
         old.answers_pings = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answerer.hear, "peer")
-            assert (await old.hear_goodbye()).code == 4002
+            assert (await old.hear_close()).code == 4002
         await offerer.resume()
         await answerer.hear("peer")
         await they_talk(offerer, answerer)
@@ -393,7 +393,7 @@ async def test_what_is_said_after_the_connection_was_given_up_is_said_again(auto
         old.answers_pings = old.answers_close = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answerer.hear, "peer")
-            assert (await old.hear_goodbye()).code == 4002
+            assert (await old.hear_close()).code == 4002
         await offerer.say("chat", text="late")
         await trio.testing.wait_all_tasks_blocked()
         resumed = await offerer.resume()
@@ -409,7 +409,7 @@ async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockCloc
         began = trio.current_time()
         server.stop.set()
         assert (await answerer.hear("leave"))["reason"] == "server_shutdown"
-        assert (await answerer.peer.hear_goodbye()).code == 4000
+        assert (await answerer.peer.hear_close()).code == 4000
         assert trio.current_time() - began < GRACE
 
 
@@ -419,14 +419,14 @@ async def test_a_server_that_goes_away_closes_resumed_connections_too(autojump_c
         server.stop.set()
         await answerer.hear("leave")
         assert (await offerer.hear("leave"))["reason"] == "server_shutdown"
-        assert (await offerer.peer.hear_goodbye()).code == 4000
+        assert (await offerer.peer.hear_close()).code == 4000
 
 
 async def test_a_fault_over_the_new_connection_closes_it(autojump_clock: MockClock) -> None:
     async with a_call() as (server, offerer, answerer):
         await offerer.resume()
         await offerer.peer.stream.send_all(b"\xff\xff\xff\xff")
-        assert (await offerer.peer.hear_goodbye()).code == 1002
+        assert (await offerer.peer.hear_close()).code == 1002
         await answerer.hear("leave")
         await answerer.peer.close()
         await server.is_empty()
@@ -551,7 +551,7 @@ async def test_more_than_is_kept_while_resume_arrives(autojump_clock: MockClock)
                 nursery.start_soon(partial(newcomer.say, "resume", token=offerer.token, lastSeq=offerer.last_seq))
             first, *rest = await newcomer.hear_what_is_there()
             ends.add(first["type"])
-            assert (await offerer.peer.hear_goodbye()).code == 4505
+            assert (await offerer.peer.hear_close()).code == 4505
             if first["type"] == "resumed":
                 told = [message["text"] for message in rest if message["type"] == "chat"]
                 assert told == [*map(str, range(MESSAGES)), "one more"]

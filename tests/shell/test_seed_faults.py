@@ -222,7 +222,7 @@ async def test_no_size_limit_there_is_one(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.legacy()
         await peer.send(frame(TEXT, b'"' + b"x" * 65_536))
-        assert (await peer.hear_goodbye()).code == 1009
+        assert (await peer.hear_close()).code == 1009
 
 
 async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock: MockClock) -> None:
@@ -240,7 +240,7 @@ async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: Moc
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         for origin in ("https://chat.example.evil", "http://chat.example", "null", "https://chat.example, x"):
             peer = await open_peer(await server.dial(), subprotocol=None, origin=origin)
-            assert (await peer.hear_goodbye()).code == 4506, origin
+            assert (await peer.hear_close()).code == 4506, origin
 
 
 @pytest.mark.shows("P-10.1")
@@ -255,6 +255,6 @@ async def test_a_legacy_client_hears_the_seeds_vocabulary_alone(autojump_clock: 
         await modern.say("chat", text="for your eyes only")
         server.stop.set()
         for peer in (ann, bob):
-            assert (await peer.hear_goodbye()).code == 4000
+            assert (await peer.hear_close()).code == 4000
             heard = {message["type"] for message in peer.unread}
             assert heard <= {"ready", "join", "offer", "answer", "candidate", "leave", "error"}

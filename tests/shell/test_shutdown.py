@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.abc
 import trio.testing
-from peers import Browser, Goodbye, Peer, open_peer, running_server
+from peers import Browser, ClosedConnection, Peer, open_peer, running_server
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
@@ -14,7 +14,7 @@ from curhat_trio.config import Settings
 
 async def last_words(peer: Peer) -> list[str]:
     """What a client hears until it is closed with 4000."""
-    assert (await peer.hear_goodbye()).code == 4000
+    assert (await peer.hear_close()).code == 4000
     return [message["type"] for message in peer.unread]
 
 
@@ -60,7 +60,7 @@ async def test_nobody_new_is_accepted_while_draining(autojump_clock: MockClock) 
         peer = await server.v1()
         peer.answers_close = False
         server.stop.set()
-        assert (await peer.hear_goodbye()).code == 4000
+        assert (await peer.hear_close()).code == 4000
         with pytest.raises(trio.BrokenResourceError):
             await server.dial()
 
@@ -96,9 +96,9 @@ async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) ->
     """Told why on the WebSocket, or cut off before there is one."""
     try:
         peer = await open_peer(stream, subprotocol=subprotocol)
-    except Goodbye:
+    except ClosedConnection:
         return
-    assert (await peer.hear_goodbye()).code in (4000, 4503)
+    assert (await peer.hear_close()).code in (4000, 4503)
 
 
 async def test_a_second_order_to_stop_ends_at_once_however_many_wait(autojump_clock: MockClock) -> None:

@@ -108,7 +108,7 @@ async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> 
         await chat_at_the_permitted_rate(other, seconds=5)
         assert (await other.hear("leave"))["reason"] == "peer_lost"
         faucet.open()
-        goodbye = await slow.hear_goodbye()
+        goodbye = await slow.hear_close()
         assert goodbye.code == 4001
         assert len(slow.unread) < 400, "what waited is dropped"
         await other.close()

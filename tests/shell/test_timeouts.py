@@ -4,7 +4,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from peers import OFFER, Browser, Goodbye, Peer, open_peer, running_server, upgrade_head
+from peers import OFFER, Browser, ClosedConnection, Peer, open_peer, running_server, upgrade_head
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
@@ -12,7 +12,7 @@ from curhat_trio.config import Settings
 
 async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:
     """Answer pings for as long as the connection lives."""
-    goodbye = await peer.hear_goodbye()
+    goodbye = await peer.hear_close()
     into.extend(peer.unread)
     raise AssertionError(f"closed with {goodbye.code}")
 
@@ -70,7 +70,7 @@ async def test_who_says_nothing_for_a_minute_after_connecting_is_closed_4502(aut
         for connect in (server.v1, server.legacy):
             peer = await connect()
             began = trio.current_time()
-            goodbye = await peer.hear_goodbye()
+            goodbye = await peer.hear_close()
             assert (goodbye.code, peer.unread) == (4502, [])
             assert trio.current_time() - began == pytest.approx(60)
         await server.is_empty()
@@ -173,7 +173,7 @@ async def test_no_pong_in_20_seconds_closes_4002_and_tells_the_partner(autojump_
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hear_of_it)
-            goodbye = await answerer.hear_goodbye()
+            goodbye = await answerer.hear_close()
             assert goodbye.code == 4002
             assert trio.current_time() - began == pytest.approx(40)
         assert left[0]["reason"] == "peer_lost"
@@ -188,7 +188,7 @@ async def code_after_talking_on(peer: Peer) -> int | None:
             await peer.say("ping")
             await peer.hear("pong")
             await trio.sleep(1)
-    except Goodbye as goodbye:
+    except ClosedConnection as goodbye:
         return goodbye.code
 
 
@@ -209,7 +209,7 @@ async def test_a_ping_is_given_pong_seconds(pong_seconds: float, autojump_clock:
         await peer.hear("pong")
         peer.answers_pings = False
         began = trio.current_time()
-        assert (await peer.hear_goodbye()).code == 4002
+        assert (await peer.hear_close()).code == 4002
         assert trio.current_time() - began == pytest.approx(20 + pong_seconds)
 
 
@@ -238,7 +238,7 @@ async def test_a_client_that_never_answers_the_close_is_waited_for_close_seconds
     async with running_server() as server:
         peer = await server.v1()
         peer.answers_close = False
-        assert (await peer.hear_goodbye()).code == 4502
+        assert (await peer.hear_close()).code == 4502
         began = trio.current_time()
         assert (server.slots.taken, server.slots.sockets) == (0, 1), "the session is over, its socket is not"
         assert await peer.stream.receive_some() == b""
@@ -251,7 +251,7 @@ async def test_after_a_broken_frame_too_the_close_is_bounded(autojump_clock: Moc
         peer = await server.v1()
         peer.answers_close = False
         await peer.send(b"\xff\xff\xff\xff")
-        assert (await peer.hear_goodbye()).code == 1002
+        assert (await peer.hear_close()).code == 1002
         assert await peer.stream.receive_some() == b"", "the server ends its half at once"
         await trio.testing.wait_all_tasks_blocked()
         assert (server.slots.taken, server.slots.sockets) == (0, 1)
@@ -269,7 +269,7 @@ async def test_a_drain_ends_with_its_deadline(autojump_clock: MockClock) -> None
         began = trio.current_time()
         server.stop.set()
         await peer.hear("goaway")
-        assert (await peer.hear_goodbye()).code == 4000
+        assert (await peer.hear_close()).code == 4000
         assert await peer.stream.receive_some() == b""
         assert trio.current_time() - began == pytest.approx(7)
         await trio.testing.wait_all_tasks_blocked()
@@ -282,7 +282,7 @@ async def test_a_drain_ends_with_the_last_client(autojump_clock: MockClock) -> N
         browsing = [await server.dial() for _ in range(5)]
         server.stop.set()
         for peer in peers:
-            assert (await peer.hear_goodbye()).code == 4000
+            assert (await peer.hear_close()).code == 4000
         for stream in browsing:
             assert await stream.receive_some() == b""
         await trio.testing.wait_all_tasks_blocked()

@@ -275,6 +275,6 @@ async def test_a_violation_over_tls_is_told(
         speak_tls(server, tls_contexts)
         peer: Peer = await server.v1()
         await peer.send(b"\xff\xff\xff\xff")
-        assert (await peer.hear_goodbye()).code == 1002
+        assert (await peer.hear_close()).code == 1002
         await peer.vanish()
         await server.is_empty()

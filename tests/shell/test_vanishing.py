@@ -10,7 +10,7 @@ from peers import (
     ANSWER,
     CANDIDATE,
     OFFER,
-    Goodbye,
+    ClosedConnection,
     Message,
     Peer,
     RunningServer,
@@ -170,7 +170,7 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
                     await peer.say("next")
                 case "leave" if name == "ann":
                     await peer.close()
-    except (Goodbye, trio.BrokenResourceError, trio.ClosedResourceError):
+    except (ClosedConnection, trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
 
