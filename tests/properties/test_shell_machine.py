@@ -569,7 +569,7 @@ RECALL = st.builds(
 )
 WORDS = {"fitting": st.none(), "whole": WHOLE, "odd": ODD, "recall": RECALL}
 WORD_KINDS = st.sampled_from([*["fitting"] * 7, *["whole"] * 6, "odd", "recall"])
-WORD: st.SearchStrategy[Word] = WORD_KINDS.flatmap(WORDS.__getitem__)
+WORD: st.SearchStrategy[Word] = WORD_KINDS.flatmap(lambda kind: WORDS[kind])
 LAST_WORD = BROKEN | CLOSING
 
 
@@ -605,7 +605,7 @@ WHO = st.integers(0, PEOPLE - 1)
 TURNS = st.integers(0, 6)
 """How far the server gets meanwhile."""
 PROFILES = st.sampled_from(["v1", "v1", "legacy"])
-WINDOWS = st.sampled_from([None, None, 1 << 16, 1 << 16, 1000, 50])
+WINDOWS = st.sampled_from([None, None, 1 << 16, 1000, 50, 50])
 BEHAVIOUR = st.sampled_from(
     [
         *[Person.vanish] * 5,
@@ -647,7 +647,7 @@ KINDS = st.sampled_from(
         "say the last",
     ]
 )
-DEED = KINDS.flatmap(DEEDS.__getitem__)
+DEED = KINDS.flatmap(lambda kind: DEEDS[kind])
 
 
 def fitting(client: Client | None, tag: int) -> ClientMessage:
@@ -792,7 +792,7 @@ class ShellMachine(RuleBasedStateMachine):
         who=WHO,
         beyond=st.integers(0, 2),
         size=st.sampled_from([1, 1, 400]),
-        pause=st.sampled_from([2.0, 2.0, 4.0]),
+        pause=st.sampled_from([2.0, 4.0]),
         reads_a_little=st.booleans(),
         reads_again=st.booleans(),
     )
@@ -805,7 +805,7 @@ class ShellMachine(RuleBasedStateMachine):
         with self.round():
             victim.stop_reading()
             partner.put(word)
-        for count in (burst, burst, beyond):
+        for count in (burst, burst, beyond, 0):
             with self.round() as shell:
                 shell.pass_time(pause)
                 if reads_a_little:
@@ -965,5 +965,5 @@ class ShellMachine(RuleBasedStateMachine):
         return None
 
 
-ShellMachine.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=30)
+ShellMachine.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=30)
 TestShellMachine = ShellMachine.TestCase
