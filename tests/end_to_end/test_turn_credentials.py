@@ -1,4 +1,4 @@
-"""What credentials this server makes, a real TURN server takes: until it expires, and not if the secret is another."""
+"""The credentials that this server makes, a real TURN server takes: until they expire, if the secret is its own."""
 
 import secrets
 import time
@@ -24,7 +24,7 @@ def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
 
 def allocate(coturn: Coturn, *, secret: str = SECRET, age_seconds: float = 0) -> int:
     """What coturn says to credentials for a minute that were made so long ago."""
-    lent = Turn((coturn.url,), secret, ttl_seconds=60).ice_server(
+    made = Turn((coturn.url,), secret, ttl_seconds=60).ice_server(
         secrets.token_urlsafe(12), time.time() - age_seconds
     )
     assert made.username is not None
@@ -47,7 +47,7 @@ def test_credentials_of_another_secret_are_refused(coturn: Coturn) -> None:
 
 
 def test_an_expiry_that_a_client_makes_later_is_refused(coturn: Coturn) -> None:
-    lent = Turn((coturn.url,), SECRET, ttl_seconds=60).ice_server("x", time.time() - 70)
+    made = Turn((coturn.url,), SECRET, ttl_seconds=60).ice_server("x", time.time() - 70)
     assert made.credential is not None
     assert coturn.allocate(f"{int(time.time()) + 60}:x", made.credential) == UNAUTHORIZED
 
