@@ -1,6 +1,6 @@
 """How HTTP is spoken with whoever connects: HTTP/1.1 (RFC 9110, RFC 9112), until a client wants a WebSocket.
 
-Request heads are read with h11 under a deadline, so that nothing unchecked reaches trio-websocket.
+Request heads are read with h11 under a deadline, so that nothing unchecked reaches a session.
 """
 
 from collections.abc import Mapping

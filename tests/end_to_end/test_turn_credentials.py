@@ -1,4 +1,4 @@
-"""The credentials that this server makes, a real TURN server takes: until they expire, if the secret is its own."""
+"""A real TURN server takes the credentials that this server makes: of its own secret, until they expire."""
 
 import secrets
 import time
