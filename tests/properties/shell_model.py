@@ -30,9 +30,10 @@ from curhat_trio.config import Settings
 from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
 from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
+from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import encode
 from curhat_trio.protocol.effects import Count, Effect, FindSession, Forward, Request, Send
-from curhat_trio.protocol.endpoint import Action, CloseConnection, Endpoint, EndSession, Transmit
+from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import (
     ClosingForced,

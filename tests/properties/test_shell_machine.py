@@ -374,8 +374,8 @@ class Shell:
 
     # ------------------------------------------------------------ what happens
 
-    def arrive(self, profile: Profile, pipelined: bytes, window: int | None) -> Person:
-        """Somebody connects, and sends this behind its opening request."""
+    def arrive(self, profile: Profile, pipelined: bytes, window: int | None, turns: int = 0) -> Person:
+        """Somebody connects, and some turns later sends this behind its opening request."""
         self._arrived += 1
         name, subprotocol = f"Person{self._arrived}", "curhat.v1" if profile == "v1" else None
         wire = RecordedWire(self._record, window)
@@ -384,6 +384,7 @@ class Shell:
         self.people.append(person)
         assert self._server.listener is not None
         self._trio.do(self._server.listener.admit, wire)
+        self.go_on(turns)
         person.connect(pipelined, username=name, subprotocol=subprotocol)
         return person
 
@@ -957,6 +958,7 @@ class ShellMachine(RuleBasedStateMachine):
         self.do_all(self.last)
         if self.ending == "drain":
             with self.round() as shell:
+                shell.arrive("v1", b"", None, turns=8)
                 shell.stop()
             for seconds in (1.0, shell.settings.drain_seconds):
                 with self.round() as shell:
