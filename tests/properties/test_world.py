@@ -291,7 +291,9 @@ class World:
         """A connection breaks off; or it did before, and now that is noticed."""
         client.interrupted = True
         if is_noticed:
+            is_kept = client.read > 0 and not (client.is_old or client.closed or client.overflowed)
             self.take_turn(client, client.endpoint.lose_connection, self.now)
+            assert client.away == is_kept
 
     def come_back(self, client: Client) -> None:
         """Over another connection, maybe before the old one is missed."""
