@@ -185,12 +185,12 @@ class Connection:
         self._deadlines.update(self)
         try:
             self._flush_own()
-            if pipelined:
-                self._receive(pipelined)
-            while not self._peer_closed and (data := await self._transport.receive()):
+            data = pipelined or await self._transport.receive()
+            while data:
                 self._receive(data)
                 if self._dispatcher.is_backed_up:
                     await self._dispatcher.requests_taken()
+                data = b"" if self._peer_closed else await self._transport.receive()
             if self._peer_closed and self._unwritten:
                 self._written = trio.Event()
                 await self._written.wait()

@@ -92,6 +92,8 @@ class Connection:
     """It counts: nobody has refused it."""
     read: int = 0
     """Bytes so far, after the opening request."""
+    asked: int = 0
+    """How much had been asked of the matchmaker when the last of them had been dealt with."""
     said: bytearray = attrs.Factory(bytearray)
     """All that is to be written, first to last. The opening response is put before it when it is written."""
     ends: list[int] = attrs.Factory(list)
@@ -203,7 +205,6 @@ class Client:
     slot: Slot
     connection: Connection | None
     """None: it is away, or the connection is another session's."""
-    settings: Settings
     keeps: tuple[int, int]
     token: str | None = None
     resumed_as: int = 0
@@ -239,12 +240,14 @@ class Model:
 
     Args:
         keeps: How many messages, and bytes, a session keeps for a client that may have missed them.
+        channel: How many requests may wait for the matchmaker without anybody else's having to wait.
     """
 
-    def __init__(self, settings: Settings, rules: Rules, keeps: tuple[int, int]) -> None:
+    def __init__(self, settings: Settings, rules: Rules, keeps: tuple[int, int], channel: int) -> None:
         self.settings = settings
         self.rules = rules
         self._keeps = keeps
+        self._channel = channel
         self.now = 0.0
         self.minted = 0
         self.connections: dict[Any, Connection] = {}
@@ -260,6 +263,8 @@ class Model:
         self._record: deque[Record] = deque()
         self._queue: deque[tuple[ClientId, Event]] = deque()
         self._requests: deque[Request] = deque()
+        self._served = 0
+        """Of them, so far."""
         self._outcomes: deque[Outcome] = deque()
         """What the matchmaker does next, because of what it did last."""
         self._pairs: deque[Pair] = deque()
@@ -388,7 +393,7 @@ class Model:
         slot = Slot(self, self.now + RESUME_GRACE_SECONDS)
         slot.acquire()
         session = Session(ClientId(self._mint()), profile, username, self.rules)
-        client = Client(slot, connection, settings, self._keeps)
+        client = Client(slot, connection, self._keeps)
         allowance = Allowance(
             settings.messages_per_second, settings.message_burst, settings.bytes_per_second, settings.byte_burst
         )
@@ -406,12 +411,14 @@ class Model:
             assert connection.is_aborted or connection.wire.has_ended
             connection.is_read_out = True
             return self._lose(connection.serves, None) if connection.serves is not None else None
+        assert connection.asked - self._served <= self._channel, "who asks too much is not read"
         connection.read += len(data)
         for received in connection.reader.receive(data):
             if not isinstance(received, str):
                 self._take_control(connection, received)
             elif (client := connection.serves) is not None:
                 self._run(client, client.endpoint.receive_text(received, self.now, self))
+        connection.asked = self._served + len(self._requests)
         return None
 
     def _take_control(self, connection: Connection, received: object) -> None:
@@ -634,6 +641,7 @@ class Model:
     def _serve(self, outcome: Outcome) -> None:
         if not isinstance(outcome.cause, Relaxed):
             assert self._requests.popleft() == outcome.cause, "requests are served in their order"
+            self._served += 1
             assert not self._outcomes, "who waited long enough comes first"
             self._outcomes += self.pool.serve(outcome.cause, self.now)
         elif not self._outcomes:

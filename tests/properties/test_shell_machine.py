@@ -344,7 +344,7 @@ class Shell:
         self._trio.settle()
         self._idle_tasks = len(self._server.tasks)
         self._dispatcher, self.settings = self._server.dispatcher, house.settings
-        self.model = Model(house.settings, self._server.environment.rules, house.keeps)
+        self.model = Model(house.settings, self._server.environment.rules, house.keeps, house.channel)
 
     async def _serve(self, house: House) -> None:
         RecordedDispatcher.record = self._record
@@ -553,12 +553,8 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
-MUCH = st.sampled_from(
-    [
-        *(frame(TEXT, encode_client(word)) for word in (Chat("much"), Ping(), Join())),
-        frame(TEXT, encode_client(Join())) + frame(TEXT, encode_client(Leave())),
-    ]
-)
+ASKING = frame(TEXT, encode_client(Join())) + frame(TEXT, encode_client(Leave()))
+MUCH = st.sampled_from([*(frame(TEXT, encode_client(word)) for word in (Chat("much"), Ping(), Join())), ASKING])
 NUMBERS = st.integers(0, 9)
 COME_BACK = st.builds(Recall, st.sampled_from(["away", "away", "away", "here"]), NUMBERS)
 RECALL = st.builds(
@@ -618,7 +614,13 @@ BEHAVIOUR = st.sampled_from(
     ]
 )
 ANSWERS_PINGS = st.sampled_from([True, True, True, False])
-ARRIVAL = st.builds(Arrive, PROFILES, st.lists(WHOLE, max_size=1), ANSWERS_PINGS, WINDOWS)
+ARRIVAL = st.builds(
+    Arrive,
+    PROFILES,
+    st.lists(WHOLE, max_size=1) | st.just([None]) | st.just(4 * [ASKING]),
+    ANSWERS_PINGS,
+    WINDOWS,
+)
 RETURN = st.builds(
     Arrive,
     st.just("v1"),
@@ -764,7 +766,7 @@ class ShellMachine(RuleBasedStateMachine):
 
     @initialize(
         house=HOUSES,
-        crowd=st.lists(ARRIVAL, min_size=2, max_size=4),
+        crowd=st.lists(ARRIVAL, min_size=2, max_size=5),
         ending=st.sampled_from(["all vanish", "drain", "cancel", "cancel"]),
         last=st.lists(st.tuples(DEED, TURNS), min_size=1, max_size=4),
     )
