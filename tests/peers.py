@@ -387,7 +387,8 @@ def tasks_under(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 
 @contextmanager
-def _captured_log() -> Iterator[io.StringIO]:
+def captured_log() -> Iterator[io.StringIO]:
+    """Warnings and errors, as JSON lines; afterwards all is configured as before."""
     loggers = [logging.getLogger(name) for name in (None, "trio-websocket")]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     log = io.StringIO()
@@ -433,7 +434,7 @@ async def running_server(
 
     watched, stop = _Watched(), trio.Event()
     with (
-        _captured_log() as log,
+        captured_log() as log,
         _trace(settings, trace_file or (new_trace_file() if traced else None)) as trace,
         trio.fail_after(patience),
         pytest.MonkeyPatch.context() as patch,

@@ -11,6 +11,7 @@ from server_process import ServerProcess
 
 README = Path(__file__).parents[2] / "README.md"
 
+_SOMEBODY_WAITS = "async () => (await (await fetch('/health')).json()).data.waiting === 1"
 _SEES_SOMEBODY = "partner.srcObject?.active && partner.videoWidth > 0 && partner.currentTime > 0"
 
 
@@ -47,6 +48,7 @@ def test_the_example_of_the_readme_is_a_whole_client(visitors: list[Page], serve
     for page in (ani, budi):
         page.wait_for_function(_SEES_SOMEBODY)
     open_example(citra)
+    citra.wait_for_function(_SOMEBODY_WAITS)  # or the other two might meet again, for want of anybody else
     ani.get_by_role("button", name="Next").click()
     citra.wait_for_function(_SEES_SOMEBODY)
 

@@ -7,13 +7,12 @@ from math import inf
 from typing import Any
 
 import pytest
-import structlog
+from peers import captured_log
 
 from curhat_trio.config import Settings
 from curhat_trio.deadlines import Deadlines
 from curhat_trio.dispatcher import Dispatcher
 from curhat_trio.environment import Environment
-from curhat_trio.log import configure_logging
 from curhat_trio.observer import Observer, combine
 from curhat_trio.policy.matching import Pair
 from curhat_trio.protocol import endpoint as endpoint_module
@@ -142,10 +141,8 @@ class House:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    out = io.StringIO()
-    configure_logging("warning", "json", out)
-    yield out
-    structlog.reset_defaults()
+    with captured_log() as log:
+        yield log
 
 
 def bugs_in(log: io.StringIO) -> list[str]:
