@@ -463,15 +463,17 @@ class Model:
         connection.reader.close_expected = True
 
     def _cut(self, connection: Connection) -> None:
-        is_too_late = self.drained_by is not None and self.now >= self.drained_by
-        assert connection.is_cut_off or self.is_cancelled or is_too_late
+        assert self._may_be_cancelled(connection)
         connection.is_read_out = True
         if connection.serves is not None:
             self._end(connection.serves, None)
 
+    def _may_be_cancelled(self, connection: Connection) -> bool:
+        is_too_late = self.drained_by is not None and self.now >= self.drained_by
+        return connection.is_cut_off or self.is_cancelled or is_too_late
+
     def _forget(self, connection: Connection) -> None:
-        is_cancelled = self.is_cancelled or connection.is_cut_off
-        assert connection.is_finished or connection.phase is Phase.HTTP or is_cancelled
+        assert connection.is_finished or connection.phase is Phase.HTTP or self._may_be_cancelled(connection)
         assert connection.serves is None
         connection.phase, connection.is_read_out = Phase.GONE, True
 
