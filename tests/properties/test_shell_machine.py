@@ -409,7 +409,7 @@ class Shell:
         self._trio.settle()
         self._server.stop.set()
         for person in late:
-            self.go_on(1)
+            self.go_on(0)
             person.ask_for_websocket(b"")
 
     def close(self) -> None:
