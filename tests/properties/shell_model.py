@@ -162,10 +162,6 @@ class Connection:
         self.handed = self.taken + len(data)
         assert self.said[self.taken : self.handed] == data, "this is not what comes next"
 
-    def waiting(self, position: int) -> int:
-        """How many frames end after a position."""
-        return sum(end > position for end in self.ends)
-
     def take_back(self) -> None:
         """What the network was not given yet."""
         del self.said[self.handed :]
@@ -173,9 +169,10 @@ class Connection:
             self.ends.pop()
             self.heard[self.opcodes.pop()].pop()
 
-    def is_behind(self, limits: Settings, position: int) -> bool:
-        """Whether more waits for the client than may, if what counts are the messages after a position."""
-        return self.unwritten > limits.outbound_bytes or self.waiting(position) > limits.outbound_messages
+    def is_behind(self, limits: Settings) -> bool:
+        """Whether more waits for the client than may. Messages count until they are handed over."""
+        waiting = sum(end > self.handed for end in self.ends)
+        return self.unwritten > limits.outbound_bytes or waiting > limits.outbound_messages
 
 
 @attrs.define(eq=False)
@@ -345,7 +342,7 @@ class Model:
             case ("stepped", name, "server", ClosingForced(CloseCode.SLOW_CONSUMER)):
                 client = self.clients[name]
                 assert client.connection is not None
-                assert client.connection.is_behind(self.settings, client.connection.taken), "it is not slow"
+                assert client.connection.is_behind(self.settings), "it is not slow"
                 self._end_again(client, happened, CloseCode.SLOW_CONSUMER)
             case ("stepped", name, "server", ConnectionClosed()) if self.is_cancelled:
                 assert self.clients[name].connection is None, "those who are here hear of it first"
@@ -669,6 +666,9 @@ class Model:
 
     def _check_connection(self, connection: Connection) -> None:
         assert connection.is_finished == (connection.phase is Phase.GONE)
+        is_interrupted = connection.wire.is_gone or connection.is_aborted or self._may_be_cancelled(connection)
+        if connection.is_faulty and not (connection.unwritten or is_interrupted):
+            assert connection.wire.is_ended
         if connection.phase is Phase.GONE:
             return
         assert not connection.is_cut_off
@@ -680,10 +680,8 @@ class Model:
             assert connection.serves is not None
             assert connection.serves.connection is connection
             assert connection.serves.id in self.clients
-            assert not connection.is_behind(self.settings, connection.handed)
+            assert not connection.is_behind(self.settings)
             assert not connection.wire.is_ended
-        elif connection.is_faulty and not connection.unwritten:
-            assert connection.wire.is_ended
 
     def _check_client(self, client: Client) -> None:
         """It is as it should be, here or away."""

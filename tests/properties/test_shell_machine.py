@@ -807,9 +807,8 @@ class ShellMachine(RuleBasedStateMachine):
     @rule(words=st.sampled_from([[None], [text(Next())]]))
     def all_speak_at_once(self, words: list[Word]) -> None:
         """Whoever wants a partner asks for one in the same moment."""
-        with self.round() as shell:
-            for person in shell.people:
-                person.put(self.segment(person, words))
+        with self.round():
+            self.let_all_speak(words)
 
     @precondition(lambda self: self.talking())
     @rule(
@@ -899,6 +898,10 @@ class ShellMachine(RuleBasedStateMachine):
         here = [person for person in self.shell.people if person.is_here]
         return here[who % len(here)] if here else None
 
+    def let_all_speak(self, words: list[Word]) -> None:
+        for person in self.shell.people:
+            person.put(self.segment(person, words))
+
     def do_all(self, deeds: list[tuple[Deed, int]]) -> None:
         for deed, turns in deeds:
             self.do(deed)
@@ -979,7 +982,10 @@ class ShellMachine(RuleBasedStateMachine):
         if self.ending == "all vanish":
             return self.shell.see_that_nobody_is_left()
         self.do_all(self.last)
-        if self.ending == "drain":
+        if self.ending == "cancel":
+            self.let_all_speak([None])
+            self.shell.go_on(self.last[-1][1])
+        else:
             with self.round() as shell:
                 shell.stop()
             for seconds in (1.0, shell.settings.drain_seconds):
