@@ -185,12 +185,14 @@ class Connection:
         self._deadlines.update(self)
         try:
             self._flush_own()
-            data = pipelined or await self._transport.receive()
-            while data:
-                self._receive(data)
+            if pipelined:
+                self._receive(pipelined)
+                pipelined = b""  # or it would be held for as long as the connection lasts
+            while not self._peer_closed:
                 if self._dispatcher.is_backed_up:
                     await self._dispatcher.requests_taken()
-                data = b"" if self._peer_closed else await self._transport.receive()
+                if not self._receive(await self._transport.receive()):
+                    break
             if self._peer_closed and self._unwritten:
                 self._written = trio.Event()
                 await self._written.wait()
@@ -214,8 +216,9 @@ class Connection:
 
     # ------------------------------------------------------------ receiving
 
-    def _receive(self, data: bytes) -> None:
-        """Take bytes apart, and deal with all that is in them before anything is sent."""
+    def _receive(self, data: bytes) -> bool:
+        """Take bytes apart, and deal with all that is in them before anything is sent; False: there are none, and
+        nothing follows."""
         now = trio.current_time()
         for received in self._reader.receive(data):
             if type(received) is not str:
@@ -225,6 +228,7 @@ class Connection:
         if self._frames:
             self._flush_own()
         self._dispatcher.flush()
+        return bool(data)
 
     def _receive_control(self, received: object, now: float) -> None:
         match received:

@@ -3,9 +3,10 @@
 Request heads are read with h11 under a deadline, so that nothing unchecked reaches a session.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 
 import h11
 import trio
@@ -37,7 +38,9 @@ class HttpServer:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """One TCP connection, to its end. Whatever goes wrong in it stays in it."""
         try:
-            await self._serve(stream)
+            websocket = await self._browse_and_open(stream)
+            if websocket is not None:
+                await websocket
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client went away while we spoke
         except* Exception:
@@ -50,7 +53,9 @@ class HttpServer:
         for scope in self._browsing:
             scope.cancel()
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
+    async def _browse_and_open(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None] | None:
+        """Speak HTTP. What is returned is the WebSocket to be run, if there is one; nothing else is left of all
+        this while it lasts."""
         upgrade = None
         with trio.CancelScope() as scope:
             self._browsing.add(scope)
@@ -58,8 +63,9 @@ class HttpServer:
                 upgrade = await self._browse(stream)
             finally:
                 self._browsing.discard(scope)
-        if upgrade is not None:
-            await self._admission.open(upgrade, stream).run(upgrade.pipelined)
+        if upgrade is None:
+            return None
+        return self._admission.open(upgrade, stream).run(upgrade.pipelined)
 
     async def _browse(self, stream: trio.abc.Stream) -> UpgradeRequest | None:
         """Answer requests until the client wants a WebSocket, or leaves, or the server is going away."""
