@@ -16,6 +16,7 @@ from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diag
 from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table
 from curhat_trio.specification.tla import session_table
+from curhat_trio.specification.walk import offer_mermaid, offer_svg, offer_walk
 
 Documents = dict[str, str]
 """File name, relative to the folder, to its text."""
@@ -27,11 +28,14 @@ CHECKOUT = Path(__file__).parents[2]
 
 def documents() -> Documents:
     """Everything that is drawn from the code and, in a checkout, from its tests."""
+    walk = offer_walk()
     return _documents_from_tests() | {
         "asyncapi.yaml": _yaml(asyncapi()),
         "states.md": state_table(),
         "states.mermaid": state_diagram_mermaid(),
         "states.svg": state_diagram_svg(),
+        "offer.mermaid": offer_mermaid(walk),
+        "offer.svg": offer_svg(walk),
         "SessionTable.tla": session_table(),
         "errors.md": error_table(),
         "close-codes.md": close_code_table(),

@@ -1,0 +1,84 @@
+"""The picture of an offer's walk is what really happens: one task, from socket to socket, in the code's order."""
+
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from curhat_trio.dispatcher import Dispatcher
+from curhat_trio.protocol import endpoint
+from curhat_trio.specification import documents
+from curhat_trio.specification.walk import PARTS, Arrow, Walk, offer_mermaid, offer_svg, offer_walk
+
+STATIONS = [
+    ("Ann's socket", "Ann's connection", "bytes"),
+    ("Ann's connection", "dispatcher", "receive_text"),
+    ("dispatcher", "Ann's endpoint", "receive_text"),
+    ("Ann's endpoint", "Ann's endpoint", "rate_limit.spend"),
+    ("Ann's endpoint", "Ann's endpoint", "codec.decode"),
+    ("Ann's endpoint", "Ann's endpoint", "session.step(offer)"),
+    ("Ann's endpoint", "Ann's endpoint", "signaling.say"),
+    ("Ann's endpoint", "dispatcher", "Forward"),
+    ("dispatcher", "Bob's endpoint", "handle(PeerSaid)"),
+    ("Bob's endpoint", "Bob's endpoint", "session.step(PeerSaid)"),
+    ("Bob's endpoint", "Bob's endpoint", "signaling.hear"),
+    ("Bob's endpoint", "Bob's endpoint", "codec.encode"),
+    ("Bob's endpoint", "Bob's endpoint", "replay.append"),
+    ("Bob's endpoint", "dispatcher", "Transmit"),
+    ("dispatcher", "Bob's connection", "send"),
+    ("Ann's connection", "dispatcher", "flush"),
+    ("dispatcher", "Bob's connection", "flush"),
+    ("Bob's connection", "Bob's socket", "write_now"),
+    ("Ann's connection", "Ann's socket", "receive"),
+]
+"""What an offer passes, in this order; there is more in between."""
+
+
+def steps(walk: Walk) -> list[tuple[str, str, str]]:
+    return [(arrow.start, arrow.end, arrow.label) for arrow in walk]
+
+
+def test_an_offer_passes_every_station_in_order() -> None:
+    passed = iter(steps(offer_walk()))
+    missing = [station for station in STATIONS if station not in passed]
+    assert missing == []
+
+
+def test_an_offer_is_carried_by_the_sender_s_task_alone() -> None:
+    assert {arrow.task for arrow in offer_walk()} == {"Ann's task"}
+
+
+def test_each_walk_is_as_the_last() -> None:
+    assert offer_walk() == offer_walk()
+
+
+def test_another_way_gives_another_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = documents()["offer.mermaid"]
+    understand = endpoint.decode
+    monkeypatch.setattr(endpoint, "decode", lambda *arguments: understand(*arguments))
+    assert documents()["offer.mermaid"] == drawn, "the same calls, however they are reached"
+    monkeypatch.setattr(Dispatcher, "flush", lambda self: None)
+    assert "write_now" in drawn
+    assert "write_now" not in documents()["offer.mermaid"]
+
+
+def test_nobody_is_watched_afterwards() -> None:
+    before = sys.getprofile()
+    offer_walk()
+    assert sys.getprofile() is before
+
+
+@pytest.mark.parametrize("labels", [["one"], ["one", "two", "<three> & four"]])
+def test_both_pictures_have_every_arrow_and_each_change_of_task(labels: list[str]) -> None:
+    walk = tuple(
+        Arrow(f"task {number}", PARTS[number], PARTS[-1], label, is_return=number == 1)
+        for number, label in enumerate(labels)
+    )
+    mermaid, svg = offer_mermaid(walk), offer_svg(walk)
+    assert [line.split(": ")[1] for line in mermaid.splitlines() if ">>" in line] == labels
+    texts = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text not in PARTS] == [
+        text for number, label in enumerate(labels) for text in (f"task {number}", label)
+    ]
+    assert mermaid.count("Note over") == len(labels)
+    assert mermaid.count("-->>") == svg.count('class="back"') == (len(labels) > 1)
