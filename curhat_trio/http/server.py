@@ -3,7 +3,8 @@
 Request heads are read with h11 under a deadline, so that nothing unchecked reaches a session.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -56,13 +57,7 @@ class HttpServer:
     async def _browse_and_open(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None] | None:
         """Speak HTTP. What is returned is the WebSocket to be run, if there is one; nothing else is left of all
         this while it lasts."""
-        upgrade = None
-        with trio.CancelScope() as scope:
-            self._browsing.add(scope)
-            try:
-                upgrade = await self._browse(stream)
-            finally:
-                self._browsing.discard(scope)
+        upgrade = await self._browse(stream)
         if upgrade is None:
             return None
         return self._admission.open(upgrade, stream).run(upgrade.pipelined)
@@ -81,10 +76,11 @@ class HttpServer:
             except Refused as refused:
                 request, response = None, refused.response
             reusable = False
-            with trio.move_on_after(self._environment.settings.write_seconds):
+            with self._no_longer_than(self._environment.settings.write_seconds):
                 reusable = await _respond(http, stream, response, request)
             if not reusable:
-                await _linger(stream)
+                with self._no_longer_than(_LINGER_SECONDS):
+                    await _linger(stream)
                 return None
         return None
 
@@ -94,16 +90,26 @@ class HttpServer:
         Raises:
             Refused: It is no request, or did not come in time.
         """
-        with trio.move_on_after(self._environment.settings.request_head_seconds):
+        with self._no_longer_than(self._environment.settings.request_head_seconds):
             try:
                 while (event := http.next_event()) is h11.NEED_DATA:
                     http.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
             except h11.RemoteProtocolError as error:
                 raise Refused(_bad_request(error)) from None
             return RequestHead.of(event) if isinstance(event, h11.Request) else None
-        if http.trailing_data[0]:
+        if http.trailing_data[0] and not self._environment.draining.is_set():
             raise Refused(Response.text(408, "the request did not come in time"))
         return None
+
+    @contextmanager
+    def _no_longer_than(self, seconds: float) -> Iterator[None]:
+        """At most so many seconds, and no longer than the server accepts connections."""
+        with trio.move_on_after(seconds) as scope:
+            self._browsing.add(scope)
+            try:
+                yield
+            finally:
+                self._browsing.discard(scope)
 
 
 def _bad_request(error: h11.RemoteProtocolError) -> Response:
@@ -148,8 +154,7 @@ def _has_no_body(http: h11.Connection) -> bool:
 
 async def _linger(stream: trio.abc.Stream) -> None:
     """Let the client read the answer before the socket closes under it (RFC 9112, section 9.6)."""
-    with trio.move_on_after(_LINGER_SECONDS):
-        if isinstance(stream, trio.abc.HalfCloseableStream):
-            await stream.send_eof()
-        while await stream.receive_some(_RECEIVE_BYTES):
-            pass
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        await stream.send_eof()
+    while await stream.receive_some(_RECEIVE_BYTES):
+        pass
