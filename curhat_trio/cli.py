@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def tune_garbage_collector() -> None:
     """Leave what is there at the start out of every collection, and make those of the oldest generation rare.
 
-    One of those looks at every object of every client, a third of a second at 8,000 of them, and finds nothing:
+    One of those looks at every object of every client, half a second at 18,000 of them, and finds nothing:
     what a connection leaves is freed at once, because nothing of it refers to itself
     (spec/decisions/0017-garbage-collection.md).
     """
