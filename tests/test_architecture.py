@@ -101,6 +101,7 @@ STANDARD_FOR_THE_PURE = {
     "heapq",
     "hmac",
     "ipaddress",
+    "json",
     "math",
     "re",
     "types",
@@ -110,6 +111,8 @@ PURE = {
     "protocol": {"attrs", "cattrs", "orjson"},
     "policy": {"attrs"},
     "frames": {"attrs", "websockets"},
+    "config/kinds": {"attrs"},
+    "config/settings": {"attrs"},
     "client/machine": {"attrs"},
 }
 """Third parties of the pure rooms and modules. No trio, clock, chance or logging can come in by another name."""
