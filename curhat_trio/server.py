@@ -1,7 +1,7 @@
 """The whole server: which tasks there are, in what order they start, and how they end. Wiring only.
 
-root nursery ......... matchmaker
-  connections nursery  one task for each TCP connection: HTTP, then session
+root nursery ......... matchmaker, what feeds it, who introduces its pairs, deadlines
+  connections nursery  one task for each TCP connection: HTTP, then a session; writers, while something is queued
     listeners ........ accept
 """
 
