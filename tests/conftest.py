@@ -1,11 +1,43 @@
-"""Hypothesis profiles, and what happens to tests that this machine can't run."""
+"""Which tests run by default, Hypothesis profiles, and what happens to tests that this machine can't run."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 pytest_plugins = ["fuzz_minutes", "pytester"]
+
+TESTS = Path(__file__).parent
+
+SLOW = (
+    "attacks/test_autobahn_cases.py",
+    "conformance/test_broken_servers.py::test_random_conversations",
+    "conformance/test_command.py::test_a_failing_conversation_is_saved",
+    "conformance/test_command.py::test_the_real_server_passes",
+    "conformance/test_vectors.py::test_the_vectors_leave_nothing_unplayed",
+    "end_to_end/test_crowd.py",
+    "model/test_explorer.py::test_every_invariant_holds_in_every_state[three]",
+    "model/test_explorer.py::test_every_invariant_holds_in_every_state[two-all-that-can-be-said]",
+    "model/test_explorer.py::test_every_invariant_holds_in_every_state[two-links-are-lost]",
+    "model/test_explorer.py::test_every_invariant_holds_in_every_state[two-one-comes-back]",
+    "model/test_explorer.py::test_every_invariant_holds_in_every_state[two-with-wishes]",
+    "model/test_explorer.py::test_the_worlds_go_every_way_of_the_table",
+    "model/test_explorer.py::test_what_is_broken_is_noticed",
+    "specification/test_generated.py::test_the_command_writes_and_checks",
+    "test_fuzz_minutes.py",
+    "test_trace.py::test_a_trace_with_any_line_moved_is_refused",
+    "test_trace.py::test_a_trace_with_any_line_spoiled_in_any_way_is_refused",
+)
+"""How the names of tests begin that take seconds each and guard less in a second than others: all the ways that
+many small tests try one by one, and the tests of tests."""
+
+BROWSER = ("browser/", "end_to_end/")
+"""Folders whose tests want a real browser, a real TURN server or aiortc."""
+
+# ---------------------------------------------------------------- how many examples
 
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 _SLOW_IS_FINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -31,6 +63,51 @@ settings.register_profile(
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+# ---------------------------------------------------------------- which tests
+
+_left_out: Counter[str] = Counter()
+"""Mark -> how many tests with it were not chosen."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and what wants a browser."""
+    for item in items:
+        name = _name_in_tests(item)
+        if name.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+        elif name.startswith(BROWSER):
+            item.add_marker(pytest.mark.browser)
+
+
+def _name_in_tests(item: pytest.Item) -> str:
+    """Such as `shell/test_ice.py::test_name[parameter]`, whatever pytest takes for the root folder."""
+    test = item.nodeid.partition("::")[2]
+    return f"{item.path.relative_to(TESTS).as_posix()}::{test}"
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    _left_out.update(mark for item in items for mark in ("browser", "slow") if item.get_closest_marker(mark))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for what was not chosen, and one for each reason to skip tests: it says what would end that."""
+    reasons = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"skipped: {count}, {reason}")
+    if _left_out:
+        counts = ", ".join(f"{count} that `-m {mark}` runs" for mark, count in sorted(_left_out.items()))
+        terminalreporter.write_line(f'left out: {counts}; `-m ""` runs all')
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Of a test that was skipped."""
+    told = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return told.removeprefix("Skipped: ")
+
+
+# ---------------------------------------------------------------- what can't run here
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
@@ -38,5 +115,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     report = yield
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, but with CI=true nothing may be: {report.longrepr}"
+        report.longrepr = f"skipped, but with CI=true nothing may be: {_reason(report)}"
     return report
