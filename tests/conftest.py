@@ -17,6 +17,7 @@ SLOW = (
     "conformance/test_broken_servers.py::test_random_conversations",
     "conformance/test_command.py::test_a_failing_conversation_is_saved",
     "conformance/test_command.py::test_the_real_server_passes",
+    "conformance/test_listen.py::test_a_bad_client_is_told_the_rules_that_it_breaks",
     "conformance/test_vectors.py::test_the_vectors_leave_nothing_unplayed",
     "end_to_end/test_crowd.py",
     "model/test_explorer.py::test_every_invariant_holds_in_every_state[three]",
