@@ -329,6 +329,17 @@ def test_an_ice_restart_is_answered_with_another(polite: bool) -> None:
     assert seat.says(candidate("own")) == []
 
 
+@EITHER
+def test_the_partners_answer_and_offer_leave_what_is_held_for_the_next_description(polite: bool) -> None:
+    seat = established(polite)
+    assert seat.says(offer("own2")) == [offer("own2")]
+    assert seat.says(candidate("own3")) == []
+    seat.hears(answer("peer2"))
+    assert seat.signaling.held == (candidate("own3"),)
+    seat.hears(offer("peer3"))
+    assert seat.says(answer("own3")) == [answer("own3"), candidate("own3")]
+
+
 def test_held_candidates_are_bounded() -> None:
     seat = offerer()
     for number in range(HELD_CANDIDATES):
