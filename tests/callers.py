@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from peers import ANSWER, OFFER, Message, Peer, RunningServer, open_peer, running_server
-
 from curhat_trio.config import Settings
+from tests.peers import ANSWER, OFFER, Message, Peer, RunningServer, open_peer, running_server
 
 
 class Caller:

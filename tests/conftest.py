@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-pytest_plugins = ["fuzz_minutes", "pytester"]
+pytest_plugins = ["tests.fuzz_minutes", "pytester"]
 
 TESTS = Path(__file__).parent
 

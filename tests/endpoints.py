@@ -9,7 +9,6 @@ from math import inf
 from typing import Any, Self
 
 import attrs
-from conversation import ME, MY_TICKET, RULES
 
 from curhat_trio.protocol.actions import Action, Transmit
 from curhat_trio.protocol.codec import encode, encode_client
@@ -22,6 +21,7 @@ from curhat_trio.protocol.messages import ClientMessage, IceServer, Limits, Serv
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Rules, Session
+from tests.conversation import ME, MY_TICKET, RULES
 
 FIRST, SECOND, THIRD = "first connection", "second connection", "third connection"
 TURN = IceServer(("turn:turn.test",), "user", "password")

@@ -22,7 +22,6 @@ import structlog
 import trio
 import trio.abc
 import trio.testing
-from trace_files import new_trace_file
 
 from curhat_trio import server
 from curhat_trio.admission import Admission
@@ -52,6 +51,7 @@ from curhat_trio.log import configure_logging
 from curhat_trio.policy.matching import Pool
 from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.trace.writer import TraceWriter
+from tests.trace_files import new_trace_file
 
 __all__ = [
     "BINARY",

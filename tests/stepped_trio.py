@@ -13,9 +13,10 @@ import trio
 import trio.abc
 import trio.lowlevel
 import trio.testing
-from peers import ClosedConnection, upgrade_head
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+
+from tests.peers import ClosedConnection, upgrade_head
 
 _PATIENCE_SECONDS = 60.0
 """Real ones, for a tick that never comes: then the run is broken."""

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import trio
-from peers import ANSWER, CANDIDATE, OFFER, Answer, Browser, Peer, open_peer
-from trace_files import new_trace_file, was_killed
+
+from tests.peers import ANSWER, CANDIDATE, OFFER, Answer, Browser, Peer, open_peer
+from tests.trace_files import new_trace_file, was_killed
 
 COMMAND = [sys.executable, "-m", "curhat_trio"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}

@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from peers import ANSWER, OFFER, RunningServer, running_server
 from trio.testing import MockClock
 from wsproto.events import BytesMessage, Event, TextMessage
 
@@ -46,6 +45,7 @@ from curhat_trio.conformance.doorway import Caller, Doorway
 from curhat_trio.conformance.visit import Patience, Transcript, Visit
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.messages import Answer, Chat, IceServer, Offer
+from tests.peers import ANSWER, OFFER, RunningServer, running_server
 
 URL = "ws://curhat.test/ws"
 

@@ -42,7 +42,7 @@ FEW_EXAMPLES_A_SECOND_EACH = """
     from itertools import count
     from types import SimpleNamespace
 
-    import fuzz_minutes
+    from tests import fuzz_minutes
 
     fuzz_minutes.EXAMPLES_PER_ROUND = 20
     fuzz_minutes.time = SimpleNamespace(monotonic=count().__next__)
@@ -76,13 +76,15 @@ FAILING = """
 @pytest.fixture
 def fuzz(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Runs so many tests one after the other, in a process of its own: Hypothesis' profiles are a process's."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makeini("[pytest]\ntrio_mode = true\nfilterwarnings = error")
     pytester.makeconftest(FEW_EXAMPLES_A_SECOND_EACH)
 
     def run(tests: int, *options: str) -> pytest.RunResult:
         minutes = f"--fuzz-minutes={tests / 60}"
-        return pytester.runpytest_subprocess("-p", "fuzz_minutes", "-p", "no:cacheprovider", minutes, *options)
+        return pytester.runpytest_subprocess(
+            "-p", "tests.fuzz_minutes", "-p", "no:cacheprovider", minutes, *options
+        )
 
     return run
 

@@ -5,12 +5,12 @@ from importlib.resources import files
 
 import pytest
 import trio
-from peers import KEY, Answer, Browser, RunningServer, open_peer, running_server, said, upgrade_head
 from trio.testing import MockClock
 
 from curhat_trio import __version__
 from curhat_trio.config import Settings
 from curhat_trio.http import MAX_HEAD_BYTES
+from tests.peers import KEY, Answer, Browser, RunningServer, open_peer, running_server, said, upgrade_head
 
 DOCUMENTS = {
     "/": "text/html; charset=utf-8",

@@ -12,11 +12,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import open_peer, running_server
-from trace_mutations import Line, altered, moved, mutations
-from trace_scenarios import MARK, SCENARIOS, fragile_step, trace_of, trace_text
 from trio.testing import MockClock
-from vocabulary import CLIENT_MESSAGES, text
 
 from curhat_trio.cli import main
 from curhat_trio.protocol import endpoint
@@ -41,6 +37,10 @@ from curhat_trio.protocol.session import TABLE
 from curhat_trio.trace.checker import Refused, check_trace
 from curhat_trio.trace.lines import Names, Terms, event_line
 from curhat_trio.trace.writer import TraceWriter
+from tests.peers import open_peer, running_server
+from tests.trace_mutations import Line, altered, moved, mutations
+from tests.trace_scenarios import MARK, SCENARIOS, fragile_step, trace_of, trace_text
+from tests.vocabulary import CLIENT_MESSAGES, text
 
 NAMES = list(SCENARIOS)
 TERMS = Terms(relaxes=True, resumes=True, relay_only=False)

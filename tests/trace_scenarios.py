@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from peers import CLOSE, Peer, RunningServer, frame, open_peer, running_server, said
 from trio.testing import lockstep_stream_pair
 
 from curhat_trio.config import Settings
@@ -21,6 +20,7 @@ from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
+from tests.peers import CLOSE, Peer, RunningServer, frame, open_peer, running_server, said
 
 MARK = "mark"
 

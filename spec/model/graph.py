@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "model"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from explorer import Face, Snapshot, World, explore
+from tests.model.explorer import Face, Snapshot, World, explore
 
 # ---------------------------------------------------------------- TLA+ values
 

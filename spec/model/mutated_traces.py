@@ -15,14 +15,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from run import find_jar
-from trace_mutations import Mutation, mutations
-from trace_scenarios import SCENARIOS, trace_of
 from traces import Checker, Trace, is_well_formed
 
 from curhat_trio.trace.checker import Refused, check_trace
+from tests.trace_mutations import Mutation, mutations
+from tests.trace_scenarios import SCENARIOS, trace_of
 
 FORKS_PER_RUN = 4000
 """A longer module takes TLC too much memory to read."""

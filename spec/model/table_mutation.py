@@ -31,10 +31,9 @@ from typing import Any, NamedTuple, Protocol, get_args
 import pytest
 
 HERE = Path(__file__).resolve().parent
-TESTS = HERE.parent.parent / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "model")]
+TESTS = HERE.parents[1] / "tests"
+sys.path.insert(0, str(TESTS.parent))
 
-from explorer import Exploration, World, explore  # noqa: E402
 from run import GENERATED, Check, Checker, Outcome, find_jar, replaced  # noqa: E402
 from survivors import SURVIVORS  # noqa: E402
 from ways import EVENTS, read_ways  # noqa: E402
@@ -45,6 +44,7 @@ from curhat_trio.protocol.messages import FROM_CLIENT  # noqa: E402
 from curhat_trio.protocol.session import TABLE, Row  # noqa: E402
 from curhat_trio.specification.tables import STATES, rule_name, state_table  # noqa: E402
 from curhat_trio.specification.tla import HAPPENINGS, session_table  # noqa: E402
+from tests.model.explorer import Exploration, World, explore  # noqa: E402
 
 Key = tuple[type[Any], type[Any]]
 

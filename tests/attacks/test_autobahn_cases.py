@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import trio
-from echo import echo_server
 from kosoku import FailureError, run_fuzzingclient
 
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.transport import StreamTransport, Transport, transport_of
+from tests.attacks.echo import echo_server
 
 REFUSED = {
     r"1\.2\.\d": CloseCode.UNSUPPORTED_DATA,

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
-from peers import (
+
+from curhat_trio.config import Settings
+from tests.peers import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -26,8 +28,6 @@ from peers import (
     said,
     upgrade_head,
 )
-
-from curhat_trio.config import Settings
 
 PATIENCE = 20.0
 IMPATIENT = Settings(

@@ -1,4 +1,4 @@
-"""What a join and a leave cost while many wait: `python tests/benchmarks/matching_cost.py`.
+"""What a join and a leave cost while many wait: `python -m tests.benchmarks.matching_cost`.
 
 One row for each way to come, one column for each number of people who wait already. Every figure is CPU time of
 this process for one operation, in microseconds. A row that grows as the number does is a flaw of the pool; a

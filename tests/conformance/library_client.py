@@ -9,7 +9,6 @@ import sys
 from contextlib import suppress
 
 import trio
-from clients import SDP_TO_THE_FRAGMENT
 
 from curhat_trio.client import (
     AnyEvent,
@@ -25,6 +24,7 @@ from curhat_trio.client import (
     Relayed,
     connect,
 )
+from tests.conformance.clients import SDP_TO_THE_FRAGMENT
 
 
 class LibraryClient:

@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from peers import running_server
 from trio.testing import MockClock
 
 from curhat_trio import connection, frames, sessions
@@ -47,6 +46,7 @@ from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session
 from curhat_trio.protocol.session import step as session_step
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
 from curhat_trio.sessions import Sessions
+from tests.peers import running_server
 
 LIBRARY = read_library()
 SEEDS = range(8)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import attrs
 import trio
-from library_client import LibraryClient
-from test_listen import Clock, failed, report_of, skipped
 
 from curhat_trio.client import Dial
 from curhat_trio.conformance.listening import main
 from curhat_trio.conformance.stage import DEEDS, Deed
+from tests.conformance.library_client import LibraryClient
+from tests.conformance.test_listen import Clock, failed, report_of, skipped
 
 
 @attrs.define

@@ -6,7 +6,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from clients import BAD_CLIENTS, Client, Dial, InsistsThoughPolite
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
@@ -16,6 +15,7 @@ from curhat_trio.conformance.situations import SITUATIONS, Situation
 from curhat_trio.conformance.stage import DEEDS, Deed, Person
 from curhat_trio.conformance.visit import Patience
 from curhat_trio.specification.requirements import Party, requirements
+from tests.conformance.clients import BAD_CLIENTS, Client, Dial, InsistsThoughPolite
 
 RULES = requirements()
 NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.17"}

@@ -5,7 +5,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from peers import running_server
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
@@ -30,6 +29,7 @@ from curhat_trio.protocol.session import (
     step,
 )
 from curhat_trio.specification.requirements import Party, requirements
+from tests.peers import running_server
 
 LIBRARY = read_library()
 SEEDS = range(8)

@@ -1,7 +1,7 @@
 """Somebody without a browser: meets a stranger through a server, sends a video of its own and looks at theirs.
 
     pip install 'curhat-trio[aiortc]'
-    python tests/end_to_end/aiortc_peer.py ws://127.0.0.1:8080/ws
+    python -m tests.end_to_end.aiortc_peer ws://127.0.0.1:8080/ws
 
 Signaling is `curhat_trio.client` on Trio, in the main thread. aiortc wants asyncio, whose loop has a thread of its
 own: `Asyncio` runs coroutines there. Every line on standard output is something that happened.

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import COLOURS, film
-from people import Person
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from server_process import ServerProcess, running_server
+
+from tests.end_to_end.cameras import COLOURS, film
+from tests.end_to_end.people import Person
+from tests.end_to_end.server_process import ServerProcess, running_server
 
 PICTURES = Path(__file__).parents[2] / "artifacts"
 

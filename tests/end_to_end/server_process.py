@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trace_files import new_trace_file, was_killed
+from tests.trace_files import new_trace_file, was_killed
 
 START_SECONDS = 10
 STOP_SECONDS = 15

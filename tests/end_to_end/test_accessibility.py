@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Invite
-from people import Person, meet
 from playwright.sync_api import expect
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import Person, meet
 
 _AUDIT = """async () => (await axe.run()).violations.map(({ id, impact, help, nodes }) =>
     `${impact} ${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`)"""

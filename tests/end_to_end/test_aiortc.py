@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Invite
-from people import Person
 from playwright.sync_api import expect
-from server_process import ServerProcess
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import Person
+from tests.end_to_end.server_process import ServerProcess
 
 pytest.importorskip("aiortc", reason="no aiortc: pip install 'curhat-trio[aiortc]'")
 

@@ -4,9 +4,10 @@ import re
 import time
 
 import pytest
-from conftest import Invite
-from people import meet
 from playwright.sync_api import ViewportSize, expect
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import meet
 
 PHONE: ViewportSize = {"width": 360, "height": 740}
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import trio
-from crowd import Crowd, Member, come_and_go
-from server_process import ServerProcess, running_server
+
+from tests.crowd import Crowd, Member, come_and_go
+from tests.end_to_end.server_process import ServerProcess, running_server
 
 MEMBERS = 300
 SECONDS = 8.0

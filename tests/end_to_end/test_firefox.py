@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import Invite
-from firefox import Firefox, Window, running_firefox
-from people import MAY_GO_DEAF, SECONDS, Person, Sight, restart_at_once, watch
 from playwright.sync_api import expect
-from server_process import ServerProcess
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.firefox import Firefox, Window, running_firefox
+from tests.end_to_end.people import MAY_GO_DEAF, SECONDS, Person, Sight, restart_at_once, watch
+from tests.end_to_end.server_process import ServerProcess
 
 _READ = """async (selector, text, seconds) => {
     const end = performance.now() + seconds * 1000;

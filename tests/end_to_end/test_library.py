@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Browsers
 from playwright.sync_api import Page
-from server_process import ServerProcess
+
+from tests.end_to_end.conftest import Browsers
+from tests.end_to_end.server_process import ServerProcess
 
 README = Path(__file__).parents[2] / "README.md"
 

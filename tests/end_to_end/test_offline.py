@@ -3,11 +3,12 @@
 import re
 
 import pytest
-from conftest import Invite
-from people import meet
 from playwright.sync_api import expect
-from server_process import ServerProcess
-from tunnel import tunnel_to
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import meet
+from tests.end_to_end.server_process import ServerProcess
+from tests.end_to_end.tunnel import tunnel_to
 
 
 @pytest.mark.shows("P-13.1", "P-13.4", "P-13.10")

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from conftest import Invite
-from people import MAY_GO_DEAF, SECONDS, UFRAG, Person, meet, restart_at_once
 from playwright.sync_api import Locator, ViewportSize, expect
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import MAY_GO_DEAF, SECONDS, UFRAG, Person, meet, restart_at_once
 
 PHONE: ViewportSize = {"width": 360, "height": 740}
 OWN_TRACKS = """document.querySelector('#local').srcObject.getTracks()

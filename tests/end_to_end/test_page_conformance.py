@@ -13,8 +13,6 @@ from pathlib import Path
 import attrs
 import playwright.sync_api
 import trio
-from conftest import Browsers
-from people import Person
 
 import curhat_trio
 from curhat_trio.conformance.listening import ScriptedServer
@@ -23,6 +21,8 @@ from curhat_trio.conformance.situations import SITUATIONS, Situation
 from curhat_trio.conformance.stage import DEEDS, Deed
 from curhat_trio.conformance.visit import Patience
 from curhat_trio.specification.requirements import Party, requirements
+from tests.end_to_end.conftest import Browsers
+from tests.end_to_end.people import Person
 
 PAGE = Path(curhat_trio.__file__).parent / "static"
 LANES = 4

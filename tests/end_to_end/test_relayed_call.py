@@ -12,11 +12,12 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import Invite
-from coturn import RELAY_ADDRESS, SECRET, Coturn, running_coturn
-from people import Person
 from playwright.sync_api import WebSocket, expect
-from server_process import ServerProcess, running_server
+
+from tests.coturn import RELAY_ADDRESS, SECRET, Coturn, running_coturn
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import Person
+from tests.end_to_end.server_process import ServerProcess, running_server
 
 MEDIA_SECONDS = 1
 NO_ADDRESSES = {"0.0.0.0"}

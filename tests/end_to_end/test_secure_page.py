@@ -1,9 +1,10 @@
 """A page that came over HTTPS reaches its server over TLS; one of this machine without."""
 
 import pytest
-from conftest import Browsers
 from playwright.sync_api import Route
-from server_process import ServerProcess
+
+from tests.end_to_end.conftest import Browsers
+from tests.end_to_end.server_process import ServerProcess
 
 _TELL_ADDRESSES = """
     window.WebSocket = class extends EventTarget {

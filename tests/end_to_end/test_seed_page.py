@@ -8,9 +8,10 @@ from pathlib import Path
 
 import playwright.sync_api
 import pytest
-from conftest import Invite
-from people import Person
 from playwright.sync_api import expect
+
+from tests.end_to_end.conftest import Invite
+from tests.end_to_end.people import Person
 
 SEED_PAGE = Path(__file__).with_name("seed_page.html").read_text()
 ATTEMPTS = 10

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from coturn import SECRET, Coturn, running_coturn
-from peers import running_server
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
 from curhat_trio.policy.turn import Turn
+from tests.coturn import SECRET, Coturn, running_coturn
+from tests.peers import running_server
 
 UNAUTHORIZED = 401
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import orjson
 import trio
-from peers import running_server, said, upgrade_head
-from stepped_trio import SteppedClient, SteppedTrio, Wire
 
 from curhat_trio.config import Settings
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.messages import ServerMessage
+from tests.peers import running_server, said, upgrade_head
+from tests.stepped_trio import SteppedClient, SteppedTrio, Wire
 
 NEW_PIECE = b"\xfe\xed"
 """In an input: what follows arrives later. At the end of one: the client stays, and is silent."""

@@ -1,4 +1,4 @@
-"""Fuzzes one target with atheris: `python tests/fuzz/run.py codec --minutes 15`, or `frames`, or `server`.
+"""Fuzzes one target with atheris: `python -m tests.fuzz.run codec --minutes 15`, or `frames`, or `server`.
 
 It begins with the kept inputs and goes on in `.fuzz/TARGET/` from run to run. An input that a target fails with is
 written to `.fuzz/` and named; when the fault is mended, add it to `corpus/TARGET.txt`. `--keep` adds to it what
@@ -19,12 +19,11 @@ from typing import Any
 import atheris  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 with atheris.instrument_imports(include=["curhat_trio", "websockets", "h11", "wsproto", "jsonschema", "cattrs"]):
-    from corpus import keep, kept
-    from json_mutation import mutate_message
-    from targets import TARGETS
+    from tests.fuzz.corpus import keep, kept
+    from tests.fuzz.json_mutation import mutate_message
+    from tests.fuzz.targets import TARGETS
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 WORK = HERE.parents[1] / ".fuzz"

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import orjson
-from fuzzed_server import NEW_PIECE, FuzzedServer
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
-from peers import ANSWER, CANDIDATE, OFFER, said
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
 
@@ -20,6 +18,8 @@ from curhat_trio.frames import Ping as PingFrame
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
+from tests.fuzz.fuzzed_server import NEW_PIECE, FuzzedServer
+from tests.peers import ANSWER, CANDIDATE, OFFER, said
 
 # ---------------------------------------------------------------- the codec
 

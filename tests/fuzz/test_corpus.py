@@ -1,8 +1,9 @@
 """What fuzzing has kept stays right: every input goes through its target again, without a fuzzer."""
 
 import pytest
-from corpus import kept
-from targets import TARGETS
+
+from tests.fuzz.corpus import kept
+from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from loads import faults, run_load
-from peers import running_server
 
 from curhat_trio.config import Settings
 from curhat_trio.load.checker import Fault
 from curhat_trio.load.plan import LIFTED, Plan
+from tests.load.loads import faults, run_load
+from tests.peers import running_server
 
 LIFTED_SETTINGS = Settings(
     messages_per_second=float(LIFTED["CURHAT_MESSAGES_PER_SECOND"]),

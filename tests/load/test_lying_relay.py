@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 import trio
-from loads import faults, run_load
-from lying_relay import (
+
+from curhat_trio.load.checker import Fault
+from curhat_trio.load.plan import Plan
+from curhat_trio.load.report import has_faults, table
+from tests.load.loads import faults, run_load
+from tests.load.lying_relay import (
     Client,
     Lie,
     Message,
@@ -23,10 +27,6 @@ from lying_relay import (
     running_relay,
     truth,
 )
-
-from curhat_trio.load.checker import Fault
-from curhat_trio.load.plan import Plan
-from curhat_trio.load.report import has_faults, table
 
 PLAN = Plan(pairs=2, messages=14, burst=4, timeout=2.0)
 LEGACY = Plan(pairs=2, messages=14, burst=4, timeout=2.0, profile="legacy")

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-import explorer
 import pytest
-from explorer import Exploration, World, explore
 
 from curhat_trio.policy.matching import Pair, Pool, introductions
 from curhat_trio.protocol import pairing, session, signaling
@@ -33,6 +31,8 @@ from curhat_trio.protocol.events import (
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Answer, Chat, Join, Leave, Next, Offer
 from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Waiting
+from tests.model import explorer
+from tests.model.explorer import Exploration, World, explore
 
 ALL_THAT_CAN_BE_SAID = World(("a", "b"), 1, 2, 2, ("any",), ("offer", "answer", "chat"))
 ONE_COMES_BACK = World(("a", "b"), 2, 3, 2, ("any",), ("chat",))

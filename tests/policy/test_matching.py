@@ -7,13 +7,13 @@ has to know who is paired asks `Pool.serve`, and would repeat its mistakes; here
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
-from slow_pool import Waiter, are_compatible, prefer
 
 from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
 from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Ticket, Withdraw
 from curhat_trio.protocol.errors import LeaveReason
 from curhat_trio.protocol.events import Matched, PeerLeft
 from curhat_trio.protocol.ids import ClientId, RoomId
+from tests.slow_pool import Waiter, are_compatible, prefer
 
 RELAX_AFTER = 10.0
 

@@ -24,7 +24,6 @@ from math import inf
 from typing import Any, TypeAlias
 
 import attrs
-from peers import CLOSE, PING, PONG, TEXT, frame
 
 from curhat_trio.config import Settings
 from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
@@ -48,6 +47,7 @@ from curhat_trio.protocol.messages import Resume, Resumed
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Rules, Session, Waiting
+from tests.peers import CLOSE, PING, PONG, TEXT, frame
 
 Record: TypeAlias = tuple[Any, ...]
 """What happened, and about what:

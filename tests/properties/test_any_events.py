@@ -2,10 +2,8 @@
 
 from typing import Literal, get_args
 
-from conversation import ANNA, ANNAS_TICKET, ELSEWHERE, GARBLED, ME, MY_TICKET, RULES, answer, candidate, offer
 from hypothesis import given
 from hypothesis import strategies as st
-from vocabulary import CLIENT_MESSAGES
 
 from curhat_trio.protocol.codec import encode
 from curhat_trio.protocol.effects import Close, Effect, Forward, Reinstate, Send, Suspend
@@ -49,6 +47,19 @@ from curhat_trio.protocol.session import (
     Waiting,
     step,
 )
+from tests.conversation import (
+    ANNA,
+    ANNAS_TICKET,
+    ELSEWHERE,
+    GARBLED,
+    ME,
+    MY_TICKET,
+    RULES,
+    answer,
+    candidate,
+    offer,
+)
+from tests.vocabulary import CLIENT_MESSAGES
 
 PROFILES = st.sampled_from(get_args(Profile))
 TIMES = st.sampled_from([0.0, 19.9, 20.0, 60.0, 1e9])

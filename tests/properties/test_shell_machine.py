@@ -18,27 +18,11 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import attrs
-import peers
 import pytest
 import trio
-from conversation import answer, candidate, offer
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from peers import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    RunningServer,
-    Served,
-    frame,
-    running_server,
-)
-from shell_model import Client, Connection, Model, Phase, Record
-from stepped_trio import SteppedClient, SteppedTrio, Wire
 
 from curhat_trio import admission, dispatcher, environment, server, sessions
 from curhat_trio.backends.memory import MemoryRendezvous
@@ -57,6 +41,22 @@ from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
 from curhat_trio.transport import StreamTransport
+from tests import peers
+from tests.conversation import answer, candidate, offer
+from tests.peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RunningServer,
+    Served,
+    frame,
+    running_server,
+)
+from tests.properties.shell_model import Client, Connection, Model, Phase, Record
+from tests.stepped_trio import SteppedClient, SteppedTrio, Wire
 
 PEOPLE = 6
 KEPT_MESSAGES, KEPT_BYTES = 6, 900

@@ -19,11 +19,9 @@ from typing import Any
 import attrs
 import orjson
 import pytest
-from conversation import GARBLED, answer, candidate, offer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from slow_pool import Waiter, are_compatible
 
 from curhat_trio.policy.matching import Pair, Pool, Relaxed, introductions
 from curhat_trio.policy.slots import ConnectionSlots
@@ -91,6 +89,8 @@ from curhat_trio.protocol.session import (
     Waiting,
 )
 from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
+from tests.conversation import GARBLED, answer, candidate, offer
+from tests.slow_pool import Waiter, are_compatible
 
 RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_invalid_messages=4, max_rate_limited=4)
 RELAX_AFTER = 10.0

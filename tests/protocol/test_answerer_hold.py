@@ -1,7 +1,12 @@
 """A legacy client that is to answer gets its partner's offer when its own has begun to gather, not just before."""
 
 import pytest
-from conversation import (
+
+from curhat_trio.protocol.errors import ErrorCode, LeaveReason
+from curhat_trio.protocol.events import DeadlinePassed, Event
+from curhat_trio.protocol.messages import Join, Leave
+from curhat_trio.protocol.session import FIRST_HOLD_SECONDS, HELD_SIGNALS, HOLD_SECONDS, Negotiating, Paired
+from tests.conversation import (
     ANNAS_TICKET,
     MY_TICKET,
     Conversation,
@@ -19,11 +24,6 @@ from conversation import (
     tell_anna_it_is_over,
     to_anna,
 )
-
-from curhat_trio.protocol.errors import ErrorCode, LeaveReason
-from curhat_trio.protocol.events import DeadlinePassed, Event
-from curhat_trio.protocol.messages import Join, Leave
-from curhat_trio.protocol.session import FIRST_HOLD_SECONDS, HELD_SIGNALS, HOLD_SECONDS, Negotiating, Paired
 
 ANNAS_OFFER = heard(offer("anna"), ANNAS_TICKET)
 ANNAS_CANDIDATE = heard(candidate("anna"), ANNAS_TICKET)

@@ -9,7 +9,6 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 from curhat_trio.protocol.codec import (
     VOCABULARY,
@@ -43,6 +42,7 @@ from curhat_trio.protocol.messages import (
     ServerMessage,
     Welcome,
 )
+from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 understand = partial(decode, features=OPTIONAL)
 """What a server makes of a text that has all optional parts."""

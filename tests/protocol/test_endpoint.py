@@ -3,45 +3,6 @@
 from typing import Any
 
 import pytest
-from conversation import (
-    ANNA,
-    ANYBODY,
-    ME,
-    MY_TICKET,
-    RULES,
-    anna_left,
-    from_anna,
-    heard,
-    i_left,
-    it_is_over,
-    matched,
-    my_ticket,
-    offer,
-    tell_anna_it_is_over,
-    to_anna,
-)
-from endpoints import (
-    FIRST,
-    SECOND,
-    THIRD,
-    TURN,
-    OneSlot,
-    Talk,
-    fails,
-    is_forced,
-    is_lost,
-    is_refused,
-    is_superseded,
-    is_told,
-    it_is,
-    new_talk,
-    open_talk,
-    opened,
-    resumes,
-    says,
-    tell,
-    welcome,
-)
 
 from curhat_trio.protocol import endpoint as endpoint_module
 from curhat_trio.protocol.actions import CloseConnection, EndSession, Transmit
@@ -80,6 +41,45 @@ from curhat_trio.protocol.messages import (
 )
 from curhat_trio.protocol.rate_limit import Allowance
 from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Rules, Session, Step, Waiting
+from tests.conversation import (
+    ANNA,
+    ANYBODY,
+    ME,
+    MY_TICKET,
+    RULES,
+    anna_left,
+    from_anna,
+    heard,
+    i_left,
+    it_is_over,
+    matched,
+    my_ticket,
+    offer,
+    tell_anna_it_is_over,
+    to_anna,
+)
+from tests.endpoints import (
+    FIRST,
+    SECOND,
+    THIRD,
+    TURN,
+    OneSlot,
+    Talk,
+    fails,
+    is_forced,
+    is_lost,
+    is_refused,
+    is_superseded,
+    is_told,
+    it_is,
+    new_talk,
+    open_talk,
+    opened,
+    resumes,
+    says,
+    tell,
+    welcome,
+)
 
 GRACE = RULES.resume_seconds
 NO_RESUME = Rules(resume_seconds=0.0)

@@ -8,8 +8,6 @@ what it said once and in order, and the session ends once.
 from collections.abc import Callable
 
 import orjson
-from conversation import ANNA, ME, RULES, anna_left, heard, matched
-from endpoints import FixedFresh, Notes, OneSlot
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -23,6 +21,8 @@ from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Connected, Paired, Session, Waiting
+from tests.conversation import ANNA, ME, RULES, anna_left, heard, matched
+from tests.endpoints import FixedFresh, Notes, OneSlot
 
 MAX_MESSAGES = 6
 """So few are kept for a client that is away."""

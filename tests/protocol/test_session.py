@@ -6,40 +6,6 @@ from typing import Any, Literal
 
 import attrs
 import pytest
-from conversation import (
-    ANNA,
-    ANNAS_TICKET,
-    BUT_SHUTDOWN,
-    ELSEWHERE,
-    GARBLED,
-    IN_STATE,
-    ME,
-    MY_NEXT_TICKET,
-    MY_TICKET,
-    RULES,
-    Conversation,
-    Refusal,
-    anna_left,
-    answer,
-    candidate,
-    connected,
-    end_of_candidates,
-    fatal,
-    from_anna,
-    heard,
-    i_left,
-    it_is_over,
-    matched,
-    my_ticket,
-    negotiating,
-    offer,
-    paired,
-    room_of,
-    said,
-    tell_anna_it_is_over,
-    to_anna,
-    waiting,
-)
 
 from curhat_trio.protocol.effects import (
     Close,
@@ -119,6 +85,40 @@ from curhat_trio.protocol.session import (
 )
 from curhat_trio.protocol.session import Row as TableRow
 from curhat_trio.protocol.signaling import relay_only
+from tests.conversation import (
+    ANNA,
+    ANNAS_TICKET,
+    BUT_SHUTDOWN,
+    ELSEWHERE,
+    GARBLED,
+    IN_STATE,
+    ME,
+    MY_NEXT_TICKET,
+    MY_TICKET,
+    RULES,
+    Conversation,
+    Refusal,
+    anna_left,
+    answer,
+    candidate,
+    connected,
+    end_of_candidates,
+    fatal,
+    from_anna,
+    heard,
+    i_left,
+    it_is_over,
+    matched,
+    my_ticket,
+    negotiating,
+    offer,
+    paired,
+    room_of,
+    said,
+    tell_anna_it_is_over,
+    to_anna,
+    waiting,
+)
 
 LIVE = [Connected, Waiting, Paired, Negotiating]
 BOTH_SEATS = pytest.mark.parametrize("offerer", [True, False], ids=["offerer", "answerer"])

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import attrs
 import pytest
-from conversation import answer, candidate, end_of_candidates, offer
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from curhat_trio.protocol.signaling import (
     hear,
     say,
 )
+from tests.conversation import answer, candidate, end_of_candidates, offer
 
 
 class Seat:

@@ -6,12 +6,12 @@ from typing import Any
 
 import attrs
 import trio
-from peers import frame
 
 from curhat_trio.connection import Connection, ConnectionLimits
 from curhat_trio.deadlines import Deadlines
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.rate_limit import Allowance
+from tests.peers import frame
 
 __all__ = ["GREETING", "LIMITS", "FakeTransport", "Notes", "Stage", "frame", "frames_in", "stage"]
 

@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 import trio.testing
-from peers import (
+from trio.testing import MockClock
+
+from curhat_trio.admission import Admission
+from curhat_trio.config import Settings
+from curhat_trio.protocol import endpoint
+from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.events import Event, MessageReceived
+from curhat_trio.protocol.messages import Chat
+from curhat_trio.protocol.session import Session, Step
+from tests.peers import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -20,15 +29,6 @@ from peers import (
     running_server,
     said,
 )
-from trio.testing import MockClock
-
-from curhat_trio.admission import Admission
-from curhat_trio.config import Settings
-from curhat_trio.protocol import endpoint
-from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import Event, MessageReceived
-from curhat_trio.protocol.messages import Chat
-from curhat_trio.protocol.session import Session, Step
 
 TOO_BIG = 65_536 + 1
 

@@ -5,13 +5,13 @@ from random import Random
 import pytest
 import trio
 import trio.testing
-from connections import Stage, frame, frames_in, stage
-from peers import BINARY, CLOSE, PING, PONG, TEXT
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from curhat_trio.frames import PING_FRAME, close_frame, pong_frame, text_frame
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.rate_limit import Allowance
+from tests.peers import BINARY, CLOSE, PING, PONG, TEXT
+from tests.shell.connections import Stage, frame, frames_in, stage
 
 WRITER = "_keep_writing"
 

@@ -7,7 +7,6 @@ from math import inf
 from typing import Any
 
 import pytest
-from peers import captured_log
 
 from curhat_trio.config import Settings
 from curhat_trio.deadlines import Deadlines
@@ -22,6 +21,7 @@ from curhat_trio.protocol.events import Event, Matched, MessageReceived, PeerSai
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, Waiting
+from tests.peers import captured_log
 
 
 class Sink:

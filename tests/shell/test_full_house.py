@@ -3,13 +3,13 @@
 import pytest
 import trio
 import trio.testing
-from callers import a_call, caller, is_refused, they_talk
-from peers import TEXT, Peer, RunningServer, frame, open_peer, running_server
 from trio.testing import MockClock
 
 from curhat_trio.client import ConnectionEnded, Interrupted, Ready, Resumed, connect
 from curhat_trio.config import Settings
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
+from tests.callers import a_call, caller, is_refused, they_talk
+from tests.peers import TEXT, Peer, RunningServer, frame, open_peer, running_server
 
 TWO = Settings(max_connections=2)
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio.testing
-from peers import CLOSE, RunningServer, frame, running_server
+
+from tests.peers import CLOSE, RunningServer, frame, running_server
 
 
 async def goodbye(server: RunningServer) -> None:

@@ -7,10 +7,10 @@ from hmac import digest
 import pytest
 import trio
 import trio.testing
-from peers import CANDIDATE, OFFER, Browser, Message, running_server
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from tests.peers import CANDIDATE, OFFER, Browser, Message, running_server
 
 SECRET = "k7northstar"
 WITH_TURN = Settings(

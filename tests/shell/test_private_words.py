@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, running_server, said
 from trio.testing import MockClock
 
 from curhat_trio.log import configure_logging
@@ -11,6 +10,7 @@ from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step
+from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, running_server, said
 
 WORDS = ("Mawar", "melati", "anggrek", "kamboja", "203.0.113.77", "kenanga", "cempaka", "dahlia")
 

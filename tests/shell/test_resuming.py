@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from callers import Caller, a_call, caller, is_refused, they_talk
-from peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, open_peer, running_server, said
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
 from curhat_trio.protocol.replay import MESSAGES
+from tests.callers import Caller, a_call, caller, is_refused, they_talk
+from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, open_peer, running_server, said
 
 GRACE = Settings().resume_seconds
 NO_PATIENCE = Settings(resume_seconds=0.0)

@@ -3,7 +3,10 @@
 import pytest
 import trio
 import trio.testing
-from peers import (
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+from tests.peers import (
     ANSWER,
     CANDIDATE,
     OFFER,
@@ -16,9 +19,6 @@ from peers import (
     running_server,
     said,
 )
-from trio.testing import MockClock
-
-from curhat_trio.config import Settings
 
 
 async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Message]:

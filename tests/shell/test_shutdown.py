@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.abc
 import trio.testing
-from peers import Browser, ClosedConnection, Peer, open_peer, running_server
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from tests.peers import Browser, ClosedConnection, Peer, open_peer, running_server
 
 
 async def last_words(peer: Peer) -> list[str]:

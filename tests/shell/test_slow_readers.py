@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.abc
 import trio.testing
-from peers import PING, TEXT, Peer, RunningServer, frame, open_peer, running_server, said
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from tests.peers import PING, TEXT, Peer, RunningServer, frame, open_peer, running_server, said
 
 
 class Faucet(trio.abc.HalfCloseableStream):

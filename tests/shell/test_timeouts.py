@@ -4,10 +4,10 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from peers import OFFER, Browser, ClosedConnection, Peer, open_peer, running_server, upgrade_head
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from tests.peers import OFFER, Browser, ClosedConnection, Peer, open_peer, running_server, upgrade_head
 
 
 async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:

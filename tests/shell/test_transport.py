@@ -8,13 +8,13 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from callers import Caller, they_talk
-from peers import Peer, RunningServer, open_peer, running_server
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from curhat_trio import transport as transport_module
 from curhat_trio.config import Settings
 from curhat_trio.transport import SocketTransport, StreamTransport, Transport, transport_of
+from tests.callers import Caller, they_talk
+from tests.peers import Peer, RunningServer, open_peer, running_server
 
 BOTH = pytest.mark.parametrize("kind", [SocketTransport, StreamTransport])
 Kind = Callable[[trio.SocketStream], Transport]

@@ -6,7 +6,10 @@ from typing import Any, Literal
 import pytest
 import trio
 import trio.testing
-from peers import (
+from trio.testing import MockClock
+
+from curhat_trio.config import Settings
+from tests.peers import (
     ANSWER,
     CANDIDATE,
     OFFER,
@@ -18,9 +21,6 @@ from peers import (
     open_peer,
     running_server,
 )
-from trio.testing import MockClock
-
-from curhat_trio.config import Settings
 
 Who = Literal["ann", "bob"]
 

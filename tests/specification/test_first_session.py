@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import trio
-from peers import TEXT, RunningServer, frame, open_peer, running_server
 from trio.testing import MockClock
+
+from tests.peers import TEXT, RunningServer, frame, open_peer, running_server
 
 SPEC = (Path(__file__).parents[2] / "spec" / "protocol.md").read_text()
 FIRST = SPEC.split("\n## 1 ")[1].split("\n## 2 ")[0]

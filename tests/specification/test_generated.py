@@ -10,7 +10,6 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 from curhat_trio.cli import main
 from curhat_trio.documents.schemas import client_schemas, server_schemas
@@ -20,6 +19,7 @@ from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
 from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting
 from curhat_trio.specification import differences, documents, write
+from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 GENERATED = Path(__file__).parents[2] / "spec" / "generated"
 
