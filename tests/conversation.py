@@ -17,7 +17,7 @@ from curhat_trio.protocol.events import (
     Matched,
     MessageReceived,
     PeerLeft,
-    PeerSaid,
+    PeerSent,
     Profile,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
@@ -197,9 +197,9 @@ def matched(
     )
 
 
-def heard(message: Relayable, room: RoomId = MY_TICKET) -> PeerSaid:
+def heard(message: Relayable, room: RoomId = MY_TICKET) -> PeerSent:
     """What Anna said."""
-    return PeerSaid(room, message)
+    return PeerSent(room, message)
 
 
 def anna_left(reason: LeaveReason = LeaveReason.LEFT, room: RoomId = MY_TICKET) -> PeerLeft:
@@ -222,7 +222,7 @@ def my_ticket(profile: Profile = "v1", wishes: Join = ANYBODY, avoid: ClientId |
 
 
 def to_anna(message: Relayable, room: RoomId = MY_TICKET) -> Forward:
-    return Forward(ANNA, PeerSaid(room, message))
+    return Forward(ANNA, PeerSent(room, message))
 
 
 def tell_anna_it_is_over(reason: LeaveReason, room: RoomId = MY_TICKET) -> Forward:

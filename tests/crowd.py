@@ -136,7 +136,7 @@ class Seat:
         said = self.pairing.said[self.partner, kind]
         assert self.heard[kind] < len(said), f"{kind} was said {len(said)} times and arrived once more"
         original = said[self.heard[kind]]
-        assert message.said == original.words
+        assert message.message == original.words
         described = self.heard["offer"] + self.heard["answer"]
         assert kind != "candidate" or described, "a candidate has overtaken its description"
         self.heard[kind] += 1
@@ -215,7 +215,7 @@ class Member:
                 assert self._seat is not None, f"{message.type} outside of any pairing: {message}"
                 self._seat.hear(message)
                 self._crowd.counts["words heard"] += 1
-                if isinstance(message.said, Answer):
+                if isinstance(message.message, Answer):
                     self._seat.awaits_answer = False
             case Ready():
                 assert self._seat is None
@@ -290,7 +290,7 @@ class Member:
 
     async def _react(self, event: AnyEvent) -> None:
         match event:
-            case Relayed(said=Offer()):
+            case Relayed(message=Offer()):
                 await self._say(Answer(self._description("answer")))
             case Interrupted():
                 self._crowd.counts[f"connection lost, {event.code}"] += 1

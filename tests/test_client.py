@@ -113,16 +113,16 @@ async def test_two_meet_talk_and_part(autojump_clock: MockClock) -> None:
         assert (ani.state, budi.state) == (State.PAIRED, State.PAIRED)
         await ani.offer(OFFER["sdp"])
         offer = await hear(budi, Relayed)
-        assert (offer.said.payload.sdp, offer.username) == (OFFER["sdp"], "Ani")
+        assert (offer.message.payload.sdp, offer.username) == (OFFER["sdp"], "Ani")
         await budi.answer(ANSWER["sdp"])
-        assert isinstance((await hear(ani, Relayed)).said, Answer)
+        assert isinstance((await hear(ani, Relayed)).message, Answer)
         await budi.candidate("candidate:1 1 udp 1 192.0.2.1 9 typ host", "0", 0, "answerers")
-        assert (await hear(ani, Relayed)).said.payload.sdpMid == "0"
+        assert (await hear(ani, Relayed)).message.payload.sdpMid == "0"
         await ani.status("connected", path="host")
         await ani.typing(True)
-        assert (await hear(budi, Relayed)).said.active is True
+        assert (await hear(budi, Relayed)).message.active is True
         await ani.chat("hi!")
-        assert (await hear(budi, Relayed)).said == Chat("hi!")
+        assert (await hear(budi, Relayed)).message == Chat("hi!")
         await ani.ping("are you there?")
         assert (await hear(ani, Pong)).data == "are you there?"
         await budi.next()
@@ -206,7 +206,7 @@ class Conversation:
             case Ready() if self.heard[name][-1:] == ["Ready"]:
                 return  # the other's room, which depends on who came first
             case Relayed():
-                said = event.said
+                said = event.message
                 self.heard[name].append(said.text if isinstance(said, Chat) else type(said).__name__)
             case _:
                 self.heard[name].append(type(event).__name__)
@@ -221,16 +221,16 @@ class Conversation:
             case Joined(role="offerer"):
                 await client.offer(OFFER["sdp"])
                 await client.candidate("candidate:1 1 udp 1 192.0.2.1 9 typ host", "0", 0, "offerers")
-            case Relayed(said=Offer()):
+            case Relayed(message=Offer()):
                 await client.answer(ANSWER["sdp"])
                 await client.candidate("candidate:1 1 udp 1 192.0.2.2 9 typ host", "0", 0, "answerers")
-            case Relayed(said=Answer()):
+            case Relayed(message=Answer()):
                 for number in range(3):
                     await client.chat(f"{name} {number}")
                     await self.step()
-            case Relayed(said=Chat(text)) if name == "budi":
+            case Relayed(message=Chat(text)) if name == "budi":
                 await client.chat(f"you said: {text}")
-            case Relayed(said=Chat("you said: ani 2")):
+            case Relayed(message=Chat("you said: ani 2")):
                 await client.leave()
             case _:
                 pass
@@ -283,7 +283,7 @@ async def test_the_partner_is_told_of_the_interruption(autojump_clock: MockClock
         assert (await hear(ani, Interrupted)).code == 1006
         await hear(ani, Resumed)
         assert (await hear(budi, Presence)).state == "back"
-        assert (await hear(budi, Relayed)).said == Chat("said while there was no connection")
+        assert (await hear(budi, Relayed)).message == Chat("said while there was no connection")
 
 
 async def test_cut_again_and_again(autojump_clock: MockClock) -> None:
@@ -297,8 +297,8 @@ async def test_cut_again_and_again(autojump_clock: MockClock) -> None:
         while len(texts) < 10:
             event = await anext(budi)
             if isinstance(event, Relayed):
-                assert isinstance(event.said, Chat)
-                texts.append(event.said.text)
+                assert isinstance(event.message, Chat)
+                texts.append(event.message.text)
         assert texts == [f"{when} {number}" for number in range(5) for when in ("before", "after")]
 
 
@@ -327,7 +327,7 @@ async def test_who_comes_back_too_late_joins_again(autojump_clock: MockClock) ->
         await ani.chat("said while there was no connection")
         await hear(ani, Interrupted, Resumed)
         await hear(budi, Presence, Presence)
-        assert (await hear(budi, Relayed)).said == Chat("said while there was no connection")
+        assert (await hear(budi, Relayed)).message == Chat("said while there was no connection")
 
 
 async def test_without_resuming_it_joins_again(autojump_clock: MockClock) -> None:
@@ -363,8 +363,8 @@ async def test_more_words_than_may_be_under_way_are_all_heard(autojump_clock: Mo
 
         async def listen() -> None:
             async for event in budi:
-                if isinstance(event, Relayed) and isinstance(event.said, Chat):
-                    texts.append(event.said.text)
+                if isinstance(event, Relayed) and isinstance(event.message, Chat):
+                    texts.append(event.message.text)
                 if len(texts) == SEND_BUFFER + 200:
                     complete.set()
 
@@ -790,7 +790,7 @@ async def test_the_example_in_the_documentation(capsys: pytest.CaptureFixture[st
             await budi.join(["music"])
             async for event in budi:
                 if isinstance(event, Relayed):
-                    assert event.said == Chat("Hello, Budi!")
+                    assert event.message == Chat("Hello, Budi!")
                     await budi.chat("Hello, Ani!")
                     break
             printed = ""
@@ -814,5 +814,5 @@ async def test_over_tcp() -> None:
                     break
             async for event in ani:
                 if isinstance(event, Relayed):
-                    assert event.said == Chat("x" * 2000)
+                    assert event.message == Chat("x" * 2000)
                     break

@@ -27,7 +27,7 @@ from curhat_trio.protocol.events import (
     InvalidMessage,
     MessageReceived,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
     SessionResumed,
     SessionSuperseded,
 )
@@ -258,7 +258,7 @@ def test_a_bug_that_breaks_no_step_leaves_the_rest_undone() -> None:
     """It may come between a step and what is to be forwarded; not in place of a step."""
     lines = trace_of("a call")
     forwards = next(
-        line["n"] for line in lines if "forwards" in line and line["forwards"][0]["event"]["type"] == "PeerSaid"
+        line["n"] for line in lines if "forwards" in line and line["forwards"][0]["event"]["type"] == "PeerSent"
     )
     bug = {"what": "bug", "session": lines[forwards - 1]["session"]}
     refused = refusal(as_text(numbered([*lines[:forwards], bug])))
@@ -329,7 +329,7 @@ UNREADABLE = text(1, 40).map(lambda name: InvalidMessage(fault_of(f"never heard 
 
 @given(
     MESSAGE.map(lambda message: MessageReceived(message, 0.0))
-    | PEER_SAID.map(lambda message: PeerSaid(ROOM, message))
+    | PEER_SAID.map(lambda message: PeerSent(ROOM, message))
     | UNREADABLE
 )
 def test_no_event_tells_more_than_it_may(event: Event) -> None:

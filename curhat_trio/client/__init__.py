@@ -9,7 +9,7 @@
                 match event:
                     case Joined(username=name):
                         await client.chat(f"Hello, {name}!")
-                    case Relayed(said=Chat(text)):
+                    case Relayed(message=Chat(text)):
                         print(text)
 
 It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to send what is not allowed

@@ -203,7 +203,7 @@ class ClientMachine:
     def _receive_relayed(self, message: Relayed) -> Relayed | None:
         if not self.state.has_partner or self.partner is None or message.room_id != self.partner.room_id:
             return None  # P-4.8
-        match message.said:
+        match message.message:
             case Offer():
                 self._ignores_offer = self._local_offer_pending and not self.partner.polite  # P-5.9
                 if self._ignores_offer:

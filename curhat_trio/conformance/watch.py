@@ -89,7 +89,7 @@ class Watch:
                 self._pairing = None
             case ErrorMessage(ref="offer") if self._pairing is not None:
                 self._pairing.own_offer_pending = False
-            case Relayed(said=said, room_id=room_id):
+            case Relayed(message=said, room_id=room_id):
                 if self._pairing is not None and room_id == self._pairing.room_id:
                     self._pairing.partner_said(said)
 
@@ -113,7 +113,7 @@ class Watch:
                 # Its own `leave` or `next` moved it when it was said, and a `join` may have moved it on.
                 if standing.has_partner or by != self._own_id:
                     standing.move(Connected, now)
-            case Relayed(said=Offer(), room_id=room_id) if self._is_current(room_id) and standing.has_partner:
+            case Relayed(message=Offer(), room_id=room_id) if self._is_current(room_id) and standing.has_partner:
                 standing.move(Negotiating, now)
             case _:
                 pass

@@ -322,7 +322,7 @@ def _choices(wanted: Any) -> tuple[str, ...]:
 def encode(message: ServerMessage, seq: int | None = None) -> bytes:
     """Write what the server says, as UTF-8. `seq` numbers it for a curhat.v1 client; None for legacy."""
     if isinstance(message, Relayed):
-        wire = _to_wire(message.said)
+        wire = _to_wire(message.message)
         wire["from"] = message.from_
         wire["to"] = message.to
         wire["roomId"] = message.room_id

@@ -3,7 +3,7 @@
 import attrs
 
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import PeerLeft, PeerPresence, PeerSaid, Profile
+from curhat_trio.protocol.events import PeerLeft, PeerPresence, PeerSent, Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import ServerMessage
 from curhat_trio.protocol.values import value
@@ -68,7 +68,7 @@ class Forward:
     """Tell the partner's session."""
 
     partner: ClientId
-    event: PeerSaid | PeerLeft | PeerPresence
+    event: PeerSent | PeerLeft | PeerPresence
 
 
 @value

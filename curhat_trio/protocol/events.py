@@ -66,7 +66,7 @@ class Matched:
 
 
 @value
-class PeerSaid:
+class PeerSent:
     """The partner said something in a pairing."""
 
     room: RoomId
@@ -143,7 +143,7 @@ Event = (
     | InvalidMessage
     | RateLimited
     | Matched
-    | PeerSaid
+    | PeerSent
     | PeerLeft
     | PeerPresence
     | DeadlinePassed

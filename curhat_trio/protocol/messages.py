@@ -317,7 +317,7 @@ class IceRefreshed:
 class Relayed:
     """What the partner said, with the server's own word on who said it, to whom and in which room."""
 
-    said: Relayable
+    message: Relayable
     from_: ClientId
     to: ClientId
     room_id: RoomId
@@ -325,7 +325,7 @@ class Relayed:
 
     @property
     def type(self) -> str:
-        return self.said.type
+        return self.message.type
 
 
 @value

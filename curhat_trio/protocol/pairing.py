@@ -7,7 +7,7 @@ import attrs
 
 from curhat_trio.protocol.effects import Count, Effect, Enter, Forward, Send, Ticket, Withdraw
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
-from curhat_trio.protocol.events import Matched, MessageReceived, PeerLeft, PeerPresence, PeerSaid
+from curhat_trio.protocol.events import Matched, MessageReceived, PeerLeft, PeerPresence, PeerSent
 from curhat_trio.protocol.messages import (
     Answer,
     Candidate,
@@ -171,7 +171,7 @@ def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Ste
         return session, [error(verdict.code, verdict.message, signal.type)]
     if signaling is not pairing.signaling:
         session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
-    return session, [Forward(pairing.partner, PeerSaid(pairing.room, passed)) for passed in verdict.signals]
+    return session, [Forward(pairing.partner, PeerSent(pairing.room, passed)) for passed in verdict.signals]
 
 
 def _advance(session: Session, state: InPairing, signaling: Signaling, passes_offer: bool) -> Session:
@@ -190,13 +190,13 @@ def relay_chat(session: Session, state: InPairing, event: MessageReceived) -> St
     assert isinstance(chat, Chat)
     if pairing.partner_profile == "legacy":
         return session, [error(ErrorCode.UNSUPPORTED, "your partner's program has no text chat", chat.type)]
-    return session, [Forward(pairing.partner, PeerSaid(pairing.room, chat))]
+    return session, [Forward(pairing.partner, PeerSent(pairing.room, chat))]
 
 
 def relay_typing(session: Session, state: InPairing, event: MessageReceived) -> Step:
     pairing, typing = state.pairing, event.message
     assert isinstance(typing, Typing)
-    return session, [Forward(pairing.partner, PeerSaid(pairing.room, typing))]
+    return session, [Forward(pairing.partner, PeerSent(pairing.room, typing))]
 
 
 def media_status(session: Session, state: Negotiating, event: MessageReceived) -> Step:
@@ -218,7 +218,7 @@ def media_status(session: Session, state: Negotiating, event: MessageReceived) -
 # ---------------------------------------------------------------- from the partner to the client
 
 
-def relay_from_partner(session: Session, state: InPairing, event: PeerSaid) -> Step:
+def relay_from_partner(session: Session, state: InPairing, event: PeerSent) -> Step:
     pairing, said = state.pairing, event.message
     if event.room != pairing.room:
         return session, []

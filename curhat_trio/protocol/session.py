@@ -41,7 +41,7 @@ from curhat_trio.protocol.events import (
     MessageReceived,
     PeerLeft,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
     RateLimited,
     ResumeRefused,
     SessionResumed,
@@ -160,8 +160,8 @@ TABLE = _each_state(
         # what the matchmaker and the partner tell; whatever is not here is ignored
         (Waiting, Matched): Row(pairing.pair, Paired),
         (Connected | Paired | Negotiating | Closed, Matched): Row(pairing.decline),
-        (Paired, PeerSaid): Row(pairing.relay_from_partner, Negotiating),
-        (Negotiating, PeerSaid): Row(pairing.relay_from_partner),
+        (Paired, PeerSent): Row(pairing.relay_from_partner, Negotiating),
+        (Negotiating, PeerSent): Row(pairing.relay_from_partner),
         (InPairing, PeerLeft): Row(pairing.partner_left, Connected),
         (InPairing, PeerPresence): Row(pairing.partner_presence),
         # time, connections, and the end

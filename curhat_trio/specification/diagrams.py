@@ -12,7 +12,7 @@ _WORDS: dict[tuple[str, str, str], str | None] = {
     ("Waiting", "Matched", "Paired"): "matched",
     ("Paired", "PeerLeft", "Connected"): "partner gone",
     ("Negotiating", "PeerLeft", "Connected"): "partner gone",
-    ("Paired", "PeerSaid", "Negotiating"): "partner's offer",
+    ("Paired", "PeerSent", "Negotiating"): "partner's offer",
     ("Paired", "DeadlinePassed", "Connected"): "no offer in time",
     ("Negotiating", "DeadlinePassed", "Connected"): "media failed",
     ("Paired", "Candidate", "Negotiating"): None,

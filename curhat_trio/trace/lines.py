@@ -37,7 +37,7 @@ from curhat_trio.protocol.events import (
     MessageReceived,
     PeerLeft,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
     RateLimited,
     SessionResumed,
 )
@@ -227,9 +227,9 @@ def event_line(event: Event, names: Names) -> Line:
                 "offerer": event.offerer,
                 "topics": names.topics(event.topics),
             }
-        case PeerSaid(room, message):
+        case PeerSent(room, message):
             said = _message_line(message, names)
-            return {**said, "type": "PeerSaid", "room": names.room(room), "kind": message.type}
+            return {**said, "type": "PeerSent", "room": names.room(room), "kind": message.type}
         case PeerLeft(room, reason):
             return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
         case PeerPresence(room, state):

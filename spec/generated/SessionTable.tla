@@ -8,7 +8,7 @@
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
 Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
-Happenings == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSaid", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
+Happenings == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSent", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
 
@@ -30,7 +30,7 @@ Table == [
     InvalidMessage |-> Row("invalid_message", {"closed"}),
     RateLimited |-> Row("rate_limit", {"closed"}),
     Matched |-> Row("decline", {}),
-    PeerSaid |-> Row("ignore", {}),
+    PeerSent |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
     PeerPresence |-> Row("ignore", {}),
     DeadlinePassed |-> Row("first_message_timeout", {"closed"}),
@@ -57,7 +57,7 @@ Table == [
     InvalidMessage |-> Row("invalid_message", {"closed"}),
     RateLimited |-> Row("rate_limit", {"closed"}),
     Matched |-> Row("pair", {"paired"}),
-    PeerSaid |-> Row("ignore", {}),
+    PeerSent |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
     PeerPresence |-> Row("ignore", {}),
     DeadlinePassed |-> Row("resume_timeout", {"closed"}),
@@ -84,7 +84,7 @@ Table == [
     InvalidMessage |-> Row("invalid_message", {"closed"}),
     RateLimited |-> Row("rate_limit", {"closed"}),
     Matched |-> Row("decline", {}),
-    PeerSaid |-> Row("relay_from_partner", {"negotiating"}),
+    PeerSent |-> Row("relay_from_partner", {"negotiating"}),
     PeerLeft |-> Row("partner_left", {"connected"}),
     PeerPresence |-> Row("partner_presence", {}),
     DeadlinePassed |-> Row("offer_timeout", {"negotiating", "connected", "closed"}),
@@ -111,7 +111,7 @@ Table == [
     InvalidMessage |-> Row("invalid_message", {"closed"}),
     RateLimited |-> Row("rate_limit", {"closed"}),
     Matched |-> Row("decline", {}),
-    PeerSaid |-> Row("relay_from_partner", {}),
+    PeerSent |-> Row("relay_from_partner", {}),
     PeerLeft |-> Row("partner_left", {"connected"}),
     PeerPresence |-> Row("partner_presence", {}),
     DeadlinePassed |-> Row("media_timeout", {"connected", "closed"}),
@@ -138,7 +138,7 @@ Table == [
     InvalidMessage |-> Row("ignore", {}),
     RateLimited |-> Row("ignore", {}),
     Matched |-> Row("decline", {}),
-    PeerSaid |-> Row("ignore", {}),
+    PeerSent |-> Row("ignore", {}),
     PeerLeft |-> Row("ignore", {}),
     PeerPresence |-> Row("ignore", {}),
     DeadlinePassed |-> Row("ignore", {}),

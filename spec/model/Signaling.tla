@@ -68,7 +68,7 @@ Reinstate(id) == [t |-> "Reinstate", id |-> id]
 
 Matched(ticket, room, partner, offerer) ==
     [t |-> "Matched", ticket |-> ticket, room |-> room, partner |-> partner, offerer |-> offerer]
-PeerSaid(room, from, kind) == [t |-> "PeerSaid", room |-> room, from |-> from, kind |-> kind]
+PeerSent(room, from, kind) == [t |-> "PeerSent", room |-> room, from |-> from, kind |-> kind]
 PeerLeft(room) == [t |-> "PeerLeft", room |-> room]
 PeerPresence(room, state) == [t |-> "PeerPresence", room |-> room, state |-> state]   \* "away", "back"
 
@@ -119,16 +119,16 @@ SayOffer(c, s) ==
             [] s.view = "stable" -> ~s.polite \/ s.described \/ Mistake = "answerer_first"
     IN IF allowed
        THEN Step([s EXCEPT !.view = "local", !.st = "negotiating"],
-                 <<>>, To(s.partner, PeerSaid(s.room, c, "offer")), <<>>)
+                 <<>>, To(s.partner, PeerSent(s.room, c, "offer")), <<>>)
        ELSE Refuse(s, "offer")   \* in "remote" the code drops it in silence: the same to everybody else
 
 SayAnswer(c, s) ==
     IF s.view = "remote"
     THEN Step([s EXCEPT !.view = "stable", !.described = TRUE],
-              <<>>, To(s.partner, PeerSaid(s.room, c, "answer")), <<>>)
+              <<>>, To(s.partner, PeerSent(s.room, c, "answer")), <<>>)
     ELSE Refuse(s, "answer")
 
-SayChat(c, s) == Step(s, <<>>, To(s.partner, PeerSaid(s.room, c, "chat")), <<>>)
+SayChat(c, s) == Step(s, <<>>, To(s.partner, PeerSent(s.room, c, "chat")), <<>>)
 
 (* the others say *)
 
@@ -464,7 +464,7 @@ TwoPerRoom ==
             \/ \E d \in Clients : Seat(d, r) /\ session[d].partner = c
             \/ \E d \in Clients : \E i \in 1..Len(inbox[d]) :
                   inbox[d][i].room = r /\ (\/ inbox[d][i].t = "Matched" /\ inbox[d][i].partner = c
-                                           \/ inbox[d][i].t = "PeerSaid" /\ inbox[d][i].from = c)}) <= 2
+                                           \/ inbox[d][i].t = "PeerSent" /\ inbox[d][i].from = c)}) <= 2
 
 (* 2. A ticket in the pool is its client's present wait, or is about to be withdrawn; nobody has two there. *)
 PoolOnlyWaiting ==
@@ -490,7 +490,7 @@ NamedRoomsApart ==
 OnlyFromPartner ==
     \A c \in Clients : \A i \in 1..Len(inbox[c]) :
         LET m == inbox[c][i] IN
-        m.t = "PeerSaid" /\ Live(session[c]) /\ m.room = session[c].room => m.from = session[c].partner
+        m.t = "PeerSent" /\ Live(session[c]) /\ m.room = session[c].room => m.from = session[c].partner
 
 (* 3, 4, 5. What each client is told makes sense (see Judge), and the server's state is what the client was told. *)
 ToldInOrder == \A c \in Clients : ear[c][1] # "bad"
@@ -555,7 +555,7 @@ FirstOfferByOfferer ==
     \A c \in Clients : Live(session[c]) /\ session[c].view = "local" => ~session[c].polite \/ session[c].described
 
 (* 8. When nothing is in flight between two seats, no offer is pending or exactly one is, and both know whose. *)
-Silent(c, r) == ~Has(c, "PeerSaid", r) /\ ~Has(c, "PeerLeft", r) /\ ~MustClose(c)
+Silent(c, r) == ~Has(c, "PeerSent", r) /\ ~Has(c, "PeerLeft", r) /\ ~MustClose(c)
 ViewsAgree ==
     \A c, d \in Clients :
         (c # d /\ Live(session[c]) /\ Seat(d, session[c].room) /\ Silent(c, session[c].room) /\ Silent(d, session[c].room)) =>
@@ -565,7 +565,7 @@ ViewsAgree ==
 SignalsFit ==
     \A c \in Clients : inbox[c] # <<>> =>
         LET m == Head(inbox[c])  s == session[c] IN
-        (m.t = "PeerSaid" /\ Live(s) /\ m.room = s.room) =>
+        (m.t = "PeerSent" /\ Live(s) /\ m.room = s.room) =>
             /\ m.kind = "answer" => s.view = "local"
             /\ m.kind = "offer" => s.view # "remote"
 

@@ -95,7 +95,7 @@ Ice(e) == [f \in DOMAIN e \cap {"ice", "relay"} |-> e[f]]   \* what is told of a
 TellLine(s, e, tell) ==
     [to |-> tell.to,
      event |-> CASE tell.event.t = "PeerLeft" -> [type |-> "PeerLeft", room |-> tell.event.room, reason |-> Why(s, e)]
-                 [] tell.event.t = "PeerSaid" -> [type |-> "PeerSaid", room |-> tell.event.room, kind |-> e.type] @@ Ice(e)
+                 [] tell.event.t = "PeerSent" -> [type |-> "PeerSent", room |-> tell.event.room, kind |-> e.type] @@ Ice(e)
                  [] tell.event.t = "PeerPresence" ->
                       [type |-> "PeerPresence", room |-> tell.event.room, state |-> tell.event.state]]
 AskLine(x, ask) ==
@@ -108,7 +108,7 @@ Plain(s, e) ==
     CASE e.type = "join" -> [t |-> "join", wish |-> e.wish]
       [] e.type \in {"candidate", "typing"} -> [t |-> "chat"]
       [] e.type = "Matched" -> Matched(e.ticket, e.room, e.partner, e.offerer)
-      [] e.type = "PeerSaid" -> PeerSaid(e.room, s.partner, IF e.kind \in {"candidate", "typing"} THEN "chat" ELSE e.kind)
+      [] e.type = "PeerSent" -> PeerSent(e.room, s.partner, IF e.kind \in {"candidate", "typing"} THEN "chat" ELSE e.kind)
       [] e.type = "PeerLeft" -> PeerLeft(e.room)
       [] e.type = "PeerPresence" -> PeerPresence(e.room, e.state)
       [] OTHER -> [t |-> e.type]
@@ -170,7 +170,7 @@ SayDescription(c, s, x, e) ==   \* after it go the held candidates that are its 
         mine == Range(e.ice)
         followers == SelectSeq(x.held, LAMBDA held : IsOf(held.ice, mine))
         follow(k) == [to |-> s.partner,
-                      event |-> [type |-> "PeerSaid", room |-> s.room, kind |-> "candidate"] @@ followers[k]]
+                      event |-> [type |-> "PeerSent", room |-> s.room, kind |-> "candidate"] @@ followers[k]]
         cross == e.type = "offer" /\ s.view = "remote"
         x2 == IF cross THEN Void(x, x.theirs, AsList(x.theirs)) ELSE x
         x3 == IF e.type = "offer" THEN [x2 EXCEPT !.mine = mine, !.held = <<>>]
@@ -273,7 +273,7 @@ Act(c, s, x0, e) ==
          [] t = "candidate" -> IF Live(s) THEN SayCandidate(c, s, x, e) ELSE WrongState(s, x, e)
          [] t = "typing" /\ ~Live(s) -> WrongState(s, x, e)
          [] t = "chat" /\ Live(s) -> SayChat2(c, s, x, e)
-         [] t = "PeerSaid" -> Hear2(c, s, x, e)
+         [] t = "PeerSent" -> Hear2(c, s, x, e)
          [] t = "resume" -> AskToResume(c, s, x, e)
          [] t = "ResumeRefused" -> Says(s, x, <<Error("resume_failed", "resume", FALSE)>>)
          [] t = "SessionSuperseded" -> Supersede(c, s, x)

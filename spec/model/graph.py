@@ -118,7 +118,7 @@ def _cuts(fields: dict[str, Any]) -> int:
 
 _FIELDS = {
     "Matched": ("ticket", "room", "partner", "offerer"),
-    "PeerSaid": ("room", "from", "kind"),
+    "PeerSent": ("room", "from", "kind"),
     "PeerLeft": ("room",),
     "PeerPresence": ("room", "state"),
     "Enter": ("id", "wish"),

@@ -100,7 +100,7 @@ SAID = {
 }
 EVENTS = SAID | {
     "Matched": "ticket:room room:room partner:name profile:name offerer:truth topics:names",
-    "PeerSaid": "room:room kind:name ice?:names relay?:truth",
+    "PeerSent": "room:room kind:name ice?:names relay?:truth",
     "PeerLeft": "room:room reason:name",
     "PeerPresence": "room:room state:name",
     "ConnectionOpened": "",

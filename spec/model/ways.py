@@ -15,7 +15,7 @@ Way = tuple[str, str, str]
 
 SAID = {"join", "leave", "next", "offer", "answer", "chat"}
 RESUMING = {"ConnectionLost", "SessionResumed", "PeerPresence"}
-EVENTS = SAID | RESUMING | {"Matched", "PeerSaid", "PeerLeft", "DeadlinePassed", "ConnectionClosed"}
+EVENTS = SAID | RESUMING | {"Matched", "PeerSent", "PeerLeft", "DeadlinePassed", "ConnectionClosed"}
 """What happens in the model. Its ASSUME tells what stands for the others."""
 
 LIVE = ("connected", "waiting", "paired", "negotiating")

@@ -115,9 +115,9 @@ class LibraryClient:
         match event:
             case Joined(role="offerer"):
                 await self._describe(client, "offer")
-            case Relayed(said=Offer()):
+            case Relayed(message=Offer()):
                 await self._describe(client, "answer")
-            case Relayed(said=Candidate(payload)) if not payload.candidate:
+            case Relayed(message=Candidate(payload)) if not payload.candidate:
                 await client.status("failed", stage="checking")
             case _:
                 pass

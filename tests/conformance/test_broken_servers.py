@@ -171,7 +171,7 @@ def relays_the_name_that_the_sender_claims(patch: Patch) -> None:
 
     def encode(message: ServerMessage, seq: int | None = None) -> bytes:
         if isinstance(message, Relayed):
-            message = attrs.evolve(message, username=claimed.get(message.said, message.username))
+            message = attrs.evolve(message, username=claimed.get(message.message, message.username))
         return codec_encode(message, seq)
 
     codec_decode, codec_encode = endpoint.decode, endpoint.encode

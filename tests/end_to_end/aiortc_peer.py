@@ -188,13 +188,13 @@ class Caller:
                 await self._run(self._call.begin())
                 if event.role == "offerer":
                     await self._describe("offer", self._call.offer())
-            case Relayed(said=Offer(payload)) if self._call is not None:
+            case Relayed(message=Offer(payload)) if self._call is not None:
                 await self._describe("answer", self._call.answer(payload.sdp))
-            case Relayed(said=Answer(payload)) if self._call is not None:
+            case Relayed(message=Answer(payload)) if self._call is not None:
                 await self._run(self._call.take_answer(payload.sdp))
-            case Relayed(said=Candidate(payload)) if self._call is not None:
+            case Relayed(message=Candidate(payload)) if self._call is not None:
                 await self._run(self._call.take_candidate(payload))
-            case Relayed(said=Chat(text)):
+            case Relayed(message=Chat(text)):
                 await self._client.chat(f"You said: {text}")
             case Left():
                 print(f"the partner is gone: {event.reason}", flush=True)

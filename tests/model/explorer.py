@@ -37,7 +37,7 @@ from curhat_trio.protocol.events import (
     MessageReceived,
     PeerLeft,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -161,9 +161,9 @@ def _fact(event: Event | Request) -> Fact:
     match event:
         case Matched():
             return "Matched", _room(event.ticket), _room(event.room), event.partner, event.offerer
-        case PeerSaid(room, message):
+        case PeerSent(room, message):
             _, _, sender = _words(message).partition("/")
-            return "PeerSaid", _room(room), sender, message.type
+            return "PeerSent", _room(room), sender, message.type
         case PeerLeft(room):
             return "PeerLeft", _room(room)
         case PeerPresence(room, state):
@@ -650,7 +650,7 @@ def two_per_room(eye: Eye) -> bool:
             concerned.add(client)
             if fact[0] == "Matched":
                 concerned.add(fact[3])
-            elif fact[0] == "PeerSaid":
+            elif fact[0] == "PeerSent":
                 concerned.add(fact[2])
     return all(len(concerned) <= 2 for concerned in people.values())
 
@@ -703,7 +703,7 @@ def only_from_partner(eye: Eye) -> bool:
         fact[2] == face.partner
         for client, face in eye.live.items()
         for fact in eye.inbox[client]
-        if fact[0] == "PeerSaid" and fact[1] == face.room
+        if fact[0] == "PeerSent" and fact[1] == face.room
     )
 
 
@@ -803,7 +803,7 @@ def views_agree(eye: Eye) -> bool:
     def silent(client: str) -> bool:
         room = eye.live[client].room
         return not (
-            eye.has(client, "PeerSaid", room) or eye.has(client, "PeerLeft", room) or eye.must_close(client)
+            eye.has(client, "PeerSent", room) or eye.has(client, "PeerLeft", room) or eye.must_close(client)
         )
 
     return all(
@@ -817,7 +817,7 @@ def views_agree(eye: Eye) -> bool:
 def signals_fit(eye: Eye) -> bool:
     """8. An answer finds the offer it answers; an offer never meets one that has still to be answered."""
     heads = [(face, eye.inbox[client][0]) for client, face in eye.live.items() if eye.inbox[client]]
-    said = [(face.view, fact[3]) for face, fact in heads if fact[0] == "PeerSaid" and fact[1] == face.room]
+    said = [(face.view, fact[3]) for face, fact in heads if fact[0] == "PeerSent" and fact[1] == face.room]
     return all(
         (kind != "answer" or view == "local") and (kind != "offer" or view != "remote") for view, kind in said
     )

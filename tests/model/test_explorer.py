@@ -25,7 +25,7 @@ from curhat_trio.protocol.events import (
     Matched,
     PeerLeft,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
     SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId
@@ -72,7 +72,7 @@ def test_every_invariant_holds_in_every_state(world: World, states: int, ways: i
 SAID_HERE = (Join, Leave, Next, Offer, Answer, Chat)
 HAPPENS_HERE = (
     Matched,
-    PeerSaid,
+    PeerSent,
     PeerLeft,
     PeerPresence,
     ConnectionClosed,

@@ -48,7 +48,7 @@ from curhat_trio.protocol.events import (
     InvalidMessage,
     Matched,
     MessageReceived,
-    PeerSaid,
+    PeerSent,
     Profile,
     RateLimited,
     SessionResumed,
@@ -421,7 +421,7 @@ class World:
                     if not client.interrupted:
                         self.check_told(client, message)
                 case Forward(partner, event):
-                    if isinstance(event, PeerSaid):
+                    if isinstance(event, PeerSent):
                         self.forwarded.setdefault((event.room, client.id), []).append(event.message)
                     self.tell(partner, event)
                 case Enter() | Withdraw() | Suspend() | Reinstate():
@@ -483,7 +483,7 @@ class World:
         conversation = client.conversations[relayed.room_id]
         assert relayed.from_ == conversation.partner
         assert relayed.to == client.id
-        said = relayed.said
+        said = relayed.message
         origin = self.origins[said]
         assert (origin.room, origin.speaker) == (relayed.room_id, relayed.from_)
         assert said not in conversation.heard, "at most once"

@@ -16,7 +16,7 @@ from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Forward
 from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, PeerLeft, PeerPresence, PeerSaid
+from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, PeerLeft, PeerPresence, PeerSent
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping, Resume
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
@@ -123,7 +123,7 @@ class EndpointMachine(RuleBasedStateMachine):
 
     def note(self, event: object) -> None:
         match event:
-            case PeerSaid(_, Chat() as chat):
+            case PeerSent(_, Chat() as chat):
                 self.forwarded.append(chat)
             case PeerPresence(_, state):
                 assert state == ("back" if self.presence[-1:] == ["away"] else "away")

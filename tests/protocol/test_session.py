@@ -31,7 +31,7 @@ from curhat_trio.protocol.events import (
     Matched,
     PeerLeft,
     PeerPresence,
-    PeerSaid,
+    PeerSent,
     Profile,
     RateLimited,
     ResumeRefused,
@@ -267,8 +267,8 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Paired),
     (Negotiating, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.LEFT)], Negotiating),
     (Closed, Matched): (matched(), [tell_anna_it_is_over(LeaveReason.PEER_LOST)], Closed),
-    (Paired, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Paired),
-    (Negotiating, PeerSaid): (heard(Chat("hi")), [from_anna(Chat("hi"))], Negotiating),
+    (Paired, PeerSent): (heard(Chat("hi")), [from_anna(Chat("hi"))], Paired),
+    (Negotiating, PeerSent): (heard(Chat("hi")), [from_anna(Chat("hi"))], Negotiating),
     (Paired, PeerLeft): (anna_left(), [it_is_over(LeaveReason.LEFT)], Connected),
     (Negotiating, PeerLeft): (anna_left(), [it_is_over(LeaveReason.LEFT)], Connected),
     (Paired, PeerPresence): (PeerPresence(MY_TICKET, "away"), [Send(Presence("away"))], Paired),
@@ -371,7 +371,7 @@ GIVEN_UP = DeadlinePassed(130.0)
 NO_RESUMING = attrs.evolve(RULES, resume_seconds=0.0)
 STRICT = attrs.evolve(RULES, max_invalid_messages=1, max_rate_limited=1)
 MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, Event]]] = {
-    (Paired, PeerSaid): [(paired(), heard(offer("annas")))],
+    (Paired, PeerSent): [(paired(), heard(offer("annas")))],
     (Paired, Candidate): [(legacy_client_with_annas_offer_held(), said(candidate("mine")))],
     (Paired, DeadlinePassed): [
         (paired(), DeadlinePassed(20.0)),

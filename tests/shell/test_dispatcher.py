@@ -17,7 +17,7 @@ from curhat_trio.policy.matching import Pair
 from curhat_trio.protocol import endpoint as endpoint_module
 from curhat_trio.protocol.effects import Enter, Request, Suspend, Ticket, Withdraw
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.events import Event, Matched, MessageReceived, PeerSaid, Profile
+from curhat_trio.protocol.events import Event, Matched, MessageReceived, PeerSent, Profile
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, Waiting
@@ -303,7 +303,7 @@ def test_a_bug_ends_its_session_and_nobody_elses(monkeypatch: pytest.MonkeyPatch
 def test_a_bug_in_the_partners_step_is_the_partners(monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> None:
     house = House()
     ann, bob = house.pair()
-    break_step(monkeypatch, lambda session, event: isinstance(event, PeerSaid))
+    break_step(monkeypatch, lambda session, event: isinstance(event, PeerSent))
     house.say(ann, "chat", text="hello")
     assert (ann.closed, bob.closed) == ([], [CloseCode.INTERNAL])
     assert ann.types[-1] == "leave"
