@@ -80,7 +80,7 @@ class CannotStart(Exception):
 def trace_terms(settings: Settings) -> Terms:
     """What a trace of this server says at its beginning."""
     return Terms(
-        relaxes=settings.relax_after_seconds > 0,
+        widens=settings.widen_after_seconds > 0,
         resumes=settings.resume_seconds > 0,
         relay_only=settings.ice_transport_policy == "relay",
     )

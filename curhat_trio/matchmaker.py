@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import trio
 
 from curhat_trio.observer import Observer
-from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Widened
 from curhat_trio.protocol.effects import Request
 
 
@@ -36,7 +36,7 @@ async def run_matchmaker(
     with requests, introductions:
         while True:
             try:
-                request = await _receive(requests, pool.next_relaxation())
+                request = await _receive(requests, pool.next_widening())
             except trio.EndOfChannel:
                 return
             await _serve(request, introductions, pool, observer)
@@ -77,7 +77,7 @@ async def _serve(
 
 
 def _observe(outcome: Outcome, observer: Observer) -> None:
-    if isinstance(outcome.cause, Relaxed):
-        observer.relaxed(outcome.cause.ticket, outcome.pair, outcome.waiting)
+    if isinstance(outcome.cause, Widened):
+        observer.widened(outcome.cause.ticket, outcome.pair, outcome.waiting)
     else:
         observer.served(outcome.cause, outcome.pair, outcome.waiting)

@@ -55,8 +55,8 @@ class Observer:
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
         """The matchmaker has done what was asked; so many tickets wait now. A pair is introduced next."""
 
-    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        """Somebody who waited for shared topics takes anybody now. A pair is introduced next."""
+    def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        """A ticket with topics no longer requires a shared one. A pair is introduced next."""
 
     # ------------------------------------------------------------ the end
 

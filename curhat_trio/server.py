@@ -49,7 +49,7 @@ async def serve(
     rendezvous, deadlines = MemoryRendezvous(), Deadlines()
     dispatcher = Dispatcher(environment, rendezvous, deadlines, observer)
     async with trio.open_nursery() as root:
-        pool = Pool(settings.relax_after_seconds)
+        pool = Pool(settings.widen_after_seconds)
         root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.introductions, pool, observer)
         root.start_soon(rendezvous.feed)
         root.start_soon(_introduce, rendezvous.introduced, dispatcher)

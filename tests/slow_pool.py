@@ -14,17 +14,17 @@ class Waiter:
     ticket: Ticket
     since: float
 
-    def is_easy(self, now: float, relax_after: float) -> bool:
-        """Whether anybody will do who is as easy."""
-        return self.ticket.room is not None or not self.ticket.topics or now >= self.since + relax_after
+    def is_flexible(self, now: float, widen_after: float) -> bool:
+        """Whether it may be matched with any other flexible one."""
+        return self.ticket.room is not None or not self.ticket.topics or now >= self.since + widen_after
 
 
-def are_compatible(one: Waiter, other: Waiter, now: float, relax_after: float) -> bool:
+def are_compatible(one: Waiter, other: Waiter, now: float, widen_after: float) -> bool:
     if one.ticket.room != other.ticket.room:
         return False
     if one.ticket.topics & other.ticket.topics:
         return True
-    return one.is_easy(now, relax_after) and other.is_easy(now, relax_after)
+    return one.is_flexible(now, widen_after) and other.is_flexible(now, widen_after)
 
 
 def prefer(newcomer: Ticket, choices: list[Waiter]) -> Waiter | None:

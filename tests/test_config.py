@@ -54,7 +54,7 @@ def test_defaults_are_those_promised() -> None:
         "turn_secret_file": "",
         "turn_ttl_seconds": 86400,
         "ice_transport_policy": "all",
-        "relax_after_seconds": 10,
+        "widen_after_seconds": 10,
         "first_message_seconds": 60,
         "offer_seconds": 20,
         "media_seconds": 20,
@@ -285,7 +285,7 @@ STUN = "expected at most 32 URLs such as stun:stun.example.org:3478 or stuns:stu
         ("host", "a b", '"a b" is not a host; expected a host name or an IP address'),
         ("max_connections", "0", "0 is out of range; expected at least 1 connections"),
         ("max_message_bytes", "1023", "1023 is out of range; expected at least 1024 bytes"),
-        ("relax_after_seconds", "-1", "-1.0 is out of range; expected at least 0 seconds"),
+        ("widen_after_seconds", "-1", "-1.0 is out of range; expected at least 0 seconds"),
         ("ping_seconds", "0", "0.0 is out of range; expected more than 0 seconds"),
         ("ping_seconds", "nan", '"nan" is not a finite number; expected more than 0 seconds'),
         ("ping_seconds", "inf", '"inf" is not a finite number; expected more than 0 seconds'),
@@ -536,8 +536,8 @@ def test_settings_check_themselves(values: dict[str, Any], complaint: str) -> No
 
 
 def test_zero_means_at_once_where_that_makes_sense() -> None:
-    settings = Settings(port=0, relax_after_seconds=0, close_seconds=0, drain_seconds=0)
-    assert settings.relax_after_seconds == 0
+    settings = Settings(port=0, widen_after_seconds=0, close_seconds=0, drain_seconds=0)
+    assert settings.widen_after_seconds == 0
 
 
 # The command line itself

@@ -13,7 +13,7 @@ from curhat_trio.policy.matching import Pair, Pool
 from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Ticket, Withdraw
 from curhat_trio.protocol.ids import ClientId, RoomId
 
-RELAX_AFTER = 10.0
+WIDEN_AFTER = 10.0
 
 
 def ticket(name: str, *topics: str) -> Ticket:
@@ -30,7 +30,7 @@ class Seen(Observer):
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
         self.seen.append((request, pair, waiting, self.on_its_way()))
 
-    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+    def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
         self.seen.append((ticket, pair, waiting, self.on_its_way()))
 
 
@@ -44,7 +44,7 @@ class Office:
     def __init__(self, pairs: int) -> None:
         self.ask, self.requests = trio.open_memory_channel[Request](100)
         self.introduce, self.pairs = trio.open_memory_channel[Pair](pairs)
-        self.pool = Pool(RELAX_AFTER)
+        self.pool = Pool(WIDEN_AFTER)
         self.observer = Seen(lambda: self.introduce.statistics().current_buffer_used)
 
     async def work(self) -> None:
@@ -111,23 +111,23 @@ async def test_a_pair_is_observed_before_it_is_sent(office: Office) -> None:
 async def test_who_waited_long_enough_is_paired_without_a_request(
     office: Office, autojump_clock: MockClock
 ) -> None:
-    choosy, easy = ticket("anna", "rain"), ticket("budi")
-    office.ask.send_nowait(Enter(choosy))
-    office.ask.send_nowait(Enter(easy))
+    strict, flexible = ticket("anna", "rain"), ticket("budi")
+    office.ask.send_nowait(Enter(strict))
+    office.ask.send_nowait(Enter(flexible))
     began = trio.current_time()
     pair = await office.pairs.receive()
-    assert trio.current_time() == began + RELAX_AFTER
-    assert pair == Pair(choosy, easy)
-    assert office.observer.seen[-1] == (choosy, pair, 0, 0)
+    assert trio.current_time() == began + WIDEN_AFTER
+    assert pair == Pair(strict, flexible)
+    assert office.observer.seen[-1] == (strict, pair, 0, 0)
 
 
-async def test_a_request_does_not_move_the_time_of_a_relaxation(office: Office, autojump_clock: MockClock) -> None:
+async def test_a_request_does_not_postpone_a_widening(office: Office, autojump_clock: MockClock) -> None:
     office.ask.send_nowait(Enter(ticket("anna", "rain")))
     began = trio.current_time()
-    await trio.sleep(RELAX_AFTER - 1)
+    await trio.sleep(WIDEN_AFTER - 1)
     join(office, "budi")
     await office.pairs.receive()
-    assert trio.current_time() == began + RELAX_AFTER
+    assert trio.current_time() == began + WIDEN_AFTER
 
 
 async def test_many_who_join_at_once_are_served_together() -> None:
@@ -183,7 +183,7 @@ async def test_it_ends_when_nobody_can_ask_any_more() -> None:
         office.pairs.receive_nowait()
 
 
-async def test_it_ends_even_while_somebody_is_choosy() -> None:
+async def test_it_ends_even_while_a_strict_ticket_waits() -> None:
     office = Office(pairs=2)
     office.ask.send_nowait(Enter(ticket("anna", "rain")))
     office.ask.close()

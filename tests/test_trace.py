@@ -43,8 +43,8 @@ from tests.trace_scenarios import MARK, SCENARIOS, fragile_step, trace_of, trace
 from tests.vocabulary import CLIENT_MESSAGES, text
 
 NAMES = list(SCENARIOS)
-TERMS = Terms(relaxes=True, resumes=True, relay_only=False)
-BEGIN = b'{"n": 1, "what": "begin", "format": 3, "relaxes": true, "resumes": true, "relay_only": false}\n'
+TERMS = Terms(widens=True, resumes=True, relay_only=False)
+BEGIN = b'{"n": 1, "what": "begin", "format": 3, "widens": true, "resumes": true, "relay_only": false}\n'
 
 
 def as_text(lines: list[Line]) -> bytes:
@@ -78,7 +78,7 @@ def test_the_good_traces_have_everything_in_them() -> None:
     steps = [line for line in lines if line["what"] == "step"]
     assert {line["what"] for line in lines} == {
         *("begin", "attached", "received", "step", "queued", "missed", "bug", "detached"),
-        *("served", "relaxed", "draining", "end"),
+        *("served", "widened", "draining", "end"),
     }
     kinds = {kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE}
     assert {step["event"]["type"] for step in steps} == kinds
@@ -136,8 +136,8 @@ def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
         (b"{}\n", 1, "a JSON object"),
         (b"\xff\n", 1, "a JSON object"),
         (b'{"n": 1}\n', 1, "`begin`"),
-        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "relaxes": true}\n', 1, "format 3"),
-        (b'{"n": 1, "what": "begin", "format": 3, "relaxes": true}\n', 1, "true or false"),
+        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "widens": true}\n', 1, "format 3"),
+        (b'{"n": 1, "what": "begin", "format": 3, "widens": true}\n', 1, "true or false"),
         (BEGIN.replace(b"true", b"1", 1), 1, "true or false"),
         (BEGIN.replace(b"1", b"true", 1), 1, "n 1"),
         (BEGIN, 2, "another line"),
@@ -274,7 +274,7 @@ _WORDS = {
     *re.findall(
         r"\w+",
         """
-        begin attached received step queued missed bug detached served relaxed draining end
+        begin attached received step queued missed bug detached served widened draining end
         client queue server v1 legacy offerer answerer other local remote first long
         connected waiting paired negotiating closed failed media_connected media_failed
         welcome ready pong error goaway peer away back resumed Enter Withdraw Suspend Reinstate

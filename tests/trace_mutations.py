@@ -25,7 +25,7 @@ class Mutation(NamedTuple):
 
 WORDS: dict[str, list[Any]] = {
     "what": [
-        *("attached", "received", "step", "queued", "missed", "detached", "served", "relaxed"),
+        *("attached", "received", "step", "queued", "missed", "detached", "served", "widened"),
         *("draining", "end", "bug"),
     ],
     "profile": ["v1", "legacy"],
@@ -121,8 +121,8 @@ def _numbered(lines: list[Line]) -> list[Line]:
 
 def _may_be_left_out(line: Line, after: list[Line]) -> bool:
     """Whether a server may end without having done this: what was asked of the matchmaker last."""
-    return line["what"] in ("served", "relaxed") and not any(
-        other["what"] in ("served", "relaxed") or other.get("event", {}).get("ticket") in line.get("pair", [])
+    return line["what"] in ("served", "widened") and not any(
+        other["what"] in ("served", "widened") or other.get("event", {}).get("ticket") in line.get("pair", [])
         for other in after
     )
 

@@ -124,7 +124,7 @@ async def wishes(server: RunningServer) -> None:
     await tea.say("join", room=f"{MARK}-tea")
     for peer in people:
         await peer.hear("ready")
-    await trio.sleep(server.settings.relax_after_seconds + 1)
+    await trio.sleep(server.settings.widen_after_seconds + 1)
     await music.hear("join")
     await art.hear("ready", "join")
     await tea.say("leave")
@@ -238,7 +238,7 @@ async def a_tunnel(server: RunningServer) -> None:
     await bob.peer.say("join", topics=[f"{MARK}-tea"])
     await bob.peer.hear("ready")
     await bob.peer.vanish()
-    await trio.sleep(server.settings.relax_after_seconds + 1)
+    await trio.sleep(server.settings.widen_after_seconds + 1)
     cid = await _traveller(server)
     await cid.peer.say("join")
     await cid.peer.hear("ready")

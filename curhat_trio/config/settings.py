@@ -95,8 +95,8 @@ class Settings:
         "How many clients there may be at once, those who were lost and may come back among them; more are turned "
         "away. A tenth more connections may be open, of clients that come back.")
 
-    relax_after_seconds: float = _matching(_SECONDS_OR_NONE, 10.0,
-        "How long a person with topics waits for somebody who shares one before anybody will do.")
+    widen_after_seconds: float = _matching(_SECONDS_OR_NONE, 10.0,
+        "How long a client with topics waits for a partner who shares one before it is matched with anyone.")
 
     request_head_seconds: float = _timeout(10.0,
         "How long a client may take to send the head of its HTTP request.")

@@ -6,8 +6,8 @@ come, the matchmaker serves a request, a pair arrives, the server drains) makes 
 the server then writes must be those of the trace, in order. So there is no rule here that a server would follow.
 What is here is what may happen when, and that things arrive once and in the order in which they were sent.
 
-What only the trace decides: when a deadline or a relaxation comes, and when the matchmaker gets to a request
-and a pair to its sessions.
+What only the trace decides: when a deadline or the time to widen a wait comes, and when the matchmaker gets to a
+request and a pair to its sessions.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ from typing import NoReturn
 import attrs
 
 from curhat_trio.dispatcher import LiveEndpoint
-from curhat_trio.policy.matching import Pair, Pool, Relaxed
+from curhat_trio.policy.matching import Pair, Pool, Widened
 from curhat_trio.protocol.effects import Request
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import MessageReceived
@@ -89,7 +89,7 @@ class _Check:
         self._server = self._comparison.server = RerunServer(lines, self._comparison, terms)
         self._resumes = terms.resumes
         self._slots: dict[str, Slot] = {}
-        self._pool = Pool(_FOR_EVER if terms.relaxes else 0.0)
+        self._pool = Pool(_FOR_EVER if terms.widens else 0.0)
         self._served = 0
         self._pairs: deque[Pair] = deque()
         """Left the pool, and not introduced yet."""
@@ -146,9 +146,9 @@ class _Check:
         line = self._lines.peek()
         if line.get("what") != "begin" or line.get("format") != FORMAT:
             self._refuse(f"the line `begin` of a trace of format {FORMAT}")
-        terms = [line.get(name) for name in ("relaxes", "resumes", "relay_only")]
+        terms = [line.get(name) for name in ("widens", "resumes", "relay_only")]
         if not all(type(term) is bool for term in terms):
-            self._refuse("relaxes, resumes and relay_only, each true or false")
+            self._refuse("widens, resumes and relay_only, each true or false")
         return Terms(*map(bool, terms))
 
     def _endpoint(self) -> LiveEndpoint:
@@ -230,16 +230,17 @@ class _Check:
         self._served += 1
         self._do(self._server.requests.popleft(), self._served)
 
-    def relax(self) -> None:
-        due = self._pool.next_relaxation()
+    def widen(self) -> None:
+        due = self._pool.next_widening()
         if due is None:
-            self._refuse("somebody in the pool who is choosy")
+            self._refuse("a strict ticket in the pool")
         self._do(None, due)
 
     def _do(self, request: Request | None, now: float) -> None:
-        (outcome,) = self._pool.serve(request, now)  # nobody is choosy for ever, and no two began together
-        if isinstance(outcome.cause, Relaxed):
-            self._comparison.relaxed(outcome.cause.ticket, outcome.pair, outcome.waiting)
+        # There is one outcome: no ticket is strict for ever, and no two entered at the same time.
+        (outcome,) = self._pool.serve(request, now)
+        if isinstance(outcome.cause, Widened):
+            self._comparison.widened(outcome.cause.ticket, outcome.pair, outcome.waiting)
         else:
             self._comparison.served(outcome.cause, outcome.pair, outcome.waiting)
         if outcome.pair is not None:
@@ -272,7 +273,7 @@ _HAPPENS: dict[str, Callable[[_Check], None]] = {
     "missed": _Check.introduce,
     "bug": _Check.stumble,
     "served": _Check.serve,
-    "relaxed": _Check.relax,
+    "widened": _Check.widen,
     "draining": _Check.drain,
     "end": _Check.end,
 }

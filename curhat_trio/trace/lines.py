@@ -92,8 +92,8 @@ Line = dict[str, Any]
 class Terms:
     """What a server's settings make of the rules that its sessions and its matchmaker follow."""
 
-    relaxes: bool
-    """People with topics wait for somebody who shares one, before anybody will do."""
+    widens: bool
+    """Clients with topics wait for a partner who shares one before they are matched with anyone."""
     resumes: bool
     """A session may outlive its connection."""
     relay_only: bool

@@ -108,10 +108,10 @@ class TraceObserver(Observer):
         line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
         self._tell("served", {**line, "waiting": waiting})
 
-    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        """Somebody who was choosy takes anybody now."""
+    def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        """A ticket with topics no longer requires a shared one."""
         line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
-        self._tell("relaxed", {**line, "waiting": waiting})
+        self._tell("widened", {**line, "waiting": waiting})
 
     # ------------------------------------------------------------ the end
 

@@ -59,8 +59,8 @@ IsClosed(c) == session[c].st = "closed"
 IsWaiting(c) == session[c].st = "waiting"
 Owner(room) == room[1]   \* a room has the id of the longer wait; its client is the offerer
 
-(* easy: takes anybody of its room; away: suspended, keeps its place but is matched with nobody *)
-Ticket(id, wish) == [id |-> id, wish |-> wish, easy |-> wish # "music", away |-> FALSE]
+(* flexible: may be matched with any flexible ticket of its room; away: suspended, keeps its place but is matched with nobody *)
+Ticket(id, wish) == [id |-> id, wish |-> wish, flexible |-> wish # "music", away |-> FALSE]
 Enter(id, wish) == [t |-> "Enter", id |-> id, wish |-> wish]
 Withdraw(id) == [t |-> "Withdraw", id |-> id]
 Suspend(id) == [t |-> "Suspend", id |-> id]
@@ -347,7 +347,7 @@ Detach(c) ==   \* nobody can reach the session any more; what it had not read is
 Fits(x, y) ==   \* both there; both in the named room or both not; both take anybody, or they share the topic
     /\ (~x.away /\ ~y.away) \/ Mistake = "suspended_matched"
     /\ (x.wish = "den") = (y.wish = "den") \/ Mistake = "rooms_mixed"
-    /\ (x.easy /\ y.easy) \/ x.wish = y.wish
+    /\ (x.flexible /\ y.flexible) \/ x.wish = y.wish
 Fitting(ticket, others) == {i \in 1..Len(others) : Fits(ticket, others[i])}
 Without(tickets, i) == SubSeq(tickets, 1, i - 1) \o SubSeq(tickets, i + 1, Len(tickets))
 First(indexes) == CHOOSE i \in indexes : \A j \in indexes : i <= j
@@ -400,17 +400,17 @@ Serve(c) ==   \* the matchmaker takes one request
                     [] OTHER -> Seek([pool EXCEPT ![i] = ticket], i)
     /\ UNCHANGED <<session, joins, ear>>
 
-Relax ==   \* the longest choosy wait has waited long enough: now anybody of its room will do
-    LET choosy == {i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away}
-        i == First(choosy)
-        tickets == [pool EXCEPT ![i].easy = TRUE]
-    IN /\ choosy # {}
-       /\ IF Mistake = "relaxed_unseen" THEN pool' = tickets /\ UNCHANGED <<inbox, door>> ELSE Seek(tickets, i)
+Widen ==   \* the strict ticket that has waited longest becomes flexible
+    LET strict == {i \in 1..Len(pool) : ~pool[i].flexible /\ ~pool[i].away}
+        i == First(strict)
+        tickets == [pool EXCEPT ![i].flexible = TRUE]
+    IN /\ strict # {}
+       /\ IF Mistake = "widened_unseen" THEN pool' = tickets /\ UNCHANGED <<inbox, door>> ELSE Seek(tickets, i)
     /\ UNCHANGED <<session, joins, asked, ear>>
 
 ---------------------------------------------------------------------------
 
-Next == \/ Relax
+Next == \/ Widen
         \/ \E c \in Clients : \/ SayJoin(c) \/ SayLeave(c) \/ SayNext(c) \/ SaySomething(c)
                               \/ Take(c) \/ Timeout(c) \/ Lose(c) \/ Interrupt(c) \/ Regain(c) \/ Detach(c) \/ Serve(c)
 
@@ -421,11 +421,11 @@ Spec == Init /\ [][Next]_vars
 (* Each client begins but so many waits, so where Kinds = {} no run goes round for ever. Then the server does not   *)
 (* stop just if in the end it has nothing to do, <>[]~Busy: the same as WF_vars(ServerStep), which takes TLC twice  *)
 (* as long. BusyIsEnabled is the invariant that Busy tells when the server can take a step.                         *)
-ServerStep == \/ Mistake # "never_relaxed" /\ Relax
+ServerStep == \/ Mistake # "never_widened" /\ Widen
               \/ \E c \in Clients : \/ Take(c) \/ Detach(c) \/ (Mistake # "unfair" /\ Serve(c))
                                     \/ (Mistake # "overflow_lingers" /\ LoseOverflowed(c))
                                     \/ (Mistake # "awaited_for_ever" /\ GiveUp(c))
-Busy == \/ Mistake # "never_relaxed" /\ \E i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away
+Busy == \/ Mistake # "never_widened" /\ \E i \in 1..Len(pool) : ~pool[i].flexible /\ ~pool[i].away
         \/ \E c \in Clients : \/ inbox[c] # <<>>
                               \/ IsClosed(c) /\ door[c] # "detached"
                               \/ Mistake # "unfair" /\ asked[c] # <<>>

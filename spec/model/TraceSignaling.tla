@@ -52,7 +52,7 @@ Stranger == [profile |-> None, silent |-> FALSE, last |-> None, invalid |-> 0, r
 (* hold, signals, answers_only: see Release. failing: the client says that media failed, and not yet that they flow.*)
 
 Line == Traces[tr][next]
-Settings == [f \in {"format", "relaxes", "resumes", "relay_only"} |-> Traces[tr][1][f]]
+Settings == [f \in {"format", "widens", "resumes", "relay_only"} |-> Traces[tr][1][f]]
 
 ---------------------------------------------------------------------------
 (* What a step does: the session, what is more, and all that is to be done, as lines tell it *)
@@ -434,9 +434,9 @@ Missed ==   \* the session has ended before it was its turn
     /\ UNCHANGED <<session, joins, asked, pool, door, more, here, owed, due, wanted, pairs, draining>>
 
 (* The matchmaker. A ticket of a trace has the wish as it was said: a named room or None, and topics. *)
-Takes(wish) == wish.topics = <<>> \/ wish.in # None \/ ~Settings.relaxes   \* ... anybody of its room, from the beginning
+Takes(wish) == wish.topics = <<>> \/ wish.in # None \/ ~Settings.widens   \* ... anybody of its room, from the beginning
 Share(x, y) == SelectSeq(x.wish.topics, LAMBDA topic : topic \in Range(y.wish.topics))
-FitsAsSaid(x, y) == ~x.away /\ ~y.away /\ x.wish.in = y.wish.in /\ ((x.easy /\ y.easy) \/ Share(x, y) # <<>>)
+FitsAsSaid(x, y) == ~x.away /\ ~y.away /\ x.wish.in = y.wish.in /\ ((x.flexible /\ y.flexible) \/ Share(x, y) # <<>>)
 
 MatchedLine(own, other, room) ==
     [type |-> "Matched", ticket |-> own.id, room |-> room, partner |-> Owner(other.id),
@@ -474,7 +474,7 @@ Served ==
        IN /\ Head(asked[c]) = request @@ [t |-> request.type, id |-> request.room]
           /\ asked' = [asked EXCEPT ![c] = Tail(@)]
           /\ CASE request.type = "Enter" ->
-                    LET ticket == [id |-> request.room, wish |-> request.wish, easy |-> Takes(request.wish), away |-> FALSE]
+                    LET ticket == [id |-> request.room, wish |-> request.wish, flexible |-> Takes(request.wish), away |-> FALSE]
                     IN Pairs(ticket, Len(pool) + 1, pool, Append(pool, ticket))
                [] request.type = "Withdraw" ->
                     pool' = SelectSeq(pool, LAMBDA ticket : ticket.id # request.room) /\ pairs' = pairs
@@ -490,14 +490,14 @@ Served ==
     /\ wanted' = Tail(wanted) /\ just' = None
     /\ UNCHANGED <<session, joins, inbox, door, more, here, owed, due, order, draining>>
 
-Relaxed ==   \* the longest choosy wait
-    /\ Read("relaxed") /\ Quiet
-    /\ LET choosy == {i \in 1..Len(pool) : ~pool[i].easy /\ ~pool[i].away}
-           i == First(choosy)
-           ticket == [pool[i] EXCEPT !.easy = TRUE]
-       IN /\ choosy # {}
+Widened ==   \* the strict ticket that has waited longest becomes flexible
+    /\ Read("widened") /\ Quiet
+    /\ LET strict == {i \in 1..Len(pool) : ~pool[i].flexible /\ ~pool[i].away}
+           i == First(strict)
+           ticket == [pool[i] EXCEPT !.flexible = TRUE]
+       IN /\ strict # {}
           /\ Pairs(ticket, i, Without(pool, i), [pool EXCEPT ![i] = ticket])
-          /\ Is(WithPair([what |-> "relaxed", room |-> ticket.id, waiting |-> Len(pool')], TRUE))
+          /\ Is(WithPair([what |-> "widened", room |-> ticket.id, waiting |-> Len(pool')], TRUE))
     /\ just' = None
     /\ UNCHANGED <<session, joins, asked, inbox, door, more, here, owed, due, order, wanted, draining>>
 
@@ -532,7 +532,7 @@ Branch ==   \* Forks[k]: numbers of traces that are trace 1 up to its line k; so
     /\ UNCHANGED <<vars, next, more, here, owed, due, order, just, wanted, pairs, draining>>
 
 TraceNext == \/ Branch \/ Begin \/ Owed \/ Attached \/ Received \/ Stepped \/ Replaced \/ Missed
-             \/ Introduced \/ Served \/ Relaxed \/ Draining \/ Ended
+             \/ Introduced \/ Served \/ Widened \/ Draining \/ Ended
 
 (* As WaitingIsKnown: whoever waits may also have left the pool, and be about to hear of it. *)
 WaitingIsTracked ==

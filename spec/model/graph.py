@@ -90,7 +90,8 @@ def _state(label: str, clients: tuple[str, ...]) -> Snapshot:
         _each(_same, variables["joins"], clients),
         _each(_facts, variables["asked"], clients),
         tuple(
-            (ticket["id"], ticket["wish"], ticket["easy"], ticket["away"]) for ticket in value(variables["pool"])
+            (ticket["id"], ticket["wish"], ticket["flexible"], ticket["away"])
+            for ticket in value(variables["pool"])
         ),
         _each(_facts, variables["inbox"], clients),
         _each(_same, variables["door"], clients),

@@ -60,7 +60,7 @@ MISTAKES = (
     Mistake("rooms_mixed", "MCwishes3", "NamedRoomsApart", "somebody who named no room lands in a named one"),
     Mistake("unfair", "MClive", "WaitersMeetAB", "the matchmaker may stop: two wait for ever"),
     Mistake(
-        "never_relaxed",
+        "never_widened",
         "MClive",
         "WaitersMeetAB",
         "a wish for a topic is never given up: two wait for ever",
@@ -72,7 +72,7 @@ MISTAKES = (
     Mistake("join_again", "MCrejoin3", "PoolOnlyWaiting", "a second `join` begins a second wait"),
     Mistake("told_the_gone", "MCrejoin3", "DetachedIsEmpty", "two are lost at once: one is told when it is gone"),
     Mistake("left_untold", "MCrejoin3", "ToldTheState", "the pairing is over for the server, not for the client"),
-    Mistake("relaxed_unseen", "MCwishes3", "NoPairLeftWaiting", "who takes anybody now is not given who is there"),
+    Mistake("widened_unseen", "MCwishes3", "NoPairLeftWaiting", "a widened ticket is not matched at once"),
     Mistake("pair_kept", "MCrejoin3", "TwoPerRoom", "... three to a room", alone=True),
     Mistake("pair_kept", "MCrejoin3", "Symmetric", "... one has a partner who has another", alone=True),
     Mistake("pair_kept", "MCsafe3", "OnlyFromPartner", "... one hears somebody else's partner", alone=True),

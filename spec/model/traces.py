@@ -66,7 +66,7 @@ class Trace(NamedTuple):
 # ---------------------------------------------------------------- what a line may look like
 
 FIELDS = {
-    "begin": "format:number relaxes:truth resumes:truth relay_only:truth",
+    "begin": "format:number widens:truth resumes:truth relay_only:truth",
     "attached": "session:name profile:name",
     "received": "session:name event:said",
     "step": "session:name from:name event:event before:state after:state "
@@ -76,9 +76,9 @@ FIELDS = {
     "bug": "session:name from?:name event?:event",
     "detached": "session:name code:number|null sent:number",
     "served": "request:request pair?:rooms waiting:number",
-    "relaxed": "room:room pair?:rooms waiting:number",
+    "widened": "room:room pair?:rooms waiting:number",
     "draining": "",
-    "end": "format:number relaxes:truth resumes:truth relay_only:truth drained:truth",
+    "end": "format:number widens:truth resumes:truth relay_only:truth drained:truth",
 }
 """The fields of a line, by its `what`: each with its kind; `?`: may be left out."""
 

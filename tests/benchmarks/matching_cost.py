@@ -19,7 +19,7 @@ WAITERS = (10, 1_000, 100_000)
 OPERATIONS = 2_000
 ROUNDS = 5
 """The best of so many counts: the others had something else to do as well."""
-RELAX_AFTER_SECONDS = 10.0
+WIDEN_AFTER_SECONDS = 10.0
 
 
 def ticket(name: str, *, room: str | None = None, topics: Iterable[str] = ()) -> Ticket:
@@ -34,9 +34,9 @@ def ticket(name: str, *, room: str | None = None, topics: Iterable[str] = ()) ->
     )
 
 
-def choosy(number: int) -> Ticket:
+def strict(number: int) -> Ticket:
     """Somebody with a topic that nobody else has."""
-    return ticket(f"choosy {number}", topics=[f"topic {number}"])
+    return ticket(f"strict {number}", topics=[f"topic {number}"])
 
 
 def hermit(number: int) -> Ticket:
@@ -50,7 +50,7 @@ def chatty(number: int) -> Ticket:
 
 
 def any_of_these(number: int) -> Ticket:
-    return (choosy, hermit, chatty)[number % 3](number)
+    return (strict, hermit, chatty)[number % 3](number)
 
 
 @attrs.frozen
@@ -64,13 +64,13 @@ class Case:
 
 
 CASES = (
-    Case("choosy, stays", choosy, choosy),
-    Case("choosy with 5 topics, stays", chatty, chatty),
+    Case("strict, stays", strict, strict),
+    Case("strict with 5 topics, stays", chatty, chatty),
     Case("alone in a room, stays", hermit, hermit),
     Case("mixed, stays", any_of_these, any_of_these),
     Case(
         "pairs by a topic",
-        choosy,
+        strict,
         lambda number: ticket(f"newcomer {number}", topics=[f"common {number}", f"own {number}"]),
         lambda number: ticket(f"partner {number}", topics=[f"common {number}"]),
     ),
@@ -81,7 +81,7 @@ CASES = (
         lambda number: ticket(f"partner {number}", room=f"common {number}"),
     ),
     Case(
-        "pairs by being easy",
+        "pairs of flexible tickets",
         any_of_these,
         lambda number: ticket(f"newcomer {number}"),
         lambda number: ticket(f"partner {number}"),
@@ -91,7 +91,7 @@ CASES = (
 
 def measure(case: Case, waiters: int) -> tuple[float, float | None]:
     """Microseconds for one join, and for one leave where the newcomer stays."""
-    pool = Pool(RELAX_AFTER_SECONDS)
+    pool = Pool(WIDEN_AFTER_SECONDS)
     for number in range(waiters):
         assert not pairs(pool, Enter(case.waiter(number)), now=0.0)
     joins, leaves = [], []
@@ -131,19 +131,19 @@ def pairs(pool: Pool, request: Request, now: float) -> list[Pair]:
     return [outcome.pair for outcome in pool.serve(request, now) if outcome.pair is not None]
 
 
-def measure_relaxing(waiters: int) -> float:
-    """Microseconds for one choosy wait that becomes easy, with so many beside it that stay choosy."""
-    pool = Pool(RELAX_AFTER_SECONDS)
-    relaxing = 1_000
-    for number in range(relaxing):
-        pool.serve(Enter(choosy(number)), now=0.0)
-    for number in range(relaxing, relaxing + waiters):
-        pool.serve(Enter(choosy(number)), now=1.0)
+def measure_widening(waiters: int) -> float:
+    """Microseconds to widen one strict ticket, with so many beside it that stay strict."""
+    pool = Pool(WIDEN_AFTER_SECONDS)
+    widening = 1_000
+    for number in range(widening):
+        pool.serve(Enter(strict(number)), now=0.0)
+    for number in range(widening, widening + waiters):
+        pool.serve(Enter(strict(number)), now=1.0)
     start = time.process_time()
-    outcomes = pool.serve(None, now=RELAX_AFTER_SECONDS)
+    outcomes = pool.serve(None, now=WIDEN_AFTER_SECONDS)
     spent = time.process_time() - start
-    assert len(outcomes) == relaxing
-    return spent / relaxing * 1e6
+    assert len(outcomes) == widening
+    return spent / widening * 1e6
 
 
 def main() -> None:
@@ -154,7 +154,7 @@ def main() -> None:
         print_row(f"join:  {case.name}", joins)
         if case.partner is None:
             print_row(f"leave: {case.name}", leaves)
-    print_row("relax: one of the choosy", [measure_relaxing(waiters) for waiters in WAITERS])
+    print_row("widen: one strict ticket", [measure_widening(waiters) for waiters in WAITERS])
 
 
 def print_row(name: str, microseconds: Iterable[float]) -> None:

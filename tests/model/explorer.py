@@ -183,7 +183,7 @@ def _waiting(pool: Pool) -> tuple[tuple[Room, str, bool, bool], ...]:
     """The tickets of a pool, the longest wait first. Looks inside: what nobody asks a pool for."""
     waits = [(wait, False) for wait in pool._waits.values()] + [(wait, True) for wait in pool._suspended.values()]
     return tuple(
-        (_room(wait.ticket.id), _wish(wait.ticket), wait.relaxes_at is None, suspended)
+        (_room(wait.ticket.id), _wish(wait.ticket), wait.widens_at is None, suspended)
         for wait, suspended in sorted(waits, key=lambda each: each[0].order)
     )
 
@@ -268,7 +268,7 @@ def _look_again(
     return tuple(s if n is o else look(n) for n, o, s in zip(new, old, seen, strict=True))
 
 
-RELAX_AFTER = 1e6
+WIDEN_AFTER = 1e6
 FOR_EVER = 1e9
 LAST_OF_ALL = 1e12
 """When connections are lost: so whoever is away is given up later than any other deadline."""
@@ -298,7 +298,7 @@ def beginning(world: World, ways: "Ways") -> Reality:
         (0,) * count,
         (0,) * count,
         ((),) * count,
-        Pool(RELAX_AFTER),
+        Pool(WIDEN_AFTER),
         0,
         ((),) * count,
         ("open",) * count,
@@ -441,14 +441,14 @@ class _Turn:
     # ------------------------------------------------------------ the matchmaker
 
     def serve(self, request: Request) -> None:
-        """Do what is asked, as the matchmaker does. Nobody is choosy for so long that a wait relaxes with it."""
+        """Serve a request as the matchmaker does. No ticket has been strict long enough to be widened with it."""
         now = float(self.served)
         self.served += 1
         self._serve(request, now)
 
-    def relax(self) -> None:
-        """The next wait has been choosy for long enough. No two began together."""
-        now = self.pool.next_relaxation()
+    def widen(self) -> None:
+        """The next strict ticket becomes flexible. No two entered at the same time."""
+        now = self.pool.next_widening()
         assert now is not None
         self._serve(None, now)
 
@@ -474,8 +474,8 @@ def successors(world: World, before: Reality) -> Iterator[tuple[str, Reality]]:
         change(turn, *arguments, **options)
         return turn.over()
 
-    if before.pool.next_relaxation() is not None:
-        yield "Relax", after(_Turn.relax)
+    if before.pool.next_widening() is not None:
+        yield "Widen", after(_Turn.widen)
     for index, endpoint in enumerate(before.endpoints):
         away = _is_away(endpoint)
         if not endpoint.is_closed:

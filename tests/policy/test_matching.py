@@ -8,14 +8,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Widened, introductions
 from curhat_trio.protocol.effects import Enter, Reinstate, Request, Suspend, Ticket, Withdraw
 from curhat_trio.protocol.errors import LeaveReason
 from curhat_trio.protocol.events import Matched, PeerLeft
 from curhat_trio.protocol.ids import ClientId, RoomId
 from tests.slow_pool import Waiter, are_compatible, prefer
 
-RELAX_AFTER = 10.0
+WIDEN_AFTER = 10.0
 
 
 def ticket(client: str, *topics: str, room: str | None = None, avoid: str | None = None, wait: int = 1) -> Ticket:
@@ -33,8 +33,8 @@ def ticket(client: str, *topics: str, room: str | None = None, avoid: str | None
 class WaitingRoom:
     """A pool whose people are called by their names; they come one second after another."""
 
-    def __init__(self, relax_after: float = RELAX_AFTER) -> None:
-        self.pool = Pool(relax_after)
+    def __init__(self, widen_after: float = WIDEN_AFTER) -> None:
+        self.pool = Pool(widen_after)
         self.now = 0.0
 
     def joins(self, newcomer: Ticket) -> tuple[str, str] | None:
@@ -53,12 +53,12 @@ class WaitingRoom:
         return self._asked(Reinstate(RoomId(who)))
 
     def wait(self, seconds: float) -> list[tuple[str, str]]:
-        """Who is paired because somebody relaxed."""
+        """The pairs that form because a ticket was widened."""
         self.now += seconds
         return [names(outcome.pair) for outcome in self.pool.serve(None, self.now) if outcome.pair]
 
     def _asked(self, request: Request) -> tuple[str, str] | None:
-        """Nobody relaxes here but when all wait, or when it is back."""
+        """A request widens no ticket here: only time does."""
         (outcome,) = self.pool.serve(request, self.now)
         assert (outcome.cause, outcome.waiting) == (request, len(self.pool))
         return names(outcome.pair) if outcome.pair else None
@@ -118,7 +118,7 @@ def test_in_a_named_room_anybody_will_do() -> None:
     """Whatever the topics; nobody there waits for a better one."""
     room = WaitingRoom()
     assert room.joins(ticket("anna", "rain", room="tea")) is None
-    assert room.pool.next_relaxation() is None
+    assert room.pool.next_widening() is None
     assert room.joins(ticket("budi", "sun", room="tea")) == ("anna", "budi")
 
 
@@ -155,41 +155,41 @@ def test_the_longest_wait_breaks_a_tie() -> None:
 def test_who_waited_long_enough_takes_anybody() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
-    assert room.pool.next_relaxation() == RELAX_AFTER
+    assert room.pool.next_widening() == WIDEN_AFTER
     assert room.wait(8.9) == [], "9.9 s since anna came"
-    assert room.joins(ticket("budi")) is None, "anna is still choosy"
+    assert room.joins(ticket("budi")) is None, "anna is still strict"
     assert room.wait(0.1) == [("anna", "budi")]
-    assert room.pool.next_relaxation() is None
+    assert room.pool.next_widening() is None
 
 
 def test_two_who_waited_long_enough_take_each_other() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
     room.joins(ticket("budi", "sun"))
-    assert room.wait(8) == [], "anna takes anybody now, but budi is still choosy"
+    assert room.wait(8) == [], "anna is flexible now, but budi is still strict"
     assert room.wait(1) == [("anna", "budi")]
 
 
-def test_after_a_relaxation_topics_still_count() -> None:
+def test_a_flexible_ticket_still_prefers_shared_topics() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
-    room.wait(RELAX_AFTER)
+    room.wait(WIDEN_AFTER)
     assert room.joins(ticket("budi", "sun")) is None
     assert room.joins(ticket("citra", "rain")) == ("anna", "citra")
 
 
-def test_who_left_does_not_relax() -> None:
+def test_a_withdrawn_ticket_is_not_widened() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
     room.leaves("anna-1")
-    assert room.pool.next_relaxation() is None
-    assert room.wait(RELAX_AFTER) == []
+    assert room.pool.next_widening() is None
+    assert room.wait(WIDEN_AFTER) == []
 
 
-def test_without_patience_topics_are_a_preference_only() -> None:
-    room = WaitingRoom(relax_after=0.0)
+def test_topics_are_only_a_preference_if_the_wait_is_zero() -> None:
+    room = WaitingRoom(widen_after=0.0)
     room.joins(ticket("anna", "rain"))
-    assert room.pool.next_relaxation() is None
+    assert room.pool.next_widening() is None
     assert room.joins(ticket("budi", "sun")) == ("anna", "budi")
 
 
@@ -226,38 +226,38 @@ def test_who_is_suspended_is_not_paired_and_keeps_its_place() -> None:
     assert room.is_reinstated("anna-1") == ("anna", "budi")
 
 
-def test_whose_patience_ends_meanwhile_takes_anybody_when_it_is_back() -> None:
+def test_a_ticket_whose_time_passed_while_suspended_is_widened_when_reinstated() -> None:
     room = WaitingRoom()
     anna, budi = ticket("anna", "rain"), ticket("budi")
     room.joins(anna)
     room.is_suspended("anna-1")
     room.joins(budi)
-    assert room.pool.next_relaxation() is None
-    assert room.wait(RELAX_AFTER) == []
+    assert room.pool.next_widening() is None
+    assert room.wait(WIDEN_AFTER) == []
     back = Reinstate(anna.id)
     assert room.pool.serve(back, room.now) == [
         Outcome(back, pair=None, waiting=2),
-        Outcome(Relaxed(anna), Pair(anna, budi), waiting=0),
+        Outcome(Widened(anna), Pair(anna, budi), waiting=0),
     ]
 
 
-def test_whose_patience_has_not_ended_is_as_choosy_as_before_when_it_is_back() -> None:
+def test_a_ticket_reinstated_before_its_time_is_still_strict() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
     room.is_suspended("anna-1")
     room.joins(ticket("budi"))
     assert room.is_reinstated("anna-1") is None
-    assert room.pool.next_relaxation() == RELAX_AFTER, "counted since anna came"
-    assert room.wait(RELAX_AFTER) == [("anna", "budi")]
+    assert room.pool.next_widening() == WIDEN_AFTER, "counted since anna came"
+    assert room.wait(WIDEN_AFTER) == [("anna", "budi")]
 
 
-def test_who_relaxed_before_is_still_easy_when_it_is_back() -> None:
+def test_a_ticket_widened_before_it_was_suspended_is_still_flexible_when_reinstated() -> None:
     room = WaitingRoom()
     room.joins(ticket("anna", "rain"))
-    assert room.wait(RELAX_AFTER) == []
+    assert room.wait(WIDEN_AFTER) == []
     room.is_suspended("anna-1")
     assert room.joins(ticket("budi")) is None
-    assert room.is_reinstated("anna-1") == ("anna", "budi"), "at once, not when somebody relaxes"
+    assert room.is_reinstated("anna-1") == ("anna", "budi"), "at once, not when a ticket is widened"
 
 
 def test_a_ticket_that_is_not_there_is_not_suspended() -> None:
@@ -280,26 +280,26 @@ def test_who_is_suspended_may_leave() -> None:
 # ---------------------------------------------------------------- what time brings
 
 
-def test_a_request_is_served_before_those_whose_time_has_come_relax() -> None:
-    """Whoever relaxes may take the newcomer; each outcome counts who waits after it alone."""
-    pool = Pool(RELAX_AFTER)
+def test_a_request_is_served_before_tickets_are_widened() -> None:
+    """A widened ticket may be paired with the newcomer; each outcome counts those left after it alone."""
+    pool = Pool(WIDEN_AFTER)
     anna, budi, citra = ticket("anna", "rain"), ticket("budi", "sun"), ticket("citra")
     pool.serve(Enter(anna), 0.0)
     pool.serve(Enter(budi), 1.0)
-    assert pool.serve(Enter(citra), RELAX_AFTER + 1) == [
+    assert pool.serve(Enter(citra), WIDEN_AFTER + 1) == [
         Outcome(Enter(citra), pair=None, waiting=3),
-        Outcome(Relaxed(anna), Pair(anna, citra), waiting=1),
-        Outcome(Relaxed(budi), pair=None, waiting=1),
+        Outcome(Widened(anna), Pair(anna, citra), waiting=1),
+        Outcome(Widened(budi), pair=None, waiting=1),
     ]
 
 
 def test_time_alone_brings_nothing_before_it_is_due() -> None:
-    pool = Pool(RELAX_AFTER)
+    pool = Pool(WIDEN_AFTER)
     assert pool.serve(None, 0.0) == []
     pool.serve(Enter(ticket("anna", "rain")), 0.0)
-    assert pool.serve(None, RELAX_AFTER - 0.1) == []
-    assert len(pool.serve(None, RELAX_AFTER)) == 1
-    assert pool.serve(None, RELAX_AFTER) == []
+    assert pool.serve(None, WIDEN_AFTER - 0.1) == []
+    assert len(pool.serve(None, WIDEN_AFTER)) == 1
+    assert pool.serve(None, WIDEN_AFTER) == []
 
 
 # ---------------------------------------------------------------- what both are told
@@ -365,11 +365,11 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = Pool(RELAX_AFTER)
+        self.pool = Pool(WIDEN_AFTER)
         self.waiters: list[Waiter] = []
         """In the order in which they came."""
-        self.choosy: list[Waiter] = []
-        """Those who still want a shared topic, suspended or not, in the same order."""
+        self.strict: list[Waiter] = []
+        """Those that still require a shared topic, suspended or not, in the same order."""
         self.away: list[Waiter] = []
         """Those who are suspended."""
         self.now = 100.0
@@ -390,13 +390,13 @@ class PoolAgainstAList(RuleBasedStateMachine):
         waiter = Waiter(newcomer, self.now)
         pair = self.pair_up(waiter, self.now)
         if pair is None and topics and room is None:
-            self.choosy.append(waiter)
+            self.strict.append(waiter)
         self.asks(Enter(newcomer), pair)
         return newcomer
 
     @rule(left=consumes(tickets))
     def leave(self, left: Ticket) -> None:
-        for waiters in (self.waiters, self.away, self.choosy):
+        for waiters in (self.waiters, self.away, self.strict):
             waiters[:] = [waiter for waiter in waiters if waiter.ticket != left]
         self.asks(Withdraw(left.id), None)
 
@@ -409,11 +409,11 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
     @rule(back=tickets)
     def reinstate(self, back: Ticket) -> None:
-        """As if it came just now, but for its place and the end of its patience; that may have come."""
+        """As if it came just now, but for its place and the time at which it is widened, which may have passed."""
         pair = None
         for waiter in [waiter for waiter in self.away if waiter.ticket == back]:
             self.away.remove(waiter)
-            pair = self.pair_up(waiter, waiter.since if waiter in self.choosy else self.now)
+            pair = self.pair_up(waiter, waiter.since if waiter in self.strict else self.now)
         self.asks(Reinstate(back.id), pair)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 9.0, 10.0, 11.0]))
@@ -421,7 +421,7 @@ class PoolAgainstAList(RuleBasedStateMachine):
         """Time passes, and the pool hears of it."""
         self.now += seconds
         self.heard = self.now
-        assert self.pool.serve(None, self.now) == self.relax()
+        assert self.pool.serve(None, self.now) == self.widen()
 
     @rule(seconds=st.sampled_from([3.0, 9.0, 10.0, 11.0]))
     def be_late(self, seconds: float) -> None:
@@ -429,20 +429,20 @@ class PoolAgainstAList(RuleBasedStateMachine):
         self.now += seconds
 
     def asks(self, request: Request, pair: Pair | None) -> None:
-        """The pool serves a request, and finds this pair; then come those whose patience has ended."""
+        """The pool serves a request, and finds this pair; then it widens those whose time has come."""
         self.heard = self.now
-        assert self.pool.serve(request, self.now) == [Outcome(request, pair, self.waiting), *self.relax()]
+        assert self.pool.serve(request, self.now) == [Outcome(request, pair, self.waiting), *self.widen()]
 
-    def relax(self) -> list[Outcome]:
-        """Those whose patience has ended take anybody, one after another in the order in which they came. That of
-        somebody who was away may have ended before."""
+    def widen(self) -> list[Outcome]:
+        """Widen those whose time has come, one after another in the order in which they came. The time of one that
+        was suspended may have passed before."""
         outcomes = []
-        for first in [waiter for waiter in self.choosy if waiter.since + RELAX_AFTER <= self.now]:
+        for first in [waiter for waiter in self.strict if waiter.since + WIDEN_AFTER <= self.now]:
             if first in self.waiters:
                 self.waiters.remove(first)
-                self.choosy.remove(first)
+                self.strict.remove(first)
                 pair = self.pair_up(first, self.now)
-                outcomes.append(Outcome(Relaxed(first.ticket), pair, self.waiting))
+                outcomes.append(Outcome(Widened(first.ticket), pair, self.waiting))
         return outcomes
 
     @property
@@ -453,15 +453,15 @@ class PoolAgainstAList(RuleBasedStateMachine):
         choices = [
             waiter
             for waiter in self.waiters
-            if are_compatible(newcomer, waiter, at, RELAX_AFTER)
-            and (waiter not in self.choosy or newcomer.ticket.topics & waiter.ticket.topics)
+            if are_compatible(newcomer, waiter, at, WIDEN_AFTER)
+            and (waiter not in self.strict or newcomer.ticket.topics & waiter.ticket.topics)
         ]
         chosen = prefer(newcomer.ticket, choices)
         if chosen is None:
             self.waiters = sorted((*self.waiters, newcomer), key=self.came)
             return None
         self.waiters.remove(chosen)
-        self.choosy = [waiter for waiter in self.choosy if waiter not in (newcomer, chosen)]
+        self.strict = [waiter for waiter in self.strict if waiter not in (newcomer, chosen)]
         first, second = sorted((newcomer, chosen), key=self.came)
         return Pair(first.ticket, second.ticket)
 
@@ -478,38 +478,38 @@ class PoolAgainstAList(RuleBasedStateMachine):
     def no_two_who_would_do_both_stay(self) -> None:
         for number, one in enumerate(self.waiters):
             for other in self.waiters[:number]:
-                assert not are_compatible(one, other, self.heard, RELAX_AFTER)
+                assert not are_compatible(one, other, self.heard, WIDEN_AFTER)
 
     @invariant()
     def the_indexes_hold_those_who_wait_and_nobody_else(self) -> None:
-        easy, topics = {}, {}
+        flexible, topics = {}, {}
         for waiter in self.waiters:
             held = self.pool._waits[waiter.ticket.id]
             assert held.ticket == waiter.ticket
-            assert (waiter in self.choosy) != waiter.is_easy(self.heard, RELAX_AFTER)
+            assert (waiter in self.strict) != waiter.is_flexible(self.heard, WIDEN_AFTER)
             topics |= {(waiter.ticket.room, topic): held for topic in waiter.ticket.topics}
-            if waiter not in self.choosy:
-                easy[waiter.ticket.room] = held
+            if waiter not in self.strict:
+                flexible[waiter.ticket.room] = held
         assert self.pool._by_topic == topics
-        assert self.pool._easy == easy
-        ends = [waiter.since + RELAX_AFTER for waiter in self.waiters if waiter in self.choosy]
-        assert self.pool.next_relaxation() == min(ends, default=None)
+        assert self.pool._flexible == flexible
+        ends = [waiter.since + WIDEN_AFTER for waiter in self.waiters if waiter in self.strict]
+        assert self.pool.next_widening() == min(ends, default=None)
         assert {waiter.ticket.id for waiter in self.away} == set(self.pool._suspended)
 
     def teardown(self) -> None:
         for waiter in (*self.waiters, *self.away):
             self.pool.serve(Withdraw(waiter.ticket.id), self.now)
-        for index in (self.pool._waits, self.pool._by_topic, self.pool._easy, self.pool._suspended):
+        for index in (self.pool._waits, self.pool._by_topic, self.pool._flexible, self.pool._suspended):
             assert not index
-        assert self.pool.next_relaxation() is None
-        assert not self.pool._relaxations
+        assert self.pool.next_widening() is None
+        assert not self.pool._widenings
 
 
-def test_the_list_knows_who_relaxed_before_it_was_suspended() -> None:
+def test_a_flexible_ticket_stays_flexible_while_suspended_in_any_order() -> None:
     """Chance rarely finds this one."""
     pool = PoolAgainstAList()
     anna = pool.join("anna", ["rain"], room=None, avoid=None)
-    pool.wait(RELAX_AFTER)
+    pool.wait(WIDEN_AFTER)
     pool.suspend(anna)
     pool.join("budi", [], room=None, avoid=None)
     pool.reinstate(anna)

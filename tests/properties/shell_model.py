@@ -27,7 +27,7 @@ import attrs
 
 from curhat_trio.config import Settings
 from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
-from curhat_trio.policy.matching import Outcome, Pair, Pool, Relaxed, introductions
+from curhat_trio.policy.matching import Outcome, Pair, Pool, Widened, introductions
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
 from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import encode
@@ -253,7 +253,7 @@ class Model:
         """Those whose session is not over."""
         self.tokens: dict[str, Client] = {}
         self.counts: Counter[str] = Counter()
-        self.pool = Pool(settings.relax_after_seconds)
+        self.pool = Pool(settings.widen_after_seconds)
         self.is_cancelled = False
         self.drained_by: float | None = None
         """When the server goes away, who is still there is cancelled then."""
@@ -638,7 +638,7 @@ class Model:
     # ------------------------------------------------------------ the matchmaker
 
     def _serve(self, outcome: Outcome) -> None:
-        if not isinstance(outcome.cause, Relaxed):
+        if not isinstance(outcome.cause, Widened):
             assert self._requests.popleft() == outcome.cause, "requests are served in their order"
             self._served += 1
             assert not self._outcomes, "who waited long enough comes first"
@@ -661,8 +661,8 @@ class Model:
             assert connection.wire.is_closed == (connection.phase is Phase.GONE)
         for client in self.clients.values():
             self._check_client(client)
-        relaxes_at = self.pool.next_relaxation()
-        assert relaxes_at is None or relaxes_at > self.now
+        widens_at = self.pool.next_widening()
+        assert widens_at is None or widens_at > self.now
 
     def _check_connection(self, connection: Connection) -> None:
         assert connection.is_finished == (connection.phase is Phase.GONE)

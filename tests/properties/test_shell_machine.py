@@ -31,7 +31,7 @@ from curhat_trio.connection import Connection as ServedConnection
 from curhat_trio.dispatcher import Dispatcher, LiveEndpoint
 from curhat_trio.metrics import state_name
 from curhat_trio.observer import Observer
-from curhat_trio.policy.matching import Outcome, Pair, Relaxed
+from curhat_trio.policy.matching import Outcome, Pair, Widened
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.effects import Effect, Request, Ticket
 from curhat_trio.protocol.errors import CloseCode
@@ -238,8 +238,8 @@ class Recorder(Observer):
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
         self._record(("served", Outcome(request, pair, waiting)))
 
-    def relaxed(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        self._record(("served", Outcome(Relaxed(ticket), pair, waiting)))
+    def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
+        self._record(("served", Outcome(Widened(ticket), pair, waiting)))
 
     def draining(self) -> None:
         self._record(("draining",))
@@ -464,7 +464,7 @@ class Shell:
         assert {digest: client for digest, (client, _) in registry._by_token.items()} == tokens
         assert registry._tokens == {client: digest for digest, client in tokens.items()}
         assert (real.pool._waits, real.pool._suspended) == (model.pool._waits, model.pool._suspended)
-        assert real.pool.next_relaxation() == model.pool.next_relaxation()
+        assert real.pool.next_widening() == model.pool.next_widening()
         assert real.metrics.events == model.counts
         assert +real.metrics.states == Counter(state_name(each.session) for each in found.values())
         assert (real.slots.taken, real.slots.sockets) == (model.taken_slots, model.sockets)

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from curhat_trio.policy.matching import Pair, Pool, Relaxed, introductions
+from curhat_trio.policy.matching import Pair, Pool, Widened, introductions
 from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import decode_server, encode_client
@@ -93,7 +93,7 @@ from tests.conversation import GARBLED, answer, candidate, offer
 from tests.slow_pool import Waiter, are_compatible
 
 RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_invalid_messages=4, max_rate_limited=4)
-RELAX_AFTER = 10.0
+WIDEN_AFTER = 10.0
 PEOPLE = 5
 KEPT = 20
 """So many messages are kept for a client that may have missed them."""
@@ -203,7 +203,7 @@ class World:
         self._inbox_capacity = inbox_capacity
         self.now = 1000.0
         self.clients: dict[ClientId, Client] = {}
-        self.pool = Pool(RELAX_AFTER)
+        self.pool = Pool(WIDEN_AFTER)
         self.waiters: dict[RoomId, Waiter] = {}
         self.suspended: dict[RoomId, Waiter] = {}
         self.pairs: dict[RoomId, Pair] = {}
@@ -316,15 +316,15 @@ class World:
         """As the matchmaker does; None: time has passed."""
         self.note_request(request)
         for outcome in self.pool.serve(request, self.now):
-            if isinstance(outcome.cause, Relaxed):
-                assert outcome.cause.ticket.id in self.waiters, "who is suspended does not relax"
+            if isinstance(outcome.cause, Widened):
+                assert outcome.cause.ticket.id in self.waiters, "a suspended ticket is not widened"
             if outcome.pair is not None:
                 self.introduce(outcome.pair)
         waiters = list(self.waiters.values())
         assert len(self.pool) == len(waiters) + len(self.suspended)
         for number, one in enumerate(waiters):
             for other in waiters[:number]:
-                assert not are_compatible(one, other, self.now, RELAX_AFTER)
+                assert not are_compatible(one, other, self.now, WIDEN_AFTER)
 
     def note_request(self, request: Request | None) -> None:
         """Keep those who wait apart from those who are suspended."""
@@ -802,7 +802,7 @@ class Crowd:
         assert not self.world.registered
         assert len(self.world.pool) == 0
         assert self.world.waiters == self.world.suspended == {}
-        assert self.world.pool.next_relaxation() is None
+        assert self.world.pool.next_widening() is None
 
 
 @pytest.mark.shows("P-3.6", "P-3.11", "P-3.12", "P-3.13", "P-4.4", "P-4.5", "P-5.1", "P-6.1")
