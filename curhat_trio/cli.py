@@ -1,7 +1,7 @@
 """The command line: settings in, exit status out, signals in between.
 
 curhat-trio [flags]                   serve
-curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification
+curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification (in a checkout)
 curhat-trio check-trace FILE...       can a server have done what these traces tell?
 curhat-trio conform URL [flags]       try any server by the rules of the specification
 curhat-trio conform --listen PORT     try any client, as a server that plays every situation
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 
 import trio
 
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in _SUBCOMMANDS:
-        status: int = import_module(_SUBCOMMANDS[arguments[0]]).main(arguments[1:])
-        return status
+        return _run_subcommand(arguments[0], arguments[1:])
     try:
         settings = load_settings(arguments, os.environ)
     except SettingsError as error:
@@ -59,6 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotStart as error:
         return _complain(str(error))
     return 0
+
+
+def _run_subcommand(name: str, arguments: Sequence[str]) -> int:
+    module = _SUBCOMMANDS[name]
+    if find_spec(module) is None:  # the wheel leaves out what reads tests
+        return _complain(f"`{name}` works in a checkout of the repository only; this is an installed package")
+    status: int = import_module(module).main(arguments)
+    return status
 
 
 def tune_garbage_collector() -> None:

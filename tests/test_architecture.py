@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"server", "trace", "config", "log"},
     # beside the server: what draws, tries, checks or connects to one
-    "conformance": {"specification", "frames", *CORE},
+    "conformance": {"documents", "frames", *CORE},
     "load": {"protocol"},
     "client": {"protocol"},
     "specification": {

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import attrs
 import orjson
 
-from curhat_trio.specification.requirements import Level, Party, Requirement
+from curhat_trio.documents.requirements import Level, Party, Requirement
 
 
 class Outcome(StrEnum):

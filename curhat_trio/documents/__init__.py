@@ -1,4 +1,7 @@
-"""What a running server serves of the specification: JSON Schemas and AsyncAPI, made from its messages."""
+"""What an installed package has of the specification: schemas and AsyncAPI, made from its messages, and the rules.
+
+A server serves the first two; `requirements` reads the rules and vectors of `spec/`, for the conformance kit.
+"""
 
 from collections.abc import Mapping
 from typing import Any

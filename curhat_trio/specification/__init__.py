@@ -1,7 +1,8 @@
-"""The parts of the specification that are drawn from the code, so that they can't disagree with it.
+"""The generated part of the specification: tables, diagrams and schemas made from the code.
 
-`documents()` makes them all; `spec/generated/` holds what it made. A running server imports nothing from here:
-what it serves is made in `curhat_trio.documents`, and written to the folder too.
+`documents()` generates all of them; `spec/generated/` holds the result. This is a tool for developers: it reads the
+tests of a checkout, so the wheel leaves it out. What a server serves is made in `curhat_trio.documents`, and written
+to the folder too.
 """
 
 import argparse
@@ -23,13 +24,13 @@ Documents = dict[str, str]
 
 
 CHECKOUT = Path(__file__).parents[2]
-"""Where tests are, if this is no installed package."""
+"""The repository, with the tests."""
 
 
 def documents() -> Documents:
-    """Everything that is drawn from the code and, in a checkout, from its tests."""
+    """Everything that is generated from the code and its tests."""
     walk = offer_walk()
-    return _documents_from_tests() | {
+    return {
         "asyncapi.yaml": _yaml(asyncapi()),
         "states.md": state_table(),
         "states.mermaid": state_diagram_mermaid(),
@@ -40,16 +41,9 @@ def documents() -> Documents:
         "errors.md": error_table(),
         "close-codes.md": close_code_table(),
         "leave-reasons.md": leave_reason_table(),
+        "requirements.md": requirements_table(collect_evidence(CHECKOUT)),
         **{name: _json(schema) for name, schema in schemas().items()},
     }
-
-
-def _documents_from_tests() -> Documents:
-    return {"requirements.md": requirements_table(collect_evidence(CHECKOUT))} if _is_checkout() else {}
-
-
-def _is_checkout() -> bool:
-    return (CHECKOUT / "tests").is_dir()
 
 
 def _json(schema: Schema) -> str:
@@ -65,7 +59,7 @@ def _yaml(document: Document) -> str:
 
 
 def write(folder: Path) -> None:
-    """Make the folder hold the documents and nothing else."""
+    """Write the documents to a folder, and delete everything else there."""
     wanted = documents()
     for name in stray(folder, wanted):
         (folder / name).unlink()
@@ -76,7 +70,7 @@ def write(folder: Path) -> None:
 
 
 def differences(folder: Path) -> list[str]:
-    """Names of the files that are not as the code draws them: missing, different, or not drawn at all."""
+    """Names of the files that are out of date: missing, different, or not generated at all."""
     wanted = documents()
     changed = [
         name
@@ -87,19 +81,19 @@ def differences(folder: Path) -> list[str]:
 
 
 def stray(folder: Path, wanted: Documents) -> list[str]:
-    """Files in the folder that no document has the name of."""
+    """Files in the folder that are not generated."""
     found = (str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     return [name for name in found if name not in wanted]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`curhat-trio spec`: write the documents, or with `--check` tell which are not as the code has it.
+    """`curhat-trio spec`: write the documents, or with `--check` list those that are out of date.
 
     Returns:
-        The exit status: 0, or 1 if the check found differences, or rules that nothing shows.
+        The exit status: 0, or 1 if the check found differences, or requirements without evidence.
     """
     parser = argparse.ArgumentParser(
-        prog="curhat-trio spec", description="Draw the generated part of the specification."
+        prog="curhat-trio spec", description="Generate a part of the specification from the code."
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("spec/generated"), help="default: %(default)s"
@@ -111,8 +105,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     changed = differences(choice.folder)
     for name in changed:
-        print(f"{choice.folder / name}: not as the code has it; run `curhat-trio spec {choice.folder}`")
-    unshown = without_evidence(collect_evidence(CHECKOUT)) if _is_checkout() else []
+        print(f"{choice.folder / name}: out of date; run `curhat-trio spec {choice.folder}`")
+    unshown = without_evidence(collect_evidence(CHECKOUT))
     for identifier in unshown:
         print(f'{identifier}: says MUST, and no test shows it; mark one with @pytest.mark.shows("{identifier}")')
     return 1 if changed or unshown else 0

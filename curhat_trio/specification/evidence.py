@@ -1,6 +1,6 @@
-"""Which tests show which rule of the protocol: a table drawn from a checkout's tests, vectors and situations.
+"""Which tests show which rule of the protocol: a table drawn from a checkout's tests, vectors and scenarios.
 
-A test names its rules in `@pytest.mark.shows("P-4.2")`, a situation of the conformance kit behind its name, a
+A test names its rules in `@pytest.mark.shows("P-4.2")`, a scenario of the conformance kit behind its name, a
 vector in its `shows`. Files are read, not run.
 """
 
@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 import orjson
 
-from curhat_trio.specification.requirements import Level, Requirement, requirements
+from curhat_trio.documents.requirements import Level, Requirement, requirements
 from curhat_trio.specification.tables import table
 
 Evidence = Mapping[str, list[str]]
@@ -28,7 +28,7 @@ def collect_evidence(checkout: Path) -> Evidence:
         ValueError: A rule is named that the protocol does not have.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    for where, ids in sorted({*_from_tests(checkout), *_from_situations(checkout), *_from_vectors(checkout)}):
+    for where, ids in sorted({*_from_tests(checkout), *_from_scenarios(checkout), *_from_vectors(checkout)}):
         for identifier in ids:
             if identifier not in requirements():
                 raise ValueError(f"{where} shows {identifier}, which spec/protocol.md does not have")
@@ -49,7 +49,7 @@ def requirements_table(evidence: Evidence) -> str:
     ]
     return (
         "What shows each rule of the protocol. `vectors:` are those of [`../vectors/`](../vectors/), which also "
-        "try any other server; `situations:` those into which `curhat-trio conform --listen` puts a client.\n\n"
+        "try any other server; `scenarios:` those through which `curhat-trio conform --listen` puts a client.\n\n"
         + table(["rule", "binds the", "", "shown by"], rows)
     )
 
@@ -68,7 +68,7 @@ def _group(file: str) -> str:
     if file.endswith(".json"):
         return "vectors:"
     if file.startswith("curhat_trio/"):
-        return "situations:"
+        return "scenarios:"
     return f"[`{file}`](../../{file}):"
 
 
@@ -94,11 +94,11 @@ def _from_tests(checkout: Path) -> Iterator[Named]:
                     yield f"{file.relative_to(checkout).as_posix()}::{node.name}", ids
 
 
-def _from_situations(checkout: Path) -> Iterator[Named]:
-    """Calls of `situation(name, *rules)`."""
-    for file in checkout.glob("curhat_trio/conformance/situations.py"):
+def _from_scenarios(checkout: Path) -> Iterator[Named]:
+    """Calls of `scenario(name, *rules)`."""
+    for file in checkout.glob("curhat_trio/conformance/client/scenarios/*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if _is_call(node, "situation"):
+            if _is_call(node, "scenario"):
                 name, *ids = map(_text, node.args)
                 known = tuple(each for each in ids if each.startswith("P-"))  # others are variables in a loop
                 yield f"{file.relative_to(checkout).as_posix()}::{name}", known

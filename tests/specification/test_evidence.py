@@ -1,12 +1,12 @@
-"""Each rule that says MUST is shown by a test, a vector or a situation; only rules that exist are named."""
+"""Each rule that says MUST is shown by a test, a vector or a scenario; only rules that exist are named."""
 
 from pathlib import Path
 
 import pytest
 
+from curhat_trio.documents.requirements import requirements
 from curhat_trio.specification import CHECKOUT
 from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
-from curhat_trio.specification.requirements import requirements
 
 TESTS = """
 @pytest.mark.shows("P-2.1", "P-2.2")
@@ -15,12 +15,12 @@ async def test_one(): ...
 @pytest.mark.parametrize("P-2.3", [])
 def test_three(): ...
 """
-SITUATIONS = """
-@situation("all is well", "P-2.2", needs=["next"])
-async def _all_is_well(stage): ...
+SCENARIOS = """
+@scenario("all is well", "P-2.2", needs=["next"])
+async def _all_is_well(run): ...
 
 for number in (1, 2):
-    situation(f"closed with {number}", "P-2.4")(print)
+    scenario(f"closed with {number}", "P-2.4")(print)
 """
 VECTORS = '{"vectors": [{"name": "four", "shows": ["P-2.3"]}]}'
 
@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     for name, text in {
         "tests/shell/test_it.py": TESTS,
         "tests/peers.py": TESTS,
-        "curhat_trio/conformance/situations.py": SITUATIONS,
+        "curhat_trio/conformance/client/scenarios/rooms.py": SCENARIOS,
         "spec/vectors/some.json": VECTORS,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +41,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_decorators_and_vectors_name_rules(checkout: Path) -> None:
     assert collect_evidence(checkout) == {
         "P-2.1": ["tests/shell/test_it.py::test_one"],
-        "P-2.2": ["curhat_trio/conformance/situations.py::all is well", "tests/shell/test_it.py::test_one"],
+        "P-2.2": ["curhat_trio/conformance/client/scenarios/rooms.py::all is well", "tests/shell/test_it.py::test_one"],
         "P-2.3": ["spec/vectors/some.json::four"],
-        "P-2.4": ["curhat_trio/conformance/situations.py::closed with {number}"],
+        "P-2.4": ["curhat_trio/conformance/client/scenarios/rooms.py::closed with {number}"],
     }
 
 
@@ -60,7 +60,7 @@ def test_what_nothing_shows_is_told(checkout: Path) -> None:
     assert not {"P-2.1", "P-2.2", "P-2.3", "P-2.4", "P-2.7"} & set(missing), "shown, or no more than MAY"
     text = requirements_table(evidence)
     assert "| [P-2.3](../protocol.md) | server | MUST | vectors: `four` |" in text
-    assert "| [P-2.4](../protocol.md) | server | MUST | situations: `closed with {number}` |" in text
+    assert "| [P-2.4](../protocol.md) | server | MUST | scenarios: `closed with {number}` |" in text
     assert "| [P-2.5](../protocol.md) | server | MUST | **nothing** |" in text
     assert text.count("\n| [P-") == len(requirements())
 

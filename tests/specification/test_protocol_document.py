@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from curhat_trio.config import Settings
+from curhat_trio.documents.requirements import read_requirements
 from curhat_trio.environment import Environment
 from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode, decode_server
@@ -14,7 +15,6 @@ from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
 from curhat_trio.protocol.session import FEATURES, FIRST_HOLD_SECONDS, HOLD_SECONDS, TABLE, Closed
 from curhat_trio.protocol.signaling import HELD_CANDIDATES
-from curhat_trio.specification.requirements import read_requirements
 
 SPEC = (Path(__file__).parents[2] / "spec" / "protocol.md").read_text()
 RULES = read_requirements(SPEC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curhat_trio.specification.requirements import Level, Party, Requirement, read_requirements, requirements
+from curhat_trio.documents.requirements import Level, Party, Requirement, read_requirements, requirements
 
 TWO_RULES = """
 - [P-2.1] A **server** MUST NOT do this, which it MAY

@@ -1,4 +1,4 @@
-"""The rules of spec/protocol.md, each with its id, so that tests, vectors and reports can name them.
+"""The rules of spec/protocol.md, each with its id: tests, vectors and reports refer to them by it.
 
 A rule is a list item that begins with its id: `- [P-4.2] A **server** MUST ...`. The bold word tells whom it
 binds, the first word of RFC 2119 how much.
