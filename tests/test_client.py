@@ -41,8 +41,8 @@ from curhat_trio.client import (
     connect,
 )
 from curhat_trio.config import Settings
-from curhat_trio.conformance.doorway import Caller, Doorway
-from curhat_trio.conformance.visit import Patience, Transcript, Visit
+from curhat_trio.conformance.client.http_frontend import Caller, Doorway
+from curhat_trio.conformance.client.connection import Patience, Transcript, Visit
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.messages import Answer, Chat, IceServer, Offer
 from tests.peers import ANSWER, OFFER, RunningServer, running_server

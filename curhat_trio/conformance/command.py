@@ -15,11 +15,11 @@ from typing import TextIO
 import attrs
 import trio
 
-from curhat_trio.conformance import listening
-from curhat_trio.conformance.dialing import Address, Unreachable, ask_welcome, read_address
-from curhat_trio.conformance.playing import A_MOMENT, AT_ONCE, play
+from curhat_trio.conformance.client import scripted_server as listening
+from curhat_trio.conformance.server.address import Address, Unreachable, ask_welcome, read_address
+from curhat_trio.conformance.server.player import A_MOMENT, AT_ONCE, play
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.conformance.vectors import (
+from curhat_trio.conformance.server.vectors import (
     SLOW_SECONDS,
     Library,
     Time,
@@ -29,8 +29,8 @@ from curhat_trio.conformance.vectors import (
     write_vectors,
 )
 from curhat_trio.conformance.wire import Message
+from curhat_trio.documents.requirements import Party, requirements
 from curhat_trio.protocol.session import Rules
-from curhat_trio.specification.requirements import Party, requirements
 
 PING_LIMIT = "the ping limit"
 RESUME_TIME = "the resume time"
@@ -250,7 +250,7 @@ def _try_conversations(address: Address, library: Library, welcome: Message, cho
     if find_spec("hypothesis") is None:
         print(f"curhat-trio: {WITHOUT_HYPOTHESIS}", file=sys.stderr)
         return Trial(name, (), Outcome.SKIPPED, detail=WITHOUT_HYPOTHESIS)
-    from curhat_trio.conformance.conversations import explore  # needs the extra `conform`
+    from curhat_trio.conformance.server.random_conversations import explore  # needs the extra `conform`
 
     hasty = attrs.evolve(library, times={**library.times, **EXPLORING})
     number = secrets.randbelow(1 << 32) if choice.seed is None else choice.seed

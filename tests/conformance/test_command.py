@@ -17,9 +17,9 @@ import pytest
 
 from curhat_trio.cli import main
 from curhat_trio.conformance import command
-from curhat_trio.conformance.conversations import Exploration
+from curhat_trio.conformance.server.random_conversations import Exploration
 from curhat_trio.conformance.report import Outcome, Trial
-from curhat_trio.conformance.vectors import Step, Vector, read_library
+from curhat_trio.conformance.server.vectors import Step, Vector, read_library
 
 SERVER = [sys.executable, "-m", "curhat_trio", "--port", "0", "--log-format", "json"]
 
@@ -108,7 +108,7 @@ def test_a_failing_conversation_is_saved(
     def explore(*_: Any, **__: Any) -> Exploration:
         return Exploration(7, shortest=(vector, trial))
 
-    monkeypatch.setattr("curhat_trio.conformance.conversations.explore", explore)
+    monkeypatch.setattr("curhat_trio.conformance.server.random_conversations.explore", explore)
     file = tmp_path / "found.json"
     assert main(["conform", url, "--save", str(file), "--time", "a moment=0.01"]) == 1
     assert f"FAILED short (P-2.6): no welcome; play it again with --vectors {file}" in capsys.readouterr().out

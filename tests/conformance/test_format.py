@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from curhat_trio.conformance.patterns import Names, difference, expand
-from curhat_trio.conformance.vectors import (
+from curhat_trio.conformance.server.patterns import Names, difference, expand
+from curhat_trio.conformance.server.vectors import (
     ACTS,
     VectorError,
     read_library,

@@ -7,8 +7,8 @@ import attrs
 import trio
 
 from curhat_trio.client import Dial
-from curhat_trio.conformance.listening import main
-from curhat_trio.conformance.stage import DEEDS, Deed
+from curhat_trio.conformance.client.scripted_server import main
+from curhat_trio.conformance.client.scenario_run import DEEDS, Deed
 from tests.conformance.library_client import LibraryClient
 from tests.conformance.test_listen import Clock, failed, report_of, skipped
 

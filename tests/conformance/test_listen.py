@@ -9,12 +9,12 @@ import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
-from curhat_trio.conformance.listening import ByHand, ScriptedServer
+from curhat_trio.conformance.client.scripted_server import ByHand, ScriptedServer
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.conformance.situations import SITUATIONS, Situation
-from curhat_trio.conformance.stage import DEEDS, Deed, Person
-from curhat_trio.conformance.visit import Patience
-from curhat_trio.specification.requirements import Party, requirements
+from curhat_trio.conformance.client.scenarios import SITUATIONS, Situation
+from curhat_trio.conformance.client.scenario_run import DEEDS, Deed, Person
+from curhat_trio.conformance.client.connection import Patience
+from curhat_trio.documents.requirements import Party, requirements
 from tests.conformance.clients import BAD_CLIENTS, Client, Dial, InsistsThoughPolite
 
 RULES = requirements()

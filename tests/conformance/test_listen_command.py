@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import orjson
 import pytest
 
-from curhat_trio.conformance.listening import main
+from curhat_trio.conformance.client.scripted_server import main
 
 Try = Callable[..., int]
 

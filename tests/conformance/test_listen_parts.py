@@ -10,9 +10,9 @@ import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
-from curhat_trio.conformance.doorway import Caller, Doorway
-from curhat_trio.conformance.situations import fault_of_pauses
-from curhat_trio.conformance.stranger import Stranger
+from curhat_trio.conformance.client.http_frontend import Caller, Doorway
+from curhat_trio.conformance.client.scenarios import fault_of_pauses
+from curhat_trio.conformance.client.fake_peer import Stranger
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Answer, Description, Offer
 from curhat_trio.protocol.sdp import description_ufrags

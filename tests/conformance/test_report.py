@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.specification.requirements import Party, read_requirements
+from curhat_trio.documents.requirements import Party, read_requirements
 
 RULES = read_requirements(
     "- [P-2.1] A **server** MUST answer.\n"

@@ -3,8 +3,8 @@
 import attrs
 import pytest
 
-from curhat_trio.conformance.standing import CROSSING_SECONDS, Standing, allows
-from curhat_trio.conformance.watch import Watch
+from curhat_trio.conformance.client.state_tracker import CROSSING_SECONDS, Standing, allows
+from curhat_trio.conformance.client.monitor import Watch
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId

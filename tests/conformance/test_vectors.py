@@ -8,10 +8,11 @@ import trio
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from curhat_trio.conformance.playing import Site, play
+from curhat_trio.conformance.server.player import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
-from curhat_trio.conformance.vectors import Vector, read_library
+from curhat_trio.conformance.server.vectors import Vector, read_library
 from curhat_trio.connection import Connection
+from curhat_trio.documents.requirements import Party, requirements
 from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.effects import Send
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
@@ -28,7 +29,6 @@ from curhat_trio.protocol.session import (
     Waiting,
     step,
 )
-from curhat_trio.specification.requirements import Party, requirements
 from tests.peers import running_server
 
 LIBRARY = read_library()

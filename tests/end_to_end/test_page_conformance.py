@@ -15,12 +15,12 @@ import playwright.sync_api
 import trio
 
 import curhat_trio
-from curhat_trio.conformance.listening import ScriptedServer
+from curhat_trio.conformance.client.scripted_server import ScriptedServer
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.conformance.situations import SITUATIONS, Situation
-from curhat_trio.conformance.stage import DEEDS, Deed
-from curhat_trio.conformance.visit import Patience
-from curhat_trio.specification.requirements import Party, requirements
+from curhat_trio.conformance.client.scenarios import SITUATIONS, Situation
+from curhat_trio.conformance.client.scenario_run import DEEDS, Deed
+from curhat_trio.conformance.client.connection import Patience
+from curhat_trio.documents.requirements import Party, requirements
 from tests.end_to_end.conftest import Browsers
 from tests.end_to_end.people import Person
 

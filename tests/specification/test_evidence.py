@@ -15,6 +15,7 @@ async def test_one(): ...
 @pytest.mark.parametrize("P-2.3", [])
 def test_three(): ...
 """
+SCENARIO_FILE = "curhat_trio/conformance/client/scenarios/rooms.py"
 SCENARIOS = """
 @scenario("all is well", "P-2.2", needs=["next"])
 async def _all_is_well(run): ...
@@ -30,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     for name, text in {
         "tests/shell/test_it.py": TESTS,
         "tests/peers.py": TESTS,
-        "curhat_trio/conformance/client/scenarios/rooms.py": SCENARIOS,
+        SCENARIO_FILE: SCENARIOS,
         "spec/vectors/some.json": VECTORS,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +42,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_decorators_and_vectors_name_rules(checkout: Path) -> None:
     assert collect_evidence(checkout) == {
         "P-2.1": ["tests/shell/test_it.py::test_one"],
-        "P-2.2": ["curhat_trio/conformance/client/scenarios/rooms.py::all is well", "tests/shell/test_it.py::test_one"],
+        "P-2.2": [f"{SCENARIO_FILE}::all is well", "tests/shell/test_it.py::test_one"],
         "P-2.3": ["spec/vectors/some.json::four"],
-        "P-2.4": ["curhat_trio/conformance/client/scenarios/rooms.py::closed with {number}"],
+        "P-2.4": [f"{SCENARIO_FILE}::closed with {{number}}"],
     }
 
 

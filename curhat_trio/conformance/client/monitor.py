@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import attrs
 import orjson
 
-from curhat_trio.conformance.standing import Standing
+from curhat_trio.conformance.client.state_tracker import Standing
 from curhat_trio.frames import MAX_FRAGMENTS
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.errors import ErrorCode, Fault

@@ -19,13 +19,13 @@ from subprocess import DEVNULL, PIPE
 import attrs
 import trio
 
-from curhat_trio.conformance.doorway import Caller, Doorway
+from curhat_trio.conformance.client.http_frontend import Caller, Doorway
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.conformance.situations import SITUATIONS, Situation
-from curhat_trio.conformance.stage import DEEDS, Deed, Person, Stage
-from curhat_trio.conformance.visit import Broken, NotShown, Patience, Transcript, Visit
-from curhat_trio.conformance.watch import WATCHED, Breach
-from curhat_trio.specification.requirements import Party, requirements
+from curhat_trio.conformance.client.scenarios import SITUATIONS, Situation
+from curhat_trio.conformance.client.scenario_run import DEEDS, Deed, Person, Stage
+from curhat_trio.conformance.client.connection import Broken, NotShown, Patience, Transcript, Visit
+from curhat_trio.conformance.client.monitor import WATCHED, Breach
+from curhat_trio.documents.requirements import Party, requirements
 
 Tell = Callable[[str], None]
 """Where progress goes, line by line."""

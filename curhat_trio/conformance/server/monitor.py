@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import orjson
 
-from curhat_trio.conformance.vectors import Profile
+from curhat_trio.conformance.server.vectors import Profile
 from curhat_trio.conformance.wire import Breach, Message
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.errors import ErrorCode, Fault

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from curhat_trio.specification.requirements import specification_part
+from curhat_trio.documents.requirements import specification_part
 
 Profile = Literal["v1", "legacy"]
 Act = Literal[

@@ -5,9 +5,9 @@ from typing import Any, Literal, Protocol
 import attrs
 import trio
 
-from curhat_trio.conformance.doorway import SUBPROTOCOL, Caller, Doorway
-from curhat_trio.conformance.visit import Broken, NotShown, Patience, Transcript, Visit
-from curhat_trio.conformance.watch import Breach
+from curhat_trio.conformance.client.http_frontend import SUBPROTOCOL, Caller, Doorway
+from curhat_trio.conformance.client.connection import Broken, NotShown, Patience, Transcript, Visit
+from curhat_trio.conformance.client.monitor import Breach
 from curhat_trio.protocol.messages import Join, Offer
 
 Deed = Literal["join", "leave", "next", "chat", "renegotiate", "quit"]

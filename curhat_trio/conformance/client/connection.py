@@ -16,9 +16,9 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from curhat_trio.conformance.doorway import Caller
-from curhat_trio.conformance.stranger import AUDIO_AND_VIDEO, Stranger
-from curhat_trio.conformance.watch import Breach, Watch
+from curhat_trio.conformance.client.http_frontend import Caller
+from curhat_trio.conformance.client.fake_peer import AUDIO_AND_VIDEO, Stranger
+from curhat_trio.conformance.client.monitor import Breach, Watch
 from curhat_trio.protocol import messages
 from curhat_trio.protocol.codec import encode
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason

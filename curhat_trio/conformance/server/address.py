@@ -9,7 +9,7 @@ import attrs
 import trio
 import trio.abc
 
-from curhat_trio.conformance.playing import SUBPROTOCOL, Site
+from curhat_trio.conformance.server.player import SUBPROTOCOL, Site
 from curhat_trio.conformance.wire import (
     Breach,
     ClosedConnection,

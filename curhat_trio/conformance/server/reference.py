@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 import orjson
 
-from curhat_trio.conformance.patterns import expand
-from curhat_trio.conformance.vectors import Profile, Step, Vector
+from curhat_trio.conformance.server.patterns import expand
+from curhat_trio.conformance.server.vectors import Profile, Step, Vector
 from curhat_trio.policy.matching import Pool, introductions
 from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Transmit

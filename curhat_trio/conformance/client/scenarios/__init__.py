@@ -11,11 +11,11 @@ from typing import Any
 import attrs
 import trio
 
-from curhat_trio.conformance.stage import Deed, Role, Stage
-from curhat_trio.conformance.standing import CROSSING_SECONDS
-from curhat_trio.conformance.stranger import Stranger
-from curhat_trio.conformance.visit import FEATURES, ME, RESUME_SECONDS, Broken, NotShown, Visit
-from curhat_trio.conformance.watch import Breach
+from curhat_trio.conformance.client.scenario_run import Deed, Role, Stage
+from curhat_trio.conformance.client.state_tracker import CROSSING_SECONDS
+from curhat_trio.conformance.client.fake_peer import Stranger
+from curhat_trio.conformance.client.connection import FEATURES, ME, RESUME_SECONDS, Broken, NotShown, Visit
+from curhat_trio.conformance.client.monitor import Breach
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
@@ -57,7 +57,7 @@ SITUATIONS: list[Situation] = []
 """All there are, in the order in which they are tried."""
 
 
-def situation(
+def scenario(
     name: str, *requirements: str, needs: Sequence[Deed] = ()
 ) -> Callable[[Callable[[Stage], Awaitable[None]]], Callable[[Stage], Awaitable[None]]]:
     """Add a conversation to the situations."""
@@ -76,27 +76,27 @@ MORE: dict[str, Any] = {"later": {"than": ["curhat.v1"]}, "payload2": None}
 # ---------------------------------------------------------------- arriving
 
 
-@situation("connects and joins", "P-2.2", "P-2.10", "P-3.4")
+@scenario("connects and joins", "P-2.2", "P-2.10", "P-3.4")
 async def connects_and_joins(stage: Stage) -> None:
     visit = await stage.joined()
     await visit.ready("r-1")
     await visit.stay("P-3.4", 0.5)
 
 
-@situation("tells its person's name in the address", "P-2.7")
+@scenario("tells its person's name in the address", "P-2.7")
 async def names_in_the_address(stage: Stage) -> None:
     await stage.joined()
     if stage.last_caller is None or stage.last_caller.username is None:
         raise NotShown("the client tells no `username` in the query, which it need not")
 
 
-@situation("welcome has fields, limits and features that it does not know", "P-2.15")
+@scenario("welcome has fields, limits and features that it does not know", "P-2.15")
 async def strange_welcome(stage: Stage) -> None:
     visit = await stage.met(features=("chat", "next", "telepathy"), **MORE)
     await stage.hear_join(visit, "P-2.15")
 
 
-@situation("a message of an unknown type while it waits", "P-2.15")
+@scenario("a message of an unknown type while it waits", "P-2.15")
 async def unknown_while_waiting(stage: Stage) -> None:
     visit = await stage.met()
     await visit.say_unknown("weather", forecast="rain")
@@ -137,22 +137,22 @@ async def _strange_fields(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"a message of an unknown type in a pairing, as {role}", "P-2.15")(
+    scenario(f"a message of an unknown type in a pairing, as {role}", "P-2.15")(
         partial(_unknown_while_talking, role)
     )
-    situation(f"unknown fields in every message, as {role}", "P-2.15")(partial(_strange_fields, role))
+    scenario(f"unknown fields in every message, as {role}", "P-2.15")(partial(_strange_fields, role))
 
 
 # ---------------------------------------------------------------- offers and answers
 
 
-@situation("is the offerer", "P-5.3")
+@scenario("is the offerer", "P-5.3")
 async def is_the_offerer(stage: Stage) -> None:
     visit = await stage.talking("offerer")
     await visit.still_answers("P-5.7")
 
 
-@situation("is the answerer, and the offer takes a while", "P-5.2", "P-5.7")
+@scenario("is the answerer, and the offer takes a while", "P-5.2", "P-5.7")
 async def is_the_answerer(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     await visit.hear_nothing("offer", "answer", because="P-5.2")
@@ -169,12 +169,12 @@ async def _names_candidates(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"names its candidates and says when there are no more, as {role}", "P-6.4")(
+    scenario(f"names its candidates and says when there are no more, as {role}", "P-6.4")(
         partial(_names_candidates, role)
     )
 
 
-@situation("a candidate comes before any offer", "P-5.7")
+@scenario("a candidate comes before any offer", "P-5.7")
 async def early_candidate(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     await visit.candidates()
@@ -191,7 +191,7 @@ CREDENTIAL_SECONDS = 15
 """How long the first credentials are good."""
 
 
-@situation("is given ICE servers", "P-5.3")
+@scenario("is given ICE servers", "P-5.3")
 async def ice_servers(stage: Stage) -> None:
     visit = await stage.joined()
     await stage.pair(visit, "offerer", servers=SERVERS)
@@ -206,10 +206,10 @@ async def _relay_only(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"may connect by a relay only, as {role}", "P-6.7")(partial(_relay_only, role))
+    scenario(f"may connect by a relay only, as {role}", "P-6.7")(partial(_relay_only, role))
 
 
-@situation("its TURN credentials expire", "P-3.16")
+@scenario("its TURN credentials expire", "P-3.16")
 async def credentials_expire(stage: Stage) -> None:
     visit = await stage.joined(features=(*FEATURES, "ice"))
     await stage.pair(visit, "answerer", servers=SERVERS, ttlSeconds=CREDENTIAL_SECONDS)
@@ -222,7 +222,7 @@ async def credentials_expire(stage: Stage) -> None:
     await visit.still_answers("P-3.16")
 
 
-@situation("audio and video do not come about", "P-3.18")
+@scenario("audio and video do not come about", "P-3.18")
 async def no_media(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     _expect_media(visit)
@@ -243,14 +243,14 @@ def _expect_media(visit: Visit) -> None:
         raise NotShown("the client has no audio and no video, which it need not")
 
 
-@situation("an offer nearly as long as a message may be", "P-5.7")
+@scenario("an offer nearly as long as a message may be", "P-5.7")
 async def long_offer(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     await visit.offer(filler_lines=140)
     await visit.hear_answer()
 
 
-@situation("an answer nearly as long as a message may be", "P-5.7")
+@scenario("an answer nearly as long as a message may be", "P-5.7")
 async def long_answer(stage: Stage) -> None:
     visit = await stage.paired("offerer")
     assert visit.stranger is not None
@@ -258,7 +258,7 @@ async def long_answer(stage: Stage) -> None:
     await visit.still_answers("P-5.7")
 
 
-@situation("its offer stays unanswered for a while", "P-5.5")
+@scenario("its offer stays unanswered for a while", "P-5.5")
 async def unanswered_offer(stage: Stage) -> None:
     visit = await stage.paired("offerer")
     offer = await visit.hear_offer()
@@ -287,22 +287,22 @@ async def _client_renegotiates(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"the stranger offers again and restarts ICE, as {role}", "P-5.7")(
+    scenario(f"the stranger offers again and restarts ICE, as {role}", "P-5.7")(
         partial(_stranger_renegotiates, role)
     )
-    situation(f"offers again, as {role}", "P-5.5", needs=["renegotiate"])(partial(_client_renegotiates, role))
+    scenario(f"offers again, as {role}", "P-5.5", needs=["renegotiate"])(partial(_client_renegotiates, role))
 
 
 # ---------------------------------------------------------------- glare
 
 
-@situation("two first offers cross, and it is impolite", "P-5.9")
+@scenario("two first offers cross, and it is impolite", "P-5.9")
 async def impolite_at_first(stage: Stage) -> None:
     visit = await stage.paired("offerer")
     await _ignores_crossing_offer(visit, await visit.hear_offer())
 
 
-@situation("two later offers cross, and it is impolite", "P-5.9", needs=["renegotiate"])
+@scenario("two later offers cross, and it is impolite", "P-5.9", needs=["renegotiate"])
 async def impolite_later(stage: Stage) -> None:
     visit = await stage.talking("offerer")
     await stage.do("renegotiate")
@@ -321,7 +321,7 @@ async def _ignores_crossing_offer(visit: Visit, offer: Offer) -> None:
     await visit.still_answers("P-5.9")
 
 
-@situation("two offers cross, and it is polite", "P-5.10")
+@scenario("two offers cross, and it is polite", "P-5.10")
 async def polite(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     # Without a place for video, a client that has a camera offers again by itself.
@@ -346,7 +346,7 @@ async def polite(stage: Stage) -> None:
 # ---------------------------------------------------------------- rooms
 
 
-@situation("its room changes while it waits", "P-4.8")
+@scenario("its room changes while it waits", "P-4.8")
 async def room_changes(stage: Stage) -> None:
     visit = await stage.waiting()
     old = Stranger(ClientId("c-nobody"), "Nobody", RoomId("r-1"))
@@ -384,26 +384,26 @@ async def _ignores_old_room(visit: Visit, old: Stranger) -> None:
 _REASONS = [reason for reason in LeaveReason if reason is not LeaveReason.SERVER_SHUTDOWN]
 for number, reason in enumerate([*_REASONS, "moved_to_another_town"]):
     role = ROLES[number % 2]
-    situation(f"the partner is gone: {reason}; the next one comes, as {role}", "P-4.8")(
+    scenario(f"the partner is gone: {reason}; the next one comes, as {role}", "P-4.8")(
         partial(_left, str(reason), role)
     )
 
 
-@situation("the partner is gone before any offer", "P-4.8")
+@scenario("the partner is gone before any offer", "P-4.8")
 async def left_before_offer(stage: Stage) -> None:
     visit = await stage.paired("answerer")
     await visit.leave("negotiation_timeout")
     await stage.pairs_again(visit, "P-4.8")
 
 
-@situation("the partner is gone, and nobody else comes for a while", "P-4.10")
+@scenario("the partner is gone, and nobody else comes for a while", "P-4.10")
 async def left_alone(stage: Stage) -> None:
     visit = await stage.talking("offerer")
     await visit.leave("left")
     await visit.stay("P-4.10", CROSSING_SECONDS + stage.patience.watch)
 
 
-@situation("the partner chats", "P-3.4")
+@scenario("the partner chats", "P-3.4")
 async def partner_chats(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     for text in ("hi!", "\N{SMILING FACE WITH OPEN MOUTH}" * 2000, "\x00\u202e{}\n", " "):
@@ -411,7 +411,7 @@ async def partner_chats(stage: Stage) -> None:
     await visit.still_answers("P-5.7")
 
 
-@situation("a stranger's name and chat are markup", "P-11.2")
+@scenario("a stranger's name and chat are markup", "P-11.2")
 async def markup(stage: Stage) -> None:
     tag = f'<img src="{stage.url}/rendered/%s" onerror="1">'
     visit = await stage.paired("answerer", name=tag % "name")
@@ -426,7 +426,7 @@ async def markup(stage: Stage) -> None:
 # ---------------------------------------------------------------- its person
 
 
-@situation("its person leaves, and comes again", "P-4.8", needs=["leave"])
+@scenario("its person leaves, and comes again", "P-4.8", needs=["leave"])
 async def leaves(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     old = visit.stranger
@@ -441,7 +441,7 @@ async def leaves(stage: Stage) -> None:
     await visit.still_answers("P-4.8")
 
 
-@situation("its person gives up waiting, and comes again", "P-4.8", needs=["leave"])
+@scenario("its person gives up waiting, and comes again", "P-4.8", needs=["leave"])
 async def gives_up(stage: Stage) -> None:
     visit = await stage.waiting()
     await stage.do("leave")
@@ -466,7 +466,7 @@ async def _next(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"its person says next; another partner comes, as {role}", "P-4.8", needs=["next"])(
+    scenario(f"its person says next; another partner comes, as {role}", "P-4.8", needs=["next"])(
         partial(_next, role)
     )
 
@@ -482,18 +482,18 @@ async def _crossed(deed: Deed, stage: Stage) -> None:
     await visit.still_answers("P-4.9")
 
 
-situation("its leave crosses the partner's", "P-4.9", needs=["leave"])(partial(_crossed, "leave"))
-situation("its next crosses the partner's leave", "P-4.9", needs=["next"])(partial(_crossed, "next"))
+scenario("its leave crosses the partner's", "P-4.9", needs=["leave"])(partial(_crossed, "leave"))
+scenario("its next crosses the partner's leave", "P-4.9", needs=["next"])(partial(_crossed, "next"))
 
 
-@situation("its person chats", "P-3.4", needs=["chat"])
+@scenario("its person chats", "P-3.4", needs=["chat"])
 async def chats(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     await stage.do("chat", "Hello, stranger!")
     await visit.hear("chat", because=(), within=stage.patience.deed)
 
 
-@situation("its person writes more than a message may have", "P-2.12", needs=["chat"])
+@scenario("its person writes more than a message may have", "P-2.12", needs=["chat"])
 async def writes_too_much(stage: Stage) -> None:
     visit = await stage.joined(limits=Limits(message_bytes=1024))
     await stage.pair(visit, "answerer")
@@ -501,7 +501,7 @@ async def writes_too_much(stage: Stage) -> None:
     await visit.stay("P-2.12")
 
 
-@situation("the server has neither chat nor next", "P-3.2", needs=["chat", "next"])
+@scenario("the server has neither chat nor next", "P-3.2", needs=["chat", "next"])
 async def has_no_features(stage: Stage) -> None:
     visit = await stage.joined(features=())
     await stage.pair(visit, "answerer")
@@ -514,7 +514,7 @@ async def has_no_features(stage: Stage) -> None:
         await stage.pairs_again(visit, "P-3.2")
 
 
-@situation("its person goes for good", "P-9.4", needs=["quit"])
+@scenario("its person goes for good", "P-9.4", needs=["quit"])
 async def goes_for_good(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     await stage.do("quit")
@@ -539,10 +539,10 @@ for code, ref in (
     *(("not_your_turn", "offer"), ("unsupported", "chat"), ("rate_limited", "candidate"), ("tomorrows", "answer")),
 ):
     rules = ("P-8.4", "P-4.2") if code == "wrong_state" else ("P-8.4",)
-    situation(f"error {code} about {ref or 'nothing that could be read'}", *rules)(partial(_error, code, ref))
+    scenario(f"error {code} about {ref or 'nothing that could be read'}", *rules)(partial(_error, code, ref))
 
 
-@situation("every error while it waits", "P-8.4")
+@scenario("every error while it waits", "P-8.4")
 async def errors_while_waiting(stage: Stage) -> None:
     visit = await stage.waiting()
     for code in ErrorCode:
@@ -552,7 +552,7 @@ async def errors_while_waiting(stage: Stage) -> None:
     await stage.negotiate(visit, "answerer")
 
 
-@situation("its join comes too fast", "P-8.4")
+@scenario("its join comes too fast", "P-8.4")
 async def join_rate_limited(stage: Stage) -> None:
     visit = await stage.joined()
     await visit.error(ErrorCode.RATE_LIMITED, "join", retry_after=0.5)
@@ -562,7 +562,7 @@ async def join_rate_limited(stage: Stage) -> None:
     await stage.negotiate(visit, "answerer")
 
 
-@situation("its late candidate crosses the partner's leave", "P-4.2")
+@scenario("its late candidate crosses the partner's leave", "P-4.2")
 async def late_candidate(stage: Stage) -> None:
     visit = await stage.talking("offerer")
     await visit.leave("left")
@@ -574,7 +574,7 @@ async def late_candidate(stage: Stage) -> None:
 # ---------------------------------------------------------------- the connection
 
 
-@situation("is pinged through a long silence", "P-7.2")
+@scenario("is pinged through a long silence", "P-7.2")
 async def pinged(stage: Stage) -> None:
     visit = await stage.waiting(ping_seconds=0.5)
     for _ in range(4):
@@ -585,7 +585,7 @@ async def pinged(stage: Stage) -> None:
     await stage.negotiate(visit, "answerer")
 
 
-@situation("pongs that nobody asked for", "P-8.4")
+@scenario("pongs that nobody asked for", "P-8.4")
 async def unasked_pongs(stage: Stage) -> None:
     visit = await stage.waiting()
     await visit.say(Pong())
@@ -618,18 +618,18 @@ async def _closed_for_good(code: int, stage: Stage) -> None:
 
 _FOR_NOW = [code for code in CloseCode if code.retry and code is not CloseCode.SHUTDOWN]
 for number in (*map(int, _FOR_NOW), 4099):
-    situation(f"closed with {number}", "P-9.1")(partial(_closed_for_now, number))
+    scenario(f"closed with {number}", "P-9.1")(partial(_closed_for_now, number))
 for number in (1000, *(int(code) for code in CloseCode if not code.retry), 4599):
-    situation(f"closed with {number}", "P-9.2")(partial(_closed_for_good, number))
+    scenario(f"closed with {number}", "P-9.2")(partial(_closed_for_good, number))
 
 
-@situation("the server goes away while it waits", "P-9.1", "P-9.3")
+@scenario("the server goes away while it waits", "P-9.1", "P-9.3")
 async def goaway_while_waiting(stage: Stage) -> None:
     visit = await stage.waiting()
     await _goes_away(stage, visit)
 
 
-@situation("the server goes away while it talks", "P-9.1", "P-9.3")
+@scenario("the server goes away while it talks", "P-9.1", "P-9.3")
 async def goaway_while_talking(stage: Stage) -> None:
     visit = await stage.talking("offerer")
     await visit.leave("server_shutdown")
@@ -649,7 +649,7 @@ _CLOCKS_DIFFER = 0.1
 """Seconds that a client's timer may be early, and a message be under way."""
 
 
-@situation("the connection breaks off while it talks", "P-9.1")
+@scenario("the connection breaks off while it talks", "P-9.1")
 async def lost_while_talking(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     visit.drop()
@@ -692,12 +692,12 @@ async def _resumes(role: Role, stage: Stage) -> None:
 
 
 for role in ROLES:
-    situation(f"the connection breaks off, and the call goes on over another, as {role}", "P-13.4", "P-13.9")(
+    scenario(f"the connection breaks off, and the call goes on over another, as {role}", "P-13.4", "P-13.9")(
         partial(_resumes, role)
     )
 
 
-@situation("the connection breaks off, and the session is gone", "P-8.4", "P-13.9")
+@scenario("the connection breaks off, and the session is gone", "P-8.4", "P-13.9")
 async def resume_fails(stage: Stage) -> None:
     _, back = await _asks_to_resume(stage, "answerer")
     await back.error(ErrorCode.RESUME_FAILED, "resume")
@@ -706,7 +706,7 @@ async def resume_fails(stage: Stage) -> None:
     await stage.negotiate(back, "answerer")
 
 
-@situation("the partner is away, and comes back", "P-13.10")
+@scenario("the partner is away, and comes back", "P-13.10")
 async def partner_away(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     await visit.say(Presence("away"))
@@ -715,7 +715,7 @@ async def partner_away(stage: Stage) -> None:
     await visit.still_answers("P-13.10")
 
 
-@situation("the partner types", "P-2.15")
+@scenario("the partner types", "P-2.15")
 async def partner_types(stage: Stage) -> None:
     visit = await stage.talking("answerer")
     for active in (True, True, False):
@@ -724,7 +724,7 @@ async def partner_types(stage: Stage) -> None:
     await visit.still_answers("P-2.15")
 
 
-@situation("the server can't be reached for a while", "P-9.1")
+@scenario("the server can't be reached for a while", "P-9.1")
 async def unreachable(stage: Stage) -> None:
     visit = await stage.waiting()
     visit.drop()
