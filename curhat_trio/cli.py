@@ -1,11 +1,11 @@
 """The command line: settings in, exit status out, signals in between.
 
 curhat-trio [flags]                   serve
-curhat-trio spec [--check] [FOLDER]   draw the generated part of the specification (in a checkout)
-curhat-trio check-trace FILE...       can a server have done what these traces tell?
-curhat-trio conform URL [flags]       try any server by the rules of the specification
-curhat-trio conform --listen PORT     try any client, as a server that plays every situation
-curhat-trio load URL [flags]          put a load on a server of this machine, and check what it relays
+curhat-trio spec [--check] [FOLDER]   generate the generated part of the specification (in a checkout)
+curhat-trio check-trace FILE...       check traces against the state machine
+curhat-trio conform URL [flags]       test any server against the specification
+curhat-trio conform --listen PORT     test any client, as a server that plays every scenario
+curhat-trio load URL [flags]          load a server on this machine, and check what it relays
 """
 
 import gc
@@ -35,14 +35,14 @@ _SUBCOMMANDS = {
     "conform": "curhat_trio.conformance.command",
     "load": "curhat_trio.load.command",
 }
-"""The module whose `main` each is. A server imports none of them."""
+"""The module whose `main` runs each subcommand. A running server imports none of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand, or the server until it is told to stop.
+    """Run a subcommand, or the server until a signal stops it.
 
     Returns:
-        0 after a stop that was asked for (SIGINT, SIGTERM), 1 if a check failed, 2 if it could not start.
+        0 after SIGINT or SIGTERM, 1 if a check failed, 2 if it could not start.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in _SUBCOMMANDS:
@@ -50,30 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(arguments, os.environ)
     except SettingsError as error:
-        return _complain(str(error))
+        return _fail(str(error))
     configure_logging(settings.log_level, settings.log_format)
     try:
         with _open_trace(settings) as trace:
             tune_garbage_collector()
             trio.run(_run, settings, trace)
     except CannotStart as error:
-        return _complain(str(error))
+        return _fail(str(error))
     return 0
 
 
 def _run_subcommand(name: str, arguments: Sequence[str]) -> int:
     module = _SUBCOMMANDS[name]
     if find_spec(module) is None:  # the wheel leaves out what reads tests
-        return _complain(f"`{name}` works in a checkout of the repository only; this is an installed package")
+        return _fail(f"`{name}` works in a checkout of the repository only; this is an installed package")
     status: int = import_module(module).main(arguments)
     return status
 
 
 def tune_garbage_collector() -> None:
-    """Leave what is there at the start out of every collection, and make those of the oldest generation rare.
+    """Exempt all objects that exist at the start from garbage collection, and make full collections rare.
 
-    One of those looks at every object of every client, half a second at 18,000 of them, and finds nothing:
-    what a connection leaves is freed at once, because nothing of it refers to itself
+    A full collection visits every object of every client, half a second with 18,000 of them, and finds nothing:
+    the objects of a connection are freed at once, because they form no reference cycles
     (spec/decisions/0017-garbage-collection.md).
     """
     gc.collect()
@@ -82,11 +82,11 @@ def tune_garbage_collector() -> None:
 
 
 class CannotStart(Exception):
-    """The address of the settings can't be listened on, or the trace can't be written."""
+    """The server can't listen on the configured address, or can't write the trace."""
 
 
 def trace_terms(settings: Settings) -> Terms:
-    """What a trace of this server says at its beginning."""
+    """The settings that a trace of this server records in its first line."""
     return Terms(
         widens=settings.widen_after_seconds > 0,
         resumes=settings.resume_seconds > 0,
@@ -103,14 +103,14 @@ def _open_trace(settings: Settings) -> Iterator[TraceWriter | None]:
         trace = TraceWriter.open(settings.trace, trace_terms(settings))
     except OSError as error:
         raise CannotStart(
-            f"can't write the trace {settings.trace}: {error.strerror}; choose another with --trace"
+            f"can't write the trace {settings.trace}: {error.strerror}; choose another file with --trace"
         ) from error
     with trace:
         yield trace
 
 
 async def _run(settings: Settings, trace: TraceWriter | None) -> None:
-    """Serve; the first signal asks to stop, a second one ends at once."""
+    """Serve; the first signal starts a graceful shutdown, the second one ends it at once."""
     listeners = await _listen(settings)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -126,7 +126,7 @@ async def _run(settings: Settings, trace: TraceWriter | None) -> None:
 async def _listen(settings: Settings) -> list[trio.SocketListener]:
     try:
         listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(settings.port, host=settings.host)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise CannotStart(_explain(error, settings)) from error
     return listeners
 
@@ -151,17 +151,18 @@ def _url(listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _explain(error: OSError, settings: Settings) -> str:
+def _explain(error: OSError | UnicodeError, settings: Settings) -> str:
+    host = settings.host
+    if isinstance(error, UnicodeError):  # the name can't be encoded as IDNA
+        return f"host {host!r} is not a valid host name; set --host to a name or address of this machine"
     if isinstance(error, socket.gaierror):
-        return (
-            f"host {settings.host!r} can't be resolved: {error.strerror}; give a name or address of this machine"
-        )
+        return f"can't resolve host {host!r}: {error.strerror}; set --host to a name or address of this machine"
     return (
-        f"can't listen on {settings.host} port {settings.port}: {error.strerror}; "
-        "choose another with --host and --port, or end what listens there"
+        f"can't listen on {host} port {settings.port}: {error.strerror}; choose another address with --host and "
+        "--port, or stop the process that uses this one"
     )
 
 
-def _complain(line: str) -> int:
+def _fail(line: str) -> int:
     print(f"curhat-trio: {line}", file=sys.stderr)
     return 2

@@ -89,7 +89,12 @@ async def server_process(*flags: str) -> AsyncIterator[ServerProcess]:
 def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command that is expected to end by itself."""
     return subprocess.run(
-        [*COMMAND, *flags], capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT | environment
+        [*COMMAND, *flags],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE,
+        env=ENVIRONMENT | environment,
     )
 
 
@@ -162,7 +167,7 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
     assert "--port" in line
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "two..dots", "x" * 70])
 def test_a_host_that_is_not_this_machine_is_told_in_one_line(host: str) -> None:
     assert host in the_one_line_of(run("--host", host, "--port", "0"))
 
@@ -177,7 +182,7 @@ def test_a_config_that_is_absent_unreadable_or_broken_is_told_in_one_line(tmp_pa
         assert str(path) in the_one_line_of(run(CURHAT_CONFIG=str(path)))
 
 
-@pytest.mark.parametrize("flags", [["--port", "99999"], ["--prot", "1"], ["--host", ""], ["stray"]])
+@pytest.mark.parametrize("flags", [["--port", "99999"], ["--prot", "1"], ["--port=--"], ["--host", ""], ["stray"]])
 def test_flags_that_make_no_sense_are_told_in_one_line(flags: list[str]) -> None:
     the_one_line_of(run(*flags))
 

@@ -1,4 +1,4 @@
-"""The settings: who wins over whom, what is refused and in which words, and what `--help` tells."""
+"""The settings: precedence of their sources, validation and its error messages, and `--help`."""
 
 import tempfile
 from collections.abc import Mapping
@@ -282,25 +282,25 @@ STUN = "expected at most 32 URLs such as stun:stun.example.org:3478 or stuns:stu
         ("port", "1\n2", f'"1\\n2" is not a whole number; {PORT}'),
         ("port", "65536", f"65536 is out of range; {PORT}"),
         ("port", "-1", f"-1 is out of range; {PORT}"),
-        ("host", "a b", '"a b" is not a host; expected a host name or an IP address'),
-        ("max_connections", "0", "0 is out of range; expected at least 1 connections"),
-        ("max_message_bytes", "1023", "1023 is out of range; expected at least 1024 bytes"),
-        ("widen_after_seconds", "-1", "-1.0 is out of range; expected at least 0 seconds"),
+        ("host", "a b", '"a b" is not a valid host; expected a host name or an IP address'),
+        ("max_connections", "0", "0 is out of range; expected 1 or more connections"),
+        ("max_message_bytes", "1023", "1023 is out of range; expected 1024 or more bytes"),
+        ("widen_after_seconds", "-1", "-1.0 is out of range; expected 0 or more seconds"),
         ("ping_seconds", "0", "0.0 is out of range; expected more than 0 seconds"),
         ("ping_seconds", "nan", '"nan" is not a finite number; expected more than 0 seconds'),
         ("ping_seconds", "inf", '"inf" is not a finite number; expected more than 0 seconds'),
         ("ping_seconds", "1e999", "inf is not a finite number; expected more than 0 seconds"),
         ("ping_seconds", "5s", '"5s" is not a finite number; expected more than 0 seconds'),
         ("bytes_per_second", "0", "0.0 is out of range; expected more than 0 bytes per second"),
-        ("ice_transport_policy", "none", '"none" is not one of the choices; expected all or relay'),
-        ("log_level", "INFO", '"INFO" is not one of the choices; expected debug, info, warning or error'),
-        ("log_format", "xml", '"xml" is not one of the choices; expected auto, console or json'),
-        ("stun_urls", "stun:a,turn:b", f'"turn:b" is not of the right form; {STUN}'),
-        ("stun_urls", "stun://a", f'"stun://a" is not of the right form; {STUN}'),
-        ("stun_urls", "stun:", f'"stun:" is not of the right form; {STUN}'),
-        ("allowed_origins", "*", f'"*" is not of the right form; {ORIGINS}'),
-        ("allowed_origins", "https://a.example/", f'"https://a.example/" is not of the right form; {ORIGINS}'),
-        ("allowed_origins", "https://A.example", f'"https://A.example" is not of the right form; {ORIGINS}'),
+        ("ice_transport_policy", "none", '"none" is not a valid choice; expected all or relay'),
+        ("log_level", "INFO", '"INFO" is not a valid choice; expected debug, info, warning or error'),
+        ("log_format", "xml", '"xml" is not a valid choice; expected auto, console or json'),
+        ("stun_urls", "stun:a,turn:b", f'"turn:b" is not a STUN URL; {STUN}'),
+        ("stun_urls", "stun://a", f'"stun://a" is not a STUN URL; {STUN}'),
+        ("stun_urls", "stun:", f'"stun:" is not a STUN URL; {STUN}'),
+        ("allowed_origins", "*", f'"*" is not an origin; {ORIGINS}'),
+        ("allowed_origins", "https://a.example/", f'"https://a.example/" is not an origin; {ORIGINS}'),
+        ("allowed_origins", "https://A.example", f'"https://A.example" is not an origin; {ORIGINS}'),
     ],
 )
 def test_wrong_text(name: str, text: str, complaint: str) -> None:
@@ -326,7 +326,7 @@ def test_a_value_that_is_overridden_must_be_right_too() -> None:
         ("port = [5]", f"port: [5] is not a whole number; {PORT}"),
         ("port = 65536", f"port: 65536 is out of range; {PORT}"),
         (f"port = 0x{'f' * 5000}", f"port: 0x{'f' * 58}... is out of range; {PORT}"),
-        ("host = 5", "host: 5 is not a host; expected a host name or an IP address"),
+        ("host = 5", "host: 5 is not a valid host; expected a host name or an IP address"),
         ("ping_seconds = nan", "ping_seconds: nan is not a finite number; expected more than 0 seconds"),
         ("ping_seconds = inf", "ping_seconds: inf is not a finite number; expected more than 0 seconds"),
         ("ping_seconds = true", "ping_seconds: true is not a finite number; expected more than 0 seconds"),
@@ -335,11 +335,13 @@ def test_a_value_that_is_overridden_must_be_right_too() -> None:
             f"ping_seconds = 1{'0' * 400}",
             f"ping_seconds: {hex(10**400)[:60]}... is not a finite number; expected more than 0 seconds",
         ),
-        ("log_level = 1", "log_level: 1 is not one of the choices; expected debug, info, warning or error"),
+        ("log_level = 1", "log_level: 1 is not a valid choice; expected debug, info, warning or error"),
         ('stun_urls = "stun:a"', f'stun_urls: "stun:a" is not a list of strings; {STUN}'),
-        ("stun_urls = [1]", f"stun_urls: 1 is not of the right form; {STUN}"),
-        ("prot = 1", '"prot" is not a setting; the nearest that is one: port'),
-        ("max-connections = 1", '"max-connections" is not a setting; the nearest that is one: max_connections'),
+        ("stun_urls = [1]", f"stun_urls: 1 is not a STUN URL; {STUN}"),
+        ("prot = 1", 'unknown setting "prot"; did you mean port?'),
+        ("max-connections = 1", 'unknown setting "max-connections"; did you mean max_connections?'),
+        ("zzz = 1", 'unknown setting "zzz"; curhat-trio --help lists them all'),
+        (f"port = [0x{'f' * 5000}]", f"port: an array is not a whole number; {PORT}"),
     ],
 )
 def test_wrong_toml(tmp_path: Path, assignment: str, complaint: str) -> None:
@@ -349,13 +351,18 @@ def test_wrong_toml(tmp_path: Path, assignment: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("port = 1", '"port" is out of place; expected the table [curhat_trio] only'),
-        ("[curhat-trio]", '"curhat-trio" is out of place; expected the table [curhat_trio] only'),
-        ("curhat_trio = 1", "curhat_trio is not a table; expected [curhat_trio] and settings under it"),
-        ("[[curhat_trio]]", "curhat_trio is not a table; expected [curhat_trio] and settings under it"),
+        ("port = 1", 'unexpected "port" at the top level; settings go in the table [curhat_trio]'),
+        ("[curhat-trio]", 'unexpected "curhat-trio" at the top level; settings go in the table [curhat_trio]'),
+        ("curhat_trio = 1", "curhat_trio is not a table; expected [curhat_trio] with the settings below it"),
+        ("[[curhat_trio]]", "curhat_trio is not a table; expected [curhat_trio] with the settings below it"),
         (
             "port 1",
-            "Expected '=' after a key in a key/value pair (at line 1, column 6); expected a readable TOML file",
+            "not valid TOML: Expected '=' after a key in a key/value pair (at line 1, column 6); correct the file",
+        ),
+        (f"[curhat_trio]\nport = {'9' * 5000}", "not valid TOML: a number has too many digits; correct the file"),
+        (
+            f"[curhat_trio]\nport = {'[' * 5000}",
+            "not valid TOML: arrays or tables are nested too deeply; correct the file",
         ),
     ],
 )
@@ -367,19 +374,23 @@ def test_wrong_files(tmp_path: Path, content: str, complaint: str) -> None:
 def test_an_absent_file_is_named(tmp_path: Path, flag: bool) -> None:
     path = str(tmp_path / "wow!" / "absent.toml")
     argv, environ = (["--config", path], {}) if flag else ([], {"CURHAT_CONFIG": path})
-    assert refusal(argv, environ) == f"{path}: No such file or directory; expected a readable TOML file"
+    assert refusal(argv, environ) == (
+        f"{path}: can't be read: No such file or directory; expected a readable TOML file"
+    )
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert refusal(["--config", str(tmp_path)]) == (f"{tmp_path}: Is a directory; expected a readable TOML file")
+    assert refusal(["--config", str(tmp_path)]) == (
+        f"{tmp_path}: can't be read: Is a directory; expected a readable TOML file"
+    )
 
 
 def test_a_file_must_be_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "latin.toml"
     path.write_bytes(b"# caf\xe9")
     message = refusal(["--config", str(path)])
-    assert message.startswith(f"{path}: 'utf-8' codec can't decode byte 0xe9")
-    assert message.endswith("; expected a readable TOML file")
+    assert message.startswith(f"{path}: not valid TOML: 'utf-8' codec can't decode byte 0xe9")
+    assert message.endswith("; correct the file")
 
 
 # Values that must fit each other
@@ -441,18 +452,18 @@ def test_the_secret_is_what_its_file_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["stun:a", "turn:", "turn://a", "turn:a b", "turn:a?transport=sctp", "TURN:a"])
 def test_turn_urls_are_of_rfc_7065(url: str) -> None:
     message = refusal(["--turn-urls", url, "--turn-secret", NEEDLE])
-    assert message == f'--turn-urls: "{url}" is not of the right form; {TURN}'
+    assert message == f'--turn-urls: "{url}" is not a TURN URL; {TURN}'
 
 
 def test_turn_urls_need_a_secret(tmp_path: Path) -> None:
-    rest = "no secret is known; expected turn_secret or turn_secret_file with the TURN server's static-auth-secret"
+    rest = "TURN needs a shared secret; set turn_secret or turn_secret_file to its static-auth-secret"
     assert refusal(["--turn-urls", URLS]) == f"turn_urls (from --turn-urls): {rest}"
-    with pytest.raises(ValueError, match="turn_urls: no secret is known"):
+    with pytest.raises(ValueError, match="turn_urls: TURN needs a shared secret"):
         Settings(turn_urls=(URLS,))
 
 
 def test_relays_only_need_a_relay() -> None:
-    message = "lets nobody connect without a TURN server; expected turn_urls too"
+    message = "lets nobody connect without a TURN server; set turn_urls too"
     variables = {"CURHAT_ICE_TRANSPORT_POLICY": "relay"}
     origin = "(from CURHAT_ICE_TRANSPORT_POLICY)"
     assert refusal([], variables) == f"ice_transport_policy: relay {origin} {message}"
@@ -460,7 +471,7 @@ def test_relays_only_need_a_relay() -> None:
 
 def test_one_secret_is_enough(tmp_path: Path) -> None:
     argv = ["--turn-secret", NEEDLE, "--turn-secret-file", secret_file(tmp_path, NEEDLE)]
-    given = "turn_secret is given too, by --turn-secret; expected one of them"
+    given = "turn_secret is set too, by --turn-secret; set only one of them"
     assert refusal(argv) == f"--turn-secret-file: {given}"
 
 
@@ -468,16 +479,16 @@ def test_one_secret_is_enough(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ("\n", "the file is empty"),
-        (f"{NEEDLE} {NEEDLE}", "the value, not shown here, will not do; expected a secret of printable ASCII"),
-        (f"{NEEDLE}\u00e9", "is not ASCII"),
-        (None, "No such file or directory"),
+        (f"{NEEDLE} {NEEDLE}", "the value (not shown) is not valid; expected a secret of printable ASCII"),
+        (f"{NEEDLE}\u00e9", "the file is not ASCII"),
+        (None, "can't be read: No such file or directory"),
     ],
 )
 def test_a_file_without_a_secret(tmp_path: Path, content: str | None, complaint: str) -> None:
     path = str(tmp_path / "absent") if content is None else secret_file(tmp_path, content)
     message = refusal(["--turn-secret-file", path])
     assert message.startswith(f"--turn-secret-file: {path}: {complaint}")
-    assert message.endswith("; expected a secret in a file of its own")
+    assert message.endswith("; expected a file that contains only the secret")
     assert NEEDLE not in message
 
 
@@ -485,7 +496,7 @@ def test_no_message_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture
     for wrong in (f"{NEEDLE} {NEEDLE}", f"{NEEDLE}\n{NEEDLE}", f"{NEEDLE}\u00e9"):
         assert NEEDLE not in refusal(["--turn-secret", wrong])
         assert NEEDLE not in refusal([], {"CURHAT_TURN_SECRET": wrong})
-        with pytest.raises(ValueError, match="not shown here") as caught:
+        with pytest.raises(ValueError, match="not shown") as caught:
             Settings(turn_secret=wrong)
         assert NEEDLE not in str(caught.value)
     for assignment in (f'turn_secret = ["{NEEDLE}"]', f'turn_secret = "{NEEDLE} "', f"turn_secret = {NEEDLE}"):
@@ -504,7 +515,7 @@ def test_no_more_ice_servers_than_a_message_holds(tmp_path: Path, name: str, url
     """A client that keeps to the schemas would take `join` for broken."""
     secret = {"CURHAT_TURN_SECRET": NEEDLE}
     flag, urls = f"--{name.replace('_', '-')}", [f"{url}{number}" for number in range(ARRAY_ITEMS + 1)]
-    complaint = f"{ARRAY_ITEMS + 1} are too many; {expected}"
+    complaint = f"{ARRAY_ITEMS + 1} entries are too many; {expected}"
     assert refusal([flag, ",".join(urls)], secret) == f"{flag}: {complaint}"
     assert file_refusal(tmp_path, f"[curhat_trio]\n{name} = {urls}") == f"curhat.toml: {name}: {complaint}"
     with pytest.raises(ValueError, match="too many"):
@@ -525,7 +536,7 @@ def test_no_more_ice_servers_than_a_message_holds(tmp_path: Path, name: str, url
         ({"stun_urls": ["stun:a"]}, f"stun_urls: ['stun:a'] is not a list of strings; {STUN}"),
         (
             {"drain_seconds": float("nan")},
-            "drain_seconds: nan is not a finite number; expected at least 0 seconds",
+            "drain_seconds: nan is not a finite number; expected 0 or more seconds",
         ),
     ],
 )
@@ -555,9 +566,10 @@ def help_entries(text: str) -> dict[str, str]:
     entries: dict[str, str] = {}
     flag = ""
     for line in text.splitlines():
+        rest = line
         if line.startswith("  -"):
-            flag, _, line = line.strip().partition(" ")
-        entries[flag] = f"{entries.get(flag, '')} {line.strip()}"
+            flag, _, rest = line.strip().partition(" ")
+        entries[flag] = f"{entries.get(flag, '')} {rest.strip()}"
     return entries
 
 
@@ -570,8 +582,8 @@ def test_help_tells_flag_meaning_unit_variable_and_default(capsys: pytest.Captur
         entry = entries[f"--{field.name.replace('_', '-')}"]
         assert field.metadata["help"] in entry
         assert f"[{field.metadata['kind'].expected}; env CURHAT_{field.name.upper()}" in entry
-    assert "at least 0 seconds; env CURHAT_DRAIN_SECONDS; default 10]" in entries["--drain-seconds"]
-    assert "at least 1 bytes; env CURHAT_OUTBOUND_BYTES; default 2097152]" in entries["--outbound-bytes"]
+    assert "0 or more seconds; env CURHAT_DRAIN_SECONDS; default 10]" in entries["--drain-seconds"]
+    assert "1 or more bytes; env CURHAT_OUTBOUND_BYTES; default 2097152]" in entries["--outbound-bytes"]
     assert "bytes per second; env CURHAT_BYTES_PER_SECOND; default 65536]" in entries["--bytes-per-second"]
     assert "0 to 65535; env CURHAT_PORT or PORT; default 8080]" in entries["--port"]
     assert "env CURHAT_HOST or HOST; default 127.0.0.1]" in entries["--host"]
@@ -597,7 +609,7 @@ def test_help_is_in_groups_and_tells_precedence(capsys: pytest.CaptureFixture[st
     _, text, _ = printed(["--help"], capsys)
     titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles[1:] == ["Listening:", "Matching:", "Timeouts:", "Limits:", "ICE:", "Logging:"]
-    assert "A flag wins over its CURHAT_ variable, that over the bare HOST or PORT" in text
+    assert "A flag overrides its CURHAT_ variable, which overrides the plain HOST or PORT" in text
 
 
 def test_help_does_not_depend_on_the_process_environment(
@@ -616,12 +628,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["--prot", "1"], '"--prot" is no flag of mine, but --port is'),
-        (["--prot=1"], '"--prot" is no flag of mine, but --port is'),
-        (["--zzz"], '"--zzz" is no flag of mine'),
-        (["--max-conn", "1"], '"--max-conn" is no flag of mine'),
-        (["serve"], '"serve" is no flag of mine'),
-        (["a\nb"], '"a\\nb" is no flag of mine'),
+        (["--prot", "1"], 'unknown option "--prot" (did you mean --port?)'),
+        (["--prot=1"], 'unknown option "--prot" (did you mean --port?)'),
+        (["--zzz"], 'unknown option "--zzz"'),
+        (["--max-conn", "1"], 'unknown option "--max-conn"'),
+        (["-x"], 'unknown option "-x"'),
+        (["--"], 'unknown option "--"'),
+        (["--port=--"], 'argument "--port": "--" is not a value'),
+        (["--config=--"], 'argument "--config": "--" is not a value'),
+        (["serve"], 'unexpected argument "serve"'),
+        (["a\nb"], 'unexpected argument "a\\nb"'),
         (["--port"], "argument --port: expected one argument"),
     ],
 )

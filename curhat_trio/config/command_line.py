@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from curhat_trio import __version__
-from curhat_trio.config.kinds import shown
+from curhat_trio.config.kinds import quote
 from curhat_trio.config.settings import FIELDS
 
 CONFIG_VARIABLE = "CURHAT_CONFIG"
@@ -19,42 +19,54 @@ BARE_VARIABLES = {"host": "HOST", "port": "PORT"}
 
 
 def flag(name: str) -> str:
+    """The command-line flag of a setting, such as `--max-connections`."""
     return f"--{name.replace('_', '-')}"
 
 
 def variable(name: str) -> str:
+    """The environment variable of a setting, such as `CURHAT_MAX_CONNECTIONS`."""
     return f"CURHAT_{name.upper()}"
 
 
 def parse_flags(argv: Sequence[str]) -> dict[str, str]:
-    """The flags that were given, by field name, as text; "config" among them if it was.
+    """The flags that are present in `argv`, by field name, as text; `config` is among them.
 
     Raises:
         SystemExit: code 0 after `--help` or `--version` was printed; code 2 after one line on stderr if the
-            flags themselves make no sense.
+            command line can't be parsed.
     """
     parser = _make_parser()
+    for argument in argv:
+        name, _, value = argument.partition("=")
+        if name.startswith("-") and value == "--":  # some versions of argparse drop it and return a list
+            parser.error(f'argument {quote(name)}: "--" is not a value')
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
-        name = unknown[0].partition("=")[0]  # what follows may be a secret
-        near = difflib.get_close_matches(name, map(flag, FIELDS), n=1)
-        parser.error(f"{shown(name)} is no flag of mine{f', but {near[0]} is' if near else ''}")
+        parser.error(_unknown(unknown[0]))
     return vars(namespace)
 
 
+def _unknown(argument: str) -> str:
+    name = argument.partition("=")[0]  # what follows may be a secret
+    if not name.startswith("-"):
+        return f"unexpected argument {quote(name)}"
+    near = difflib.get_close_matches(name, map(flag, FIELDS), n=1)
+    return f"unknown option {quote(name)}{f' (did you mean {near[0]}?)' if near else ''}"
+
+
 class _HelpFormatter(argparse.HelpFormatter):
-    """argparse's, but a line break in a flag's help stays one: the sentence, then the facts."""
+    """argparse's formatter, but keeps the line break between a flag's description and its facts."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but an error is one line: the usage of some thirty flags would bury it."""
+    """argparse's parser, but an error is one line: the usage of thirty flags would bury it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.color = False  # Python 3.14 would look into os.environ to decide it
+        self.color = False  # Python 3.14 would read os.environ to decide
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -66,11 +78,11 @@ def _make_parser() -> _Parser:
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         description="WebRTC signaling for anonymous one-to-one video chat.",
         epilog=(
-            "A flag wins over its CURHAT_ variable, that over the bare HOST or PORT, that over the file, and "
-            "the file over the default. An empty variable counts as not set. In the file a setting has its "
-            "flag's name with underscores, in the table [curhat_trio]."
+            "A flag overrides its CURHAT_ variable, which overrides the plain HOST or PORT, which overrides the "
+            "file, which overrides the default. An empty variable counts as unset. In the file, settings are keys "
+            "of the table [curhat_trio], named like their flags but with underscores."
         ),
-        # A fixed width, because argparse would ask os.environ for COLUMNS.
+        # A fixed width, because argparse would read COLUMNS from os.environ.
         formatter_class=partial(_HelpFormatter, width=100, max_help_position=30),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -87,7 +99,7 @@ def _make_parser() -> _Parser:
 
 
 def _help(field: "attrs.Attribute[Any]") -> str:
-    """What the setting does, then what would do, its variables and its default, as argparse's format string."""
+    """What the setting does, its valid values, variables and default, as a format string for argparse."""
     bare = f" or {BARE_VARIABLES[field.name]}" if field.name in BARE_VARIABLES else ""
     default = f"{field.default:.10g}" if isinstance(field.default, float) else field.default or "none"
     facts = f"{field.metadata['kind'].expected}; env {variable(field.name)}{bare}; default {default}"

@@ -1,6 +1,6 @@
-"""What a value must be: every kind reads text (flags, variables) and TOML, and words its own refusals.
+"""The kinds of values: each parses text (flags, variables) and TOML, checks values, and writes its error messages.
 
-No setting is known here by its name, and no source: whoever reads a value adds where it was given.
+Nothing here depends on the name of a setting or on its source; the caller prefixes messages with the source.
 """
 
 import json
@@ -11,15 +11,15 @@ from typing import Any
 
 import attrs
 
-_SHOWN_CHARACTERS = 60
+_QUOTED_CHARACTERS = 60
 
 
 @attrs.frozen(kw_only=True)
 class Text:
-    """Text of one form, a regular expression; the other kinds build on it.
+    """Text that matches a regular expression, `form`; the base of the other kinds.
 
-    `problem` tells what any other value is not. `expected` tells what would do, with its unit; it ends error
-    messages and explains the flag in `--help`.
+    In an error message `problem` follows the wrong value. `expected` describes the valid values, with their unit;
+    it ends error messages and documents the flag in `--help`.
     """
 
     metavar: str
@@ -28,36 +28,42 @@ class Text:
     problem: str
 
     def from_text(self, text: str) -> object:
-        """The value that a flag's or a variable's text spells, or the text itself; `check` judges it."""
+        """Parse the text of a flag or variable; returns it unchanged if it can't be, and `check` rejects it."""
         return text
 
     def from_toml(self, value: object) -> object:
-        """Python's value for TOML's. TOML has types of its own, so nothing is coerced; `check` judges it."""
+        """Convert a TOML value. TOML has types of its own, so nothing is coerced; `check` rejects wrong ones."""
         return value
 
     def check(self, value: Any) -> object:
-        """The value as the setting holds it. ValueError, worded for the operator, if it will not do."""
+        """Return the value in the type of the setting.
+
+        Raises:
+            ValueError: the value is not valid; the message is for the operator.
+        """
         if not isinstance(value, str) or not re.fullmatch(self.form, value):
-            raise self.refusal(value, self.problem)
+            raise self.error(value, self.problem)
         return value
 
-    def refusal(self, value: object, problem: str) -> ValueError:
-        return ValueError(f"{shown(value)} {problem}; expected {self.expected}")
+    def error(self, value: object, problem: str) -> ValueError:
+        """The error to raise for a value that is not valid."""
+        return ValueError(f"{quote(value)} {problem}; expected {self.expected}")
 
 
 @attrs.frozen(kw_only=True)
 class Secret(Text):
-    """Text that no message ever shows, right or wrong."""
+    """Text that no message ever shows, valid or not."""
 
-    problem: str = "will not do"
+    problem: str = "is not valid"
 
-    def refusal(self, value: object, problem: str) -> ValueError:
-        return ValueError(f"the value, not shown here, {problem}; expected {self.expected}")
+    def error(self, value: object, problem: str) -> ValueError:
+        """The error to raise, without the value."""
+        return ValueError(f"the value (not shown) {problem}; expected {self.expected}")
 
 
 @attrs.frozen(kw_only=True)
 class Number(Text):
-    """A finite number in `least..most`, or above `least` if that is said not to be included."""
+    """A finite number from `least` to `most`; with `above_least`, `least` itself is excluded."""
 
     python_type: type[int] | type[float]
     least: int = 0
@@ -70,12 +76,14 @@ class Number(Text):
     def _bounds(self) -> str:
         if self.most < math.inf:
             return f"{self.least} to {self.most} {self.unit}".rstrip()
-        return f"{'more than' if self.above_least else 'at least'} {self.least} {self.unit}"
+        return f"more than {self.least} {self.unit}" if self.above_least else f"{self.least} or more {self.unit}"
 
     def from_text(self, text: str) -> object:
+        """Parse a decimal number."""
         return self.python_type(text) if re.fullmatch(self.form, text) else text
 
     def check(self, value: Any) -> object:
+        """Return the number as the setting's type."""
         # Exactly these types: True is an int too, and TOML's `port = true` must not become port 1. A decimal
         # number may be written without a point.
         try:
@@ -83,9 +91,9 @@ class Number(Text):
         except OverflowError:  # a whole number larger than any float
             number = math.nan
         if not -math.inf < number < math.inf:
-            raise self.refusal(value, self.problem)
+            raise self.error(value, self.problem)
         if not self.least <= number <= self.most or (self.above_least and number == self.least):
-            raise self.refusal(value, "is out of range")
+            raise self.error(value, "is out of range")
         return number
 
 
@@ -97,34 +105,39 @@ decimal = partial(Number, python_type=float, form=_DECIMAL, problem="is not a fi
 
 @attrs.frozen(kw_only=True)
 class Listing(Text):
-    """Strings of one form, at most so many of them; in text they are separated by commas."""
+    """A list of at most `most` strings that each match `form`; in text they are separated by commas."""
 
-    problem: str = "is not of the right form"
     most: float = math.inf
 
     def from_text(self, text: str) -> object:
+        """Split at commas; space around them and empty items are ignored."""
         items = (item.strip() for item in text.split(","))
         return tuple(item for item in items if item)
 
     def from_toml(self, value: object) -> object:
+        """Convert an array to a tuple."""
         return tuple(value) if isinstance(value, list) else value
 
     def check(self, value: Any) -> object:
+        """Return the tuple of strings."""
         if not isinstance(value, tuple):
-            raise self.refusal(value, "is not a list of strings")
+            raise self.error(value, "is not a list of strings")
         for item in value:
             super().check(item)
         if len(value) > self.most:
-            raise ValueError(f"{len(value)} are too many; expected {self.expected}")
+            raise ValueError(f"{len(value)} entries are too many; expected {self.expected}")
         return value
 
 
-def shown(value: object) -> str:
-    """`value` as the operator wrote it, more or less: one line, and never a long one."""
+def quote(value: object) -> str:
+    """`value` roughly as the operator wrote it, on one line and shortened if it is long."""
     if isinstance(value, (str, bool)):
         text = json.dumps(value)
     elif isinstance(value, int) and value.bit_length() > 200:
         text = hex(value)  # Python refuses to write very long numbers in decimal
     else:
-        text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+        try:
+            text = repr(value)
+        except ValueError:  # an array that contains such a number
+            text = "an array"
+    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}..."

@@ -1,7 +1,7 @@
-"""Loading the settings: every source is read and checked, the strongest wins, and they must fit each other.
+"""Loading the settings: read and check every source, apply their precedence, and look for conflicts.
 
-Every value is checked where it was given, also one that a stronger source overrides, so an error names the
-flag, the variable or the file to correct.
+Every value is checked, even one that another source overrides, and an error names the flag, variable or file to
+correct.
 """
 
 import difflib
@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from curhat_trio.config.command_line import BARE_VARIABLES, CONFIG_VARIABLE, flag, parse_flags, variable
-from curhat_trio.config.kinds import shown
-from curhat_trio.config.settings import FIELDS, KINDS, Settings, misfit
+from curhat_trio.config.kinds import quote
+from curhat_trio.config.settings import FIELDS, KINDS, Settings, find_conflict
 
 _TABLE = "curhat_trio"
 
 
 class SettingsError(Exception):
-    """The operator's mistake, in one line: which setting, given where, what is wrong, what would do."""
+    """A mistake of the operator's: one line that names the setting, its source, the fault and what is expected."""
 
 
 def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Read every source and build the settings; nothing but the arguments and the named files is looked at.
+    """Read every source and build the settings, from nothing but the arguments and the files that they name.
 
     Args:
-        argv: the command line without the program's name, as in `sys.argv[1:]`.
-        environ: the environment's variables, as in `os.environ`.
+        argv: the command line without the program's name, such as `sys.argv[1:]`.
+        environ: the environment variables, such as `os.environ`.
 
     Raises:
-        SettingsError: a value, a key or a file is wrong; the message is one line for the operator.
+        SettingsError: a value, a key or a file is not valid; the message is one line for the operator.
         SystemExit: see `parse_flags`.
     """
     values: dict[str, Any] = {name: field.default for name, field in FIELDS.items()}
@@ -43,22 +43,25 @@ def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         origins[name] = where
     if values["turn_secret_file"]:
         values["turn_secret"] = _read_secret(values, origins)
-    if problem := misfit(values, lambda name: f" (from {origins[name]})" if name in origins else " (default)"):
+    if problem := find_conflict(
+        values, lambda name: f" (from {origins[name]})" if name in origins else " (default)"
+    ):
         raise SettingsError(problem)
     return Settings(**values)
 
 
 def _read_sources(flags: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """What each source gives, the weakest first: a setting's name, where it was given, and its unchecked value.
+    """Yield name, origin and unchecked value of every setting that a source has, in ascending precedence.
 
-    "Where" is a flag, a variable, or a file and the key in it. An empty variable counts as not set, as for the
-    Go server: container tools pass on what nobody set as "".
+    The origin is a flag, a variable, or a file and the key in it. An empty variable counts as unset, as for the Go
+    server: container tools pass variables that nobody has set as "".
     """
     if path := flags.get("config") or environ.get(CONFIG_VARIABLE):
         for key, value in _read_table(path).items():
             if key not in FIELDS:
-                nearest = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.0)[0]
-                raise SettingsError(f"{path}: {shown(key)} is not a setting; the nearest that is one: {nearest}")
+                near = difflib.get_close_matches(key, FIELDS, n=1)
+                advice = f"did you mean {near[0]}?" if near else "curhat-trio --help lists them all"
+                raise SettingsError(f"{path}: unknown setting {quote(key)}; {advice}")
             yield key, f"{path}: {key}", KINDS[key].from_toml(value)
     variables = chain(BARE_VARIABLES.items(), ((name, variable(name)) for name in FIELDS))
     for name, where in variables:
@@ -73,34 +76,44 @@ def _read_table(path: str) -> dict[str, object]:
     try:
         with Path(path).open("rb") as file:
             document = tomllib.load(file)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {_reason(error)}; expected a readable TOML file") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read: {error.strerror}; expected a readable TOML file") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {_syntax_problem(error)}; correct the file") from error
     for key in document:
         if key != _TABLE:
-            raise SettingsError(f"{path}: {shown(key)} is out of place; expected the table [{_TABLE}] only")
+            raise SettingsError(
+                f"{path}: unexpected {quote(key)} at the top level; settings go in the table [{_TABLE}]"
+            )
     table = document.get(_TABLE, {})
     if not isinstance(table, dict):
-        raise SettingsError(f"{path}: {_TABLE} is not a table; expected [{_TABLE}] and settings under it")
+        raise SettingsError(f"{path}: {_TABLE} is not a table; expected [{_TABLE}] with the settings below it")
     return table
 
 
+def _syntax_problem(error: Exception) -> object:
+    """Why a file is not valid TOML: tomllib's own message, unless that would not help the operator."""
+    if isinstance(error, RecursionError):
+        return "arrays or tables are nested too deeply"
+    if isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError)):
+        return error
+    return "a number has too many digits"  # Python refuses to convert it
+
+
 def _read_secret(values: Mapping[str, Any], origins: Mapping[str, str]) -> object:
-    """What the file holds that `turn_secret_file` names, without space around it. SettingsError: no secret."""
+    """Read the file that `turn_secret_file` names, without the space around its content."""
     path, where = values["turn_secret_file"], origins["turn_secret_file"]
     if values["turn_secret"]:
-        raise SettingsError(
-            f"{where}: turn_secret is given too, by {origins['turn_secret']}; expected one of them"
-        )
+        raise SettingsError(f"{where}: turn_secret is set too, by {origins['turn_secret']}; set only one of them")
     try:
         secret = Path(path).read_text(encoding="ascii").strip()
-        if not secret:
-            raise ValueError("the file is empty")
-        return KINDS["turn_secret"].check(secret)
-    except (OSError, ValueError) as error:
-        # A decoding error would show a byte of the secret.
-        reason = "is not ASCII" if isinstance(error, UnicodeError) else _reason(error)
-        raise SettingsError(f"{where}: {path}: {reason}; expected a secret in a file of its own") from None
-
-
-def _reason(error: Exception) -> object:
-    return error.strerror if isinstance(error, OSError) else error
+        if secret:
+            return KINDS["turn_secret"].check(secret)
+        problem = "the file is empty"
+    except OSError as error:
+        problem = f"can't be read: {error.strerror}"
+    except UnicodeError:  # its message would show a byte of the secret
+        problem = "the file is not ASCII"
+    except ValueError as error:
+        problem = str(error)
+    raise SettingsError(f"{where}: {path}: {problem}; expected a file that contains only the secret")
