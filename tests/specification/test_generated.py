@@ -1,7 +1,8 @@
 """What is drawn from the code is up to date, and its schemas accept just what the codec accepts."""
 
 import re
-from itertools import product
+from collections.abc import Callable
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,10 +16,11 @@ from curhat_trio.cli import main
 from curhat_trio.documents.schemas import client_schemas, server_schemas
 from curhat_trio.protocol.codec import decode, decode_server, encode, encode_client
 from curhat_trio.protocol.errors import Fault
-from curhat_trio.protocol.events import Event, MessageReceived
-from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL
-from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting
-from curhat_trio.specification import differences, documents, write
+from curhat_trio.protocol.events import ConnectionLost, DeadlinePassed, Event, MessageReceived, SessionResumed
+from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Candidate
+from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting, step
+from curhat_trio.specification import diagrams, differences, documents, write
+from tests.conversation import RULES, Conversation, connected, negotiating, paired, waiting
 from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
 GENERATED = Path(__file__).parents[2] / "spec" / "generated"
@@ -118,10 +120,74 @@ def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFix
     assert differences(tmp_path) == []
 
 
-def test_every_state_and_every_way_is_in_the_picture() -> None:
-    drawn = documents()["states.svg"]
-    assert drawn.count('class="name"') == 5
-    assert drawn.count("<path") - 1 == len(documents()["states.mermaid"].split(" --> ")) - 1 - 2
+TRANSITIONS = {
+    (state.__name__.lower(), end.__name__.lower()) for (state, _), row in TABLE.items() for end in row.to
+}
+"""(from, to) for each way from one state to another that the table has."""
+
+OUTSIDE = {(diagrams.LIVE, diagrams.AWAY), (diagrams.AWAY, diagrams.LIVE), (diagrams.AWAY, diagrams.CLOSED)}
+
+
+def test_the_picture_has_the_transitions_of_the_table_and_no_others() -> None:
+    drawn = set(diagrams.edges()) - OUTSIDE
+    assert (diagrams.LIVE, diagrams.CLOSED) in drawn
+    shared = {(state, diagrams.CLOSED) for state in diagrams.LIVE_STATES}
+    assert drawn - {(diagrams.LIVE, diagrams.CLOSED)} | shared == TRANSITIONS
+
+
+def test_every_event_of_a_transition_is_in_the_picture() -> None:
+    drawn = diagrams.edges()
+    for (state, kind), row in TABLE.items():
+        for end in row.to:
+            labels = [
+                label
+                for start in (state.__name__.lower(), diagrams.LIVE)
+                for label in drawn.get((start, end.__name__.lower()), [])
+            ]
+            if kind in FROM_CLIENT.values() and kind is not Candidate:
+                assert kind.type in labels
+            assert labels
+
+
+@pytest.mark.parametrize("begin", [connected, waiting, paired, negotiating])
+def test_a_session_is_away_as_the_picture_shows_it(begin: Callable[[], Conversation]) -> None:
+    assert set(diagrams.edges()) >= OUTSIDE
+    talk = begin()
+    state = talk.state
+    talk.after(ConnectionLost(0.0))
+    assert (talk.session.away_until, talk.state) == (RULES.resume_seconds, state)
+    resumed = step(talk.session, SessionResumed("a-fresh-token", 0))[0]
+    assert (resumed.away_until, resumed.state) == (None, state)
+    gone = step(talk.session, DeadlinePassed(RULES.resume_seconds))[0]
+    assert gone.state == Closed()
+
+
+def test_nothing_in_the_picture_covers_a_label() -> None:
+    placed = diagrams.layout()
+    labels = [*placed.labels.values(), *placed.notes]
+    for label in labels:
+        assert diagrams.PAPER.contains(label.box), label
+        others = [other.box for other in labels if other is not label]
+        segments = [segment for line in placed.lines.values() for segment in line.segments()]
+        for box in [*others, *placed.states.values(), *segments]:
+            assert not label.box.overlaps(box), label
+    for one, other in combinations(placed.states.values(), 2):
+        assert not one.overlaps(other)
+
+
+def test_everything_that_is_placed_is_drawn() -> None:
+    placed, svg = diagrams.layout(), documents()["states.svg"]
+    assert set(placed.lines) == set(placed.labels) == set(diagrams.edges())
+    assert re.findall(r'class="name"[^>]*>(\w+)<', svg) == [*diagrams.LIVE_STATES, diagrams.AWAY, diagrams.CLOSED]
+    assert svg.count("<polyline") == len(placed.lines) + 1  # and the one where a session begins
+    texts = [re.sub("<.*?>", "", text) for text in re.findall(r"<text .*?</text>", svg)]
+    for label in placed.labels.values():
+        assert {", ".join(line) for line in label.lines} <= set(texts)
+
+
+def test_the_mermaid_diagram_has_every_edge() -> None:
+    drawn = re.findall(r"(\w+) --> (\w+) : (.+)", documents()["states.mermaid"])
+    assert {(start, end): labels.split(", ") for start, end, labels in drawn} == diagrams.edges()
 
 
 def test_the_formal_models_table_tells_every_state_and_event() -> None:
