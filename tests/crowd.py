@@ -507,7 +507,7 @@ class Member:
             streams.append(await dial())
             return streams[-1]
 
-        async with connect(url, dial=dial_and_keep, chance=lambda: 0.0) as client:
+        async with connect(url, dial=dial_and_keep, jitter=lambda: 0.0) as client:
             member = cls(client, streams, crowd, chance)
             task_status.started(member)
             await member._gone.wait()

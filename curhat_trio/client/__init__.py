@@ -12,24 +12,31 @@
                     case Relayed(message=Chat(text)):
                         print(text)
 
-It keeps the rules of spec/protocol.md by itself as far as a library can: it refuses to send what is not allowed
-now (`NotNow`), hides what belongs to a pairing that is over, answers pings, stays within the allowance, comes back
-when the close code allows it, and resumes the session or joins again. Audio, video and SDP are its user's.
+The client keeps the rules of spec/protocol.md as far as a library can. It refuses to send what is not allowed now
+(`LocalProtocolError`), hides messages of a pairing that is over (P-4.8), answers pings (P-7.2), stays within the
+rate limit (P-7.3), reconnects when the close code allows it (P-9.1), and resumes the session (section 13) or
+joins again. Audio, video and SDP are up to its user.
 """
 
-from curhat_trio.client.endings import AnyEvent, CannotConnect, ConnectionEnded, Interrupted, Restarted
-from curhat_trio.client.machine import NotNow, State
-from curhat_trio.client.session import RECEIVE_BUFFER, SEND_BUFFER, Client, Dial, connect
+from curhat_trio.client.connecting import connect
+from curhat_trio.client.events import AnyEvent, CannotConnect, ConnectionEnded, Interrupted, Restarted
+from curhat_trio.client.machine import LocalProtocolError, State
+from curhat_trio.client.reconnecting import RECEIVE_BUFFER, SEND_BUFFER, Dial
+from curhat_trio.client.session import Client
+from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.messages import (
     Answer,
     Candidate,
     Chat,
+    Description,
     ErrorMessage,
     GoAway,
     IceCandidate,
     IceRefreshed,
+    IceServer,
     Joined,
     Left,
+    Limits,
     Offer,
     Pong,
     Presence,
@@ -49,16 +56,22 @@ __all__ = [
     "CannotConnect",
     "Chat",
     "Client",
+    "CloseCode",
     "ConnectionEnded",
+    "Description",
     "Dial",
+    "ErrorCode",
     "ErrorMessage",
     "GoAway",
     "IceCandidate",
     "IceRefreshed",
+    "IceServer",
     "Interrupted",
     "Joined",
+    "LeaveReason",
     "Left",
-    "NotNow",
+    "Limits",
+    "LocalProtocolError",
     "Offer",
     "Pong",
     "Presence",

@@ -1,87 +1,81 @@
 """The client's protocol machine: what may be sent now (spec/protocol.md), and what a received message means.
 
-It knows no connection, clock or task. It follows what its user has been told, not what is already under way: what
-the user may send depends on nothing that the user can't know. What crosses something on its way is the server's to
-refuse, and does no harm.
+It knows no connection, clock or task. It follows the events that its user has taken, not what is already under
+way: whether a message may be sent depends on nothing that the user can't know. When a message crosses another
+one of the server's, the server refuses it, and no harm is done (P-4.2).
+
+Which messages a state allows is read from the server's own session table. The client has three more states, in
+which an answer of the server is outstanding.
 """
 
 from enum import StrEnum
 
 import attrs
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
-from curhat_trio.protocol.messages import (
-    Answer,
-    Candidate,
-    ClientMessage,
-    ErrorMessage,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    Offer,
-    Presence,
-    Ready,
-    Relayed,
-    ServerMessage,
-    Welcome,
-)
+from curhat_trio.protocol.session import FEATURES, TABLE, Connected, Negotiating, Paired, Waiting
+from curhat_trio.protocol.session import State as ServerState
 
 
 class State(StrEnum):
-    """Where a client stands, as far as its user has been told."""
+    """The state of a session, as its user knows it (spec/protocol.md, section 4)."""
 
     CONNECTED = "connected"
-    """Not looking for anybody."""
+    """Not looking for a partner."""
     JOINING = "joining"
     """`join` was sent; no `Ready` yet."""
     WAITING = "waiting"
+    """Waiting for a partner."""
     PAIRED = "paired"
-    """No offer was sent or received."""
+    """There is a partner; no offer was sent or received."""
     NEGOTIATING = "negotiating"
-    """An offer was. Also during the whole call that comes of it."""
+    """There is a partner, and an offer was sent or received. Lasts as long as the call that follows."""
     LEAVING = "leaving"
-    """`leave` was sent; the `Left` that answers it is to come."""
+    """`leave` was sent; the `Left` that answers it has not arrived."""
     MOVING_ON = "moving on"
-    """`next` was sent; the `Left` that answers it is to come."""
+    """`next` was sent; the `Left` that answers it has not arrived."""
 
     @property
     def has_partner(self) -> bool:
+        """Whether messages reach a partner: while paired and negotiating."""
         return self in (State.PAIRED, State.NEGOTIATING)
 
 
-_ALWAYS = frozenset({"ice", "ping"})
-_TO_A_PARTNER = frozenset({"leave", "next", "offer", "candidate", "chat", "typing"})
+def _allowed(state: type[ServerState]) -> frozenset[str]:
+    """Types of the messages that a server accepts in one of its states."""
+    client_messages = messages.FROM_CLIENT.values()
+    return frozenset(kind.type for where, kind in TABLE if where is state and kind in client_messages)
+
+
+_ALWAYS = frozenset.intersection(*map(_allowed, (Connected, Waiting, Paired, Negotiating)))
 
 MAY_SEND: dict[State, frozenset[str]] = {
-    State.CONNECTED: _ALWAYS | {"join"},
-    State.JOINING: _ALWAYS | {"leave"},
-    State.WAITING: _ALWAYS | {"leave"},
-    State.PAIRED: _ALWAYS | _TO_A_PARTNER,
-    State.NEGOTIATING: _ALWAYS | _TO_A_PARTNER | {"answer", "status"},
+    State.CONNECTED: _allowed(Connected),
+    State.JOINING: _allowed(Waiting),
+    State.WAITING: _allowed(Waiting),
+    State.PAIRED: _allowed(Paired),
+    State.NEGOTIATING: _allowed(Negotiating),
     State.LEAVING: _ALWAYS,
     State.MOVING_ON: _ALWAYS,
 }
-"""What may be sent (section 4). Whose turn it is to offer or to answer comes on top."""
+"""Types of the messages that may be sent. Whose turn it is to offer or to answer is checked besides."""
 
-AFTER_SENDING: dict[tuple[State, str], State] = {
-    (State.CONNECTED, "join"): State.JOINING,
-    (State.JOINING, "leave"): State.LEAVING,
-    (State.WAITING, "leave"): State.LEAVING,
-    (State.PAIRED, "leave"): State.LEAVING,
-    (State.NEGOTIATING, "leave"): State.LEAVING,
-    (State.PAIRED, "next"): State.MOVING_ON,
-    (State.NEGOTIATING, "next"): State.MOVING_ON,
-    (State.PAIRED, "offer"): State.NEGOTIATING,
+AFTER_SENDING: dict[str, State] = {
+    "join": State.JOINING,
+    "leave": State.LEAVING,
+    "next": State.MOVING_ON,
+    "offer": State.NEGOTIATING,
 }
-"""Sending anything else changes nothing here."""
+"""Type of the message -> the state after it was sent. No other message changes the state."""
 
-_FEATURE = {"chat": "chat", "next": "next", "typing": "typing", "status": "status", "ice": "ice"}
-"""Messages that a server takes only if `welcome.features` names this."""
+OPTIONAL = messages.FROM_CLIENT.keys() & {*FEATURES, *messages.OPTIONAL}
+"""Types of the messages that a server supports only if `welcome.features` names them (P-3.1)."""
 
 
-class NotNow(Exception):
-    """What was to be sent is not allowed now, or by this server; nothing was sent. The text tells what to do."""
+class LocalProtocolError(Exception):
+    """This message must not be sent now, or not to this server; nothing was sent. The text says what to do
+    first."""
 
 
 @attrs.define
@@ -89,144 +83,150 @@ class ClientMachine:
     """One client's session as its user knows it: what was sent, and what was received.
 
     Args:
-        welcome: How the session began.
+        welcome: The first message of the session.
     """
 
-    welcome: Welcome
+    welcome: messages.Welcome
     state: State = State.CONNECTED
-    partner: Joined | None = None
-    """How the partner was introduced; None: there is none."""
-    active_join: Join | None = None
-    """With what to join again if the session is lost; None: the user is not looking for anybody."""
+    partner: messages.Joined | None = None
+    """The `join` that introduced the partner; None: there is none."""
+    active_join: messages.Join | None = None
+    """What to send again if the session is lost; None: the user is not looking for a partner."""
     _local_offer_pending: bool = False
-    """The own last offer is unanswered."""
+    """The last offer that was sent is unanswered."""
     _remote_offer_pending: bool = False
-    """The partner's last offer is unanswered."""
+    """The last offer that was received is unanswered."""
     _ignores_offer: bool = False
-    """The partner's last offer lost against the own; its candidates are void."""
-    _crossed: Left | None = None
-    """The partner's end of the pairing, which crossed the own."""
+    """The partner's last offer lost against the client's; its candidates are ignored too (P-5.9)."""
+    _crossed: messages.Left | None = None
+    """The `leave` of the partner that crossed the client's own (P-4.9)."""
     _rejoin_due: bool = False
 
     # ------------------------------------------------------------ sending
 
-    def send(self, message: ClientMessage) -> None:
-        """Take note that this is sent.
+    def send(self, message: messages.ClientMessage) -> None:
+        """Record that a message is sent.
 
         Raises:
-            NotNow: It must not be sent now.
+            LocalProtocolError: It must not be sent now; nothing has changed.
         """
         name = message.type
-        self._expect_feature(message)
+        self._check_features(message)
         if name not in MAY_SEND[self.state]:
-            raise NotNow(f"`{name}` can't be sent while {self.state}; {_WHEN[name]}")
-        self._expect_turn(message)
-        self.state = AFTER_SENDING.get((self.state, name), self.state)
+            raise LocalProtocolError(
+                f"`{name}` can't be sent while {self.state}; {_WHEN.get(name, _WITH_PARTNER)}"
+            )
+        self._check_turn(message)
+        self.state = AFTER_SENDING.get(name, self.state)
         match message:
-            case Join():
+            case messages.Join():
                 self.active_join = message
-            case Leave():
+            case messages.Leave():
                 self.active_join = None
-            case Offer():
+            case messages.Offer():
                 self._local_offer_pending = True
-            case Answer():
+            case messages.Answer():
                 self._remote_offer_pending = False
             case _:
                 pass
 
-    def _expect_feature(self, message: ClientMessage) -> None:
-        wanted = {_FEATURE[message.type]} if message.type in _FEATURE else set()
-        if isinstance(message, Join):
-            wanted = {name for name, value in (("topics", message.topics), ("rooms", message.room)) if value}
-        if lacking := wanted - set(self.welcome.features):
-            raise NotNow(
-                f"this server does not offer {', '.join(sorted(lacking))}: "
+    def _check_features(self, message: messages.ClientMessage) -> None:
+        needed = {message.type} & OPTIONAL
+        if isinstance(message, messages.Join):
+            needed = {name for name, value in (("topics", message.topics), ("rooms", message.room)) if value}
+        if missing := needed - set(self.welcome.features):
+            raise LocalProtocolError(
+                f"this server does not support {', '.join(sorted(missing))}: "
                 f"look into `welcome.features` before `{message.type}`"
             )
 
-    def _expect_turn(self, message: ClientMessage) -> None:
-        if isinstance(message, Offer):
+    def _check_turn(self, message: messages.ClientMessage) -> None:
+        if isinstance(message, messages.Offer):
             if self.state is State.PAIRED and self.partner is not None and self.partner.role == "answerer":
-                raise NotNow("the first offer is the partner's (your role is answerer): wait for it")
+                raise LocalProtocolError("the first offer is the partner's (your role is answerer): wait for it")
             if self._local_offer_pending:
-                raise NotNow("your last offer is unanswered: wait for the partner's answer or offer")
-        elif isinstance(message, Answer) and not self._remote_offer_pending:
-            raise NotNow("the partner has made no offer that is unanswered: there is nothing to answer")
+                raise LocalProtocolError("your last offer is unanswered: wait for the partner's answer or offer")
+        elif isinstance(message, messages.Answer) and not self._remote_offer_pending:
+            raise LocalProtocolError(
+                "the partner has made no offer that is unanswered: there is nothing to answer"
+            )
 
     # ------------------------------------------------------------ receiving
 
-    def receive(self, message: ServerMessage) -> ServerMessage | None:
-        """Take note of a message of the server's; returns what the user is to know of it, None: nothing."""
+    def receive(self, message: messages.ServerMessage) -> messages.ServerMessage | None:
+        """Take a message of the server's; returns what to give to the user, None: nothing."""
         match message:
-            case Ready():
+            case messages.Ready():
                 return self._receive_ready(message)
-            case Joined():
+            case messages.Joined():
                 return self._receive_joined(message)
-            case Left():
+            case messages.Left():
                 return self._receive_left(message)
-            case Relayed():
+            case messages.Relayed():
                 return self._receive_relayed(message)
-            case ErrorMessage():
+            case messages.ErrorMessage():
                 return self._receive_error(message)
-            case Presence():
+            case messages.Presence():
                 return message if self.state.has_partner else None
             case _:
                 return message
 
-    def _receive_ready(self, message: Ready) -> Ready | None:
+    def _receive_ready(self, message: messages.Ready) -> messages.Ready | None:
         if self.state not in (State.JOINING, State.WAITING):
             return None
         self.state = State.WAITING
         return message
 
-    def _receive_joined(self, message: Joined) -> Joined | None:
+    def _receive_joined(self, message: messages.Joined) -> messages.Joined | None:
         if self.state not in (State.JOINING, State.WAITING):
-            return None  # it crossed the own `leave`
+            return None  # it crossed the client's `leave`
         self._forget_partner()
         self.state, self.partner = State.PAIRED, message
         return message
 
-    def _receive_left(self, message: Left) -> Left | None:
-        by_me = message.from_ == self.welcome.session_id
+    def _receive_left(self, message: messages.Left) -> messages.Left | None:
+        is_own = message.from_ == self.welcome.session_id
         if self.state in (State.LEAVING, State.MOVING_ON):
-            if by_me:
-                return self._end(message, State.CONNECTED if self.state is State.LEAVING else State.WAITING)
+            if is_own:
+                return self._end_pairing(
+                    message, State.CONNECTED if self.state is State.LEAVING else State.WAITING
+                )
             if self.partner is None or message.room_id == self.partner.room_id:
-                self._crossed = message  # it crossed ours, which will be refused (P-4.9)
+                self._crossed = message  # it crossed the client's, which will be refused (P-4.9)
             return None
         if self.partner is None or message.room_id != self.partner.room_id:
             return None
         if message.reason is not LeaveReason.SERVER_SHUTDOWN:
             self.active_join = None
-        return self._end(message, State.CONNECTED)
+        return self._end_pairing(message, State.CONNECTED)
 
-    def _receive_relayed(self, message: Relayed) -> Relayed | None:
+    def _receive_relayed(self, message: messages.Relayed) -> messages.Relayed | None:
         if not self.state.has_partner or self.partner is None or message.room_id != self.partner.room_id:
             return None  # P-4.8
         match message.message:
-            case Offer():
+            case messages.Offer():
                 self._ignores_offer = self._local_offer_pending and not self.partner.polite  # P-5.9
                 if self._ignores_offer:
                     return None
                 self.state, self._local_offer_pending, self._remote_offer_pending = State.NEGOTIATING, False, True
-            case Answer():
+            case messages.Answer():
                 if not self._local_offer_pending:
                     return None
                 self._local_offer_pending = self._ignores_offer = False
-            case Candidate() if self._ignores_offer:
+            case messages.Candidate() if self._ignores_offer:
                 return None
             case _:
                 pass
         return message
 
-    def _receive_error(self, message: ErrorMessage) -> ServerMessage | None:
+    def _receive_error(self, message: messages.ErrorMessage) -> messages.ServerMessage | None:
         refused = message.code is ErrorCode.WRONG_STATE
         match self.state, message.ref:
             case State.LEAVING, "leave" if refused:
-                return self._end(self._crossed, State.CONNECTED)
+                return self._end_pairing(self._crossed, State.CONNECTED)
             case State.MOVING_ON, "next" if refused:
                 self._rejoin_due = True
-                return self._end(self._crossed, State.CONNECTED)
+                return self._end_pairing(self._crossed, State.CONNECTED)
             case State.JOINING, "join":
                 self.state, self.active_join = State.CONNECTED, None
             case State.NEGOTIATING, "offer":
@@ -235,45 +235,43 @@ class ClientMachine:
                 pass
         return message
 
-    def _end(self, told: Left | None, state: State) -> Left | None:
+    def _end_pairing(self, left: messages.Left | None, state: State) -> messages.Left | None:
         self._forget_partner()
         self.state = state
-        return told
+        return left
 
     def _forget_partner(self) -> None:
         self.partner = self._crossed = None
         self._local_offer_pending = self._remote_offer_pending = self._ignores_offer = False
 
-    # ------------------------------------------------------------ what follows by itself
+    # ------------------------------------------------------------ joining again
 
-    def restart(self, welcome: Welcome) -> None:
-        """The session is lost, and another one has begun."""
-        self._end(None, State.CONNECTED)
+    def restart(self, welcome: messages.Welcome) -> None:
+        """Begin again: the session is lost, and another one was welcomed."""
+        self._end_pairing(None, State.CONNECTED)
         self.welcome = welcome
         self._rejoin_due = self.active_join is not None
 
-    def take_join(self) -> Join | None:
-        """The `join` that has to be sent now without the user's doing; None: none.
+    def take_join(self) -> messages.Join | None:
+        """The `join` that has to be sent now on the user's behalf; None if there is none.
 
-        It is due after `restart`, and after a `next` that was refused because the partner had gone (P-4.9).
+        It is due after `restart`, and after a `next` that was refused because the partner had left (P-4.9).
         """
         if not self._rejoin_due or self.active_join is None:
             return None
         self._rejoin_due = False
         features = self.welcome.features
         topics = self.active_join.topics if "topics" in features else ()
-        return Join(self.active_join.username, topics, self.active_join.room if "rooms" in features else None)
+        return messages.Join(
+            self.active_join.username, topics, self.active_join.room if "rooms" in features else None
+        )
 
 
 _WITH_PARTNER = "wait for a partner (`Joined`)"
 _WHEN = {
     "join": "leave first, and wait for the `Left` that answers",
     "leave": "join first",
-    "next": _WITH_PARTNER,
-    "offer": _WITH_PARTNER,
     "answer": "wait for the partner's offer",
-    "candidate": _WITH_PARTNER,
-    "chat": _WITH_PARTNER,
-    "typing": _WITH_PARTNER,
     "status": "wait until an offer was made",
 }
+"""Type of a message -> what to do before it is sent, if it is not to wait for a partner."""

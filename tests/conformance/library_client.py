@@ -19,7 +19,7 @@ from curhat_trio.client import (
     Dial,
     IceRefreshed,
     Joined,
-    NotNow,
+    LocalProtocolError,
     Offer,
     Relayed,
     connect,
@@ -52,27 +52,27 @@ class LibraryClient:
             await self._join(self._client)
 
     async def _join(self, client: Client) -> None:
-        with suppress(NotNow, ConnectionEnded):
+        with suppress(LocalProtocolError, ConnectionEnded):
             await client.join(["music"] if "topics" in client.welcome.features else [])
 
     async def leave(self) -> None:
         if self._client is not None:
-            with suppress(NotNow):
+            with suppress(LocalProtocolError):
                 await self._client.leave()
 
     async def next(self) -> None:
         if self._client is not None:
-            with suppress(NotNow):
+            with suppress(LocalProtocolError):
                 await self._client.next()
 
     async def chat(self, text: str) -> None:
         if self._client is not None:
-            with suppress(NotNow, ValueError):
+            with suppress(LocalProtocolError, ValueError):
                 await self._client.chat(text)
 
     async def renegotiate(self) -> None:
         if self._client is not None:
-            with suppress(NotNow):
+            with suppress(LocalProtocolError):
                 await self._describe(self._client, "offer")
 
     async def quit(self) -> None:
@@ -101,12 +101,12 @@ class LibraryClient:
                 self._renewals.cancel()
                 self._renewals = trio.CancelScope()
                 nursery.start_soon(self._renew, client, event.ttl_seconds, self._renewals)
-            with suppress(NotNow):
+            with suppress(LocalProtocolError):
                 await self._hear(client, event)
 
     async def _renew(self, client: Client, seconds: int | None, until: trio.CancelScope) -> None:
         """Ask for fresh credentials in time."""
-        with until, suppress(NotNow, ConnectionEnded):
+        with until, suppress(LocalProtocolError, ConnectionEnded):
             if seconds is not None:
                 await trio.sleep(0.75 * seconds)
                 await client.ice()

@@ -1,4 +1,4 @@
-"""One WebSocket connection of a client: texts in, texts out; and what a server's text says."""
+"""One WebSocket connection of a client, and how the text messages of a server are parsed."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from curhat_trio.client.endings import ABNORMAL, CannotConnect, End
+from curhat_trio.client.events import ABNORMAL, CannotConnect, Disconnected
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.messages import ServerMessage
@@ -29,11 +29,11 @@ from curhat_trio.protocol.messages import ServerMessage
 SUBPROTOCOL = "curhat.v1"
 CONNECT_SECONDS = 20.0
 _MESSAGE_CHARACTERS = 1 << 20
-"""The longest message that is taken from a server; none of spec/protocol.md comes near it."""
+"""The longest message that is accepted from a server; none in spec/protocol.md comes near it."""
 
 
-class Wire:
-    """One WebSocket connection: texts in, texts out, pings answered."""
+class WebSocket:
+    """One WebSocket connection: sends and receives text messages, answers pings (P-7.2)."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -42,16 +42,17 @@ class Wire:
         self._partial: list[str] = []
         self._texts: deque[str] = deque()
         self._replies: list[Event] = []
-        self._end: End | None = None
+        self._end: Disconnected | None = None
         self.ping_seconds = CONNECT_SECONDS
-        """How often something has to come."""
+        """The interval of the server's pings; after two of them and 5 s without any data the connection is
+        lost."""
 
     async def open(self, host: str, target: str) -> None:
-        """The opening handshake.
+        """Do the opening handshake (P-2.1, P-2.2).
 
         Raises:
-            CannotConnect: The server answered with something else.
-            End: It ended the connection.
+            CannotConnect: The server refused, or selected another subprotocol.
+            Disconnected: The connection ended during the handshake.
         """
         await self._send(Request(host=host, target=target, subprotocols=[SUBPROTOCOL]))
         while True:
@@ -64,15 +65,15 @@ class Wire:
                     )
                 if isinstance(event, AcceptConnection):
                     if event.subprotocol != SUBPROTOCOL:
-                        raise CannotConnect(f"the server does not speak {SUBPROTOCOL}: is it a curhat server?")
-                    self._take(events)
+                        raise CannotConnect(f"the server does not support {SUBPROTOCOL}: is it a curhat server?")
+                    self._handle(events)
                     return
 
     async def receive(self) -> str:
-        """The next text.
+        """The next text message.
 
         Raises:
-            End: There is none any more.
+            Disconnected: The connection has ended, or the server broke RFC 6455.
         """
         while True:
             while self._replies:
@@ -81,10 +82,10 @@ class Wire:
                 return self._texts.popleft()
             if self._end is not None:
                 raise self._end
-            self._take(await self._receive())
+            self._handle(await self._receive())
 
     async def send(self, text: str) -> None:
-        """Send one message. A lost connection is for `receive` to tell."""
+        """Send one text message. If the connection is lost, nothing is raised: `receive` does that."""
         await self._send(TextMessage(text))
 
     async def close(self, code: int) -> None:
@@ -92,7 +93,7 @@ class Wire:
         await self._send(CloseConnection(code))
 
     async def discard(self) -> None:
-        """Be gone, without waiting for anybody."""
+        """Close the stream without a closing handshake."""
         await trio.aclose_forcefully(self._stream)
 
     async def _send(self, event: Event) -> None:
@@ -102,34 +103,36 @@ class Wire:
 
     async def _receive(self) -> Iterable[Event]:
         try:
-            with trio.fail_after(silence := 2 * self.ping_seconds + 5):
+            with trio.fail_after(timeout := 2 * self.ping_seconds + 5):
                 data = bytes(await self._stream.receive_some(65536))
         except trio.TooSlowError:
-            raise End(ABNORMAL, f"nothing came for {silence:g} s") from None
+            raise Disconnected(ABNORMAL, f"no data for {timeout:g} s") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise End(ABNORMAL, "the connection was lost") from None
+            raise Disconnected(ABNORMAL, "the connection was lost") from None
         if not data:
-            raise End(ABNORMAL, "the connection was lost")
+            raise Disconnected(ABNORMAL, "the connection was lost")
         try:
             self._ws.receive_data(data)
             return list(self._ws.events())
         except RemoteProtocolError as error:
-            raise End(CloseCode.PROTOCOL_ERROR, f"the server's bytes are no WebSocket: {error}", True) from None
+            raise Disconnected(
+                CloseCode.PROTOCOL_ERROR, f"the server broke the WebSocket protocol: {error}", True
+            ) from None
 
-    def _take(self, events: Iterable[Event]) -> None:
+    def _handle(self, events: Iterable[Event]) -> None:
         for event in events:
             match event:
                 case TextMessage():
                     self._partial.append(event.data)
                     if sum(map(len, self._partial)) > _MESSAGE_CHARACTERS:
                         what = f"the server sent more than {_MESSAGE_CHARACTERS} characters in one message"
-                        self._end = End(CloseCode.MESSAGE_TOO_BIG, what, True)
+                        self._end = Disconnected(CloseCode.MESSAGE_TOO_BIG, what, True)
                         return
                     if event.message_finished:
                         self._texts.append("".join(self._partial))
                         self._partial = []
                 case BytesMessage():
-                    self._end = End(CloseCode.UNSUPPORTED_DATA, "the server sent a binary message", True)
+                    self._end = Disconnected(CloseCode.UNSUPPORTED_DATA, "the server sent a binary message", True)
                     return
                 case Ping():
                     self._replies.append(event.response())
@@ -139,25 +142,28 @@ class Wire:
                 case _:
                     pass
 
-    def _closed(self, event: CloseConnection) -> End:
-        if self._ws.state is ConnectionState.OPEN:  # so wsproto tells of frames that break RFC 6455
-            return End(int(event.code), f"the server's bytes are no WebSocket: {event.reason}", True)
+    def _closed(self, event: CloseConnection) -> Disconnected:
+        if self._ws.state is ConnectionState.OPEN:  # how wsproto reports frames that break RFC 6455
+            return Disconnected(int(event.code), f"the server broke the WebSocket protocol: {event.reason}", True)
         self._replies.append(event.response())
-        return End(int(event.code), event.reason or "")
+        return Disconnected(int(event.code), event.reason or "")
 
 
-def read(text: str) -> tuple[ServerMessage | None, int | None]:
-    """A message and its number; None: of a later version.
+def parse(text: str) -> tuple[ServerMessage | None, int | None]:
+    """Parse a text message of a server.
+
+    Returns:
+        The message, None if this version does not know its type (P-2.15), and its `seq`, None if it has none.
 
     Raises:
-        End: It is not one that a server may say.
+        Disconnected: It is no message that a server may send.
     """
-    message = decode_server(_in_todays_words(text))
+    message = decode_server(_with_known_values(text))
     if isinstance(message, Fault):
         if message.code is ErrorCode.UNKNOWN_TYPE:
             return None, _seq(text)
-        what = f"the server's message is none of curhat.v1 ({message.ref or 'no type'}): {message.message}"
-        raise End(CloseCode.PROTOCOL_ERROR, what, True)
+        what = f"the server's message is not valid in curhat.v1 ({message.ref or 'no type'}): {message.message}"
+        raise Disconnected(CloseCode.PROTOCOL_ERROR, what, True)
     return message, _seq(text)
 
 
@@ -166,8 +172,8 @@ def _seq(text: str) -> int | None:
     return seq if type(seq) is int else None
 
 
-def _in_todays_words(text: str) -> str | bytes:
-    """A reason or an error code of a later version becomes one that means the same to a client."""
+def _with_known_values(text: str) -> str | bytes:
+    """Replace a reason or an error code of a later version by one that means the same to a client."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
