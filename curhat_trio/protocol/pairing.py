@@ -24,7 +24,14 @@ from curhat_trio.protocol.messages import (
     Typing,
 )
 from curhat_trio.protocol.replies import acknowledge, error, send
-from curhat_trio.protocol.signaling import Refused, Signal, Signaling, hear, relay_only, say
+from curhat_trio.protocol.signaling import (
+    Refused,
+    Signal,
+    Signaling,
+    receive_from_client,
+    receive_from_partner,
+    relay_only,
+)
 from curhat_trio.protocol.states import (
     AnswererHold,
     Closed,
@@ -166,7 +173,7 @@ def _note_answerers_offer(session: Session, at: float) -> Session:
 def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Step:
     """Judge a signal of the client's, and pass it on if it stands."""
     pairing = state.pairing
-    signaling, verdict = say(pairing.signaling, signal)
+    signaling, verdict = receive_from_client(pairing.signaling, signal)
     if isinstance(verdict, Refused):
         return session, [error(verdict.code, verdict.message, signal.type)]
     if signaling is not pairing.signaling:
@@ -248,7 +255,7 @@ def release_hold(session: Session, state: Paired) -> Step:
 def _deliver(session: Session, state: InPairing, signal: Signal) -> Step:
     """Judge a signal of the partner's, and pass it to the client if it stands."""
     pairing = state.pairing
-    signaling, verdict = hear(pairing.signaling, signal)
+    signaling, verdict = receive_from_partner(pairing.signaling, signal)
     if signaling is not pairing.signaling:
         session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
     return session, [Send(_relayed(session, pairing, passed)) for passed in verdict.signals]

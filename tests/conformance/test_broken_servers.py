@@ -220,23 +220,23 @@ def tells_another_room_with_what_the_partner_says(patch: Patch) -> None:
 
 @breaks("P-6.1")
 def lets_candidates_overtake_their_description(patch: Patch) -> None:
-    say = pairing.say
+    receive = pairing.receive_from_client
 
     def overtake(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
-        return (signaling, Passed((signal,))) if isinstance(signal, Candidate) else say(signaling, signal)
+        return (signaling, Passed((signal,))) if isinstance(signal, Candidate) else receive(signaling, signal)
 
-    patch.setattr(pairing, "say", overtake)
+    patch.setattr(pairing, "receive_from_client", overtake)
 
 
 @breaks("P-6.2")
 def passes_candidates_of_offers_that_are_void(patch: Patch) -> None:
     """Its own client's as well as the partner's: in one process all are found among the former."""
-    hear = pairing.hear
+    receive = pairing.receive_from_partner
 
     def forgetful(seat: Signaling, signal: Signal) -> tuple[Signaling, Passed]:
-        return hear(attrs.evolve(seat, refused=()), signal)
+        return receive(attrs.evolve(seat, refused=()), signal)
 
-    patch.setattr(pairing, "hear", forgetful)
+    patch.setattr(pairing, "receive_from_partner", forgetful)
     patch.setattr(signaling, "_with_followers", lambda said, _ufrags, held: Passed((said, *held)))
 
 
@@ -295,26 +295,26 @@ def never_forgets_that_a_legacy_client_only_answers(patch: Patch) -> None:
 
 @breaks("P-5.4")
 def lets_the_answerer_offer_first(patch: Patch) -> None:
-    say = pairing.say
+    receive = pairing.receive_from_client
 
     def eager(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
         if isinstance(signal, Offer) and signaling.own is None:
             signaling = attrs.evolve(signaling, own=frozenset())
-        return say(signaling, signal)
+        return receive(signaling, signal)
 
-    patch.setattr(pairing, "say", eager)
+    patch.setattr(pairing, "receive_from_client", eager)
 
 
 @breaks("P-5.8")
 def lets_both_offers_through_that_cross(patch: Patch) -> None:
-    say = pairing.say
+    receive = pairing.receive_from_client
 
     def rude(signaling: Signaling, signal: Signal) -> tuple[Signaling, Verdict]:
         if isinstance(signal, Offer) and isinstance(signaling.view, HaveRemoteOffer):
             return attrs.evolve(signaling, view=HaveLocalOffer(frozenset())), Passed((signal,))
-        return say(signaling, signal)
+        return receive(signaling, signal)
 
-    patch.setattr(pairing, "say", rude)
+    patch.setattr(pairing, "receive_from_client", rude)
 
 
 @breaks("P-4.4")

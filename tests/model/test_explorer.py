@@ -147,13 +147,13 @@ def nobody_is_reinstated(patch: pytest.MonkeyPatch) -> None:
 
 def everybody_is(polite: bool) -> Break:
     def offers_cross(patch: pytest.MonkeyPatch) -> None:
-        def hear(
+        def receive(
             view: signaling.Signaling, signal: signaling.Signal
         ) -> tuple[signaling.Signaling, signaling.Passed]:
-            heard, verdict = signaling.hear(attrs.evolve(view, polite=polite), signal)
-            return attrs.evolve(heard, polite=view.polite), verdict
+            after, verdict = signaling.receive_from_partner(attrs.evolve(view, polite=polite), signal)
+            return attrs.evolve(after, polite=view.polite), verdict
 
-        patch.setattr(pairing, "hear", hear)
+        patch.setattr(pairing, "receive_from_partner", receive)
 
     return offers_cross
 

@@ -636,7 +636,7 @@ def test_who_was_answered_may_offer_again() -> None:
     [
         (paired, answer("mine"), "there is no offer to answer"),
         (negotiating, answer("mine"), "there is no offer to answer"),
-        (negotiating, offer("mine"), "your last offer still awaits its answer"),
+        (negotiating, offer("mine"), "your previous offer is still waiting for an answer"),
     ],
     ids=["answer-paired", "answer-negotiating", "offer-negotiating"],
 )
