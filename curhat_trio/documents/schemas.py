@@ -7,13 +7,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from curhat_trio.protocol.codec import RELAYED_VOCABULARY, SERVER_VOCABULARY, RelayedFrom, wire_name
+from curhat_trio.protocol.codec import RelayedFrom, wire_name
 from curhat_trio.protocol.messages import (
     ARRAY_ITEMS,
     FROM_CLIENT,
+    FROM_SERVER,
+    RELAYED,
     Characters,
+    DescriptionType,
     Items,
-    Kind,
     NoControlCharacters,
     Range,
 )
@@ -41,8 +43,8 @@ def client_schemas() -> dict[str, Schema]:
 
 def server_schemas() -> dict[str, Schema]:
     """What the server sends to a curhat.v1 client, by type."""
-    plain = {name: _message(name, kind) for name, kind in SERVER_VOCABULARY.items()}
-    relayed = {name: _message(name, kind, RelayedFrom) for name, kind in RELAYED_VOCABULARY.items()}
+    plain = {name: _message(name, kind) for name, kind in FROM_SERVER.items()}
+    relayed = {name: _message(name, kind, RelayedFrom) for name, kind in RELAYED.items()}
     return {name: _numbered(schema) for name, schema in sorted((plain | relayed).items())}
 
 
@@ -125,7 +127,7 @@ def _constrain(schema: Schema, constraint: object) -> None:
             schema["items"] |= {"minLength": low, "maxLength": high}
         case Range(low, high):
             schema |= {"minimum": low, "maximum": high}
-        case Kind(kind):
+        case DescriptionType(kind):
             schema["properties"]["type"] = {"const": kind}
         case _:
             raise TypeError(f"no schema for {constraint!r}")

@@ -1,7 +1,7 @@
-"""Text to message and message to text: the only place that knows JSON.
+"""Decodes messages from JSON and encodes them: the only module that knows JSON.
 
-Reading is strict: nothing is coerced, a wrong type is a fault with its path. Unknown fields are ignored, so that
-clients of a later version can be understood.
+Decoding is strict: nothing is coerced, and a value of the wrong type is an error that names its path. Unknown
+fields are ignored, so that clients of later versions are understood.
 """
 
 import re
@@ -16,49 +16,20 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.errors import ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import (
-    ARRAY_ITEMS,
-    FROM_CLIENT,
-    LEGACY_FROM_CLIENT,
-    OPTIONAL,
-    ClientMessage,
-    ErrorMessage,
-    GoAway,
-    IceRefreshed,
-    Joined,
-    Left,
-    Limits,
-    Pong,
-    Presence,
-    Ready,
-    Relayable,
-    Relayed,
-    Resumed,
-    ServerMessage,
-    Welcome,
-)
 
-VOCABULARY: Mapping[Profile, Mapping[str, type[ClientMessage]]] = {
-    "v1": FROM_CLIENT,
-    "legacy": LEGACY_FROM_CLIENT,
+VOCABULARY: Mapping[Profile, Mapping[str, type[messages.ClientMessage]]] = {
+    "v1": messages.FROM_CLIENT,
+    "legacy": messages.LEGACY_FROM_CLIENT,
 }
-"""What a client of each profile may say."""
-
-SERVER_VOCABULARY: Mapping[str, type[Any]] = {
-    kind.type: kind
-    for kind in (Welcome, Ready, Joined, IceRefreshed, Presence, Left, ErrorMessage, Resumed, Pong, GoAway)
-}
-"""What the server says by itself."""
-
-RELAYED_VOCABULARY: Mapping[str, type[Any]] = {kind.type: kind for kind in get_args(Relayable)}
-"""What the server passes on, with `RelayedFrom` added."""
+"""The messages that a client of each profile may send, by type."""
 
 
 class _WrongType(ValueError):
-    """A JSON value of another type than the field's."""
+    """A JSON value has another type than its field."""
 
 
 _JSON_NAMES = {
@@ -108,7 +79,7 @@ def _is_optional(kind: Any) -> bool:
 
 
 def _strict_optional(kind: Any) -> Callable[[Any, type], Any]:
-    """As cattrs would, with two calls less: half of all fields are of this kind."""
+    """As cattrs does it, with two calls less: half of all fields are of this kind."""
     (wanted,) = set(get_args(kind)) - {type(None)}
 
     def structure(value: Any, _type: type) -> Any:
@@ -125,8 +96,8 @@ def _strict_tuple(kind: Any, converter: cattrs.Converter) -> Callable[[Any, type
 
     def structure(value: Any, _type: type) -> Any:
         _expect(value, list)
-        if len(value) > ARRAY_ITEMS:
-            raise ValueError(f"must have at most {ARRAY_ITEMS} items, not {len(value)}")
+        if len(value) > messages.ARRAY_ITEMS:
+            raise ValueError(f"must have at most {messages.ARRAY_ITEMS} items, not {len(value)}")
         return tuple(structure_list(value, list_kind))
 
     return structure
@@ -165,7 +136,7 @@ def _make_converter(*, detailed: bool) -> cattrs.Converter:
     for wanted in (str, int, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
     converter.register_structure_hook(float, _number)
-    for table in (ErrorCode, LeaveReason):  # by itself each would be read as any string
+    for table in (ErrorCode, LeaveReason):  # without this hook each would accept any string
         converter.register_structure_hook(table, _member)
     converter.register_structure_hook_factory(_is_optional, _strict_optional)
     converter.register_structure_hook_factory(_is_tuple, lambda kind: _strict_tuple(kind, converter))
@@ -177,62 +148,68 @@ def _make_converter(*, detailed: bool) -> cattrs.Converter:
 _Hook: TypeAlias = Callable[[Any, Any], Any]
 
 _CONVERTER = _make_converter(detailed=False)
-"""Finds that a value is wrong, and stops there."""
+"""Stops at the first error."""
 _EXPLAINER = _make_converter(detailed=True)
-"""Finds the same by the same rules, at twice the cost, and collects everything that is wrong."""
+"""Applies the same rules at twice the cost, and collects all errors."""
 
 
-# ---------------------------------------------------------------- reading
+# ---------------------------------------------------------------- decoding
 
 
 def decode(
     text: str | bytes, profile: Profile, features: tuple[str, ...] | frozenset[str] = ()
-) -> ClientMessage | Fault:
-    """Read what a client of this profile said; a `Fault` says what is wrong with it, for its sender.
+) -> messages.ClientMessage | Fault:
+    """Decode a message of a client of this profile. A `Fault` describes, for its sender, what is wrong with it.
 
     Args:
-        features: Which of the optional types this server has.
+        text: JSON, if bytes then as UTF-8.
+        profile: The client's; it decides which types there are.
+        features: The server's features; those in `messages.OPTIONAL` are types that it supports.
     """
     opened = _open(text)
     if isinstance(opened, Fault):
         return opened
     name, value = opened
-    kind_and_hook = _readable(profile, features).get(name)
+    kind_and_hook = _decodable(profile, features).get(name)
     if kind_and_hook is None:
-        return _unknown(name, VOCABULARY[profile], OPTIONAL.difference(features))
+        return _unknown(name, VOCABULARY[profile], messages.OPTIONAL.difference(features))
     kind, hook = kind_and_hook
     try:
-        message: ClientMessage | Fault = hook(value, kind)
-    except Exception:  # cattrs raises of every kind; whatever is wrong, the explainer decides
+        message: messages.ClientMessage | Fault = hook(value, kind)
+    except Exception:  # cattrs raises many types; decoding again with the explainer decides what is wrong
         message = _explained(name, value, kind, _message)
     return message
 
 
 @cache
-def _readable(profile: Profile, features: tuple[str, ...] | frozenset[str]) -> Mapping[str, tuple[Any, _Hook]]:
-    """What a client of this profile may say to a server with these features, and how each is read."""
-    lacking = OPTIONAL.difference(features)
+def _decodable(profile: Profile, features: tuple[str, ...] | frozenset[str]) -> Mapping[str, tuple[Any, _Hook]]:
+    """The types that a client of this profile may send to a server with these features, and how to decode each."""
+    lacking = messages.OPTIONAL.difference(features)
     kinds = {name: kind for name, kind in VOCABULARY[profile].items() if name not in lacking}
     return {name: (kind, _CONVERTER.get_structure_hook(kind)) for name, kind in kinds.items()}
 
 
-def decode_server(text: str | bytes) -> ServerMessage | Fault:
-    """Read what the server said, as a client does. `seq` is left to the caller, who has the text."""
+def decode_server(text: str | bytes) -> messages.ServerMessage | Fault:
+    """Decode a message of the server, as a client does. `seq` is not part of the result."""
     opened = _open(text)
     if isinstance(opened, Fault):
         return opened
     name, value = opened
-    if name in RELAYED_VOCABULARY:
-        relayed: Relayed | Fault = _structure(name, value, RELAYED_VOCABULARY[name], _relayed_from_wire)
+    if name in messages.RELAYED:
+        relayed: messages.Relayed | Fault = _structure(name, value, messages.RELAYED[name], _relayed_from_wire)
         return relayed
-    if name in SERVER_VOCABULARY:
-        message: ServerMessage | Fault = _structure(name, value, SERVER_VOCABULARY[name])
+    if name in messages.FROM_SERVER:
+        message: messages.ServerMessage | Fault = _structure(name, value, messages.FROM_SERVER[name])
         return message
-    return Fault(ErrorCode.UNKNOWN_TYPE, "a server message of a later version; ignore it", ref=name[:64])
+    return Fault(
+        ErrorCode.UNKNOWN_TYPE,
+        "unknown type of server message, perhaps of a later version; ignore it",
+        ref=name[:64],
+    )
 
 
 def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
-    """The envelope: a JSON object with a `type`."""
+    """Parse the text as a JSON object with a `type`; returns both."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -260,7 +237,7 @@ def _structure(name: str, value: dict[str, Any], kind: type[Any], build: _Build 
 
 
 def _explained(name: str, value: dict[str, Any], kind: type[Any], build: _Build) -> Any:
-    """What is wrong with a message: all of it at once."""
+    """Decode again, to report everything that is wrong with the message in one `Fault`."""
     try:
         return build(_EXPLAINER, value, kind)
     except cattrs.BaseValidationError as error:
@@ -269,7 +246,7 @@ def _explained(name: str, value: dict[str, Any], kind: type[Any], build: _Build)
 
 @attrs.frozen
 class RelayedFrom:
-    """What the server adds to a relayed message: who said it, to whom and where."""
+    """The fields that the server adds to a relayed message: its sender, recipient and room."""
 
     from_: ClientId
     to: ClientId
@@ -277,27 +254,27 @@ class RelayedFrom:
     username: str
 
 
-def _relayed_from_wire(converter: cattrs.Converter, value: dict[str, Any], kind: type[Any]) -> Relayed:
-    said = _message(converter, value, kind)
+def _relayed_from_wire(converter: cattrs.Converter, value: dict[str, Any], kind: type[Any]) -> messages.Relayed:
+    message = _message(converter, value, kind)
     envelope = _message(converter, value, RelayedFrom)
-    return Relayed(said, envelope.from_, envelope.to, envelope.room_id, envelope.username)
+    return messages.Relayed(message, envelope.from_, envelope.to, envelope.room_id, envelope.username)
 
 
-def _unknown(name: str, vocabulary: Mapping[str, type[ClientMessage]], lacking: frozenset[str]) -> Fault:
-    if name in lacking and vocabulary is FROM_CLIENT:
-        return Fault(ErrorCode.UNSUPPORTED, "this server does not offer it; see welcome.features", ref=name)
+def _unknown(name: str, vocabulary: Mapping[str, type[messages.ClientMessage]], lacking: frozenset[str]) -> Fault:
+    if name in lacking and vocabulary is messages.FROM_CLIENT:
+        return Fault(ErrorCode.UNSUPPORTED, "this server does not support it; see welcome.features", ref=name)
     known = ", ".join(kind for kind in vocabulary if kind not in lacking)
-    return Fault(ErrorCode.UNKNOWN_TYPE, f"unknown type; known are: {known}", ref=name[:64])
+    return Fault(ErrorCode.UNKNOWN_TYPE, f"unknown type; known types: {known}", ref=name[:64])
 
 
 def _explain(error: cattrs.BaseValidationError) -> str:
-    """Every fault of a message at once, each with its path on the wire."""
-    return "; ".join(map(_on_the_wire, cattrs.transform_error(error, path="$", format_exception=_explain_one)))
+    """All errors of a message, each with its path on the wire."""
+    return "; ".join(map(_with_wire_names, cattrs.transform_error(error, path="$", format_exception=_explain_one)))
 
 
-def _on_the_wire(fault: str) -> str:
-    """Fields are called by their attributes, before `must` and in the path: not `last_seq`, but `lastSeq`."""
-    return re.sub(r"^\w+(?= must )|(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), fault)
+def _with_wire_names(error: str) -> str:
+    """Rename fields from attributes to wire names, before `must` and in the path: `last_seq` to `lastSeq`."""
+    return re.sub(r"^\w+(?= must )|(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), error)
 
 
 def _explain_one(error: BaseException, wanted: Any) -> str:
@@ -310,18 +287,18 @@ def _explain_one(error: BaseException, wanted: Any) -> str:
 
 
 def _choices(wanted: Any) -> tuple[str, ...]:
-    """The words of a `Literal`, which may be optional; none for any other type."""
+    """The values of a `Literal`, which may be optional; empty for any other type."""
     if get_origin(wanted) is Literal:
         return get_args(wanted)
     return next((inner for kind in get_args(wanted) if (inner := _choices(kind))), ())
 
 
-# ---------------------------------------------------------------- writing
+# ---------------------------------------------------------------- encoding
 
 
-def encode(message: ServerMessage, seq: int | None = None) -> bytes:
-    """Write what the server says, as UTF-8. `seq` numbers it for a curhat.v1 client; None for legacy."""
-    if isinstance(message, Relayed):
+def encode(message: messages.ServerMessage, seq: int | None = None) -> bytes:
+    """Encode a message of the server, as UTF-8. `seq` is its number; None for legacy clients, which get none."""
+    if isinstance(message, messages.Relayed):
         wire = _to_wire(message.message)
         wire["from"] = message.from_
         wire["to"] = message.to
@@ -334,13 +311,13 @@ def encode(message: ServerMessage, seq: int | None = None) -> bytes:
     return orjson.dumps(wire)
 
 
-def encode_client(message: ClientMessage) -> bytes:
-    """Write what a client says, as UTF-8."""
+def encode_client(message: messages.ClientMessage) -> bytes:
+    """Encode a message of a client, as UTF-8."""
     return orjson.dumps(_to_wire(message))
 
 
-def limits_to_wire(limits: Limits) -> dict[str, int]:
-    """The limits by their names on the wire."""
+def limits_to_wire(limits: messages.Limits) -> dict[str, int]:
+    """The limits by their wire names."""
     wire: dict[str, int] = _CONVERTER.unstructure(limits)
     return wire
 

@@ -1,11 +1,15 @@
-"""The wire vocabulary: one frozen class for each message, client's first, then the server's.
+"""The messages of the protocol: one immutable class for each, first the client's, then the server's.
 
-Field names are Python's here and camelCase on the wire (`room_id` is `roomId`); `type` is not a field but
-the key of `FROM_CLIENT` and the `type` attribute of what the server says. Limits stand beside the fields:
-strings in characters (code points), lists in items.
+Field names are snake_case here and camelCase on the wire (`room_id` is `roomId`, `from_` is `from`). A message's
+`type` is not a field but an attribute of its class. Limits are declared with the fields: of strings in characters
+(code points), of lists in items.
+
+`FROM_CLIENT` lists the types that a client may send, `RELAYED` those of them that are passed on to its partner,
+and `FROM_SERVER` the types that the server sends on its own. The codec, the schemas and the session table are based
+on these.
 """
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -22,49 +26,53 @@ CANDIDATE_CHARACTERS = 1024
 TOKEN_CHARACTERS = 256
 """sdpMid, usernameFragment (RFC 8839 allows 256 characters), `ping.data` and `resume.token`."""
 LARGEST_SEQ = (1 << 53) - 1
-"""What a number in JavaScript can count to."""
+"""The largest integer that a number in JavaScript holds exactly."""
 ARRAY_ITEMS = 32
-"""Items that any array may have. More are refused before one is looked at: thousands of wrong items would keep
-everybody waiting, and the list of their faults would be far longer than the message."""
+"""Items that any array may have. A longer one is refused before its items are validated: thousands of invalid
+items would block the event loop, and the list of their errors would be far longer than the message."""
 
 
-# ---------------------------------------------------------------- what a field may hold
+# ---------------------------------------------------------------- constraints on fields
 
-# Each constraint is an attrs validator whose limits can be read too, to write them into schemas. A complaint names
-# the field, never the value: it may be private. Whether None is allowed at all is the type's business.
+# Each constraint is an attrs validator whose limits are readable, so that schemas can be generated from them. Its
+# error names the field but never the value, which may be private. Whether None is allowed is declared by the
+# field's type.
 
 _Field: TypeAlias = "attrs.Attribute[Any]"
 
 
 @value
 class Characters:
-    """A text of so many code points."""
+    """A string of `low` to `high` code points."""
 
     low: int
     high: int
 
     def __call__(self, _message: object, field: _Field, value: str | None) -> None:
+        """Raise `ValueError` if the string is too short or too long."""
         if value is not None and not self.low <= len(value) <= self.high:
             raise ValueError(f"{field.name} must have {self.low} to {self.high} characters, not {len(value)}")
 
 
 @value
 class NoControlCharacters:
-    """A text of one line, without C0 and C1 control characters."""
+    """A string without C0 and C1 control characters, so of one line."""
 
     def __call__(self, _message: object, field: _Field, value: str | None) -> None:
+        """Raise `ValueError` if the string contains control characters."""
         if value is not None and has_control_characters(value):
             raise ValueError(f"{field.name} must have no control characters")
 
 
 @value
 class Items:
-    """A list of at most so many items, each within its own constraint."""
+    """A list of at most `most` items, each of which satisfies `each`."""
 
     most: int
     each: Characters
 
     def __call__(self, message: object, field: _Field, value: tuple[str, ...]) -> None:
+        """Raise `ValueError` if there are too many items, or one of them is invalid."""
         if len(value) > self.most:
             raise ValueError(f"{field.name} must have at most {self.most} items, not {len(value)}")
         for item in value:
@@ -73,29 +81,31 @@ class Items:
 
 @value
 class Range:
-    """A number from `low` to `high`."""
+    """An integer from `low` to `high`."""
 
     low: int
     high: int
 
     def __call__(self, _message: object, field: _Field, value: int | None) -> None:
+        """Raise `ValueError` if the integer is out of range."""
         if value is not None and not self.low <= value <= self.high:
             raise ValueError(f"{field.name} must be {self.low} to {self.high}")
 
 
 @value
-class Kind:
-    """A description of one kind."""
+class DescriptionType:
+    """A session description of this type."""
 
     type: str
 
     def __call__(self, _message: object, field: _Field, value: "Description") -> None:
+        """Raise `ValueError` if the description is of another type."""
         if value.type != self.type:
             raise ValueError(f"{field.name}.type must be {self.type!r}")
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a text has C0 or C1 control characters (newlines among them)."""
+    """Whether a string contains C0 or C1 control characters, such as newlines."""
     return any(character < " " or "\x7f" <= character <= "\x9f" for character in text)
 
 
@@ -104,7 +114,7 @@ _SHORT_TEXT = Characters(0, TOKEN_CHARACTERS)
 
 @value
 class Description:
-    """An SDP session description (RFC 8829): what `RTCPeerConnection.localDescription` serializes to."""
+    """A session description (RFC 8829), as `RTCPeerConnection.localDescription` serializes."""
 
     type: Literal["offer", "answer"]
     sdp: str = attrs.field(validator=Characters(1, 1 << 20))
@@ -112,7 +122,10 @@ class Description:
 
 @value
 class IceCandidate:
-    """A trickled candidate (RFC 8838): what `RTCIceCandidate.toJSON()` gives. Empty `candidate` means no more."""
+    """A trickled ICE candidate (RFC 8838), as `RTCIceCandidate.toJSON()` returns it.
+
+    An empty `candidate` is the end-of-candidates indication.
+    """
 
     candidate: str = attrs.field(validator=Characters(0, CANDIDATE_CHARACTERS))
     sdpMid: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
@@ -120,12 +133,12 @@ class IceCandidate:
     usernameFragment: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
-# ---------------------------------------------------------------- what a client says
+# ---------------------------------------------------------------- messages from clients
 
 
 @value
 class Join:
-    """Pair me with somebody. `room` pairs only with the same name; shared topics are preferred."""
+    """Wait for a partner: only one with the same `room`, if it is given, and preferably one who shares a topic."""
 
     type: ClassVar = "join"
     username: str | None = attrs.field(
@@ -137,7 +150,7 @@ class Join:
 
 @value
 class Leave:
-    """End the wait or the pairing."""
+    """Stop waiting, or end the pairing. `reason` is accepted and ignored."""
 
     type: ClassVar = "leave"
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
@@ -145,7 +158,7 @@ class Leave:
 
 @value
 class Next:
-    """Leave this partner and wait for another with the same wishes, as one step."""
+    """Leave the partner and wait for another with the same room and topics, in one step. `reason` is ignored."""
 
     type: ClassVar = "next"
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
@@ -153,31 +166,39 @@ class Next:
 
 @value
 class Offer:
+    """The client's SDP offer, for the partner."""
+
     type: ClassVar = "offer"
-    payload: Description = attrs.field(validator=Kind("offer"))
+    payload: Description = attrs.field(validator=DescriptionType("offer"))
 
 
 @value
 class Answer:
+    """The client's SDP answer to the partner's offer."""
+
     type: ClassVar = "answer"
-    payload: Description = attrs.field(validator=Kind("answer"))
+    payload: Description = attrs.field(validator=DescriptionType("answer"))
 
 
 @value
 class Candidate:
+    """One of the client's ICE candidates, for the partner."""
+
     type: ClassVar = "candidate"
     payload: IceCandidate
 
 
 @value
 class Chat:
+    """A text message for the partner."""
+
     type: ClassVar = "chat"
     text: str = attrs.field(validator=Characters(1, CHAT_CHARACTERS))
 
 
 @value
 class Typing:
-    """The person began to write, or stopped."""
+    """The user started or stopped typing a text message."""
 
     type: ClassVar = "typing"
     active: bool
@@ -185,26 +206,26 @@ class Typing:
 
 @value
 class Status:
-    """How the call really goes: media flows, or it does not."""
+    """The outcome of the call's ICE and DTLS: media is connected, or has failed."""
 
     type: ClassVar = "status"
     media: Literal["connected", "failed"]
     path: Literal["host", "srflx", "prflx", "relay"] | None = None
-    """With `connected`: of which type (RFC 8839, section 5.1) the own end of the chosen path is."""
+    """With `connected`: the type of the local candidate of the selected pair (RFC 8839, section 5.1)."""
     stage: Literal["gathering", "checking", "dtls", "lost"] | None = None
-    """With `failed`: how far it had come. `lost`: it did connect once."""
+    """With `failed`: the stage that was not completed. `lost`: media had been connected before."""
 
 
 @value
 class Ice:
-    """Give me fresh ICE servers: my credentials are about to expire."""
+    """Request ICE servers with fresh credentials, before the present ones expire. The answer is `IceRefreshed`."""
 
     type: ClassVar = "ice"
 
 
 @value
 class Resume:
-    """Let this connection go on with the session whose token I have; I have heard it up to `last_seq`."""
+    """Continue an earlier session on this connection. `last_seq` is the last `seq` that was received in it."""
 
     type: ClassVar = "resume"
     token: str = attrs.field(validator=Characters(1, TOKEN_CHARACTERS), repr=False)
@@ -213,35 +234,40 @@ class Resume:
 
 @value
 class Ping:
+    """Request a `Pong` with the same `data`."""
+
     type: ClassVar = "ping"
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
 Relayable = Offer | Answer | Candidate | Chat | Typing
-"""What a client says to its partner; everything else it says to the server."""
+"""A message that the server relays from a client to its partner; all others are for the server itself."""
+
+RELAYED: dict[str, type[Relayable]] = {kind.type: kind for kind in get_args(Relayable)}
+"""The relayed messages by type. The partner gets each as `Relayed`, with the fields of `Relayed` added."""
 
 ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Status | Ice | Resume | Ping
 
 LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
     kind.type: kind for kind in (Join, Leave, Offer, Answer, Candidate)
 }
-"""What a client without a subprotocol may say: the seed's vocabulary."""
+"""The messages that a legacy client (one without a subprotocol) may send, by type."""
 
 FROM_CLIENT: dict[str, type[ClientMessage]] = LEGACY_FROM_CLIENT | {
     kind.type: kind for kind in (Next, Chat, Typing, Status, Ice, Resume, Ping)
 }
-"""What a curhat.v1 client may say."""
+"""The messages that a curhat.v1 client may send, by type."""
 
 OPTIONAL = frozenset({"report", "block", "ice", "resume"})
-"""Types that a server has only if `welcome.features` names them; one that lacks them answers `unsupported`."""
+"""Types that a server supports only if `welcome.features` lists them; otherwise it answers `unsupported`."""
 
 
-# ---------------------------------------------------------------- what the server says
+# ---------------------------------------------------------------- messages from the server
 
 
 @value
 class Limits:
-    """What the server accepts: bytes of a message, characters of a chat text, topics of a join."""
+    """The limits of this server for what a client sends."""
 
     message_bytes: int
     chat_characters: int = CHAT_CHARACTERS
@@ -260,26 +286,26 @@ class Welcome:
     features: tuple[str, ...]
     ping_seconds: float
     resume_token: str | None = attrs.field(default=None, repr=False)
-    """What `resume` asks for on another connection. Good once; None: this server does not resume."""
+    """The token to `resume` the session with on another connection. Valid once; None if that is not supported."""
     resume_seconds: float | None = None
-    """How long the session waits for that after its connection was lost."""
+    """How long after the loss of its connection the session can be resumed."""
 
 
 @value
 class Ready:
-    """You are waiting; the room in which you will be paired. Said again if it changes."""
+    """The client is waiting for a partner. `room_id` is that of the coming pairing; sent again if it changes."""
 
     type: ClassVar = "ready"
     room_id: RoomId
 
 
 IceTransportPolicy: TypeAlias = Literal["all", "relay"]
-"""`RTCConfiguration.iceTransportPolicy`; `relay`: the partners never learn each other's addresses."""
+"""`RTCConfiguration.iceTransportPolicy`. With `relay` partners never learn each other's addresses."""
 
 
 @value
 class IceServer:
-    """One entry of `RTCConfiguration.iceServers`; a TURN server has a name and a password for this client."""
+    """One entry of `RTCConfiguration.iceServers`. For a TURN server it has this client's own credentials."""
 
     urls: tuple[str, ...]
     username: str | None = None
@@ -288,7 +314,7 @@ class IceServer:
 
 @value
 class Joined:
-    """You are paired. On the wire: `join`. `from_` is the partner; the offerer makes the first offer."""
+    """The client is paired. On the wire: `join`. `from_` is the partner; the `offerer` makes the first offer."""
 
     type: ClassVar = "join"
     from_: ClientId
@@ -300,12 +326,12 @@ class Joined:
     ice_servers: tuple[IceServer, ...]
     ice_transport_policy: IceTransportPolicy
     ttl_seconds: int | None = None
-    """How long the credentials in `ice_servers` are good; None: there are none."""
+    """How long the credentials in `ice_servers` are valid; None if there are none."""
 
 
 @value
 class IceRefreshed:
-    """The ICE servers anew. On the wire: `ice`."""
+    """The ICE servers with fresh credentials, in answer to `Ice`. On the wire: `ice`."""
 
     type: ClassVar = "ice"
     ice_servers: tuple[IceServer, ...]
@@ -315,7 +341,7 @@ class IceRefreshed:
 
 @value
 class Relayed:
-    """What the partner said, with the server's own word on who said it, to whom and in which room."""
+    """A message of the partner. Its sender, recipient and room are set by the server."""
 
     message: Relayable
     from_: ClientId
@@ -325,12 +351,13 @@ class Relayed:
 
     @property
     def type(self) -> str:
+        """The type of the relayed message."""
         return self.message.type
 
 
 @value
 class Left:
-    """A pairing or a wait is over. On the wire: `leave`. `from_` is the one who ended it, maybe yourself."""
+    """A pairing or a wait is over. On the wire: `leave`. `from_` ended it: the partner, or the client itself."""
 
     type: ClassVar = "leave"
     from_: ClientId
@@ -340,7 +367,7 @@ class Left:
 
 @value
 class ErrorMessage:
-    """Something the client said was refused. On the wire: `error`. `ref` is the refused message's type."""
+    """A message of the client was refused. On the wire: `error`. `ref` is that message's type, if it is known."""
 
     type: ClassVar = "error"
     code: ErrorCode
@@ -352,7 +379,7 @@ class ErrorMessage:
 
 @value
 class Presence:
-    """The partner's connection is interrupted, or there again. On the wire: `peer`."""
+    """The partner's connection was lost (it may still resume), or is back. On the wire: `peer`."""
 
     type: ClassVar = "peer"
     state: Literal["away", "back"]
@@ -360,25 +387,27 @@ class Presence:
 
 @value
 class Resumed:
-    """This connection is the resumed session's now; what that had to say after `last_seq` follows."""
+    """The session continues on this connection. The messages that the client missed after `last_seq` follow."""
 
     type: ClassVar = "resumed"
     session_id: ClientId
     resume_token: str = attrs.field(repr=False)
     resume_seconds: float
     heard: int
-    """How many of the client's messages, but for `resume`, the session has read: what came after them is lost."""
+    """How many messages of the client, not counting `resume`, the session has received. Later ones were lost."""
 
 
 @value
 class Pong:
+    """The answer to `Ping`."""
+
     type: ClassVar = "pong"
     data: str | None = None
 
 
 @value
 class GoAway:
-    """The server is about to close everything; come back after the pause."""
+    """The server is about to close all connections; reconnect after `retry_after_seconds`."""
 
     type: ClassVar = "goaway"
     reason: LeaveReason
@@ -389,5 +418,8 @@ ServerMessage = (
     Welcome | Ready | Joined | IceRefreshed | Relayed | Presence | Left | ErrorMessage | Resumed | Pong | GoAway
 )
 
+FROM_SERVER: dict[str, type[Any]] = {kind.type: kind for kind in get_args(ServerMessage) if kind is not Relayed}
+"""The messages that the server sends on its own, by type; besides these it sends those in `RELAYED`."""
+
 LEGACY_FROM_SERVER = frozenset({"ready", "join", "offer", "answer", "candidate", "leave", "error"})
-"""The seed's vocabulary: all that a client without a subprotocol ever gets."""
+"""The types of all messages that a legacy client gets."""

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import orjson
 
-from curhat_trio.protocol.codec import SERVER_VOCABULARY, VOCABULARY, RelayedFrom, wire_name
+from curhat_trio.protocol.codec import VOCABULARY, RelayedFrom, wire_name
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
-from curhat_trio.protocol.messages import Description, IceCandidate, IceServer, Limits
+from curhat_trio.protocol.messages import FROM_SERVER, Description, IceCandidate, IceServer, Limits
 
-_KINDS = [*VOCABULARY["v1"].values(), *SERVER_VOCABULARY.values()]
+_KINDS = [*VOCABULARY["v1"].values(), *FROM_SERVER.values()]
 _TYPES = ["report", *(kind.type for kind in _KINDS)]
 _INNER = (Description, IceCandidate, IceServer, Limits, RelayedFrom)
 _NAMES = ["type", "seq", *(wire_name(field.name) for kind in (*_KINDS, *_INNER) for field in attrs.fields(kind))]
