@@ -5,8 +5,8 @@ Field names are snake_case here and camelCase on the wire (`room_id` is `roomId`
 (code points), of lists in items.
 
 `FROM_CLIENT` lists the types that a client may send, `RELAYED` those of them that are passed on to its partner,
-and `FROM_SERVER` the types that the server sends on its own. The codec, the schemas and the session table are based
-on these.
+and `FROM_SERVER` the types that the server sends on its own. The codec, the schemas and the session table are
+based on these.
 """
 
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
