@@ -39,7 +39,7 @@ def _explain(code: int) -> str:
 def _advice(code: int) -> str:
     if should_reconnect(code):
         return "`connect` again after a pause"
-    if code == CloseCode.NOTHING_SAID:
+    if code == CloseCode.FIRST_MESSAGE_TIMEOUT:
         return "`connect` when there is something to send"
     if code == CloseCode.TOO_MANY_CONNECTIONS:
         return "`connect` again when its user asks for it"

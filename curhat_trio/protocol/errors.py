@@ -1,4 +1,4 @@
-"""Everything that can be told to a client about trouble: one table each for errors, closes and leaves."""
+"""What the server reports to clients about failures and endings: error codes, leave reasons and close codes."""
 
 from enum import IntEnum, StrEnum
 
@@ -6,45 +6,48 @@ import attrs
 
 
 class ErrorCode(StrEnum):
-    """The `code` of an `error` message. The connection lives on unless the message says `fatal`."""
+    """The `code` of an `error` message. The connection stays open unless the message is `fatal`."""
 
     BAD_MESSAGE = "bad_message"
-    """Not a JSON object of the shape that its type asks for."""
+    """The message is not a JSON object, or not one that is valid for its `type`."""
     UNKNOWN_TYPE = "unknown_type"
-    """A `type` that this profile of the protocol does not have."""
+    """The client's profile has no message of this `type`."""
     WRONG_STATE = "wrong_state"
-    """A known message that the client's present state does not allow; nothing has changed."""
+    """The message is not allowed in the client's present state, and had no effect."""
     NOT_YOUR_TURN = "not_your_turn"
-    """A first offer from the answerer; wait for the offerer's."""
+    """The answerer may not make the first offer: wait for the offerer's."""
     UNSUPPORTED = "unsupported"
-    """Part of curhat.v1, but not offered here (see `welcome.features`) or not by the partner."""
+    """The message is optional in curhat.v1, and this server (see `welcome.features`) or the partner lacks it."""
     RATE_LIMITED = "rate_limited"
-    """The message was dropped: too many came. Wait `retryAfterSeconds` and say it again."""
+    """The message exceeded the rate limit and was dropped: wait `retryAfterSeconds`, then send it again."""
     RESUME_FAILED = "resume_failed"
-    """The session can't go on: the token is not good (any more), or too much was missed. This one is fresh."""
+    """The session can't be resumed: the token is invalid or expired, or too many messages were missed."""
 
 
 class LeaveReason(StrEnum):
     """The `reason` of a `leave` message: why a pairing, or a wait, ended."""
 
     LEFT = "left"
-    """One of the two said `leave`."""
+    """One of the two sent `leave`."""
     NEXT = "next"
-    """One of the two said `next`."""
+    """One of the two sent `next`."""
     PEER_LOST = "peer_lost"
-    """The partner's connection is gone."""
+    """The partner's connection was lost or closed."""
     NEGOTIATION_TIMEOUT = "negotiation_timeout"
-    """No offer was made in time."""
+    """No offer was sent in time."""
     MEDIA_FAILED = "media_failed"
-    """Audio and video did not connect, or not again, in time."""
+    """Audio and video did not connect, or reconnect, in time."""
     REPORTED = "reported"
     """Reserved: one of the two reported the other."""
     SERVER_SHUTDOWN = "server_shutdown"
-    """The server is going away."""
+    """The server is shutting down."""
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes (RFC 6455, section 7.4): 40xx come back, 45xx do not come back by yourself."""
+    """WebSocket close codes (RFC 6455, section 7.4).
+
+    After 4000 to 4499 a client may reconnect automatically, after the others it may not.
+    """
 
     PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
@@ -57,7 +60,7 @@ class CloseCode(IntEnum):
     INTERNAL = 4004
     BAD_TOKEN = 4500
     PROTOCOL_ERRORS = 4501
-    NOTHING_SAID = 4502
+    FIRST_MESSAGE_TIMEOUT = 4502
     VERSION = 4503
     BANNED = 4504
     REPLACED = 4505
@@ -66,42 +69,42 @@ class CloseCode(IntEnum):
 
     @property
     def retry(self) -> bool:
-        """Whether a client may come back by itself, after a pause."""
+        """Whether a client may reconnect automatically, after a pause."""
         return 4000 <= self < 4500
 
     @property
     def explanation(self) -> str:
-        """The close frame's reason: what was wrong and what to do, within the frame's 123 bytes."""
+        """The reason in the close frame: what was wrong, and what to do. At most 123 bytes."""
         return _EXPLANATIONS[self]
 
 
 _EXPLANATIONS = {
-    CloseCode.PROTOCOL_ERROR: "a frame broke RFC 6455",
-    CloseCode.UNSUPPORTED_DATA: "binary frames are not understood; send JSON as text",
-    CloseCode.INVALID_UTF8: "a text frame was not UTF-8",
-    CloseCode.MESSAGE_TOO_BIG: "message over the limit told in /v1/info",
-    CloseCode.SHUTDOWN: "the server is going away; come back in a moment",
-    CloseCode.SLOW_CONSUMER: "messages were not read fast enough; reconnect",
-    CloseCode.NO_PONG: "a ping went unanswered; reconnect",
+    CloseCode.PROTOCOL_ERROR: "a WebSocket frame violated RFC 6455",
+    CloseCode.UNSUPPORTED_DATA: "binary messages are not supported; send JSON in text messages",
+    CloseCode.INVALID_UTF8: "a text message was not valid UTF-8",
+    CloseCode.MESSAGE_TOO_BIG: "the message exceeds the limit given in /v1/info",
+    CloseCode.SHUTDOWN: "the server is shutting down; reconnect in a moment",
+    CloseCode.SLOW_CONSUMER: "the client did not read its messages fast enough; reconnect",
+    CloseCode.NO_PONG: "a ping was not answered in time; reconnect",
     CloseCode.RATE_LIMITED: "too many messages; slow down and reconnect",
-    CloseCode.INTERNAL: "a fault of the server's; reconnect",
+    CloseCode.INTERNAL: "internal server error; reconnect",
     CloseCode.BAD_TOKEN: "the token is not valid",
-    CloseCode.PROTOCOL_ERRORS: "too many messages that could not be understood; see the errors before this",
-    CloseCode.NOTHING_SAID: "nothing was said after connecting; connect when there is something to say",
-    CloseCode.VERSION: "none of the offered subprotocols is spoken here; offer curhat.v1 or none",
-    CloseCode.BANNED: "not welcome here",
-    CloseCode.REPLACED: "the session went on over another connection",
-    CloseCode.ORIGIN: "pages of this origin may not connect here",
+    CloseCode.PROTOCOL_ERRORS: "too many invalid messages; see the preceding errors",
+    CloseCode.FIRST_MESSAGE_TIMEOUT: "no message arrived in time; connect when there is something to send",
+    CloseCode.VERSION: "none of the offered subprotocols is supported; offer curhat.v1 or none",
+    CloseCode.BANNED: "this client is banned",
+    CloseCode.REPLACED: "the session was resumed on another connection",
+    CloseCode.ORIGIN: "pages from this origin may not connect",
     CloseCode.TOO_MANY_CONNECTIONS: "the server is full; try again later",
 }
 
 
 @attrs.frozen
 class Fault:
-    """Why a text could not be read as a message: told to its sender in an `error`."""
+    """Why a message could not be decoded; its sender gets this in an `error`."""
 
     code: ErrorCode
     message: str
-    """What was wrong, where, and what was expected; holds nothing the client said but type and field names."""
+    """What was wrong, where, and what was expected. It quotes only type and field names of the message."""
     ref: str | None = None
-    """The `type` of the faulty message, when it could be read."""
+    """The message's `type`, if that could be decoded."""

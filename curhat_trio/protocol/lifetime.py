@@ -121,7 +121,7 @@ def first_message_timeout(session: Session, state: Connected, event: DeadlinePas
         return lose(session, state, event)
     if state.first_message_by is None or event.at < state.first_message_by:
         return session, []
-    return close_by_force(session, state, ClosingForced(CloseCode.NOTHING_SAID))
+    return close_by_force(session, state, ClosingForced(CloseCode.FIRST_MESSAGE_TIMEOUT))
 
 
 def resume_timeout(session: Session, state: Waiting, event: DeadlinePassed) -> Step:

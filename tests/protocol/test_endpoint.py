@@ -451,8 +451,8 @@ def test_a_slot_that_became_free_in_time_is_acquired() -> None:
     assert talk >> it_is(10.0)
     assert talk.slot.is_held
     assert talk.endpoint.deadline == RULES.first_message_seconds
-    nothing_said = CloseCode.NOTHING_SAID
-    assert talk >> it_is(60.0) << CloseConnection(FIRST, nothing_said) << EndSession(nothing_said)
+    too_late = CloseCode.FIRST_MESSAGE_TIMEOUT
+    assert talk >> it_is(60.0) << CloseConnection(FIRST, too_late) << EndSession(too_late)
     assert talk.slot.released == 1
 
 

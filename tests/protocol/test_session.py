@@ -726,7 +726,7 @@ def test_a_legacy_client_is_not_told_to_go_away() -> None:
 
 
 def test_who_never_says_anything_is_closed() -> None:
-    talk = freshly_opened() >> DeadlinePassed(60.0) << Close(CloseCode.NOTHING_SAID)
+    talk = freshly_opened() >> DeadlinePassed(60.0) << Close(CloseCode.FIRST_MESSAGE_TIMEOUT)
     assert talk
     assert talk.state == Closed()
 
@@ -884,7 +884,7 @@ def test_whatever_is_said_first_ends_the_silence(words: Event) -> None:
 def test_who_is_matched_in_silence_stays_to_be_silent() -> None:
     """A match is no word of the client's: it can only be stale here."""
     talk = freshly_opened() >> matched() << tell_anna_it_is_over(LeaveReason.LEFT)
-    assert talk >> DeadlinePassed(60.0) << Close(CloseCode.NOTHING_SAID)
+    assert talk >> DeadlinePassed(60.0) << Close(CloseCode.FIRST_MESSAGE_TIMEOUT)
 
 
 @pytest.mark.parametrize("at", [20.0, 20.1])
