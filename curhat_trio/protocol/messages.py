@@ -117,7 +117,9 @@ class Description:
     """A session description (RFC 8829), as `RTCPeerConnection.localDescription` serializes."""
 
     type: Literal["offer", "answer"]
+    """The same as that of the message."""
     sdp: str = attrs.field(validator=Characters(1, 1 << 20))
+    """Not empty; `Limits.message_bytes` bounds its length."""
 
 
 @value
@@ -128,9 +130,13 @@ class IceCandidate:
     """
 
     candidate: str = attrs.field(validator=Characters(0, CANDIDATE_CHARACTERS))
+    """`candidate:...` (RFC 8839, section 5.1); empty if this generation has no more (P-6.4)."""
     sdpMid: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
+    """The media description that it belongs to, by its `a=mid`."""
     sdpMLineIndex: int | None = attrs.field(default=None, validator=Range(0, 65535))
+    """The media description that it belongs to, by its index from 0."""
     usernameFragment: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
+    """The ICE generation that it belongs to (P-6.3)."""
 
 
 # ---------------------------------------------------------------- messages from clients
@@ -170,6 +176,7 @@ class Offer:
 
     type: ClassVar = "offer"
     payload: Description = attrs.field(validator=DescriptionType("offer"))
+    """The description, of type `offer`."""
 
 
 @value
@@ -178,6 +185,7 @@ class Answer:
 
     type: ClassVar = "answer"
     payload: Description = attrs.field(validator=DescriptionType("answer"))
+    """The description, of type `answer`."""
 
 
 @value
@@ -186,6 +194,7 @@ class Candidate:
 
     type: ClassVar = "candidate"
     payload: IceCandidate
+    """The candidate, or the end of candidates."""
 
 
 @value
@@ -194,6 +203,7 @@ class Chat:
 
     type: ClassVar = "chat"
     text: str = attrs.field(validator=Characters(1, CHAT_CHARACTERS))
+    """1 to 2000 characters."""
 
 
 @value
@@ -202,6 +212,7 @@ class Typing:
 
     type: ClassVar = "typing"
     active: bool
+    """Whether a text is being written. A `chat` ends it too (P-3.17)."""
 
 
 @value
@@ -270,10 +281,15 @@ class Limits:
     """The limits of this server for what a client sends."""
 
     message_bytes: int
+    """Bytes of UTF-8 in a message."""
     chat_characters: int = CHAT_CHARACTERS
+    """Characters of `chat.text`."""
     topics: int = TOPICS
+    """Items of `join.topics`."""
     topic_characters: int = TOPIC_CHARACTERS
+    """Characters of each topic."""
     username_characters: int = USERNAME_CHARACTERS
+    """Characters of `join.username`."""
 
 
 @value
@@ -282,9 +298,13 @@ class Welcome:
 
     type: ClassVar = "welcome"
     session_id: ClientId
+    """The client's own id, which is also the `from_` of its own `Left`."""
     limits: Limits
+    """What the server accepts."""
     features: tuple[str, ...]
+    """The optional parts of the protocol that the server supports (P-3.1), such as `chat` and `resume`."""
     ping_seconds: float
+    """The interval of the server's WebSocket pings."""
     resume_token: str | None = attrs.field(default=None, repr=False)
     """The token to `resume` the session with on another connection. Valid once; None if that is not supported."""
     resume_seconds: float | None = None
@@ -297,6 +317,7 @@ class Ready:
 
     type: ClassVar = "ready"
     room_id: RoomId
+    """The room of the pairing to come (P-3.11)."""
 
 
 IceTransportPolicy: TypeAlias = Literal["all", "relay"]
@@ -308,8 +329,11 @@ class IceServer:
     """One entry of `RTCConfiguration.iceServers`. For a TURN server it has this client's own credentials."""
 
     urls: tuple[str, ...]
+    """`stun:`, `turn:` and `turns:` addresses."""
     username: str | None = None
+    """For a TURN server."""
     credential: str | None = attrs.field(default=None, repr=False)
+    """The password for a TURN server."""
 
 
 @value
@@ -318,13 +342,21 @@ class Joined:
 
     type: ClassVar = "join"
     from_: ClientId
+    """The partner."""
     username: str
+    """The partner's name. It must be shown as text, never as markup (P-11.2)."""
     room_id: RoomId
+    """The room of this pairing; a message with another room belongs to an earlier pairing (P-4.8)."""
     role: Literal["offerer", "answerer"]
+    """The client's own role; the offerer makes the first offer (P-5.1)."""
     polite: bool
+    """Whether this client gives up its offer when two cross (P-5.8)."""
     topics: tuple[str, ...]
+    """Those that both have named."""
     ice_servers: tuple[IceServer, ...]
+    """For the `RTCPeerConnection`; TURN servers have credentials for this client (P-3.14)."""
     ice_transport_policy: IceTransportPolicy
+    """With `relay`, only relay candidates are passed on (P-6.5)."""
     ttl_seconds: int | None = None
     """How long the credentials in `ice_servers` are valid; None if there are none."""
 
@@ -335,8 +367,11 @@ class IceRefreshed:
 
     type: ClassVar = "ice"
     ice_servers: tuple[IceServer, ...]
+    """The servers of `Joined`, with fresh credentials."""
     ice_transport_policy: IceTransportPolicy
+    """As in `Joined`."""
     ttl_seconds: int | None = None
+    """How long the credentials are good; None if there are none."""
 
 
 @value
@@ -344,10 +379,15 @@ class Relayed:
     """A message of the partner. Its sender, recipient and room are set by the server."""
 
     message: Relayable
+    """What the partner sent (P-3.13)."""
     from_: ClientId
+    """The partner."""
     to: ClientId
+    """The client itself."""
     room_id: RoomId
+    """The room of the pairing."""
     username: str
+    """The partner's name."""
 
     @property
     def type(self) -> str:
@@ -361,8 +401,11 @@ class Left:
 
     type: ClassVar = "leave"
     from_: ClientId
+    """Who ended it; the client itself if this answers its own `leave` or `next` (P-4.6)."""
     room_id: RoomId
+    """The room of the pairing, or of the wait."""
     reason: LeaveReason
+    """Why it ended."""
 
 
 @value
@@ -371,10 +414,15 @@ class ErrorMessage:
 
     type: ClassVar = "error"
     code: ErrorCode
+    """The kind of error."""
     message: str
+    """What was wrong, in English, for developers."""
     ref: str | None = None
+    """The `type` of the message that was refused, if it could be read (P-8.1)."""
     fatal: bool = False
+    """Whether the server closes the connection because of it (P-8.2)."""
     retry_after_seconds: float | None = None
+    """With `rate_limited`, how long to wait before sending anything (P-7.4)."""
 
 
 @value
@@ -383,6 +431,7 @@ class Presence:
 
     type: ClassVar = "peer"
     state: Literal["away", "back"]
+    """While the partner is `away`, messages for it are kept."""
 
 
 @value
@@ -391,8 +440,11 @@ class Resumed:
 
     type: ClassVar = "resumed"
     session_id: ClientId
+    """The session's id, as in its `Welcome`."""
     resume_token: str = attrs.field(repr=False)
+    """The token for the next `resume` (P-13.5)."""
     resume_seconds: float
+    """How long the session waits for that after its connection was lost."""
     heard: int
     """How many messages of the client, not counting `resume`, the session has received. Later ones were lost."""
 
@@ -403,6 +455,7 @@ class Pong:
 
     type: ClassVar = "pong"
     data: str | None = None
+    """That of the `ping`."""
 
 
 @value
@@ -411,7 +464,9 @@ class GoAway:
 
     type: ClassVar = "goaway"
     reason: LeaveReason
+    """Why, such as `server_shutdown`."""
     retry_after_seconds: float
+    """How long to wait before connecting again (P-9.3)."""
 
 
 ServerMessage = (
