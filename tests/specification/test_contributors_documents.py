@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "spec/README.md", "spec/architecture.md", "spec/changelog.md", "spec/contributing.md"]
+DOCUMENTS = [
+    "README.md",
+    "spec/README.md",
+    "spec/architecture.md",
+    "spec/changelog.md",
+    "spec/contributing.md",
+    "spec/operating.md",
+]
 
 SOURCES = [
     file
