@@ -1,1 +1,1 @@
-"""Decisions as values, as pure as the protocol: time and chance arrive as arguments."""
+"""Policies without I/O: matching, connection slots, TURN credentials. Time and randomness are arguments."""

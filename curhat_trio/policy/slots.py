@@ -1,42 +1,42 @@
-"""How many sessions there may be, and how many sockets.
+"""Limits the number of sessions and of open sockets.
 
-A session keeps its connection slot while its client is away, so that nobody else can take it. When no slot is
-free, whoever connects may be such a client: it is let in to ask for its session (`resume`), and needs no slot for
-that, only a socket, which is open for a short time and counted too.
+A session keeps its connection slot while its client is away, so that the client can return to a full server. When
+no slot is free, a new connection may come from such a client: it is admitted without a slot, for a short time, to
+send `resume`. Its socket is counted and limited too.
 """
 
 import math
 
 RESUME_GRACE_SECONDS = 10.0
-"""How long a client without a slot may take to ask for its session."""
+"""How long a client without a slot may take to resume its session."""
 
 
 class ConnectionSlots:
     """The connection slots of one server.
 
     Args:
-        limit: How many sessions there may be. Sockets may be a tenth more, at least one.
+        limit: The maximum number of sessions. Sockets may be a tenth more, at least one.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._socket_limit = limit + max(1, limit // 10)
         self.taken = 0
-        """Slots held by sessions, also by those whose client is away."""
+        """The number of slots held by sessions, including those whose client is away."""
         self.sockets = 0
-        """Open WebSocket connections, also of those who only ask for a session."""
+        """The number of open WebSocket connections, including those without a slot."""
 
     @property
     def is_full(self) -> bool:
-        """Whether a newcomer finds no slot."""
+        """Whether no slot is free."""
         return self.taken >= self._limit
 
     def admit(self, now: float, may_resume: bool) -> "ConnectionSlot | None":
-        """Let a connection in; None: there is no room for it.
+        """Admit a connection; None if it must be refused.
 
         Args:
-            now: The present, in seconds of the caller's clock.
-            may_resume: It can have come back to a session.
+            now: The present time, in seconds of the caller's clock.
+            may_resume: Whether the client may be about to resume a session.
         """
         if self.sockets >= self._socket_limit or (self.is_full and not may_resume):
             return None
@@ -44,10 +44,10 @@ class ConnectionSlots:
 
 
 class ConnectionSlot:
-    """What one connection uses: its socket, and a slot for its session if one is free.
+    """What one connection takes of the limits: a socket, and a slot for its session if one is free.
 
-    Whoever was admitted calls `release` when the session ends and `close_socket` when the socket is closed, in any
-    order; calling either again does nothing.
+    The caller calls `release` when the session ends and `close_socket` when the socket is closed, in any order.
+    Both may be called again without effect.
     """
 
     def __init__(self, slots: ConnectionSlots, deadline: float) -> None:
@@ -60,24 +60,24 @@ class ConnectionSlot:
 
     @property
     def deadline(self) -> float:
-        """When the slot must have been acquired, on the caller's clock; infinity: it has been."""
+        """When a slot must be held, in seconds of the caller's clock; infinity if it is."""
         return math.inf if self._is_held else self._deadline
 
     def acquire(self) -> bool:
-        """Hold a slot from now on; False: none is free."""
+        """Take a slot unless it is held already; False if none is free."""
         if not self._is_held and not self._slots.is_full:
             self._is_held = True
             self._slots.taken += 1
         return self._is_held
 
     def release(self) -> None:
-        """The session is over."""
+        """Free the slot: the session is over."""
         if self._is_held:
             self._is_held = False
             self._slots.taken -= 1
 
     def close_socket(self) -> None:
-        """The socket is closed."""
+        """Count the socket as closed."""
         if self._has_socket:
             self._has_socket = False
             self._slots.sockets -= 1

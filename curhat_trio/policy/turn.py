@@ -1,8 +1,9 @@
-"""TURN credentials that expire, made for one client at a time and known to nobody but it and the TURN server.
+"""Time-limited TURN credentials, generated for each client.
 
 The scheme is draft-uberti-behave-turn-rest-00, "A REST API For Access To TURN Services", which coturn calls
-`use-auth-secret`: this server and the TURN server share a secret, and never speak with each other. The name tells
-when the credential expires, the password is the name's HMAC, so the TURN server can check both by itself.
+`use-auth-secret`: this server and the TURN server share a secret, and need no connection to each other. The
+username contains the time of expiry and the password is the username's HMAC, so the TURN server can verify both by
+itself.
 """
 
 import hmac
@@ -15,7 +16,7 @@ from curhat_trio.protocol.messages import IceServer
 
 @attrs.frozen
 class Turn:
-    """The operator's TURN servers, all of one secret."""
+    """The operator's TURN servers, which share one secret."""
 
     urls: tuple[str, ...]
     secret: str = attrs.field(repr=False)
@@ -25,9 +26,8 @@ class Turn:
         """An entry for a client's `iceServers` (the draft's section 2.2).
 
         Args:
-            user: Tells apart whom credentials were made for, and is seen by whoever watches the client's line to
-                the TURN server. It should be random.
-            now: Seconds since 1970, by the clock that the TURN server goes by too.
+            user: Distinguishes the clients. It is sent to the TURN server in plain text, so it should be random.
+            now: Seconds since 1970. The TURN server's clock must agree.
         """
         username = f"{int(now) + self.ttl_seconds}:{user}"
         password = hmac.digest(self.secret.encode(), username.encode(), "sha1")

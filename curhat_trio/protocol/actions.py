@@ -1,8 +1,9 @@
-"""What an endpoint wants done, in the imperative, each action naming what it is for.
+"""The outputs of an endpoint: what is to be done, in the imperative. Each action names its target.
 
-`Forward` is for a partner's endpoint, a `Request` for the matchmaker, `Transmit` and `CloseConnection` for a
-connection; `FindSession` asks for the endpoint that has this token: `supersede` the present one and `resume` that
-one if it `can_resume`, or else `refuse_resume`. Whoever drives an endpoint performs its actions in order.
+`Forward` is for the partner's endpoint, a `Request` for the matchmaker, `Transmit` and `CloseConnection` for a
+connection. On `FindSession` the caller looks up the endpoint with this token: if that one `can_resume`, it calls
+`supersede` of the present endpoint and `resume` of that one, otherwise `refuse_resume` of the present one. The
+caller of an endpoint performs its actions in order.
 """
 
 from typing import Any, TypeAlias
@@ -12,21 +13,21 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.values import value
 
 Handle: TypeAlias = Any
-"""A connection, as whoever drives the endpoint knows it. It is only handed back."""
+"""Identifies a connection for the caller of an endpoint. The endpoint only compares it and hands it back."""
 
 
 @value
 class Transmit:
-    """Send this message to the client over this connection."""
+    """Send a message to the client on this connection."""
 
     connection: Handle
     message: bytes
-    """UTF-8."""
+    """JSON in UTF-8."""
 
 
 @value
 class CloseConnection:
-    """Close this connection; None: the client has closed it."""
+    """Close this connection; `code` is None if the client has closed it."""
 
     connection: Handle
     code: CloseCode | None
@@ -34,10 +35,10 @@ class CloseConnection:
 
 @value
 class EndSession:
-    """The session is over: nobody can reach it any more. Nothing follows."""
+    """Forget the session: it is over and receives no more events. This is the last action of an endpoint."""
 
     code: CloseCode | None
-    """With which its client was told so; None: the client went."""
+    """The close code that its client got; None if the client closed the connection or lost it."""
 
 
 Action: TypeAlias = Transmit | Forward | Request | FindSession | Count | CloseConnection | EndSession

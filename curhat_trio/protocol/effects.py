@@ -1,4 +1,4 @@
-"""What a session wants done, in the imperative. One interpreter performs them, in order."""
+"""The outputs of a session: what is to be done, in the imperative. They are performed in order by the endpoint."""
 
 import attrs
 
@@ -11,22 +11,22 @@ from curhat_trio.protocol.values import value
 
 @value
 class Ticket:
-    """One wait in the pool: who, and with whom they would be paired."""
+    """A client's place in the pool, and which partners it may be matched with."""
 
     id: RoomId
     client: ClientId
     username: str
     profile: Profile
     room: str | None
-    """Only with somebody who named the same room; None: with anybody who named none."""
+    """Match only with tickets of the same named room; None: only with tickets without one."""
     topics: frozenset[str]
     avoid: ClientId | None
-    """The last partner, to be paired with again only when nobody else is there."""
+    """The last partner, who is matched again only if there is no other compatible ticket."""
 
 
 @value
 class Send:
-    """Tell the client."""
+    """Send a message to the client."""
 
     message: ServerMessage
 
@@ -40,32 +40,32 @@ class Enter:
 
 @value
 class Withdraw:
-    """Take the ticket out of the pool; a `Matched` for it may still come."""
+    """Take the ticket out of the pool. A `Matched` for it may still arrive afterwards."""
 
     ticket: RoomId
 
 
 @value
 class Suspend:
-    """Let the ticket keep its place in the pool, but match it with nobody for now."""
+    """Do not match the ticket until it is reinstated; it keeps its place in the pool."""
 
     ticket: RoomId
 
 
 @value
 class Reinstate:
-    """Let the suspended ticket be matched again."""
+    """Make a suspended ticket eligible again."""
 
     ticket: RoomId
 
 
 Request = Enter | Withdraw | Suspend | Reinstate
-"""What is asked of the matchmaker."""
+"""A request to the matchmaker."""
 
 
 @value
 class Forward:
-    """Tell the partner's session."""
+    """Deliver an event to the partner's session."""
 
     partner: ClientId
     event: PeerSent | PeerLeft | PeerPresence
@@ -73,15 +73,17 @@ class Forward:
 
 @value
 class Count:
-    """Something worth counting happened, by name; the rules of a session tell which there are."""
+    """Increment the counter of this name in the server's metrics."""
 
     what: str
 
 
 @value
 class FindSession:
-    """Find the session that gave this token and let it have the connection: `SessionSuperseded` comes next, or
-    `ResumeRefused`."""
+    """Resume the session with this token on the present connection.
+
+    The next event is `SessionSuperseded`, or `ResumeRefused` if that session cannot be resumed.
+    """
 
     token: str = attrs.field(repr=False)
     last_seq: int
@@ -89,7 +91,7 @@ class FindSession:
 
 @value
 class Close:
-    """Close the socket; None: it is gone already. Nothing follows."""
+    """Close the connection; `code` is None if it is closed already. This is the last effect of a session."""
 
     code: CloseCode | None
 

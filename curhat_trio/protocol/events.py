@@ -1,4 +1,4 @@
-"""What happened to one client, in the past tense. Times are seconds of one monotonic clock."""
+"""The inputs of a session: what happened, in the past tense. Times are seconds of one monotonic clock."""
 
 from typing import Literal
 
@@ -14,47 +14,48 @@ Profile = Literal["v1", "legacy"]
 
 @value
 class ConnectionOpened:
-    """The first event of a session: its socket is open."""
+    """The first event of a session: the client has connected."""
 
     at: float
     fresh_token: str | None = attrs.field(default=None, repr=False)
-    """A token never used before, if sessions can be resumed."""
+    """A token never used before, or None if the session cannot be resumed."""
 
 
 @value
 class MessageReceived:
-    """The client said something."""
+    """The client sent a valid message."""
 
     message: ClientMessage
     at: float
     fresh_room: RoomId | None = None
-    """A room id never used before; always there for the messages that begin a wait (join, next)."""
+    """A room id never used before. Always set for messages that begin a wait (`join`, `next`)."""
     fresh_turn: IceServer | None = None
-    """For `ice`: a TURN server with fresh credentials, if the operator has one."""
+    """For `ice`: a TURN server with fresh credentials, or None if the operator has none."""
 
 
 @value
 class InvalidMessage:
-    """The client said something that is no message."""
+    """The client sent something that could not be decoded."""
 
     fault: Fault
 
 
 @value
 class RateLimited:
-    """A message was dropped unread: the client's allowance is used up for so many seconds."""
+    """A message exceeded the rate limit and was dropped without decoding it."""
 
     retry_after_seconds: float
+    """How long until a message of this size would be within the limit."""
 
 
 @value
 class Matched:
-    """The matchmaker found a partner for one wait."""
+    """The matchmaker found a partner for a ticket."""
 
     ticket: RoomId
-    """The wait that this answers; another than the present one is stale."""
+    """The ticket that was matched. If it is not the one that the client waits with now, the match is stale."""
     room: RoomId
-    """The pairing: the ticket of the partner who waited longer."""
+    """The room of the pairing: the id of the ticket that waited longer."""
     partner: ClientId
     partner_username: str
     partner_profile: Profile
@@ -62,12 +63,12 @@ class Matched:
     topics: tuple[str, ...]
     at: float
     fresh_turn: IceServer | None = None
-    """A TURN server with fresh credentials, if the operator has one."""
+    """A TURN server with fresh credentials, or None if the operator has none."""
 
 
 @value
 class PeerSent:
-    """The partner said something in a pairing."""
+    """The partner sent a message that is to be relayed."""
 
     room: RoomId
     message: Relayable
@@ -75,7 +76,7 @@ class PeerSent:
 
 @value
 class PeerLeft:
-    """The partner's side of a pairing has ended."""
+    """The partner's session has ended the pairing."""
 
     room: RoomId
     reason: LeaveReason
@@ -83,7 +84,7 @@ class PeerLeft:
 
 @value
 class PeerPresence:
-    """The partner's connection was lost, and its session waits for another; or has found one."""
+    """The partner's connection was lost and may be resumed (`away`), or its session was resumed (`back`)."""
 
     room: RoomId
     state: Literal["away", "back"]
@@ -91,48 +92,49 @@ class PeerPresence:
 
 @value
 class DeadlinePassed:
-    """`Session.deadline` has come."""
+    """`Session.deadline` was reached."""
 
     at: float
 
 
 @value
 class ConnectionClosed:
-    """The client's socket is gone for good: it said goodbye, or nothing can be resumed."""
+    """The connection is closed and the session cannot be resumed: the client closed it properly."""
 
 
 @value
 class ConnectionLost:
-    """The client's socket is gone without a goodbye, or as good as gone: the client may come back over another."""
+    """The connection broke, or no longer responds. The client may resume the session on another one."""
 
     at: float
     code: CloseCode | None = None
-    """What to close the connection with, if there is anybody left to tell."""
+    """The code to close the connection with; None if it is closed already."""
 
 
 @value
 class SessionResumed:
-    """Another connection is the session's now; maybe before the old one was missed."""
+    """The session continues on another connection. The loss of the previous one may not have been noticed yet."""
 
     fresh_token: str = attrs.field(repr=False)
-    """A token never used before."""
+    """The next resume token, never used before."""
     heard: int
-    """How many messages of the client's have been read in this session, but for `resume`."""
+    """How many messages of the client this session has received, not counting `resume`."""
 
 
 @value
 class ResumeRefused:
-    """The session that the client asked for can't go on."""
+    """The session that the client asked to resume cannot be resumed."""
 
 
 @value
 class SessionSuperseded:
-    """The session that the client asked for goes on over this one's connection."""
+    """The session that the client asked to resume has taken over this one's connection."""
 
 
 @value
 class ClosingForced:
-    """The shell has a reason to close: the client's fault (a bad frame, silence) or its own (shutdown)."""
+    """The session must be closed, because of the client (such as an invalid frame) or the server (such as
+    shutdown)."""
 
     code: CloseCode
 

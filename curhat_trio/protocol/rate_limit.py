@@ -1,7 +1,7 @@
-"""How much one client may send: a token bucket for messages and one for bytes, drawn from together.
+"""A client's rate limit: one token bucket for messages and one for bytes.
 
-A bucket refills steadily up to its burst, which is also its level at the start. A message is either within both
-allowances, and takes from both, or it is refused and takes from neither.
+A bucket refills at a constant rate up to its burst, which is also its initial level. A message that fits into both
+buckets takes from both; any other is refused and takes from neither.
 """
 
 from math import inf
@@ -11,7 +11,7 @@ import attrs
 
 @attrs.frozen
 class Allowance:
-    """What a client may send: in the long run, and at once."""
+    """How much a client may send: sustained rates, and bursts above them."""
 
     messages_per_second: float
     message_burst: float
@@ -20,7 +20,7 @@ class Allowance:
 
 
 class RateLimit:
-    """What one client has left of its allowance. Times are seconds of one monotonic clock."""
+    """The buckets of one client. Times are seconds of one monotonic clock."""
 
     __slots__ = ("_allowance", "_at", "_bytes", "_messages")
 
@@ -34,16 +34,16 @@ class RateLimit:
         """Take one message of `size` bytes.
 
         Returns:
-            0 if it was within the allowance; else the seconds after which it would be, and nothing was taken.
+            0 if it was within the allowance; otherwise the seconds until it would be, and nothing is taken.
         """
         allowance = self._allowance
         elapsed, self._at = now - self._at, now
         messages = self._messages + elapsed * allowance.messages_per_second
-        if messages > allowance.message_burst:
-            messages = allowance.message_burst
+        messages = (
+            allowance.message_burst if messages > allowance.message_burst else messages
+        )  # cheaper than min()
         level = self._bytes + elapsed * allowance.bytes_per_second if elapsed else self._bytes
-        if level > allowance.byte_burst:
-            level = allowance.byte_burst
+        level = allowance.byte_burst if level > allowance.byte_burst else level
         if messages >= 1 and level >= size:
             self._messages, self._bytes = messages - 1, level - size
             return 0.0

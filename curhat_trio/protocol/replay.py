@@ -1,4 +1,4 @@
-"""What a client may have missed: the last messages sent to it, in order, within bounds."""
+"""The replay buffer: the messages last sent to a client, which it may have missed when its connection is lost."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ BYTES = 1 << 18
 
 
 class ReplayBuffer:
-    """Keeps the messages sent last. They are numbered 1, 2, 3, ... as they are appended.
+    """Keeps the latest messages. They are numbered 1, 2, 3, ... as they are appended.
 
     Args:
-        max_messages: How many are kept at the most.
-        max_bytes: How much they may hold together; older ones are forgotten first.
+        max_messages: The maximum number of messages; the oldest are discarded first.
+        max_bytes: Their maximum total size.
     """
 
     __slots__ = ("_bytes", "_first", "_max_bytes", "_max_messages", "_messages", "last")
@@ -21,13 +21,13 @@ class ReplayBuffer:
         self._max_bytes = max_bytes
         self._messages: list[bytes] = []
         self._first = 0
-        """Where the kept messages begin in the list; what is before is forgotten, and removed now and then."""
+        """Index of the oldest message that is kept. Earlier ones are blank, and removed from the list in bulk."""
         self._bytes = 0
         self.last = 0
-        """The number of the newest message; 0: nothing was sent yet."""
+        """The number of the latest message; 0 before the first."""
 
     def append(self, message: bytes) -> None:
-        """Keep one more, and forget what no longer fits."""
+        """Add a message, and discard the oldest ones that exceed the limits."""
         self.last += 1
         messages = self._messages
         messages.append(message)
@@ -41,7 +41,7 @@ class ReplayBuffer:
             self._first = 0
 
     def after(self, number: int) -> Sequence[bytes] | None:
-        """All that was sent after message `number`; None: some of it is forgotten, or was never sent."""
+        """All messages after `number`; None if some of them are discarded, or `number` was not sent yet."""
         missed = self.last - number
         if not 0 <= missed <= len(self._messages) - self._first:
             return None

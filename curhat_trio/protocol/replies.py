@@ -1,4 +1,4 @@
-"""What a session has its client told, by the client's profile."""
+"""Effects that send a message to the session's own client, as its profile requires."""
 
 from curhat_trio.protocol.effects import Effect, Send
 from curhat_trio.protocol.errors import ErrorCode
@@ -7,17 +7,17 @@ from curhat_trio.protocol.states import Session
 
 
 def send(session: Session, message: ServerMessage) -> list[Effect]:
-    """Send what this client's profile knows; nothing else."""
+    """Send the message, unless the client's profile lacks its type."""
     if session.profile == "legacy" and message.type not in LEGACY_FROM_SERVER:
         return []
     return [Send(message)]
 
 
 def acknowledge(session: Session, ended: Left) -> list[Effect]:
-    """The echo of the client's own `leave` or `next`: legacy clients would take it for the partner's."""
+    """Confirm the client's own `leave` or `next`; legacy clients would take that for the partner's `leave`."""
     return [] if session.profile == "legacy" else [Send(ended)]
 
 
 def error(code: ErrorCode, message: str, ref: str) -> Send:
-    """A refusal that changes nothing. `ref` is the refused message's type."""
+    """Refuse a message of the client. `ref` is its type."""
     return Send(ErrorMessage(code, message, ref))

@@ -1,4 +1,4 @@
-"""What a session is made of: the operator's rules, the five states with what is true in each, and the session."""
+"""The data of a session: the operator's rules, the five states with the data of each, and the session itself."""
 
 from typing import TypeAlias
 
@@ -12,31 +12,31 @@ from curhat_trio.protocol.signaling import Signal, Signaling
 from curhat_trio.protocol.values import value
 
 FEATURES = ("chat", "next", "rooms", "status", "topics", "typing")
-"""The optional parts of curhat.v1 that this server always has; `Rules.features` has those of the settings too."""
+"""The optional features of curhat.v1 that this server always has. `Rules.features` adds the configured ones."""
 
 
 @value
 class Rules:
-    """What the operator decides about every session. Durations in seconds, sizes in bytes."""
+    """The operator's settings for every session. Durations are in seconds, sizes in bytes."""
 
     first_message_seconds: float = 60.0
     offer_seconds: float = 20.0
     media_seconds: float = 20.0
     ping_seconds: float = 20.0
     resume_seconds: float = 30.0
-    """How long a session outlives its lost connection; 0: not at all."""
+    """How long a session can be resumed after its connection was lost; 0: not at all."""
     max_message_bytes: int = 65536
     ice_servers: tuple[IceServer, ...] = ()
-    """Those without credentials; the others come fresh with the events that need them."""
+    """The ICE servers without credentials. The TURN server comes with events, with fresh credentials each time."""
     turn_ttl_seconds: int | None = None
-    """How long fresh credentials are good; None: there is no TURN server."""
+    """How long TURN credentials are valid; None if there is no TURN server."""
     ice_transport_policy: IceTransportPolicy = "all"
     max_invalid_messages: int = 20
-    """So many messages that could not be understood, and the connection is closed with 4501."""
+    """After this many messages that could not be decoded the connection is closed (4501)."""
     max_rate_limited: int = 100
-    """So many messages over the allowance, and the connection is closed with 4003."""
+    """After this many messages over the rate limit the connection is closed (4003)."""
     features: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
-    """What `welcome.features` tells of."""
+    """The content of `welcome.features`."""
 
     @features.default
     def _features(self) -> tuple[str, ...]:
@@ -46,63 +46,64 @@ class Rules:
 
 # ---------------------------------------------------------------- the five states
 
-# `deadline` is when time alone changes something in a state, as `DeadlinePassed` tells; None: never.
+# `deadline` is the time at which the session expects `DeadlinePassed` in this state; None: never.
 
 
 @value
 class Connected:
-    """Here, and not looking for anybody."""
+    """Connected, neither waiting nor paired."""
 
     first_message_by: float | None = None
-    """Until the first message: when it has to have come."""
+    """The deadline of the first message; None once it has arrived."""
 
     @property
     def deadline(self) -> float | None:
+        """The deadline of the first message."""
         return self.first_message_by
 
 
 @value
 class Waiting:
-    """In the pool."""
+    """Waiting for a partner; the ticket is in the pool."""
 
     ticket: Ticket
 
     @property
     def deadline(self) -> None:
-        return None
+        """No time limit applies."""
 
 
 @value
 class Pairing:
-    """What one seat knows of its pairing."""
+    """A pairing, as one of its two sessions sees it."""
 
     room: RoomId
     partner: ClientId
     partner_username: str
     partner_profile: Profile
     wishes: Ticket
-    """The ticket that led here: what `next` asks for again."""
+    """The ticket that was matched. `next` waits again with the same room and topics."""
     signaling: Signaling
 
 
 @value
 class AnswererHold:
-    """A legacy answerer may be about to offer all the same, as the seed's page does.
+    """The partner's signals are held back, because a legacy answerer may be about to send an offer of its own.
 
     Chromium never gathers candidates for its answer if the partner's offer makes it roll back an offer for which
-    it was just beginning to gather. So the partner's signals are held for as long as the answerer may still be
-    about to offer; and once it has, until its first candidate, or for a while.
+    it is just starting to gather. So signals are held for as long as the answerer may still send an offer; and
+    once it has, until its first candidate, or for a limited time.
     """
 
     until: float
     has_offered: bool = False
-    """The answerer's own offer, void as it is, has come: the hold is the long one."""
+    """Whether the answerer has sent its own (void) offer: then the longer time limit applies."""
     signals: tuple[Signal, ...] = ()
 
 
 @value
 class Paired:
-    """Introduced; no offer has been passed on yet."""
+    """Paired; no offer has been relayed yet."""
 
     pairing: Pairing
     offer_by: float
@@ -110,30 +111,31 @@ class Paired:
 
     @property
     def deadline(self) -> float:
-        """The end of the hold, and then of the time for an offer."""
+        """The end of the hold if there is one, otherwise the time limit for the first offer."""
         return self.offer_by if self.hold is None else self.hold.until
 
 
 @value
 class Negotiating:
-    """An offer has been passed on, or given to the client."""
+    """Paired; an offer has been relayed in either direction."""
 
     pairing: Pairing
     media_by: float | None = None
-    """After the client told that media failed: when the pairing ends, unless it tells that media flows."""
+    """After `status` with `failed`: when the pairing ends, unless `connected` arrives before."""
 
     @property
     def deadline(self) -> float | None:
+        """The time limit for media to recover."""
         return self.media_by
 
 
 @value
 class Closed:
-    """Gone, or about to be."""
+    """The session is over."""
 
     @property
     def deadline(self) -> None:
-        return None
+        """No time limit applies."""
 
 
 InPairing: TypeAlias = Paired | Negotiating
@@ -143,7 +145,7 @@ State: TypeAlias = Connected | Waiting | Paired | Negotiating | Closed
 
 @value
 class Session:
-    """One client, from its first byte to its last."""
+    """The state of one client's session. It may continue across connections."""
 
     client: ClientId
     profile: Profile
@@ -151,16 +153,16 @@ class Session:
     rules: Rules
     state: State = Connected()
     last_partner: ClientId | None = None
-    """Avoided at the next pairing, when somebody else is there."""
+    """Avoided in the next match if there is another compatible partner."""
     invalid_messages: int = 0
     rate_limited: int = 0
     away_until: float | None = None
-    """After the connection was lost: how long the session waits for another. None: the connection is there."""
+    """While the connection is lost: until when the session can be resumed. None: there is a connection."""
     answers_only: bool = False
-    """A legacy client was to answer, and did not offer while it had the time: the next partner is not held."""
+    """A legacy client, as the answerer, sent no offer within the hold: later partners' signals are not held."""
 
     def in_state(self, state: State) -> "Session":
-        """The same session in another state: as `attrs.evolve`, at a sixth of the cost, for every description."""
+        """The same session in another state. Used for every description: a sixth of the cost of `attrs.evolve`."""
         return Session(
             self.client,
             self.profile,
@@ -176,7 +178,7 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When time alone changes something next: say `DeadlinePassed` then."""
+        """When `DeadlinePassed` is due next; None: no time limit applies."""
         own, away_until = self.state.deadline, self.away_until
         if own is None or away_until is None:
             return away_until if own is None else own
@@ -184,7 +186,7 @@ class Session:
 
     @property
     def room(self) -> RoomId | None:
-        """Where the client waits or talks."""
+        """The room of the wait or the pairing; None in other states."""
         match self.state:
             case Waiting(ticket):
                 return ticket.id
@@ -194,4 +196,4 @@ class Session:
 
 
 Step: TypeAlias = tuple[Session, list[Effect]]
-"""A session after an event, and what it wants done."""
+"""The session after an event, and its effects in order."""
