@@ -1,16 +1,16 @@
 """A load generator and relay checker for any server of this protocol on this machine: `curhat-trio load URL`.
 
-plan.py      what is to be done, and whose turn it is in a conversation
-labels.py    messages that tell where they belong
-checker.py   which of them arrived, and what went wrong
-site.py      the server's address, which must be this machine's
-frames.py    WebSocket frames
-wire.py      connections that cost little
-meeting.py   where two clients meet, and what all have done
-caller.py    one client: join, exchange, part
-scenario.py  all of them, phase by phase
-gauges.py    percentiles, and what a process uses
-report.py    the table and the JSON
-progress.py  what is shown meanwhile
-command.py   the command line
+plan.py          the options of a run, and whose turn it is in a conversation
+labels.py        messages labelled with their sender, room and number
+checker.py       which messages arrived, and what went wrong with the others
+target.py        the address of the server, which must be on this machine
+frames.py        WebSocket frames
+connection.py    WebSocket connections that cost little CPU time
+pairing.py       two paired clients, and the statistics of all clients
+client.py        one client: join, exchange messages, leave
+run.py           a whole run, phase by phase
+measurements.py  percentiles, and the resources that a process uses
+report.py        the table and the JSON
+progress.py      the progress line
+command.py       the command line
 """

@@ -1,14 +1,14 @@
 """Which messages arrived, and what went wrong with the others. Pure: no I/O, no clock.
 
-Both ends of every conversation are in this process, so the checker knows what was sent: each arrival's payload is
-held against that. Faults of relaying are told apart by the label that a message carries:
+Both ends of every conversation are in this process, so the checker knows what was sent, and compares each received
+payload with it. The label that a message carries tells the faults of a relay apart:
 
-    lost          sent, and never heard by the partner, by anybody, nor refused
-    doubled       heard once more
-    reordered     heard after one that was sent later
-    altered       heard otherwise than it was sent
-    misrouted     heard by somebody who is not the partner, or in another room, or from another run
-    misattributed heard with a `from` or `roomId` that is not the partner's
+    lost          sent, but neither received by any client nor refused
+    duplicated    received more than once
+    reordered     received after one that was sent later
+    altered       received with a different content
+    misrouted     received by a client that is not the partner, or from another room or run
+    misattributed received with a `from` or `roomId` that is not the partner's
 """
 
 from collections import Counter
@@ -22,10 +22,10 @@ _NOTES = 20
 
 
 class Fault(StrEnum):
-    """What a server may have done wrong; each is a key of the JSON and a line of the table."""
+    """What a server may do wrong; each is a key of the JSON and a line of the table."""
 
     LOST = "lost"
-    DOUBLED = "doubled"
+    DUPLICATED = "duplicated"
     REORDERED = "reordered"
     ALTERED = "altered"
     MISROUTED = "misrouted"
@@ -45,24 +45,26 @@ class Fault(StrEnum):
 
 @attrs.define
 class Faults:
-    """How many of each there were, and the first few of them in words."""
+    """How many faults of each kind there were, and descriptions of the first few."""
 
     counts: Counter[Fault] = attrs.Factory(Counter)
     notes: Counter[str] = attrs.Factory(Counter)
 
     def count(self, fault: Fault, detail: str = "", times: int = 1) -> None:
+        """Add to the count of a fault; `detail` describes it in the report."""
         self.counts[fault] += times
         if detail and (detail in self.notes or len(self.notes) < _NOTES):
             self.notes[detail] += times
 
     @property
     def total(self) -> int:
+        """How many faults there were of all kinds."""
         return self.counts.total()
 
 
 @attrs.define
 class Direction:
-    """What one client says to its partner in one room, and how much of it has arrived."""
+    """The messages that one client sends to its partner in one room, and which of them have arrived."""
 
     room: str
     sender: int
@@ -70,54 +72,58 @@ class Direction:
     faults: Faults
     sent: int = 0
     complete: int = 0
-    """So many from the beginning have all been heard."""
+    """How many messages from the first on have been received without a gap."""
     refused: int = 0
-    """So many were refused by the server, which told their sender so."""
+    """How many messages the server has refused with an `error`."""
     _outstanding: dict[int, tuple[str, Payload]] = attrs.Factory(dict)
     _early: set[int] = attrs.Factory(set)
-    """Heard before one that was sent earlier."""
-    _astray: set[int] = attrs.Factory(set)
-    """Heard by somebody else."""
+    """Numbers received before an earlier one."""
+    _misrouted: set[int] = attrs.Factory(set)
+    """Numbers received by a client that is not the partner."""
 
     def send(self, kind: str, payload: Payload) -> None:
-        """This is sent now, as number `sent`."""
+        """Record a message that is about to be sent, as number `sent`."""
         self._outstanding[self.sent] = kind, payload
         self.sent += 1
 
-    def hear(self, kind: str, payload: object) -> Label | None:
-        """The partner hears this. Returns the label of a message that does not belong here."""
+    def receive(self, kind: str, payload: object) -> Label | None:
+        """Check a message that the partner has received.
+
+        Returns:
+            The label of a message that belongs to another direction; None if it belongs to this one.
+        """
         if not self._early and self._outstanding.get(self.complete) == (kind, payload):
             del self._outstanding[self.complete]
             self.complete += 1
             return None
         label = read_label(kind, payload)
         if label is None:
-            self._hear_unlabelled()
+            self._receive_unlabelled()
         elif (label.run, label.room, label.sender) != (self.run, self.room, self.sender):
             return label
         else:
-            self._hear_numbered(label.number, kind, payload)
+            self._receive_numbered(label.number, kind, payload)
         return None
 
-    def _hear_unlabelled(self) -> None:
-        """Its label is gone, so take it for the first that is missing; then the conversation can go on."""
-        self.faults.count(Fault.ALTERED, "a message's label could not be read any more")
+    def _receive_unlabelled(self) -> None:
+        """Take a message without a valid label for the first missing one, so that the conversation can go on."""
+        self.faults.count(Fault.ALTERED, "a message arrived without a valid label")
         if self._outstanding:
             self._arrive(min(self._outstanding))
 
-    def _hear_numbered(self, number: int, kind: str, payload: object) -> None:
+    def _receive_numbered(self, number: int, kind: str, payload: object) -> None:
         original = self._outstanding.get(number)
         if original is None:
             never = number >= self.sent
             self.faults.count(
-                Fault.ALTERED if never else Fault.DOUBLED,
-                "a message was heard that nobody had sent" if never else f"one {kind} was heard again",
+                Fault.ALTERED if never else Fault.DUPLICATED,
+                "a message was received that no client had sent" if never else f"{kind} received more than once",
             )
             return
         if original != (kind, payload):
-            self.faults.count(Fault.ALTERED, f"one {original[0]} was heard otherwise than it was sent")
+            self.faults.count(Fault.ALTERED, f"{original[0]} received with a different content")
         if self._early and number < max(self._early):
-            self.faults.count(Fault.REORDERED, f"one {kind} was heard after a later one")
+            self.faults.count(Fault.REORDERED, f"{kind} received after a later message")
         self._arrive(number)
 
     def _arrive(self, number: int) -> None:
@@ -127,40 +133,40 @@ class Direction:
             self._early.remove(self.complete)
             self.complete += 1
 
-    def stray(self, number: int) -> None:
-        """Somebody else heard this one."""
-        self._astray.add(number)
+    def mark_misrouted(self, number: int) -> None:
+        """Record that another client has received this message."""
+        self._misrouted.add(number)
 
     def close(self) -> None:
-        """Nothing more can come: what is missing now is lost."""
-        lost = len(self._outstanding.keys() - self._astray) - self.refused
+        """Count the missing messages as lost."""
+        lost = len(self._outstanding.keys() - self._misrouted) - self.refused
         if lost > 0:
             self.faults.count(Fault.LOST, times=lost)
 
 
 @attrs.define
-class Ledger:
-    """All conversations that go on."""
+class Checker:
+    """The checker of all current conversations."""
 
     run: str
     faults: Faults = attrs.Factory(Faults)
     _directions: dict[tuple[str, int], Direction] = attrs.Factory(dict)
 
     def open(self, room: str, sender: int) -> Direction:
-        """What a client says in a room. The same object for its partner, who hears it."""
+        """The direction of this sender in this room; the same object for sender and receiver."""
         key = room, sender
         if key not in self._directions:
             self._directions[key] = Direction(room, sender, self.run, self.faults)
         return self._directions[key]
 
     def misrouted(self, label: Label | None) -> None:
-        """Somebody heard a message that was not meant for it, or not then."""
-        self.faults.count(Fault.MISROUTED, "a message was heard by somebody it was not sent to")
+        """Record a message that reached the wrong client, or the right one at the wrong time."""
+        self.faults.count(Fault.MISROUTED, "a message was received by the wrong client")
         if label is not None and label.run == self.run and (label.room, label.sender) in self._directions:
-            self._directions[label.room, label.sender].stray(label.number)
+            self._directions[label.room, label.sender].mark_misrouted(label.number)
 
-    def close(self, direction: Direction, *, forgives_loss: bool = False) -> None:
-        """Nothing more is said in this room; what is missing is lost, unless it may have been under way."""
+    def close(self, direction: Direction, *, ignores_loss: bool = False) -> None:
+        """End a direction; its missing messages count as lost unless `ignores_loss`."""
         self._directions.pop((direction.room, direction.sender), None)
-        if not forgives_loss:
+        if not ignores_loss:
             direction.close()

@@ -1,9 +1,9 @@
-"""Messages that tell where they belong: every `sdp` or `candidate` carries a label.
+"""Messages that can be identified: every `sdp` or `candidate` carries a label.
 
     curhat-load/RUN/ROOM/SENDER/NUMBER/PADDING/CHECKSUM
 
-The room is percent-encoded; the number counts what this sender says in this room; the checksum (CRC-32) covers
-everything before it, so a label that was altered never passes for another one.
+The room is percent-encoded; the number counts the messages of this sender in this room; the checksum (CRC-32)
+covers everything before it, so an altered label is never mistaken for another one.
 """
 
 import re
@@ -26,7 +26,7 @@ _CHECKSUM_DIGITS = 8
 
 @attrs.frozen
 class Label:
-    """Where a message belongs."""
+    """The identity of a message."""
 
     run: str
     room: str
@@ -34,21 +34,21 @@ class Label:
     number: int
 
     def text(self, length: int = 0) -> str:
-        """The label as it is sent, padded to so many characters if it is not longer anyway."""
+        """The label as text, padded to at least `length` characters."""
         head = f"curhat-load/{self.run}/{_quoted(self.room)}/{self.sender}/{self.number}/"
-        letter = string.ascii_lowercase[self.number % 26]  # not the same in messages that follow each other
+        letter = string.ascii_lowercase[self.number % 26]  # consecutive messages differ
         covered = f"{head}{letter * (length - len(head) - 1 - _CHECKSUM_DIGITS)}/"
         return f"{covered}{crc32(covered.encode()):0{_CHECKSUM_DIGITS}x}"
 
 
 def compose(label: Label, kind: Kind, size: int) -> tuple[bytes, Payload]:
-    """A message as JSON, `size` bytes long or as long as its label demands, and its payload."""
+    """Build a message as JSON, `size` bytes long or longer if its label needs more, and its payload."""
     payload = _payload(kind, label.sender, label.text(size - _bare_size(kind, label.sender)))
     return orjson.dumps({"type": kind, "payload": payload}), payload
 
 
 def read_label(kind: str, payload: object) -> Label | None:
-    """Where a payload says that it belongs; None if it says nothing that holds."""
+    """The label in a payload; None if there is none, or its checksum is wrong."""
     text = payload.get("candidate" if kind == "candidate" else "sdp") if isinstance(payload, dict) else None
     found = _LABEL.search(text) if isinstance(text, str) else None
     if found is None or not isinstance(text, str):
@@ -61,7 +61,7 @@ def read_label(kind: str, payload: object) -> Label | None:
 
 
 def read_message(text: bytes) -> dict[str, Any] | None:
-    """A message of the server's; None if it is not a JSON object."""
+    """Parse a message from the server; None if it is not a JSON object."""
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -70,7 +70,7 @@ def read_message(text: bytes) -> dict[str, Any] | None:
 
 
 def _payload(kind: Kind, sender: int, text: str) -> Payload:
-    """What a browser sends, with a label in a place that nobody needs to understand."""
+    """A payload as a browser sends it, with a label in a field that servers have no need to parse."""
     fragment = f"load{sender}"
     if kind == "candidate":
         candidate = f"candidate:1 1 udp 2122260223 127.0.0.1 9 typ host {text}"
@@ -81,7 +81,7 @@ def _payload(kind: Kind, sender: int, text: str) -> Payload:
 
 @lru_cache(maxsize=65536)
 def _bare_size(kind: Kind, sender: int) -> int:
-    """How long a message would be without its label."""
+    """The size of a message without its label."""
     return len(orjson.dumps({"type": kind, "payload": _payload(kind, sender, "")}))
 
 

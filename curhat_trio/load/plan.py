@@ -1,13 +1,14 @@
-"""What a run does, as a value, and whose turn it is in a conversation.
+"""The options of a run as a value, and whose turn it is in a conversation.
 
-A conversation of K messages goes back and forth between the initiator (position 0 is its offer) and the other one.
-With burst 1 it alternates; with burst B offer and answer are turns of one message each, all later turns have B:
+A conversation of K messages goes back and forth between the initiator, which sends the offer at position 0, and
+the other client. With burst 1 it alternates; with burst B offer and answer are turns of one message each, and all
+later turns have B:
 
     position   0      1       2 .. 1+B    2+B .. 1+2B    ...
-    speaker    init   other   initiator   other          ...
+    sender     init   other   initiator   other          ...
 
-All after the answer are candidates, unless a candidate could not be as long as is asked for: then offer and answer
-alternate to the end, which the protocol calls renegotiation.
+All messages after the answer are candidates, unless the requested size exceeds the limit for candidates: then
+offers and answers alternate to the end (renegotiation).
 """
 
 from typing import Literal
@@ -20,7 +21,7 @@ Profile = Literal["v1", "legacy"]
 SUBPROTOCOL = "curhat.v1"
 Kind = Literal["offer", "answer", "candidate"]
 
-LIFTED = {
+LIFTED_LIMITS = {
     "CURHAT_MESSAGES_PER_SECOND": "1000000",
     "CURHAT_MESSAGE_BURST": "500",
     "CURHAT_BYTES_PER_SECOND": "1000000000",
@@ -28,21 +29,21 @@ LIFTED = {
     "CURHAT_MAX_CONNECTIONS": "20000",
     "CURHAT_FIRST_MESSAGE_SECONDS": "900",
 }
-"""What a load must not meet, and a value that it does not meet: settings of a curhat_trio server."""
+"""Settings of a curhat_trio server whose limits a load must not hit, and values that it doesn't."""
 
 
 @attrs.frozen
 class Plan:
-    """The options of one run; `command.py` has seen to their bounds.
+    """The options of one run; `command.py` checks their ranges.
 
     Args:
-        messages: Of a whole conversation, by both sides together.
-        size: Bytes of JSON of one message; one whose label alone is longer is longer.
-        idle: Connections held open that never join.
-        hold: Seconds that the idle connections are only held, before anybody joins.
-        churn: Seconds for which every client goes on with a new connection after each conversation; 0: one each.
-        storm: All join at once; otherwise each once the one before it was told something.
-        timeout: Seconds that any one wait may take.
+        messages: Number in a whole conversation, both directions together.
+        size: Bytes of one message as JSON, unless its label needs more.
+        idle: Number of connections that never join.
+        hold: Seconds to hold the idle connections before the first client joins.
+        churn: Seconds for which every client starts over after each conversation; 0: one conversation each.
+        storm: All clients join at once, rather than each after the previous one has an answer.
+        timeout: Seconds to wait for any one message.
     """
 
     pairs: int = 10
@@ -60,22 +61,22 @@ class Plan:
 
     @property
     def renegotiates(self) -> bool:
-        """Offers and answers all along: no candidate is so long. Its JSON is longer than what is limited in it."""
+        """Whether there are only offers and answers, because the size exceeds the limit for candidates."""
         return self.size > CANDIDATE_CHARACTERS
 
     def kind(self, position: int) -> Kind:
-        """What the message at this position of a conversation is."""
+        """The type of the message at this position of a conversation."""
         if position > 1 and not self.renegotiates:
             return "candidate"
         return "answer" if position % 2 else "offer"
 
     def is_initiators(self, position: int) -> bool:
-        """Whose turn it is."""
+        """Whether the initiator sends the message at this position."""
         turn = position if position < 2 else (position - 2) // self.burst
         return turn % 2 == 0
 
     def end_of_turn(self, position: int) -> int:
-        """The first position that is no more of this turn."""
+        """The first position after the turn of this position."""
         if position < 2:
             return position + 1
         return min(self.messages, position + self.burst - (position - 2) % self.burst)

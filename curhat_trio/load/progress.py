@@ -1,10 +1,10 @@
-"""What a run is doing, while it does it: one line written over on a terminal, a line now and then elsewhere."""
+"""The progress of a run: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
 
 from typing import TextIO
 
 import trio
 
-from curhat_trio.load.scenario import Run
+from curhat_trio.load.run import Run
 
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 5.0
@@ -12,9 +12,9 @@ _WIDTH = 79
 
 
 async def show_progress(run: Run, out: TextIO) -> None:
-    """Show it until cancelled. A terminal's line is left empty."""
+    """Show the progress until cancelled; then the line of a terminal is cleared."""
     redraws = out.isatty()
-    began, next_line, told = trio.current_time(), 0.0, ""
+    began, next_line, shown = trio.current_time(), 0.0, ""
     try:
         while True:
             await trio.sleep(_REDRAW_SECONDS)
@@ -22,9 +22,9 @@ async def show_progress(run: Run, out: TextIO) -> None:
             line = describe(run, now - began)
             if redraws:
                 out.write(f"\r\x1b[K{line[:_WIDTH]}")
-            elif now >= next_line or run.doing != told:
+            elif now >= next_line or run.status != shown:
                 out.write(f"{line}\n")
-                next_line, told = now + _LINE_SECONDS, run.doing
+                next_line, shown = now + _LINE_SECONDS, run.status
             out.flush()
     finally:
         if redraws:
@@ -33,9 +33,9 @@ async def show_progress(run: Run, out: TextIO) -> None:
 
 
 def describe(run: Run, seconds: float) -> str:
-    """One line."""
-    tally = run.tally
+    """The progress in one line."""
+    statistics = run.statistics
     return (
-        f"{run.doing}, {seconds:.0f} s: {tally.connecting.count:,} connections, {tally.pairs:,} pairs, "
-        f"{tally.heard:,} messages, {tally.ledger.faults.total:,} faults"
+        f"{run.status}, {seconds:.0f} s: {statistics.connecting.count:,} connections, {statistics.pairs:,} pairs, "
+        f"{statistics.received:,} messages, {statistics.checker.faults.total:,} faults"
     )

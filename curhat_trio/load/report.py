@@ -1,4 +1,4 @@
-"""What a run has shown: one dictionary, which is the JSON and of which the table is drawn."""
+"""The results of a run: a dictionary, which is the JSON, and the table made from it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,59 +6,63 @@ from typing import Any
 import attrs
 
 from curhat_trio.load.checker import Fault
-from curhat_trio.load.gauges import Times, difference
-from curhat_trio.load.plan import LIFTED
-from curhat_trio.load.scenario import Run
+from curhat_trio.load.measurements import Durations, difference
+from curhat_trio.load.plan import LIFTED_LIMITS
+from curhat_trio.load.run import Run
 
 _SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-_WORDS = {
+_DESCRIPTIONS = {
     Fault.LOST: "lost messages",
-    Fault.DOUBLED: "doubled messages",
+    Fault.DUPLICATED: "duplicated messages",
     Fault.REORDERED: "reordered messages",
     Fault.ALTERED: "altered messages",
     Fault.MISROUTED: "misrouted messages",
-    Fault.MISATTRIBUTED: "messages with another's from or roomId",
+    Fault.MISATTRIBUTED: "messages with a wrong from or roomId",
     Fault.RATE_LIMITED: "messages over the server's rate limit",
     Fault.REFUSED: "messages refused with another error",
-    Fault.UNREADABLE: "messages that were not JSON objects",
+    Fault.UNREADABLE: "messages that are not JSON objects",
     Fault.UNMATCHED: "unmatched clients",
-    Fault.MISMATCHED: "clients matched to more than one",
+    Fault.MISMATCHED: "clients with more than one partner",
     Fault.STALLED: "stalled conversations",
-    Fault.LEFT_EARLY: "pairings that the server ended",
-    Fault.LEAVE_MISSING: "partings without a leave",
-    Fault.CLOSED_EARLY: "connections that the server ended",
-    Fault.CLOSE_MISSING: "closes that were not answered",
+    Fault.LEFT_EARLY: "pairings that the server ended early",
+    Fault.LEAVE_MISSING: "missing leave messages",
+    Fault.CLOSED_EARLY: "connections that the server closed early",
+    Fault.CLOSE_MISSING: "unanswered closing handshakes",
     Fault.NOT_CONNECTED: "failed connections",
 }
 _NAME_WIDTH = 40
 
 
 def summarize(run: Run, url: str, *, interrupted: bool) -> dict[str, Any]:
-    """All figures. Times are in milliseconds unless the name says otherwise; None: not measured."""
-    plan, tally = run.plan, run.tally
-    faults = tally.ledger.faults
+    """All results. Times are in milliseconds unless the key says otherwise; None means not measured."""
+    plan, statistics = run.plan, run.statistics
+    faults = statistics.checker.faults
     relaying = run.relaying
     return {
         "url": url,
         "interrupted": interrupted,
         "plan": attrs.asdict(plan),
         "seconds": {"connecting": run.connecting.seconds, "relaying": relaying.seconds},
-        "connections": {"opened": tally.connecting.count, "idle": tally.idle, "ms": _spread(tally.connecting)},
-        "matches": {
-            "pairs": tally.pairs,
-            "waiting_at_end": tally.waiting_at_end,
-            "ms": _spread(tally.matching),
+        "connections": {
+            "opened": statistics.connecting.count,
+            "idle": statistics.idle,
+            "ms": _percentiles(statistics.connecting),
         },
-        "conversations": tally.conversations,
+        "matches": {
+            "pairs": statistics.pairs,
+            "waiting_at_end": statistics.waiting_at_end,
+            "ms": _percentiles(statistics.matching),
+        },
+        "conversations": statistics.conversations,
         "messages": {
-            "sent": tally.sent,
-            "heard": tally.heard,
-            "per_second": _each(tally.heard, relaying.seconds),
-            "round_trip_ms": _spread(tally.round_trips),
-            "first_answer_ms": _spread(tally.answering),
+            "sent": statistics.sent,
+            "received": statistics.received,
+            "per_second": _per(statistics.received, relaying.seconds),
+            "round_trip_ms": _percentiles(statistics.round_trips),
+            "first_answer_ms": _percentiles(statistics.answering),
         },
         "server": _server(run),
-        "load": {"cpu_us_per_message": _each(relaying.own_cpu * 1e6, tally.heard)},
+        "load": {"cpu_us_per_message": _per(relaying.own_cpu * 1e6, statistics.received)},
         "faults": {fault.value: faults.counts[fault] for fault in Fault},
         "notes": [f"{times} x {note}" for note, times in faults.notes.most_common()],
         "advice": list(_advice(run)),
@@ -66,12 +70,12 @@ def summarize(run: Run, url: str, *, interrupted: bool) -> dict[str, Any]:
 
 
 def has_faults(summary: dict[str, Any]) -> bool:
-    """Whether the server did anything wrong."""
+    """Whether any fault was counted."""
     return any(summary["faults"].values())
 
 
 def table(summary: dict[str, Any]) -> str:
-    """For people to read."""
+    """The results as text."""
     return "".join(f"{line}\n" for line in _lines(summary))
 
 
@@ -85,64 +89,63 @@ def _server(run: Run) -> dict[str, Any] | None:
         "pid": run.plan.server_pid,
         "cpu_seconds_connecting": connecting,
         "cpu_seconds_relaying": relaying,
-        "cpu_us_per_connection": None if connecting is None else _each(connecting * 1e6, opened),
-        "cpu_us_per_message": None if relaying is None else _each(relaying * 1e6, run.tally.heard),
+        "cpu_us_per_connection": None if connecting is None else _per(connecting * 1e6, opened),
+        "cpu_us_per_message": None if relaying is None else _per(relaying * 1e6, run.statistics.received),
         "resident_kib_before": run.resident_before,
         "resident_kib_with_idle": run.resident_idle,
-        "kib_per_idle_client": None if resident is None else _each(resident, run.tally.idle),
+        "kib_per_idle_client": None if resident is None else _per(resident, run.statistics.idle),
     }
 
 
-def _each(amount: float, count: float) -> float | None:
+def _per(amount: float, count: float) -> float | None:
     return amount / count if count else None
 
 
-def _spread(times: Times) -> dict[str, float | None]:
+def _percentiles(times: Durations) -> dict[str, float | None]:
     shares = {name: times.percentile(share) for name, share in _SHARES.items()}
     shares["max"] = times.largest if times.count else None
     return {name: None if seconds is None else seconds * 1e3 for name, seconds in shares.items()}
 
 
 def _advice(run: Run) -> Iterator[str]:
-    """What may have to be done otherwise for the figures to mean something."""
-    counts = run.tally.ledger.faults.counts
+    """What to change so that the results are meaningful."""
+    counts = run.statistics.checker.faults.counts
     if counts[Fault.RATE_LIMITED]:
-        lifted = " ".join(f"{name}={value}" for name, value in LIFTED.items())
-        yield f"The server limits how much a client may send. For a load, start a curhat_trio server with {lifted}"
-    if run.tally.relays_only:
+        lifted = " ".join(f"{name}={value}" for name, value in LIFTED_LIMITS.items())
+        yield f"The server's rate limit was exceeded. To load a curhat_trio server, start it with {lifted}"
+    if run.statistics.relay_only:
         yield (
-            "The server's iceTransportPolicy is relay, so it has to drop these candidates and alter descriptions: "
+            "The server's iceTransportPolicy is relay, so it must drop these candidates and alter descriptions; "
             "start it with CURHAT_ICE_TRANSPORT_POLICY=all"
         )
     if run.plan.server_pid is not None and run.connecting.server_cpu is None:
         yield (
-            f"Nothing could be read of process {run.plan.server_pid}: either it has ended, or this system has no "
-            "/proc to tell its CPU time and memory"
+            f"CPU time and memory of process {run.plan.server_pid} are unknown: it has ended, or there is no /proc"
         )
     if run.plan.churn and run.plan.server_pid is not None:
-        yield "In a churn the CPU time per message contains the connecting, joining and closing around it"
+        yield "In a churn the CPU time per message includes connecting, joining and closing"
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
     plan, messages, matches = summary["plan"], summary["messages"], summary["matches"]
     seconds = summary["seconds"]
-    yield f"{summary['url']}: {_what(plan)}{', interrupted' if summary['interrupted'] else ''}"
+    yield f"{summary['url']}: {_describe_plan(plan)}{', interrupted' if summary['interrupted'] else ''}"
     yield ""
     yield _row(
-        "connections opened, of them idle", summary["connections"]["opened"], summary["connections"]["idle"]
+        "connections opened, idle among them", summary["connections"]["opened"], summary["connections"]["idle"]
     )
     yield _row("pairs matched", matches["pairs"])
     yield _row("conversations from join to leave", summary["conversations"])
     if plan["churn"]:
-        yield _row("clients waiting when the churn was over", matches["waiting_at_end"])
-    yield _row("messages sent, heard", messages["sent"], messages["heard"])
+        yield _row("clients waiting at the end of the churn", matches["waiting_at_end"])
+    yield _row("messages sent, received", messages["sent"], messages["received"])
     yield _row("messages per second", messages["per_second"])
     yield _row("seconds connecting, relaying", seconds["connecting"], seconds["relaying"])
     yield ""
     yield _row("milliseconds", *_SHARES, "max")
-    yield _row("to connect", *summary["connections"]["ms"].values())
-    yield _row("to be matched, both having joined", *matches["ms"].values())
-    yield _row("from first offer to answer", *messages["first_answer_ms"].values())
+    yield _row("connect", *summary["connections"]["ms"].values())
+    yield _row("match, after both have joined", *matches["ms"].values())
+    yield _row("first offer to answer", *messages["first_answer_ms"].values())
     yield _row("round trip", *messages["round_trip_ms"].values())
     yield ""
     if (server := summary["server"]) is not None:
@@ -150,11 +153,11 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield _row("server CPU us per message", server["cpu_us_per_message"])
         yield _row("server KiB per idle client", server["kib_per_idle_client"])
         yield _row("server KiB before, with idle clients", *_memory(server))
-    yield _row("the load's own CPU us per message", summary["load"]["cpu_us_per_message"])
+    yield _row("load generator CPU us per message", summary["load"]["cpu_us_per_message"])
     yield ""
     for fault, count in summary["faults"].items():
         if count:
-            yield _row(_WORDS[Fault(fault)], count)
+            yield _row(_DESCRIPTIONS[Fault(fault)], count)
     yield from (f"  {note}" for note in summary["notes"])
     yield from summary["advice"]
     yield "FAULTS" if has_faults(summary) else "no faults"
@@ -164,8 +167,8 @@ def _memory(server: dict[str, Any]) -> tuple[object, object]:
     return server["resident_kib_before"], server["resident_kib_with_idle"]
 
 
-def _what(plan: dict[str, Any]) -> str:
-    """The scenario in words."""
+def _describe_plan(plan: dict[str, Any]) -> str:
+    """The plan as text."""
     parts = [
         f"{plan['pairs']} pairs ({plan['profile']}), {plan['messages']} messages of {plan['size']} bytes each"
     ]
@@ -177,10 +180,10 @@ def _what(plan: dict[str, Any]) -> str:
 
 
 def _row(name: str, *values: object) -> str:
-    return name.ljust(_NAME_WIDTH) + "".join(f"{_shown(value):>12}" for value in values)
+    return name.ljust(_NAME_WIDTH) + "".join(f"{_format(value):>12}" for value in values)
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

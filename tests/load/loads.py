@@ -1,4 +1,4 @@
-"""Runs of a load for tests, on a clock that runs as on the wall, but never waits for what nothing can prevent."""
+"""Runs of a load for tests, on a real-time clock that skips the wait for timeouts."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,26 +10,26 @@ import trio.testing
 from curhat_trio.load.checker import Fault
 from curhat_trio.load.plan import Plan
 from curhat_trio.load.report import summarize
-from curhat_trio.load.scenario import Run
-from curhat_trio.load.site import find_site
+from curhat_trio.load.run import Run
+from curhat_trio.load.target import find_target
 
 QUIET_SECONDS = 0.1
-"""Real time without any event, on sockets neither, after which the clock jumps to the next timeout."""
+"""Seconds of real time without any event, including I/O, after which the clock jumps to the next timeout."""
 
 
 def run_load(
     server: AbstractAsyncContextManager[int], plan: Plan, scope: trio.CancelScope | None = None
 ) -> dict[str, Any]:
-    """The summary of one run against this server, which is at a port of 127.0.0.1.
+    """Perform one run against a server on a port of 127.0.0.1, and return the summary.
 
     Args:
-        scope: What to cancel to interrupt it.
+        scope: Cancelling it interrupts the run.
     """
 
     async def run() -> dict[str, Any]:
         async with server as port:
             url = f"ws://127.0.0.1:{port}/ws"
-            run = Run(plan, await find_site(url), "run")
+            run = Run(plan, await find_target(url), "run")
             with scope or trio.CancelScope() as interruption:
                 await run.perform()
         return summarize(run, url, interrupted=interruption.cancelled_caught)
@@ -38,5 +38,5 @@ def run_load(
 
 
 def faults(summary: Mapping[str, Any]) -> dict[Fault, int]:
-    """Those that there were."""
+    """The faults that were counted."""
     return {Fault(name): count for name, count in summary["faults"].items() if count}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.server import ServerProtocol
 
-from curhat_trio.load.frames import CLOSE, CONTINUATION, PING, TEXT, BadFrame, FrameReader, make_frame
+from curhat_trio.load.frames import CLOSE, CONTINUATION, PING, TEXT, FrameReader, InvalidFrame, make_frame
 
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]) | st.integers(0, 300)
 
@@ -64,7 +64,7 @@ def test_fragments_are_joined_and_controls_may_come_between_them(cuts: list[int]
     ],
 )
 def test_what_no_server_may_send_is_found(data: bytes) -> None:
-    with pytest.raises(BadFrame):
+    with pytest.raises(InvalidFrame):
         FrameReader().feed(data)
 
 

@@ -1,4 +1,4 @@
-"""Each scenario once, small, against the real server."""
+"""Each kind of run once, small, against the real server."""
 
 import os
 from collections.abc import AsyncIterator
@@ -9,17 +9,17 @@ import pytest
 
 from curhat_trio.config import Settings
 from curhat_trio.load.checker import Fault
-from curhat_trio.load.plan import LIFTED, Plan
+from curhat_trio.load.plan import LIFTED_LIMITS, Plan
 from tests.load.loads import faults, run_load
 from tests.peers import running_server
 
 LIFTED_SETTINGS = Settings(
-    messages_per_second=float(LIFTED["CURHAT_MESSAGES_PER_SECOND"]),
-    message_burst=int(LIFTED["CURHAT_MESSAGE_BURST"]),
-    bytes_per_second=float(LIFTED["CURHAT_BYTES_PER_SECOND"]),
-    byte_burst=int(LIFTED["CURHAT_BYTE_BURST"]),
-    max_connections=int(LIFTED["CURHAT_MAX_CONNECTIONS"]),
-    first_message_seconds=float(LIFTED["CURHAT_FIRST_MESSAGE_SECONDS"]),
+    messages_per_second=float(LIFTED_LIMITS["CURHAT_MESSAGES_PER_SECOND"]),
+    message_burst=int(LIFTED_LIMITS["CURHAT_MESSAGE_BURST"]),
+    bytes_per_second=float(LIFTED_LIMITS["CURHAT_BYTES_PER_SECOND"]),
+    byte_burst=int(LIFTED_LIMITS["CURHAT_BYTE_BURST"]),
+    max_connections=int(LIFTED_LIMITS["CURHAT_MAX_CONNECTIONS"]),
+    first_message_seconds=float(LIFTED_LIMITS["CURHAT_FIRST_MESSAGE_SECONDS"]),
 )
 
 
@@ -46,11 +46,11 @@ def load(plan: Plan, settings: Settings = LIFTED_SETTINGS) -> dict[str, Any]:
     ],
     ids=["in turns", "legacy", "bursts", "storm", "long"],
 )
-def test_everybody_has_one_conversation(plan: Plan) -> None:
+def test_every_client_has_one_conversation(plan: Plan) -> None:
     summary = load(plan)
     assert faults(summary) == {}
     assert summary["conversations"] == summary["matches"]["pairs"] == plan.pairs
-    assert summary["messages"]["sent"] == summary["messages"]["heard"] == plan.pairs * plan.messages
+    assert summary["messages"]["sent"] == summary["messages"]["received"] == plan.pairs * plan.messages
     assert summary["connections"]["opened"] == 2 * plan.pairs
     assert 0 < summary["matches"]["ms"]["p50"] <= summary["matches"]["ms"]["max"]
     assert summary["messages"]["first_answer_ms"]["p99"] > 0
@@ -71,15 +71,15 @@ def test_an_idle_connection_that_is_closed_is_a_fault() -> None:
     assert any("4502" in note for note in summary["notes"])
 
 
-def test_clients_come_and_go() -> None:
+def test_clients_of_a_churn_reconnect() -> None:
     summary = load(Plan(pairs=2, messages=4, churn=0.5))
     assert faults(summary) == {}
     assert summary["conversations"] >= 2
-    assert summary["messages"]["heard"] >= 4 * summary["conversations"]
+    assert summary["messages"]["received"] >= 4 * summary["conversations"]
     assert summary["connections"]["opened"] >= 2 * summary["conversations"]
 
 
-def test_rate_limits_are_told_from_losses() -> None:
+def test_rate_limited_messages_do_not_count_as_lost() -> None:
     summary = load(Plan(pairs=1, messages=200, burst=40, timeout=1.0), Settings(message_burst=30))
     assert summary["faults"]["rate_limited"] > 0
     assert summary["faults"]["lost"] == 0

@@ -1,4 +1,4 @@
-"""A relay that lies in one way is found out, and told by the name of that."""
+"""Each fault of a relay is found and counted under its name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,24 +9,24 @@ import trio
 from curhat_trio.load.checker import Fault
 from curhat_trio.load.plan import Plan
 from curhat_trio.load.report import has_faults, table
-from tests.load.loads import faults, run_load
-from tests.load.lying_relay import (
+from tests.load.faulty_relay import (
     Client,
-    Lie,
     Message,
+    Misbehavior,
     Once,
     Relay,
     Relayed,
     Swap,
     alter,
-    double,
     drop,
+    duplicate,
+    forward,
     garble,
     misattribute,
     misroute,
     running_relay,
-    truth,
 )
+from tests.load.loads import faults, run_load
 
 PLAN = Plan(pairs=2, messages=14, burst=4, timeout=2.0)
 LEGACY = Plan(pairs=2, messages=14, burst=4, timeout=2.0, profile="legacy")
@@ -38,12 +38,12 @@ def load(relay: Relay, plan: Plan = PLAN) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("plan", [PLAN, LEGACY, Plan(pairs=3, storm=True), Plan(pairs=1, size=3000, idle=2)])
-def test_an_honest_relay_has_no_faults(plan: Plan) -> None:
+def test_a_correct_relay_has_no_faults(plan: Plan) -> None:
     summary = load(Relay(), plan)
     assert faults(summary) == {}
     assert not has_faults(summary)
     assert summary["conversations"] == plan.pairs
-    assert summary["messages"]["sent"] == summary["messages"]["heard"] == plan.pairs * plan.messages
+    assert summary["messages"]["sent"] == summary["messages"]["received"] == plan.pairs * plan.messages
     assert "no faults" in table(summary)
 
 
@@ -56,13 +56,13 @@ def end_pairing(sender: Client, _message: Message) -> Relayed:
 
 
 def echo(sender: Client, message: Message) -> Relayed:
-    return [*truth(sender, message), (sender, message)]
+    return [*forward(sender, message), (sender, message)]
 
 
-LIES: dict[str, tuple[Callable[[], Lie], dict[Fault, int]]] = {
+MISBEHAVIORS: dict[str, tuple[Callable[[], Misbehavior], dict[Fault, int]]] = {
     "drop": (lambda: Once(5, drop), {Fault.LOST: 1, Fault.STALLED: 1}),
-    "double": (lambda: Once(5, double), {Fault.DOUBLED: 1}),
-    "double the last": (lambda: Once(28, double), {Fault.DOUBLED: 1}),
+    "duplicate": (lambda: Once(5, duplicate), {Fault.DUPLICATED: 1}),
+    "duplicate the last": (lambda: Once(28, duplicate), {Fault.DUPLICATED: 1}),
     "swap": (Swap, {Fault.REORDERED: 1}),
     "alter": (lambda: Once(5, alter), {Fault.ALTERED: 1}),
     "garble": (lambda: Once(20, garble), {Fault.ALTERED: 1}),
@@ -74,9 +74,9 @@ LIES: dict[str, tuple[Callable[[], Lie], dict[Fault, int]]] = {
 
 
 @pytest.mark.parametrize("plan", [PLAN, LEGACY], ids=["v1", "legacy"])
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_found_out(lie: str, plan: Plan) -> None:
-    make, expected = LIES[lie]
+@pytest.mark.parametrize("misbehavior", MISBEHAVIORS)
+def test_a_misbehavior_is_found(misbehavior: str, plan: Plan) -> None:
+    make, expected = MISBEHAVIORS[misbehavior]
     summary = load(Relay(make()), plan)
     assert faults(summary) == expected
     assert has_faults(summary)
@@ -84,15 +84,15 @@ def test_a_lie_is_found_out(lie: str, plan: Plan) -> None:
     assert table(summary).endswith("FAULTS\n")
 
 
-def test_a_message_to_somebody_else_is_misrouted() -> None:
+def test_a_message_to_another_client_is_misrouted() -> None:
     relay = Relay()
-    relay.lie = Once(12, misroute(relay.clients))
+    relay.misbehavior = Once(12, misroute(relay.clients))
     assert faults(load(relay, Plan(pairs=2, messages=14, storm=True))) == {Fault.MISROUTED: 1}
 
 
 def test_the_advice_on_rate_limits_names_settings() -> None:
     limited = Relay(
-        Once(6, lambda sender, said: [(sender, {"type": "error", "code": "rate_limited", "ref": "offer"})])
+        Once(6, lambda sender, _message: [(sender, {"type": "error", "code": "rate_limited", "ref": "offer"})])
     )
     assert any("CURHAT_MESSAGES_PER_SECOND=" in line for line in (load(limited))["advice"])
 
@@ -102,39 +102,39 @@ def test_the_advice_on_rate_limits_names_settings() -> None:
     ("relay", "found"),
     [
         (lambda: Relay(pairs=False), {Fault.UNMATCHED: 4}),
-        (lambda: Relay(tells_leave=False), {Fault.LEAVE_MISSING: 2}),
+        (lambda: Relay(sends_leave=False), {Fault.LEAVE_MISSING: 2}),
         (lambda: Relay(answers_close=False), {Fault.CLOSE_MISSING: 4}),
     ],
 )
-def test_a_server_that_leaves_something_out_is_found_out(
+def test_a_missing_action_of_the_server_is_found(
     relay: Callable[[], Relay], found: dict[Fault, int], plan: Plan
 ) -> None:
     assert faults(load(relay(), plan)) == found
 
 
 @pytest.mark.parametrize("welcome", [None, {"type": "hello"}])
-def test_without_a_welcome_there_is_no_connection(welcome: Message | None) -> None:
+def test_a_connection_without_welcome_counts_as_failed(welcome: Message | None) -> None:
     summary = load(Relay(welcome=welcome))
     assert faults(summary) == {Fault.NOT_CONNECTED: 4}
     assert any("welcome" in note for note in summary["notes"])
 
 
 def test_a_connection_that_the_server_ends_is_counted_once() -> None:
-    def hang_up(sender: Client, message: Message) -> Relayed:
+    def close_connection(sender: Client, message: Message) -> Relayed:
         raise trio.BrokenResourceError
 
-    relay = Relay(Once(5, hang_up), tells_leave=False)
+    relay = Relay(Once(5, close_connection), sends_leave=False)
     assert faults(load(relay, Plan(pairs=1, messages=14))) == {Fault.CLOSED_EARLY: 1}
 
 
-def test_a_server_that_selects_no_subprotocol_is_for_the_other_profile() -> None:
+def test_a_server_that_selects_no_subprotocol_only_works_with_the_legacy_profile() -> None:
     summary = load(Relay(selects=False))
     assert faults(summary) == {Fault.NOT_CONNECTED: 4}
     assert any("--profile" in note for note in summary["notes"])
     assert faults(load(Relay(selects=False), LEGACY)) == {}
 
 
-def test_what_is_under_way_when_a_run_is_interrupted_is_not_lost() -> None:
+def test_messages_in_flight_when_a_run_is_interrupted_are_not_lost() -> None:
     scope = trio.CancelScope()
 
     def interrupt(sender: Client, message: Message) -> Relayed:
@@ -143,6 +143,6 @@ def test_what_is_under_way_when_a_run_is_interrupted_is_not_lost() -> None:
 
     summary = run_load(running_relay(Relay(Once(9, interrupt))), PLAN, scope)
     assert summary["interrupted"]
-    assert summary["messages"]["sent"] > summary["messages"]["heard"] > 0
+    assert summary["messages"]["sent"] > summary["messages"]["received"] > 0
     assert summary["conversations"] < PLAN.pairs
     assert faults(summary) == {}

@@ -1,7 +1,7 @@
-"""A little server of the protocol that relays as it should, or lies in one way.
+"""A small server of the protocol that relays correctly, or with one fault.
 
-It speaks both profiles as far as a load asks, on a port of 127.0.0.1. A lie gets every message that is to be
-relayed and tells what to send to whom in its place; other lies are flags.
+It implements of both profiles what a load needs, on a port of 127.0.0.1. A `Misbehavior` gets every message that is
+to be relayed, and returns what to send to whom instead; other faults are flags.
 """
 
 import json
@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 @attrs.define(eq=False)
 class Client:
-    """A connection, as the relay sees it."""
+    """A connection on the side of the relay."""
 
     stream: trio.SocketStream
     name: str
@@ -43,11 +43,11 @@ class Client:
 
 
 Relayed = list[tuple[Client, Message]]
-Lie = Callable[[Client, Message], Relayed]
+Misbehavior = Callable[[Client, Message], Relayed]
 
 
-def truth(sender: Client, message: Message) -> Relayed:
-    """To the partner, once, as it was said."""
+def forward(sender: Client, message: Message) -> Relayed:
+    """Relay correctly: to the partner, once and unchanged."""
     assert sender.partner is not None
     return [(sender.partner, message)]
 
@@ -57,17 +57,17 @@ class Relay:
     """The server.
 
     Args:
-        lie: What is relayed in place of a message.
-        pairs: Whether anybody is ever paired.
-        tells_leave: Whether the partner of one who leaves is told.
+        misbehavior: What to relay instead of a message.
+        pairs: Whether clients are ever paired.
+        sends_leave: Whether the partner of a client that leaves receives `leave`.
         selects: Whether the subprotocol that a client offers is selected.
         answers_close: Whether closing handshakes are finished.
-        welcome: The first message; None: there is none.
+        welcome: The first message; None to send none.
     """
 
-    lie: Lie = truth
+    misbehavior: Misbehavior = forward
     pairs: bool = True
-    tells_leave: bool = True
+    sends_leave: bool = True
     selects: bool = True
     answers_close: bool = True
     welcome: Message | None = attrs.Factory(lambda: {"type": "welcome", "sessionId": "s"})
@@ -100,9 +100,9 @@ class Relay:
             if client.protocol.subprotocol and self.welcome is not None:
                 await client.send(self.welcome)
         elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-            await self._hear(client, json.loads(event.data))
+            await self._receive_relayed(client, json.loads(bytes(event.data)))
 
-    async def _hear(self, client: Client, message: Message) -> None:
+    async def _receive_relayed(self, client: Client, message: Message) -> None:
         if message["type"] == "join":
             await self._join(client)
         elif message["type"] == "leave":
@@ -110,9 +110,9 @@ class Relay:
                 await client.send({"type": "leave", "from": client.name, "roomId": client.room, "reason": "left"})
             await self._leave(client)
         elif client.partner is not None:
-            said = message | {"from": client.name, "roomId": client.room}
-            for receiver, heard in self.lie(client, said):
-                await receiver.send(heard)
+            relayed = message | {"from": client.name, "roomId": client.room}
+            for receiver, changed in self.misbehavior(client, relayed):
+                await receiver.send(changed)
 
     async def _join(self, client: Client) -> None:
         partner, self._waiting = self._waiting, client
@@ -131,13 +131,13 @@ class Relay:
         partner, client.partner = client.partner, None
         if partner is not None:
             partner.partner = None
-            if self.tells_leave:
+            if self.sends_leave:
                 await partner.send({"type": "leave", "from": client.name, "roomId": client.room, "reason": "left"})
 
 
 @asynccontextmanager
 async def running_relay(relay: Relay) -> AsyncIterator[int]:
-    """Its port, as long as it runs."""
+    """Run the relay; yields its port."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, relay.serve, listeners)
@@ -146,19 +146,19 @@ async def running_relay(relay: Relay) -> AsyncIterator[int]:
 
 
 class Once:
-    """A lie about one message only: the one of this number, counted over all that are relayed."""
+    """A misbehavior for one message only, the one with this number among all that are relayed."""
 
-    def __init__(self, number: int, lie: Lie) -> None:
+    def __init__(self, number: int, misbehavior: Misbehavior) -> None:
         self._countdown = number
-        self._lie = lie
+        self._lie = misbehavior
 
     def __call__(self, sender: Client, message: Message) -> Relayed:
         self._countdown -= 1
-        return self._lie(sender, message) if self._countdown == 0 else truth(sender, message)
+        return self._lie(sender, message) if self._countdown == 0 else forward(sender, message)
 
 
 class Swap:
-    """The first two candidates of one client, in the wrong order."""
+    """Relay the first two candidates of one client in the wrong order."""
 
     def __init__(self) -> None:
         self._held: tuple[Client, Message] | None = None
@@ -166,43 +166,43 @@ class Swap:
 
     def __call__(self, sender: Client, message: Message) -> Relayed:
         if self._done or message["type"] != "candidate":
-            return truth(sender, message)
+            return forward(sender, message)
         if self._held is None:
             self._held = sender, message
             return []
         assert self._held[0] is sender
         self._done = True
-        return [*truth(sender, message), *truth(*self._held)]
+        return [*forward(sender, message), *forward(*self._held)]
 
 
 def drop(_sender: Client, _message: Message) -> Relayed:
     return []
 
 
-def double(sender: Client, message: Message) -> Relayed:
-    return truth(sender, message) * 2
+def duplicate(sender: Client, message: Message) -> Relayed:
+    return forward(sender, message) * 2
 
 
 def alter(sender: Client, message: Message) -> Relayed:
-    """Not in the label, which stays good."""
-    return truth(sender, message | {"payload": message["payload"] | {"usernameFragment": "other"}})
+    """Change a message outside its label, which stays valid."""
+    return forward(sender, message | {"payload": message["payload"] | {"usernameFragment": "other"}})
 
 
 def garble(sender: Client, message: Message) -> Relayed:
-    """One digit of the label."""
+    """Change one digit of the label."""
     text = message["payload"]["candidate"]
-    return truth(sender, message | {"payload": message["payload"] | {"candidate": f"{text[:-1]}g"}})
+    return forward(sender, message | {"payload": message["payload"] | {"candidate": f"{text[:-1]}g"}})
 
 
 def misattribute(sender: Client, message: Message) -> Relayed:
-    return truth(sender, message | {"from": "somebody"})
+    return forward(sender, message | {"from": "somebody"})
 
 
-def misroute(clients: list[Client]) -> Lie:
-    """A copy to the first other client that is in a conversation; to the partner, too."""
+def misroute(clients: list[Client]) -> Misbehavior:
+    """Relay to the partner, and a copy to the first other client that is in a conversation."""
 
-    def send_astray(sender: Client, message: Message) -> Relayed:
+    def relay_to_another(sender: Client, message: Message) -> Relayed:
         others = (each for each in clients if each not in (sender, sender.partner) and each.partner is not None)
-        return [*truth(sender, message), (next(others), message)]
+        return [*forward(sender, message), (next(others), message)]
 
-    return send_astray
+    return relay_to_another
