@@ -29,7 +29,7 @@ from curhat_trio.client import (
     Interrupted,
     Joined,
     Left,
-    NotNow,
+    LocalProtocolError,
     Pong,
     Presence,
     Ready,
@@ -41,8 +41,10 @@ from curhat_trio.client import (
     connect,
 )
 from curhat_trio.config import Settings
-from curhat_trio.conformance.client.http_frontend import Caller, Doorway
-from curhat_trio.conformance.client.connection import Patience, Transcript, Visit
+from curhat_trio.conformance.client.connection import ClientConnection
+from curhat_trio.conformance.client.http_frontend import HttpFrontend, UpgradeRequest
+from curhat_trio.conformance.client.timeouts import Timeouts
+from curhat_trio.conformance.client.transcript import Transcript
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.messages import Answer, Chat, IceServer, Offer
 from tests.peers import ANSWER, OFFER, RunningServer, running_server
@@ -142,15 +144,15 @@ async def test_what_is_not_allowed_now_is_not_said(autojump_clock: MockClock) ->
             (budi.status("connected"), "wait until an offer was made"),
             (budi.ice(), "this server does not offer ice"),
         ):
-            with pytest.raises(NotNow, match=why):
+            with pytest.raises(LocalProtocolError, match=why):
                 await refused
         await ani.offer("v=0")
-        with pytest.raises(NotNow, match="your last offer is unanswered"):
+        with pytest.raises(LocalProtocolError, match="your last offer is unanswered"):
             await ani.offer("v=0")
-        with pytest.raises(NotNow, match="nothing to answer"):
+        with pytest.raises(LocalProtocolError, match="nothing to answer"):
             await ani.answer("v=0")
         await ani.leave()
-        with pytest.raises(NotNow, match="while leaving; wait for a partner"):
+        with pytest.raises(LocalProtocolError, match="while leaving; wait for a partner"):
             await ani.chat("still?")
         for refused, why in (
             (ani.join("music"), "a list of strings"),
@@ -428,8 +430,8 @@ class Script:
     """A server that says what the test says."""
 
     nursery: trio.Nursery
-    callers: trio.MemoryReceiveChannel[Caller]
-    doorway: Doorway
+    upgrades: trio.MemoryReceiveChannel[UpgradeRequest]
+    frontend: HttpFrontend
     make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
     dials: list[float] = attrs.Factory(list)
     open: bool = True
@@ -439,16 +441,16 @@ class Script:
         if not self.open:
             raise OSError("nobody listens")
         client, served = self.make_pair()
-        self.nursery.start_soon(self.doorway.serve, served)
+        self.nursery.start_soon(self.frontend.serve, served)
         return client
 
-    async def admit(self, **welcome: Any) -> Visit:
+    async def accept(self, **welcome: Any) -> ClientConnection:
         """Let the next client in, and welcome it."""
-        caller = await self.callers.receive()
-        visit = Visit(caller, await caller.accept(), Transcript(trio.current_time()), Patience())
-        self.nursery.start_soon(visit.read)
-        await visit.welcome(**welcome)
-        return visit
+        upgrade = await self.upgrades.receive()
+        connection = ClientConnection(upgrade, await upgrade.accept(), Transcript(trio.current_time()), Timeouts())
+        self.nursery.start_soon(connection.read)
+        await connection.send_welcome(**welcome)
+        return connection
 
 
 @asynccontextmanager
@@ -457,8 +459,8 @@ async def script(
 ) -> AsyncIterator[Script]:
     with trio.fail_after(3600):
         async with trio.open_nursery() as nursery:
-            send, callers = trio.open_memory_channel[Caller](math.inf)
-            yield Script(nursery, callers, Doorway(send), make_pair)
+            send, upgrades = trio.open_memory_channel[UpgradeRequest](math.inf)
+            yield Script(nursery, upgrades, HttpFrontend(send), make_pair)
             nursery.cancel_scope.cancel()
 
 
@@ -468,29 +470,29 @@ FOR_GOOD = [1000, *(int(code) for code in CloseCode if not code.retry), 4599]
 
 @pytest.mark.parametrize("code", FOR_NOW)
 async def test_it_comes_back_after_some_codes(code: int, autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
+    async with script() as server, scripted(server) as (client, connection):
         await client.join()
         if code == 1005:
-            await visit.caller.stream.send_all(b"\x88\x00")
+            await connection.upgrade.stream.send_all(b"\x88\x00")
         else:
-            await visit.close(code)
+            await connection.close(code)
         began = trio.current_time()
         assert (await hear(client, Interrupted)).code == code
-        again = await server.admit()
+        again = await server.accept()
         assert 0.4 < trio.current_time() - began < (5 if code == CloseCode.RATE_LIMITED else 2)
         await hear(client, Restarted)
-        await again.hear("join", because="P-9.1")
+        await again.expect("join", rules="P-9.1")
 
 
 @asynccontextmanager
-async def scripted(server: Script, **welcome: Any) -> AsyncIterator[tuple[Client, Visit]]:
+async def scripted(server: Script, **welcome: Any) -> AsyncIterator[tuple[Client, ClientConnection]]:
     """A client and the other end of its connection."""
-    send, admitted = trio.open_memory_channel[Visit](1)
+    send, admitted = trio.open_memory_channel[ClientConnection](1)
 
-    async def admit() -> None:
-        await send.send(await server.admit(**welcome))
+    async def accept_each() -> None:
+        await send.send(await server.accept(**welcome))
 
-    server.nursery.start_soon(admit)
+    server.nursery.start_soon(accept_each)
     async with connect(URL, dial=server.dial) as client:
         await hear(client, Welcome)
         yield client, await admitted.receive()
@@ -498,9 +500,9 @@ async def scripted(server: Script, **welcome: Any) -> AsyncIterator[tuple[Client
 
 @pytest.mark.parametrize("code", FOR_GOOD)
 async def test_it_stays_away_after_the_others(code: int, autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
+    async with script() as server, scripted(server) as (client, connection):
         await client.join()
-        await visit.close(code)
+        await connection.close(code)
         with pytest.raises(ConnectionEnded, match=str(code)) as ended:
             await anext(client)
         assert ended.value.code == code
@@ -509,9 +511,9 @@ async def test_it_stays_away_after_the_others(code: int, autojump_clock: MockClo
 
 
 async def test_pauses_grow_with_jitter_up_to_half_a_minute(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
+    async with script() as server, scripted(server) as (client, connection):
         server.open = False
-        visit.drop()
+        connection.drop()
         await trio.sleep(300)
         pauses = [later - earlier for earlier, later in zip(server.dials[1:], server.dials[2:], strict=False)]
         for attempt, pause in enumerate(pauses, 2):
@@ -519,27 +521,27 @@ async def test_pauses_grow_with_jitter_up_to_half_a_minute(autojump_clock: MockC
             assert most / 2 <= pause <= most
         assert len({round(pause, 6) for pause in pauses[5:]}) > 1, "jitter"
         server.open = True
-        await server.admit()
+        await server.accept()
         await hear(client, Interrupted, Restarted)
 
 
 async def test_it_waits_as_long_as_goaway_says(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
-        await visit.goaway(70.0)
-        await visit.close(CloseCode.SHUTDOWN)
+    async with script() as server, scripted(server) as (client, connection):
+        await connection.send_goaway(70.0)
+        await connection.close(CloseCode.SHUTDOWN)
         await hear(client, GoAway, Interrupted)
         began = trio.current_time()
-        await server.admit()
+        await server.accept()
         assert 70 < trio.current_time() - began < 72
 
 
 async def test_a_server_without_a_sign_of_life_is_left(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
+    async with script() as server, scripted(server) as (client, connection):
 
         async def stay_silent(_event: Event) -> None:
             await trio.lowlevel.checkpoint()
 
-        visit._send = stay_silent  # type: ignore[assignment, method-assign]
+        connection._send_event = stay_silent  # type: ignore[assignment, method-assign]
         began = trio.current_time()
         assert (await hear(client, Interrupted)).reason == "nothing came for 45 s"
         assert trio.current_time() - began == pytest.approx(45, abs=1)
@@ -558,36 +560,36 @@ async def test_a_server_without_a_sign_of_life_is_left(autojump_clock: MockClock
     ],
 )
 async def test_garbage_ends_it_for_good(garbage: Event, code: int, why: str, autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
-        await visit.ready("r-1")  # before a `join`: means nothing
-        await visit._send(garbage)
+    async with script() as server, scripted(server) as (client, connection):
+        await connection.send_ready("r-1")  # before a `join`: means nothing
+        await connection._send_event(garbage)
         with pytest.raises(ConnectionEnded, match=why) as ended:
             await anext(client)
         assert ended.value.code == code
-        assert (await visit.hear_end("P-2.1", 5)).code == code
+        assert (await connection.expect_end("P-2.1", 5)).code == code
         await trio.sleep(100)
         assert len(server.dials) == 1
 
 
 async def test_bytes_that_are_no_websocket_end_it_for_good(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
-        await visit.caller.stream.send_all(b"\xff\xff\xff")
+    async with script() as server, scripted(server) as (client, connection):
+        await connection.upgrade.stream.send_all(b"\xff\xff\xff")
         with pytest.raises(ConnectionEnded, match="no WebSocket"):
             await anext(client)
 
 
 async def test_what_is_of_a_later_version_is_passed_over(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
-        await visit.say_unknown("weather", forecast="rain")
-        await visit.say_unknown("error", code="tomorrows", message="?", fatal=False)
+    async with script() as server, scripted(server) as (client, connection):
+        await connection.send_unknown("weather", forecast="rain")
+        await connection.send_unknown("error", code="tomorrows", message="?", fatal=False)
         assert (await hear(client, ErrorMessage)).code == "unsupported"
 
 
 async def test_a_message_in_many_frames_is_one(autojump_clock: MockClock) -> None:
-    async with script() as server, scripted(server) as (client, visit):
+    async with script() as server, scripted(server) as (client, connection):
         text = '{"type": "pong", "data": "in pieces"}'
         for place, letter in enumerate(text):
-            await visit._send(TextMessage(letter, message_finished=place == len(text) - 1))
+            await connection._send_event(TextMessage(letter, message_finished=place == len(text) - 1))
         assert (await hear(client, Pong)).data == "in pieces"
 
 
@@ -602,18 +604,18 @@ async def test_credentials_are_not_shown(autojump_clock: MockClock) -> None:
 
 
 async def test_a_slow_reader_holds_the_server_back_and_answers_pings(autojump_clock: MockClock) -> None:
-    async with script(trio.testing.lockstep_stream_pair) as server, scripted(server) as (client, visit):
+    async with script(trio.testing.lockstep_stream_pair) as server, scripted(server) as (client, connection):
         for _ in range(RECEIVE_BUFFER - 1):
-            await visit.say_unknown("pong")
-        await visit.ping()
-        await visit.hear_pongs()
-        assert visit.watch.breaches == []
+            await connection.send_unknown("pong")
+        await connection.send_ping()
+        await connection.expect_pongs()
+        assert connection.monitor.violations == []
         said = 0
 
         async def flood() -> None:
             nonlocal said
             while said < RECEIVE_BUFFER:
-                await visit.caller.stream.send_all(visit._ws.send(TextMessage('{"type": "pong"}')))
+                await connection.upgrade.stream.send_all(connection._ws.send(TextMessage('{"type": "pong"}')))
                 said += 1
 
         with trio.move_on_after(15):
@@ -665,10 +667,10 @@ async def test_an_error_of_the_user_is_not_in_a_group(autojump_clock: MockClock)
 
 async def test_the_end_of_the_block_tells_the_server(autojump_clock: MockClock) -> None:
     async with script() as server:
-        async with scripted(server) as (client, visit):
+        async with scripted(server) as (client, connection):
             pass
-        assert visit.ended is not None
-        assert visit.ended.code == 1000
+        assert connection.ended is not None
+        assert connection.ended.code == 1000
         with pytest.raises(StopAsyncIteration):
             await anext(client)
         await client.aclose()
@@ -721,9 +723,9 @@ async def test_cancelled_anywhere_nothing_is_left(
 async def test_cancelled_while_it_pauses(autojump_clock: MockClock) -> None:
     async with script() as server:
         with trio.move_on_after(100):
-            async with scripted(server) as (client, visit):
+            async with scripted(server) as (client, connection):
                 server.open = False
-                visit.drop()
+                connection.drop()
                 await hear(client, Interrupted)
                 await anext(client)
         dials = len(server.dials)

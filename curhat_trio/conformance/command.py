@@ -15,10 +15,10 @@ from typing import TextIO
 import attrs
 import trio
 
-from curhat_trio.conformance.client import scripted_server as listening
+from curhat_trio.conformance.client import command as client_command
+from curhat_trio.conformance.report import Outcome, Report, Trial
 from curhat_trio.conformance.server.address import Address, Unreachable, ask_welcome, read_address
 from curhat_trio.conformance.server.player import A_MOMENT, AT_ONCE, play
-from curhat_trio.conformance.report import Outcome, Report, Trial
 from curhat_trio.conformance.server.vectors import (
     SLOW_SECONDS,
     Library,
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status: 0, 1 if a rule was broken or none was shown, or 2 if there was no server to try.
     """
     if "--listen" in arguments:
-        return listening.main([each for each in arguments if each != "--listen"])
+        return client_command.main([each for each in arguments if each != "--listen"])
     choice = _parser().parse_args(arguments)
     try:
         address = read_address(choice.url)

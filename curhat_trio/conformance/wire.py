@@ -18,6 +18,8 @@ from wsproto.utilities import RemoteProtocolError
 
 Message = dict[str, Any]
 
+SUBPROTOCOL = "curhat.v1"
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MASK = b"\x11\x22\x33\x44"
 KEY = base64.b64encode(b"sixteen bytes...").decode()

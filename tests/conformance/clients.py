@@ -1,8 +1,8 @@
-"""A client written from spec/protocol.md alone, and worse ones: what the scripted server has to tell apart.
+"""A client written from spec/protocol.md alone, and worse ones: the scripted server must distinguish them.
 
 The good one has no media: its peer connection is the signaling state of perfect negotiation, with a place for
-audio, and has failed as soon as the partner has no more candidates. Each bad one breaks one rule, in the way that
-its docstring tells.
+audio, and has failed as soon as the partner has no more candidates. Each bad one breaks one rule, as its docstring
+explains.
 """
 
 import json
@@ -51,19 +51,19 @@ class Client:
 
     Args:
         dial: Makes a connection to the server.
-        name: The person's.
-        chance: Where jitter comes from.
+        name: The user's.
+        chance: The source of jitter.
     """
 
     subprotocols: tuple[str, ...] = ("curhat.v1",)
     breaks: tuple[str, ...] = ()
-    """The rule that a worse client breaks, and those that it breaks in consequence."""
+    """The rule that a bad client breaks, and those that it breaks in consequence."""
 
     def __init__(self, dial: Dial, name: str = "Ani", chance: random.Random | None = None) -> None:
         self._dial = dial
         self._name = name
         self._chance = chance or random.Random(1)
-        self._person_wants = trio.Event()
+        self._wanted = trio.Event()
         self._wants_partner = False
         self._retry_after = 0.0
         self._generations = 0
@@ -83,7 +83,7 @@ class Client:
         self._waiting = False
         self._token: str | None = None
         self._last_seq = 0
-        self._words: list[tuple[str, dict[str, Any]]] = []
+        self._sent: list[tuple[str, dict[str, Any]]] = []
         self._forget_partner()
 
     def _forget_partner(self) -> None:
@@ -93,16 +93,16 @@ class Client:
         self._negotiated = False
         self._ignoring = False
         self._relay_only = False
-        self._told_failure = False
+        self._reported_failure = False
 
-    # ------------------------------------------------------------ the person
+    # ------------------------------------------------------------ the user
 
     async def join(self) -> None:
         """Look for a partner."""
         self._wants_partner = True
-        self._person_wants.set()
+        self._wanted.set()
         if self._welcomed and not self._waiting and self._room is None and self._leaving is None:
-            await self.say_join()
+            await self.send_join()
 
     async def leave(self) -> None:
         self._wants_partner = False
@@ -110,18 +110,18 @@ class Client:
             self._leaving = "leave"
             self._waiting = False
             self._forget_partner()
-            await self.say("leave")
+            await self.send("leave")
 
     async def next(self) -> None:
         if self._room is not None:
             self._leaving = "next" if "next" in self._features else "leave"
             self._forget_partner()
-            await self.say(self._leaving)
+            await self.send(self._leaving)
 
     async def chat(self, text: str) -> None:
         size = len(json.dumps({"type": "chat", "text": text}, ensure_ascii=False).encode())
         if self._room is not None and "chat" in self._features and size <= self._limits["messageBytes"]:
-            await self.say("chat", text=text[: self._limits["chatCharacters"]])
+            await self.send("chat", text=text[: self._limits["chatCharacters"]])
 
     async def renegotiate(self) -> None:
         if self._room is not None and self._negotiated and self._pending is None:
@@ -129,7 +129,7 @@ class Client:
 
     async def quit(self) -> None:
         self._wants_partner = False
-        self._person_wants = trio.Event()
+        self._wanted = trio.Event()
         await self._send(CloseConnection(1000))
         if self._stream is not None:
             await self._stream.aclose()
@@ -137,14 +137,14 @@ class Client:
     # ------------------------------------------------------------ the connection
 
     async def live(self) -> None:
-        """Connect when the person wants to, and come back when the protocol says so."""
+        """Connect when the user wants to, and reconnect when the protocol requires it."""
         async with trio.open_nursery() as self._timers:
             await self._live()
 
     async def _live(self) -> None:
         attempt = 0
         while True:
-            await self._person_wants.wait()
+            await self._wanted.wait()
             code = await self._connection()
             attempt = 0 if self._welcomed else attempt
             wanted = self._wants_partner
@@ -152,15 +152,15 @@ class Client:
             self._stream, self._welcomed = None, False
             if not self._resuming:
                 self._forget_connection()
-            if self.comes_back(code) and wanted:
+            if self.reconnects(code) and wanted:
                 attempt += 1
                 await trio.sleep(self.pause(attempt))
                 self._retry_after = 0.0
             else:
                 attempt, self._wants_partner = 0, False
-                self._person_wants = trio.Event()
+                self._wanted = trio.Event()
 
-    def comes_back(self, code: int) -> bool:
+    def reconnects(self, code: int) -> bool:
         return code == ABNORMAL or 4000 <= code < 4500
 
     def pause(self, attempt: int) -> float:
@@ -196,7 +196,7 @@ class Client:
                     case TextMessage():
                         text += event.data
                         if event.message_finished:
-                            await self.hear(json.loads(text))
+                            await self.handle(json.loads(text))
                             text = ""
                     case Ping():
                         await self.pong(event)
@@ -213,27 +213,27 @@ class Client:
                 if self._stream is not None and self._ws is not None:
                     await self._stream.send_all(self._ws.send(event))
 
-    async def say(self, type: str, **fields: Any) -> None:
-        self._words.append((type, fields))
+    async def send(self, type: str, **fields: Any) -> None:
+        self._sent.append((type, fields))
         if not self._resuming:
-            await self.utter(type, fields)
+            await self.transmit(type, fields)
 
-    async def utter(self, type: str, fields: dict[str, Any]) -> None:
+    async def transmit(self, type: str, fields: dict[str, Any]) -> None:
         await self._send(TextMessage(json.dumps({"type": type, **fields}, ensure_ascii=False)))
 
-    async def say_join(self) -> None:
-        await self.say("join", username=self._name, topics=["music"])
+    async def send_join(self) -> None:
+        await self.send("join", username=self._name, topics=["music"])
 
-    # ------------------------------------------------------------ hearing
+    # ------------------------------------------------------------ receiving
 
-    async def hear(self, message: Message) -> None:
+    async def handle(self, message: Message) -> None:
         if not self._resuming and message["type"] != "resumed":
             self._last_seq = message["seq"]
-        hear = getattr(self, f"on_{message['type']}", None)
-        if hear is None:
+        handler = getattr(self, f"on_{message['type']}", None)
+        if handler is None:
             await self.on_unknown_type()
         else:
-            await hear(message)
+            await handler(message)
 
     async def on_unknown_type(self) -> None:
         """Of a later version."""
@@ -242,24 +242,24 @@ class Client:
         self._welcomed = True
         if self._resuming:
             self._fresh = message
-            await self.utter("resume", {"token": self._token, "lastSeq": self.resumes_after()})
+            await self.transmit("resume", {"token": self._token, "lastSeq": self.resume_position()})
             return
         self._token = message.get("resumeToken")
         self._id, self._limits, self._features = message["sessionId"], message["limits"], message["features"]
         if self._wants_partner:
-            await self.say_join()
+            await self.send_join()
 
-    def resumes_after(self) -> int:
+    def resume_position(self) -> int:
         return self._last_seq
 
     async def on_resumed(self, message: Message) -> None:
         self._token, self._resuming = message["resumeToken"], False
-        await self.say_again(message["heard"])
+        await self.resend(message["heard"])
 
-    async def say_again(self, heard: int) -> None:
-        """What the server has not read."""
-        for type, fields in self._words[heard:]:
-            await self.utter(type, fields)
+    async def resend(self, heard: int) -> None:
+        """Send again what the server has not received."""
+        for type, fields in self._sent[heard:]:
+            await self.transmit(type, fields)
 
     async def on_ready(self, _message: Message) -> None:
         if self._leaving != "leave":
@@ -276,7 +276,7 @@ class Client:
             await self.offer()
 
     async def on_ice(self, message: Message) -> None:
-        """Servers to gather from, and how long they are good."""
+        """Servers to gather from, and how long their credentials are valid."""
         self._relay_only = message["iceTransportPolicy"] == "relay"
         if self._timers is not None and "ttlSeconds" in message and "ice" in self._features:
             self._timers.start_soon(self.renew, message["ttlSeconds"], self._room)
@@ -285,7 +285,7 @@ class Client:
         """Ask for fresh credentials in time, unless the pairing is over by then."""
         await trio.sleep(0.75 * seconds)
         if self._room == room:
-            await self.say("ice")
+            await self.send("ice")
 
     def is_current(self, message: Message) -> bool:
         return self._room is not None and message["roomId"] == self._room
@@ -300,7 +300,7 @@ class Client:
         await self.answer()
 
     def yields(self) -> bool:
-        """Whether our own pending offer is given up for the partner's."""
+        """Whether our own pending offer is rolled back for the partner's."""
         return self._polite
 
     async def on_answer(self, message: Message) -> None:
@@ -319,7 +319,7 @@ class Client:
         """Our leave or next is answered. After `next` the server makes us wait again."""
         leaving, self._leaving = self._leaving, None
         if leaving == "leave" and self._wants_partner:
-            await self.say_join()
+            await self.send_join()
 
     async def on_error(self, message: Message) -> None:
         if self._resuming and message["code"] == "resume_failed":
@@ -331,7 +331,7 @@ class Client:
         if message.get("ref") == self._leaving is not None and message["code"] == "wrong_state":
             self._leaving = None
             if self._wants_partner:
-                await self.say_join()
+                await self.send_join()
 
     async def on_goaway(self, message: Message) -> None:
         self._retry_after = message["retryAfterSeconds"]
@@ -339,19 +339,19 @@ class Client:
     async def on_candidate(self, message: Message) -> None:
         """Would go to the peer connection, which gives up after the last one."""
         is_last = not message["payload"]["candidate"]
-        if is_last and self.is_current(message) and self._negotiated and not self._told_failure:
-            self._told_failure = True
+        if is_last and self.is_current(message) and self._negotiated and not self._reported_failure:
+            self._reported_failure = True
             await self.media_failed()
 
     async def media_failed(self) -> None:
         if "status" in self._features:
-            await self.say("status", media="failed", stage="checking")
+            await self.send("status", media="failed", stage="checking")
 
     async def on_chat(self, message: Message) -> None:
         """Would be shown."""
 
     async def on_pong(self, message: Message) -> None:
-        """The server lives."""
+        """The answer to our ping."""
 
     # ------------------------------------------------------------ negotiating
 
@@ -363,30 +363,30 @@ class Client:
     async def offer(self) -> None:
         description = self.description("offer")
         self._pending = description["sdp"]
-        await self.say("offer", payload=description)
+        await self.send("offer", payload=description)
         await self.candidates()
 
     async def answer(self) -> None:
         self._negotiated = True
-        await self.say("answer", payload=self.description("answer"))
+        await self.send("answer", payload=self.description("answer"))
         await self.candidates()
 
     async def candidates(self) -> None:
-        """Those that it has gathered; no relay was there to give it one."""
+        """Those that were gathered; there was no relay to get one from."""
         if not self._relay_only:
             line = f"{HOST_CANDIDATE} ufrag {self._ufrag}"
-            await self.say("candidate", payload={"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0})
+            await self.send("candidate", payload={"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0})
         await self.no_more_candidates()
 
     async def no_more_candidates(self) -> None:
-        await self.say("candidate", payload={"candidate": "", "sdpMid": "0", "sdpMLineIndex": 0})
+        await self.send("candidate", payload={"candidate": "", "sdpMid": "0", "sdpMLineIndex": 0})
 
 
-# ---------------------------------------------------------------- worse ones
+# ---------------------------------------------------------------- bad clients
 
 
 class OffersAsAnswerer(Client):
-    """Offers to everybody it is introduced to."""
+    """Offers whatever its role."""
 
     breaks = ("P-5.2",)
 
@@ -395,7 +395,7 @@ class OffersAsAnswerer(Client):
 
 
 class NeverOffers(Client):
-    """Waits for the other to offer, always."""
+    """Waits for an offer whatever its role."""
 
     breaks = ("P-5.3", "P-2.15", "P-3.2", "P-4.8", "P-4.9")
 
@@ -404,7 +404,7 @@ class NeverOffers(Client):
 
 
 class NeverAnswers(Client):
-    """Takes no offer."""
+    """Answers no offer."""
 
     breaks = ("P-5.7", "P-2.15", "P-4.8", "P-5.9", "P-8.4", "P-13.4")
 
@@ -413,7 +413,7 @@ class NeverAnswers(Client):
 
 
 class OffersWhilePending(Client):
-    """Renegotiates whenever its person likes."""
+    """Renegotiates whenever its user wants to."""
 
     breaks = ("P-5.5",)
 
@@ -432,7 +432,7 @@ class YieldsThoughImpolite(Client):
 
 
 class InsistsThoughPolite(Client):
-    """Never gives up its own offer."""
+    """Never rolls back its own offer."""
 
     breaks = ("P-5.10",)
 
@@ -450,7 +450,7 @@ class SendsNoPongs(Client):
 
 
 class IgnoresRooms(Client):
-    """Takes everything for its partner's."""
+    """Takes every message for one of its partner's."""
 
     breaks = ("P-4.8", "P-4.10")
 
@@ -463,12 +463,12 @@ class SendsBinary(Client):
 
     breaks = ("P-2.10",)
 
-    async def utter(self, type: str, fields: dict[str, Any]) -> None:
+    async def transmit(self, type: str, fields: dict[str, Any]) -> None:
         await self._send(BytesMessage(json.dumps({"type": type, **fields}).encode()))
 
 
 class SendsTwoInOne(Client):
-    """Says the end of its candidates in one message with a ping."""
+    """Sends the end of its candidates in one text message with a ping."""
 
     breaks = ("P-2.10", "P-6.4")
 
@@ -477,17 +477,17 @@ class SendsTwoInOne(Client):
         await self._send(TextMessage(end + '\n{"type": "ping"}'))
 
 
-class SendsTooMuch(Client):
-    """Sends what its person writes, however long it is."""
+class IgnoresTheSizeLimit(Client):
+    """Sends chat of any length."""
 
     breaks = ("P-2.12", "P-3.2")
 
     async def chat(self, text: str) -> None:
-        await self.say("chat", text=text)
+        await self.send("chat", text=text)
 
 
 class SendsManyFrames(Client):
-    """Sends its candidates letter by letter."""
+    """Sends its candidates in one frame for each letter."""
 
     breaks = ("P-2.12", "P-13.4")
 
@@ -498,8 +498,8 @@ class SendsManyFrames(Client):
         await self.no_more_candidates()
 
 
-class DiesAtUnknownTypes(Client):
-    """Ends when it hears what it does not know."""
+class QuitsOnUnknownTypes(Client):
+    """Quits when it receives an unknown message."""
 
     breaks = ("P-2.15", "P-13.10")
 
@@ -508,26 +508,26 @@ class DiesAtUnknownTypes(Client):
 
 
 class RefusesUnknownFields(Client):
-    """Takes no message with a field that it does not know."""
+    """Ignores messages with an unknown field."""
 
     breaks = ("P-2.15",)
 
-    async def hear(self, message: Message) -> None:
+    async def handle(self, message: Message) -> None:
         if "later" not in message:
-            await super().hear(message)
+            await super().handle(message)
 
 
-class ComesBackAlways(Client):
-    """Comes back after any close code."""
+class ReconnectsAlways(Client):
+    """Reconnects after any close code."""
 
     breaks = ("P-9.2",)
 
-    def comes_back(self, code: int) -> bool:
+    def reconnects(self, code: int) -> bool:
         return True
 
 
-class ComesBackAtOnce(Client):
-    """Comes back without a pause."""
+class ReconnectsWithoutPause(Client):
+    """Reconnects without a pause."""
 
     breaks = ("P-9.1",)
 
@@ -535,7 +535,7 @@ class ComesBackAtOnce(Client):
         return self._retry_after
 
 
-class ComesBackWithoutJitter(Client):
+class ReconnectsWithoutJitter(Client):
     """Doubles its pause exactly."""
 
     breaks = ("P-9.1",)
@@ -544,17 +544,17 @@ class ComesBackWithoutJitter(Client):
         return float(self._retry_after + 0.5 * 2**attempt)
 
 
-class NeverComesBack(Client):
-    """Takes every end for the last."""
+class NeverReconnects(Client):
+    """Does not reconnect."""
 
     breaks = ("P-9.1",)
 
-    def comes_back(self, code: int) -> bool:
+    def reconnects(self, code: int) -> bool:
         return False
 
 
-class ComesBackTooEarly(Client):
-    """Takes no notice of `goaway`."""
+class ReconnectsTooEarly(Client):
+    """Ignores `goaway`."""
 
     breaks = ("P-9.3",)
 
@@ -562,8 +562,8 @@ class ComesBackTooEarly(Client):
         pass
 
 
-class NamesNoEnd(Client):
-    """Does not tell that there are no more candidates."""
+class SendsNoEndOfCandidates(Client):
+    """Does not send the end of candidates."""
 
     breaks = ("P-6.4",)
 
@@ -571,19 +571,19 @@ class NamesNoEnd(Client):
         pass
 
 
-class NamesNoFragments(Client):
-    """Sends candidates that tell not whose they are."""
+class SendsNoUserFragments(Client):
+    """Sends candidates without a user fragment."""
 
     breaks = ("P-6.3",)
 
     async def candidates(self) -> None:
         if not self._relay_only:
-            await self.say("candidate", payload={"candidate": HOST_CANDIDATE, "sdpMid": "0"})
+            await self.send("candidate", payload={"candidate": HOST_CANDIDATE, "sdpMid": "0"})
         await self.no_more_candidates()
 
 
-class TakesErrorsForTheEnd(Client):
-    """Leaves its partner when it hears of an error."""
+class LeavesOnErrors(Client):
+    """Leaves its partner when it receives an error."""
 
     breaks = ("P-8.4", "P-2.15", "P-4.9")
 
@@ -592,7 +592,7 @@ class TakesErrorsForTheEnd(Client):
 
 
 class ClosesOnErrors(Client):
-    """Closes when it hears of an error."""
+    """Closes when it receives an error."""
 
     breaks = ("P-8.4", "P-2.15", "P-4.2", "P-4.9")
 
@@ -601,7 +601,7 @@ class ClosesOnErrors(Client):
 
 
 class WaitsForItsOwnLeave(Client):
-    """Knows one answer to `leave` and `next` only."""
+    """Takes only `leave` for an answer to `leave` and `next`."""
 
     breaks = ("P-4.9", "P-8.4")
 
@@ -622,22 +622,22 @@ class SendsWrongTypes(Client):
     breaks = ("P-3.4", "P-6.4")
 
     async def no_more_candidates(self) -> None:
-        await self.say("candidate", payload={"candidate": "", "sdpMid": 0})
+        await self.send("candidate", payload={"candidate": "", "sdpMid": 0})
 
 
-class TalksTooMuch(Client):
-    """Says `ping` without end when something is refused."""
+class ExceedsTheRateLimit(Client):
+    """Sends many pings when something is refused."""
 
     breaks = ("P-7.3",)
 
     async def on_error(self, message: Message) -> None:
         await super().on_error(message)
         for _ in range(250):
-            await self.say("ping")
+            await self.send("ping")
 
 
-class OffersEverything(Client):
-    """Does not care what the server has."""
+class IgnoresFeatures(Client):
+    """Uses features that the server does not have."""
 
     breaks = ("P-3.2",)
 
@@ -645,7 +645,7 @@ class OffersEverything(Client):
         await super().on_welcome({**message, "features": [*message["features"], "chat", "next"]})
 
 
-class GoesWithoutAWord(Client):
+class QuitsWithoutCloseFrame(Client):
     """Leaves for good without a close frame."""
 
     breaks = ("P-9.4",)
@@ -657,7 +657,7 @@ class GoesWithoutAWord(Client):
 
 
 class RendersMarkup(Client):
-    """Shows a stranger's name as it came: the browser asks for the picture in it."""
+    """Renders a peer's name as it is: the browser requests the picture in it."""
 
     breaks = ("P-11.2",)
 
@@ -669,17 +669,17 @@ class RendersMarkup(Client):
         await super().on_join(message)
 
 
-class SaysNothingAgain(Client):
-    """Takes what it has said for heard."""
+class ResendsNothing(Client):
+    """Takes what it has sent for received."""
 
     breaks = ("P-13.4",)
 
-    async def say_again(self, heard: int) -> None:
+    async def resend(self, heard: int) -> None:
         pass
 
 
-class LeavesWhoIsAway(Client):
-    """Has no patience with a partner in a tunnel."""
+class QuitsWhenThePartnerIsAway(Client):
+    """Quits when its partner is away."""
 
     breaks = ("P-13.10",)
 
@@ -688,18 +688,18 @@ class LeavesWhoIsAway(Client):
 
 
 class PingsBeforeItResumes(Client):
-    """Says something else first."""
+    """Sends something else first."""
 
     breaks = ("P-13.9",)
 
     async def on_welcome(self, message: Message) -> None:
         if self._resuming:
-            await self.utter("ping", {})
+            await self.transmit("ping", {})
         await super().on_welcome(message)
 
 
 class LetsCredentialsExpire(Client):
-    """Takes its first credentials for good for ever."""
+    """Never refreshes its credentials."""
 
     breaks = ("P-3.16",)
 
@@ -707,8 +707,8 @@ class LetsCredentialsExpire(Client):
         pass
 
 
-class TellsNothingOfItsMedia(Client):
-    """Keeps it to itself that audio and video do not come about."""
+class ReportsNoMediaFailure(Client):
+    """Does not report that no media is established."""
 
     breaks = ("P-3.18",)
 
@@ -716,43 +716,43 @@ class TellsNothingOfItsMedia(Client):
         pass
 
 
-class TakesAnAnswerForACall(Client):
-    """Tells that audio and video flow as soon as all has been said."""
+class ReportsMediaTooEarly(Client):
+    """Reports media as soon as the negotiation is complete."""
 
     breaks = ("P-3.18",)
 
     async def media_failed(self) -> None:
-        await self.say("status", media="connected")
+        await self.send("status", media="connected")
 
 
-class ChatsToNobody(Client):
-    """Asks who is there, while it waits."""
+class ChatsWhileWaiting(Client):
+    """Sends chat while it waits."""
 
     breaks = ("P-4.10",)
 
     async def on_ready(self, message: Message) -> None:
         await super().on_ready(message)
-        await self.say("chat", text="Is anybody there?")
+        await self.send("chat", text="Is anybody there?")
 
 
-class LooksBack(Client):
-    """Says goodbye when the partner has long gone."""
+class ChatsAfterThePairing(Client):
+    """Sends chat long after the partner has left."""
 
     breaks = ("P-4.10",)
 
     async def on_leave(self, message: Message) -> None:
         await super().on_leave(message)
         if self._timers is not None:
-            self._timers.start_soon(self._say_goodbye)
+            self._timers.start_soon(self._chat_later)
 
-    async def _say_goodbye(self) -> None:
+    async def _chat_later(self) -> None:
         await trio.sleep(6)
         if self._room is None:
-            await self.say("chat", text="ClosedConnection!")
+            await self.send("chat", text="Goodbye!")
 
 
-class TellsItsAddress(Client):
-    """Gathers what it likes, whatever the policy."""
+class SendsHostCandidates(Client):
+    """Sends host candidates whatever the policy."""
 
     breaks = ("P-6.7",)
 
@@ -761,8 +761,8 @@ class TellsItsAddress(Client):
         await super().candidates()
 
 
-class DescribesItsAddress(Client):
-    """Gathers what it likes, and tells it in its descriptions."""
+class DescribesHostCandidates(Client):
+    """Has host candidates in its descriptions whatever the policy."""
 
     breaks = ("P-6.7",)
 
@@ -777,11 +777,11 @@ BAD_CLIENTS: tuple[type[Client], ...] = tuple(kind for kind in Client.__subclass
 # ---------------------------------------------------------------- as a program
 
 
-async def _obey(client: Client) -> None:
-    """Do what the lines on standard input say."""
+async def _perform_actions(client: Client) -> None:
+    """Perform the actions on standard input."""
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-        deed, _, text = line.strip().partition(" ")
-        await (client.chat(text) if deed == "chat" else getattr(client, deed)())
+        action, _, text = line.strip().partition(" ")
+        await (client.chat(text) if action == "chat" else getattr(client, action)())
 
 
 async def main(url: str, kind: str) -> None:
@@ -794,7 +794,7 @@ async def main(url: str, kind: str) -> None:
     client = globals()[kind](dial)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.live)
-        nursery.start_soon(_obey, client)
+        nursery.start_soon(_perform_actions, client)
 
 
 if __name__ == "__main__":

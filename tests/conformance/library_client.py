@@ -1,6 +1,6 @@
-"""A person with `curhat_trio.client`, for the scripted server to put into every situation.
+"""A client of `curhat_trio.client`, for the scripted server to test.
 
-There is no media: a place for audio is described, and has failed as soon as the partner has no more candidates.
+There is no media: a section for audio is described, and has failed as soon as the partner has no more candidates.
 
 As a program: `library_client.py URL`, for `curhat-trio conform --listen PORT --client-command`.
 """
@@ -44,7 +44,7 @@ class LibraryClient:
         self._gathers = True
         self._renewals = trio.CancelScope()
 
-    # ------------------------------------------------------------ the person
+    # ------------------------------------------------------------ the user
 
     async def join(self) -> None:
         self._wanted.set()
@@ -82,18 +82,18 @@ class LibraryClient:
     # ------------------------------------------------------------ the client
 
     async def live(self) -> None:
-        """Connect whenever the person wants to."""
+        """Connect whenever the user wants to."""
         async with trio.open_nursery() as nursery:
             while True:
                 await self._wanted.wait()
                 with suppress(CannotConnect, ConnectionEnded):
                     async with connect(self._url, username="Ani", dial=self._dial) as self._client:
-                        await self._talk(self._client, nursery)
+                        await self._converse(self._client, nursery)
                 self._renewals.cancel()
                 self._client = None
                 self._wanted = trio.Event()
 
-    async def _talk(self, client: Client, nursery: trio.Nursery) -> None:
+    async def _converse(self, client: Client, nursery: trio.Nursery) -> None:
         await self._join(client)
         async for event in client:
             if isinstance(event, Joined | IceRefreshed):
@@ -102,7 +102,7 @@ class LibraryClient:
                 self._renewals = trio.CancelScope()
                 nursery.start_soon(self._renew, client, event.ttl_seconds, self._renewals)
             with suppress(LocalProtocolError):
-                await self._hear(client, event)
+                await self._handle(client, event)
 
     async def _renew(self, client: Client, seconds: int | None, until: trio.CancelScope) -> None:
         """Ask for fresh credentials in time."""
@@ -111,7 +111,7 @@ class LibraryClient:
                 await trio.sleep(0.75 * seconds)
                 await client.ice()
 
-    async def _hear(self, client: Client, event: AnyEvent) -> None:
+    async def _handle(self, client: Client, event: AnyEvent) -> None:
         match event:
             case Joined(role="offerer"):
                 await self._describe(client, "offer")
@@ -132,11 +132,11 @@ class LibraryClient:
         await client.candidate("", "0", 0)
 
 
-async def obey(client: LibraryClient) -> None:
-    """Do what the lines on standard input say."""
+async def perform_actions(client: LibraryClient) -> None:
+    """Perform the actions on standard input."""
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-        deed, _, text = line.strip().partition(" ")
-        await (client.chat(text) if deed == "chat" else getattr(client, deed)())
+        action, _, text = line.strip().partition(" ")
+        await (client.chat(text) if action == "chat" else getattr(client, action)())
 
 
 async def main(url: str) -> None:
@@ -144,7 +144,7 @@ async def main(url: str) -> None:
     client = LibraryClient(url)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.live)
-        nursery.start_soon(obey, client)
+        nursery.start_soon(perform_actions, client)
 
 
 if __name__ == "__main__":

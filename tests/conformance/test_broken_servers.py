@@ -12,9 +12,9 @@ from trio.testing import MockClock
 
 from curhat_trio import connection, frames, sessions
 from curhat_trio.config import Settings
-from curhat_trio.conformance.server.random_conversations import explore
-from curhat_trio.conformance.server.player import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server.player import Site, play
+from curhat_trio.conformance.server.random_conversations import explore
 from curhat_trio.conformance.server.vectors import Vector, read_library, write_vectors
 from curhat_trio.connection import Connection
 from curhat_trio.dispatcher import LiveEndpoint

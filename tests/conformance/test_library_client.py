@@ -1,4 +1,4 @@
-"""`curhat_trio.client` passes everything that the kit tries on clients, in memory and as a program."""
+"""`curhat_trio.client` passes every scenario, in memory and as a program."""
 
 import sys
 from pathlib import Path
@@ -7,24 +7,24 @@ import attrs
 import trio
 
 from curhat_trio.client import Dial
-from curhat_trio.conformance.client.scripted_server import main
-from curhat_trio.conformance.client.scenario_run import DEEDS, Deed
+from curhat_trio.conformance.client.command import main
+from curhat_trio.conformance.client.drivers import ACTIONS, Action
 from tests.conformance.library_client import LibraryClient
-from tests.conformance.test_listen import Clock, failed, report_of, skipped
+from tests.conformance.test_scripted_server import Clock, failed, report_of, skipped
 
 
 @attrs.define
-class Puppeteer:
-    """A person with a new client for each situation."""
+class LibraryDriver:
+    """A new client for each scenario."""
 
     dial: Dial
     nursery: trio.Nursery
-    can: frozenset[Deed] = frozenset(DEEDS)
-    stays: bool = False
+    actions: frozenset[Action] = frozenset(ACTIONS)
+    keeps_client: bool = False
     client: LibraryClient = attrs.field(init=False)
     scope: trio.CancelScope = attrs.field(init=False)
 
-    async def enter(self) -> None:
+    async def start(self) -> None:
         self.client, self.scope = LibraryClient("ws://curhat.test/ws", self.dial), trio.CancelScope()
         self.nursery.start_soon(self._live, self.client, self.scope)
         await self.client.join()
@@ -33,20 +33,20 @@ class Puppeteer:
         with scope:
             await client.live()
 
-    async def do(self, deed: Deed, text: str = "") -> None:
-        await (self.client.chat(text) if deed == "chat" else getattr(self.client, deed)())
+    async def perform(self, action: Action, text: str = "") -> None:
+        await (self.client.chat(text) if action == "chat" else getattr(self.client, action)())
 
-    async def go(self) -> None:
+    async def stop(self) -> None:
         self.scope.cancel()
 
 
-async def test_the_library_passes_everything(autojump_clock: Clock) -> None:
-    report = await report_of(Puppeteer)
+async def test_the_library_passes_every_scenario(autojump_clock: Clock) -> None:
+    report = await report_of(LibraryDriver)
     assert [(trial.name, trial.detail, trial.transcript) for trial in failed(report)] == []
     assert skipped(report) == set()
 
 
-def test_it_passes_over_a_real_port() -> None:
+def test_the_library_passes_over_a_real_port() -> None:
     program = Path(__file__).with_name("library_client.py")
     command = f"{sys.executable} {program} {{url}}"
-    assert main(["0", "--client-command", command, "--only", "P-4.9", "--watch", "0.5"]) == 0
+    assert main(["0", "--client-command", command, "--only", "P-4.9", "--quiet-time", "0.5"]) == 0

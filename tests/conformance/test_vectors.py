@@ -8,8 +8,8 @@ import trio
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from curhat_trio.conformance.server.player import Site, play
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server.player import Site, play
 from curhat_trio.conformance.server.vectors import Vector, read_library
 from curhat_trio.connection import Connection
 from curhat_trio.documents.requirements import Party, requirements

@@ -1,7 +1,7 @@
-"""The page goes through every situation of the conformance kit, in a real browser.
+"""The page goes through every scenario of the conformance kit, in a real browser.
 
-Several scripted servers run side by side in a thread of their own, each with its share of the situations; what
-their persons are asked to do is done here, with one browser profile for each situation.
+Several scripted servers run side by side in a thread of their own, each with its share of the scenarios; what
+their drivers are asked to do is done here, with one browser profile for each scenario.
 """
 
 import queue
@@ -15,18 +15,18 @@ import playwright.sync_api
 import trio
 
 import curhat_trio
+from curhat_trio.conformance.client.drivers import ACTIONS, Action
+from curhat_trio.conformance.client.scenarios import SCENARIOS, Scenario
 from curhat_trio.conformance.client.scripted_server import ScriptedServer
+from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.report import Outcome, Report, Trial
-from curhat_trio.conformance.client.scenarios import SITUATIONS, Situation
-from curhat_trio.conformance.client.scenario_run import DEEDS, Deed
-from curhat_trio.conformance.client.connection import Patience
 from curhat_trio.documents.requirements import Party, requirements
 from tests.end_to_end.conftest import Browsers
 from tests.end_to_end.people import Person
 
 PAGE = Path(curhat_trio.__file__).parent / "static"
 LANES = 4
-PATIENCE = Patience(answer=8.0, deed=8.0, watch=2.0, comeback=30.0)
+TIMEOUTS = Timeouts(answer=8.0, action=8.0, quiet=2.0, reconnect=30.0)
 CONTROL_MILLISECONDS = 2000
 """How long a control may take to become usable."""
 
@@ -34,27 +34,27 @@ Work = Callable[[], None]
 
 
 @attrs.define
-class Visitor:
-    """Somebody in front of the page, as the scripted server knows them: it asks, another thread does."""
+class PageDriver:
+    """Operates the page in a browser. The scripted server asks it to; the thread of the test does it."""
 
     url: str
     browsers: Browsers
     work: "queue.Queue[Work | None]"
     faults: list[str]
-    can: frozenset[Deed] = frozenset(DEEDS)
-    stays: bool = False
+    actions: frozenset[Action] = frozenset(ACTIONS)
+    keeps_client: bool = False
     person: Person | None = None
 
-    async def enter(self) -> None:
-        await self._have_done(self._enter)
+    async def start(self) -> None:
+        await self._run_in_browser_thread(self._enter)
 
-    async def do(self, deed: Deed, text: str = "") -> None:
-        await self._have_done(lambda: self._do(deed, text))
+    async def perform(self, action: Action, text: str = "") -> None:
+        await self._run_in_browser_thread(lambda: self._do(action, text))
 
-    async def go(self) -> None:
-        await self._have_done(self._go)
+    async def stop(self) -> None:
+        await self._run_in_browser_thread(self._go)
 
-    async def _have_done(self, work: Work) -> None:
+    async def _run_in_browser_thread(self, work: Work) -> None:
         done, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def do() -> None:
@@ -74,9 +74,9 @@ class Visitor:
         page.goto(self.url)
         self.person.start_as("Ana")
 
-    def _do(self, deed: Deed, text: str) -> None:
+    def _do(self, action: Action, text: str) -> None:
         assert self.person is not None
-        match deed:
+        match action:
             case "join":
                 self.person.page.locator("#start:visible, #next:visible").click()
             case "next":
@@ -111,23 +111,23 @@ def _is_expected(fault: str) -> bool:
 
 
 async def _play_lane(
-    situations: list[Situation], browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str]
+    scenarios: list[Scenario], browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str]
 ) -> list[Trial]:
     listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    server = ScriptedServer(Visitor(url, browsers, work, faults), url, PATIENCE, print, PAGE)
+    server = ScriptedServer(PageDriver(url, browsers, work, faults), url, TIMEOUTS, print, PAGE)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, server.doorway.serve, listeners)
-        await server.play(situations)
+        nursery.start_soon(trio.serve_listeners, server.frontend.serve, listeners)
+        await server.play(scenarios)
         nursery.cancel_scope.cancel()
-    return [*server.trials, *server.always()]
+    return [*server.trials, *server.always_checked()]
 
 
 async def _play_all(
     browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str], trials: list[Trial]
 ) -> None:
     async def play(lane: int) -> None:
-        trials.extend(await _play_lane(SITUATIONS[lane::LANES], browsers, work, faults))
+        trials.extend(await _play_lane(SCENARIOS[lane::LANES], browsers, work, faults))
 
     async with trio.open_nursery() as nursery:
         for lane in range(LANES):

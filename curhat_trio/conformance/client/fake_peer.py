@@ -1,8 +1,8 @@
-"""The stranger whom a client under test talks with: descriptions that a browser takes, and no media behind them.
+"""The peer of a client under test: session descriptions that a browser accepts, and no media behind them.
 
-The stranger makes offers, answers the client's, and names candidates that lead nowhere: port 9 (discard) of the
-client's own machine. It knows SDP (RFC 8829, section 5) as far as this takes: an answer has the offer's media
-sections in their order, with the same codecs, and its own transport.
+It makes offers, answers the client's, and has candidates that lead nowhere: port 9 (discard) of the client's own
+machine. It knows SDP (RFC 8829, section 5) as far as this takes: an answer has the offer's media sections in their
+order, with the same codecs, and its own transport.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,18 +39,18 @@ _PER_SIDE = (
     *("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"),
     *("a=ssrc", "a=msid", "a=rid:", "a=simulcast:", "c=", "b="),
 )
-"""What a media section says of one side only."""
+"""Attributes of a media section that belong to one side only."""
 _FINGERPRINT = "sha-256 " + ":".join(f"{(91 * number + 7) % 256:02X}" for number in range(32))
 _FILLER = "a=x-filler:" + "-" * 400
-"""An attribute that nobody knows; unknown attributes are ignored (RFC 8866, section 5.13)."""
+"""An unknown attribute; those are ignored (RFC 8866, section 5.13)."""
 
 
 @attrs.define
-class Stranger:
-    """One partner in one room, as the client sees it.
+class FakePeer:
+    """One peer in one room, as the client sees it.
 
     Args:
-        id: The `from` of what the stranger says.
+        id: The `from` of its messages.
         name: The `username`.
         room_id: The room of the pairing.
         generation: Of ICE, to begin with.
@@ -64,13 +64,13 @@ class Stranger:
     """As last agreed on; empty before any answer."""
     _version: int = 0
     _setup: str = "active"
-    """Which side of DTLS the stranger takes when it answers; it keeps it once taken (RFC 8842, section 5.2)."""
+    """The DTLS role of the peer when it answers; it keeps it (RFC 8842, section 5.2)."""
     _client_ufrags: frozenset[str] = frozenset()
 
     @property
     def ufrag(self) -> str:
-        """The ICE user fragment of the generation that stands, or is being offered."""
-        return f"strn{self.generation:04d}"
+        """The ICE user fragment of the generation that is current, or offered."""
+        return f"peer{self.generation:04d}"
 
     @property
     def has_media(self) -> bool:
@@ -83,8 +83,9 @@ class Stranger:
         """The next offer: what was agreed on, or these kinds of media if nothing was.
 
         Args:
+            media: Kinds of media sections.
             restart: Whether it restarts ICE: a new user fragment.
-            filler_lines: How many long lines that mean nothing it has.
+            filler_lines: How many long lines without a meaning it has.
         """
         self.generation += restart
         sections = self._sections or tuple((*_MEDIA[kind], f"a=mid:{mid}") for mid, kind in enumerate(media))
@@ -92,7 +93,7 @@ class Stranger:
         return Offer(Description("offer", self._write(bodies, _mids(sections), filler_lines)))
 
     def answer(self, offer: Offer, *, filler_lines: int = 0) -> Answer:
-        """The answer to an offer of the client's; from now on its media is what was agreed on."""
+        """The answer to an offer of the client's; its media sections are now those agreed on."""
         lines = offer.payload.sdp.splitlines()
         offered = list(_split(lines))
         self._note_ufrags(description_ufrags(offer.payload))
@@ -107,7 +108,7 @@ class Stranger:
         return Answer(Description("answer", self._write(bodies, mids, filler_lines)))
 
     def agree(self, answer: Answer) -> None:
-        """The client answered the offer: its media is what was agreed on."""
+        """The client answered the offer: its media sections are those agreed on."""
         lines = answer.payload.sdp.splitlines()
         self._client_ufrags = description_ufrags(answer.payload)
         self._setup = "active" if "a=setup:passive" in lines else "passive"
@@ -144,7 +145,7 @@ class Stranger:
         for body in bodies:
             lines += [body[0], "c=IN IP4 0.0.0.0", *transport, *body[1:]]
             written = True
-        if not written:  # an offer without media, such as that of a client that only pretends
+        if not written:  # an offer without media, as a client without a media stack may send
             lines += transport
         return "\r\n".join(lines) + "\r\n"
 
@@ -175,7 +176,7 @@ def _is_refused(section: Section) -> bool:
 
 
 def _direction_back(section: Section) -> str:
-    """The stranger takes what comes, and sends nothing."""
+    """The peer receives, and sends nothing."""
     return "a=inactive" if {"a=recvonly", "a=inactive"} & set(section) else "a=recvonly"
 
 

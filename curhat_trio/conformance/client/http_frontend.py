@@ -1,8 +1,8 @@
-"""The scripted server's front door: takes a request's head off a stream, and either is a caller or is answered.
+"""The HTTP side of the scripted server: it reads the head of each request, and keeps or answers it.
 
-A caller is a client that asks for the WebSocket. A situation may take it, or hang up. Any other request gets a
-file of the page under test, if there is one, and is remembered: a page that renders a stranger's name as markup
-gives itself away by asking for the picture that the name holds.
+A request for the WebSocket goes to the scenario, which accepts or drops it. Any other request gets a file of the
+page under test, if there is one, and is recorded: a page that renders a peer's name as markup asks for the picture
+that the name contains.
 """
 
 from contextlib import suppress
@@ -18,37 +18,43 @@ from wsproto.events import AcceptConnection
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-SUBPROTOCOL = "curhat.v1"
+from curhat_trio.conformance.wire import SUBPROTOCOL
+
 _HEAD_SECONDS = 10
 _MOMENT_SECONDS = 0.01
 _RECEIVE_BYTES = 65536
 
 
 @attrs.define
-class Caller:
+class UpgradeRequest:
     """A client that has asked for the WebSocket and waits for an answer."""
 
     stream: trio.abc.Stream
     handshake: H11Handshake
     early: bytes
-    """What came behind the request."""
+    """Bytes that followed the request."""
     target: str
     subprotocols: tuple[str, ...]
     arrived: float
-    gone: trio.Event = attrs.Factory(trio.Event)
-    """Set when nobody will use the stream any more."""
+    finished: trio.Event = attrs.Factory(trio.Event)
+    """Set when the stream is not used any more."""
 
     @property
     def path(self) -> str:
+        """Of the URL, without the query."""
         return urlsplit(self.target).path
 
     @property
     def username(self) -> str | None:
-        """The person's name, if the address tells it (P-2.7)."""
+        """The user's name, if the URL has it (P-2.7)."""
         return parse_qs(urlsplit(self.target).query).get("username", [None])[0]
 
     async def accept(self) -> Connection:
-        """Open the WebSocket. Raises trio.BrokenResourceError if the client has gone meanwhile."""
+        """Open the WebSocket.
+
+        Raises:
+            trio.BrokenResourceError: The client has disconnected.
+        """
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.subprotocols else None
         await self.stream.send_all(self.handshake.send(AcceptConnection(subprotocol=subprotocol)))
         connection = self.handshake.connection
@@ -57,13 +63,13 @@ class Caller:
             connection.receive_data(self.early)
         return connection
 
-    async def has_hung_up(self) -> bool:
-        """Whether the client has ended the connection already, without an answer.
+    async def is_abandoned(self) -> bool:
+        """Whether the client has disconnected before it got an answer.
 
-        So does the client of a situation that is over, if its last attempt to come back was under way just then.
+        A client of the scenario before may do that, if it was reconnecting just when it was stopped.
         """
         try:
-            with trio.move_on_after(_MOMENT_SECONDS):  # what is there, or the end, is received at once
+            with trio.move_on_after(_MOMENT_SECONDS):  # data that has arrived, or the end, is received at once
                 data = await self.stream.receive_some(_RECEIVE_BYTES)
                 self.early += data
                 return not data
@@ -71,24 +77,24 @@ class Caller:
             return True
         return False
 
-    def hang_up(self) -> None:
+    def drop(self) -> None:
         """End the connection without an answer."""
-        self.gone.set()
+        self.finished.set()
 
 
 @attrs.define
-class Doorway:
-    """Serves streams.
+class HttpFrontend:
+    """Serves connections.
 
     Args:
-        callers: Where those go who ask for the WebSocket.
+        upgrades: Gets the requests for the WebSocket.
         page: A folder with a page to serve at `/`; None: there is none.
     """
 
-    callers: trio.MemorySendChannel[Caller]
+    upgrades: trio.MemorySendChannel[UpgradeRequest]
     page: Path | None = None
-    asked_for: list[str] = attrs.Factory(list)
-    """Paths of all other requests."""
+    requested_paths: list[str] = attrs.Factory(list)
+    """Of all other requests."""
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """One connection, from its request to its end."""
@@ -105,18 +111,18 @@ class Doorway:
         if headers.get(b"upgrade", b"").lower() != b"websocket":
             await self._answer(stream, http, request)
             return
-        caller = _caller(stream, http, request)
-        if caller is None:
+        upgrade = _upgrade_request(stream, http, request)
+        if upgrade is None:
             refusal = h11.Response(status_code=400, headers=[("content-length", "0"), ("connection", "close")])
             await stream.send_all((http.send(refusal) or b"") + (http.send(h11.EndOfMessage()) or b""))
             return
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.callers.send(caller)
-            await caller.gone.wait()
+            await self.upgrades.send(upgrade)
+            await upgrade.finished.wait()
 
     async def _answer(self, stream: trio.abc.Stream, http: h11.Connection, request: h11.Request) -> None:
         path = urlsplit(request.target.decode("ascii")).path
-        self.asked_for.append(path)
+        self.requested_paths.append(path)
         file = await trio.to_thread.run_sync(self._file, path) if self.page is not None else None
         body, kind = (b"", None) if file is None else (await trio.Path(file).read_bytes(), guess_type(file)[0])
         answer = h11.Response(
@@ -129,10 +135,10 @@ class Doorway:
         )
         parts = [http.send(answer), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
         await stream.send_all(b"".join(part or b"" for part in parts))
-        await stream.receive_some(1)  # let the client be the one that closes: nothing is lost then
+        await stream.receive_some(1)  # let the client close first, so that it gets everything
 
     def _file(self, path: str) -> Path | None:
-        """The page's file for a path, if it is inside of the page's folder."""
+        """The file for a path, if there is one in the page's folder."""
         assert self.page is not None
         root = self.page.resolve()
         file = (root / (path.lstrip("/") or "index.html")).resolve()
@@ -140,7 +146,7 @@ class Doorway:
 
 
 async def _read_head(stream: trio.abc.Stream, http: h11.Connection) -> h11.Request | None:
-    """The request; None if none comes in time, or it is none."""
+    """The request; None if none arrives in time, or it is not HTTP."""
     with trio.move_on_after(_HEAD_SECONDS):
         while True:
             try:
@@ -155,16 +161,16 @@ async def _read_head(stream: trio.abc.Stream, http: h11.Connection) -> h11.Reque
     return None
 
 
-def _caller(stream: trio.abc.Stream, http: h11.Connection, request: h11.Request) -> Caller | None:
-    """None: the request asks for the WebSocket, but not as RFC 6455 has it."""
+def _upgrade_request(stream: trio.abc.Stream, http: h11.Connection, request: h11.Request) -> UpgradeRequest | None:
+    """None: the request asks for the WebSocket, but not as RFC 6455 requires."""
     handshake = H11Handshake(ConnectionType.SERVER)
     try:
         handshake.initiate_upgrade_connection(list(request.headers), request.target)
-    except (RemoteProtocolError, UnicodeError):  # a Host that is no host name is decoded as it is
+    except (RemoteProtocolError, UnicodeError):  # a Host that is no host name fails to decode
         return None
     [asked] = handshake.events()
-    http.next_event()  # the end of the request; what is left belongs to the WebSocket
+    http.next_event()  # the end of the request; the rest belongs to the WebSocket
     early = bytes(http.trailing_data[0])
     target = request.target.decode("ascii")
     subprotocols = tuple(getattr(asked, "subprotocols", ()))
-    return Caller(stream, handshake, early, target, subprotocols, trio.current_time())
+    return UpgradeRequest(stream, handshake, early, target, subprotocols, trio.current_time())

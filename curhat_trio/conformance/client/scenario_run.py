@@ -1,192 +1,184 @@
-"""Where a situation is played: the client's person, its connections, and the ways to get where things begin."""
+"""One run of a scenario: the client's driver, its connections, and the steps that scenarios have in common."""
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import attrs
 import trio
 
-from curhat_trio.conformance.client.http_frontend import SUBPROTOCOL, Caller, Doorway
-from curhat_trio.conformance.client.connection import Broken, NotShown, Patience, Transcript, Visit
-from curhat_trio.conformance.client.monitor import Breach
-from curhat_trio.protocol.messages import Join, Offer
-
-Deed = Literal["join", "leave", "next", "chat", "renegotiate", "quit"]
-"""What the person in front of the client may be asked to do.
-
-join: look for a partner (again). leave: leave the partner, or give up waiting, and stay connected. next: leave the
-partner for another one. chat: send the text that follows. renegotiate: make the client offer again, by an ICE
-restart or another camera. quit: leave for good.
-"""
-DEEDS: tuple[Deed, ...] = ("join", "leave", "next", "chat", "renegotiate", "quit")
+from curhat_trio.conformance.client.connection import ClientConnection
+from curhat_trio.conformance.client.drivers import Action, Driver
+from curhat_trio.conformance.client.fake_peer import FakePeer
+from curhat_trio.conformance.client.http_frontend import HttpFrontend, UpgradeRequest
+from curhat_trio.conformance.client.results import NotApplicable, ScenarioFailed, Violation
+from curhat_trio.conformance.client.timeouts import Timeouts
+from curhat_trio.conformance.client.transcript import Transcript
+from curhat_trio.conformance.wire import SUBPROTOCOL
+from curhat_trio.protocol.messages import Candidate, Chat, Join, Offer
 
 _BY_ITSELF_SECONDS = 0.5
-"""How long a client may take that says `join` again without being asked."""
+"""How long a client may take that joins again without being asked."""
 
 Role = Literal["offerer", "answerer"]
 
 
-class Person(Protocol):
-    """Who has the client under test in hand."""
-
-    can: frozenset[Deed]
-    """What can be asked of them, beside the first `join`."""
-    stays: bool
-    """Whether the client stays for the next situation; else there is a new one for each."""
-
-    async def enter(self) -> None:
-        """A client is to connect, and to look for a partner; it need not have done so when this returns."""
-
-    async def do(self, deed: Deed, text: str = "") -> None:
-        """Do this with the client."""
-
-    async def go(self) -> None:
-        """The situation is over; the next one begins with `enter`."""
-
-
 @attrs.define
-class Stage:
-    """One situation while it is being played.
+class ScenarioRun:
+    """A scenario while it runs.
 
     Args:
-        person: Who has the client in hand.
-        callers: Clients that ask for the WebSocket.
-        doorway: The front door that they came through.
-        url: Where the server is, for a client to read in a stranger's markup: `http://HOST:PORT`.
-        patience: How long to wait for anything.
-        transcript: Where to write down what happens.
+        driver: Operates the client.
+        upgrades: Clients that ask for the WebSocket.
+        frontend: Where they connected.
+        url: Where the server is, for markup in a peer's name: `http://HOST:PORT`.
+        timeouts: How long to wait.
+        transcript: Gets a line for everything that happens.
         readers: Runs the readers of the connections.
     """
 
-    person: Person
-    callers: trio.MemoryReceiveChannel[Caller]
-    doorway: Doorway
+    driver: Driver
+    upgrades: trio.MemoryReceiveChannel[UpgradeRequest]
+    frontend: HttpFrontend
     url: str
-    patience: Patience
+    timeouts: Timeouts
     transcript: Transcript
     readers: trio.Nursery
-    visits: list[Visit] = attrs.Factory(list)
-    last_caller: Caller | None = None
+    connections: list[ClientConnection] = attrs.Factory(list)
+    last_upgrade: UpgradeRequest | None = None
     """The client that asked for the WebSocket last."""
     _rooms: int = 0
 
     # ------------------------------------------------------------ connections
 
-    async def call(self, within: float, because: str = "") -> Caller:
+    async def next_upgrade(self, within: float, rule: str = "") -> UpgradeRequest:
         """The next client that asks for the WebSocket, and waits for the answer."""
         with trio.move_on_after(within):
-            while await (caller := await self.callers.receive()).has_hung_up():
-                caller.hang_up()
-                self.transcript.note("> somebody hung up before the answer")
-            self.last_caller = caller
-            self.transcript.note(f"> the client connects to {caller.path}")
-            return caller
-        rules = (because,) if because else ()
-        raise Broken(Breach(rules, f"expected a connection of the client's within {within:g} s; none came"))
+            while await (upgrade := await self.upgrades.receive()).is_abandoned():
+                upgrade.drop()
+                self.transcript.note("> a client disconnected before the answer")
+            self.last_upgrade = upgrade
+            self.transcript.note(f"> the client connects to {upgrade.path}")
+            return upgrade
+        rules = (rule,) if rule else ()
+        raise ScenarioFailed(Violation(rules, f"expected the client to connect within {within:g} s; it did not"))
 
-    async def admit(self, caller: Caller) -> Visit:
+    async def accept(self, upgrade: UpgradeRequest) -> ClientConnection:
         """Open the WebSocket for a client."""
-        visit = Visit(caller, await caller.accept(), self.transcript, self.patience)
-        self.visits.append(visit)
-        visit.watch.seen.add("P-2.2")
-        if SUBPROTOCOL not in caller.subprotocols:
-            offered = ", ".join(caller.subprotocols) or "none"
-            visit.watch.break_("P-2.2", f"expected the subprotocol {SUBPROTOCOL} among those offered: {offered}")
-        self.readers.start_soon(visit.read)
-        return visit
+        connection = ClientConnection(upgrade, await upgrade.accept(), self.transcript, self.timeouts)
+        self.connections.append(connection)
+        connection.monitor.covered.add("P-2.2")
+        if SUBPROTOCOL not in upgrade.subprotocols:
+            offered = ", ".join(upgrade.subprotocols) or "none"
+            connection.monitor.report(
+                "P-2.2", f"expected the subprotocol {SUBPROTOCOL} among those offered: {offered}"
+            )
+        self.readers.start_soon(connection.read)
+        return connection
 
-    async def nobody_comes(self, because: str, seconds: float | None = None) -> None:
-        """Watch that the client does not connect again."""
-        watched = self.patience.watch if seconds is None else seconds
-        with trio.move_on_after(watched):
-            await self.callers.receive()
-            raise Broken(Breach((because,), f"expected no new connection for {watched:g} s; the client made one"))
+    async def expect_no_connection(self, rule: str, seconds: float | None = None) -> None:
+        """Make sure that the client does not connect again."""
+        quiet = self.timeouts.quiet if seconds is None else seconds
+        with trio.move_on_after(quiet):
+            await self.upgrades.receive()
+            raise ScenarioFailed(
+                Violation((rule,), f"expected no new connection for {quiet:g} s; the client made one")
+            )
 
-    # ------------------------------------------------------------ getting where it begins
+    # ------------------------------------------------------------ up to where a scenario begins
 
-    async def met(self, **welcome: Any) -> Visit:
-        """The client has connected and heard `welcome`, and a ping."""
-        visit = await self.admit(await self.call(self.patience.deed))
-        await visit.welcome(**welcome)
-        await visit.ping()
-        return visit
+    async def connected(self, **welcome: Any) -> ClientConnection:
+        """The client has connected and got `welcome`, and a WebSocket ping."""
+        connection = await self.accept(await self.next_upgrade(self.timeouts.action))
+        await connection.send_welcome(**welcome)
+        await connection.send_ping()
+        return connection
 
-    async def joined(self, **welcome: Any) -> Visit:
-        """... and has said `join`; nothing has been said to that."""
-        visit = await self.met(**welcome)
-        await self.hear_join(visit)
-        return visit
+    async def joined(self, **welcome: Any) -> ClientConnection:
+        """... and has sent `join`, which is not answered yet."""
+        connection = await self.connected(**welcome)
+        await self.expect_join(connection)
+        return connection
 
-    async def hear_join(self, visit: Visit, because: str = "") -> Join:
-        """The client's `join`, after a deed of its person."""
-        join = await visit.hear("join", because=because or (), within=self.patience.deed)
+    async def expect_join(self, connection: ClientConnection, rule: str = "") -> Join:
+        """The client's `join`, after an action of the user."""
+        join = await connection.expect("join", rules=rule or (), within=self.timeouts.action)
         assert isinstance(join, Join)
         return join
 
-    async def waiting(self, **welcome: Any) -> Visit:
+    async def waiting(self, **welcome: Any) -> ClientConnection:
         """... and waits."""
-        visit = await self.joined(**welcome)
-        await visit.ready(self.room())
-        return visit
+        connection = await self.joined(**welcome)
+        await connection.send_ready(self.new_room())
+        return connection
 
-    async def paired(self, role: Role, name: str = "Stranger") -> Visit:
+    async def paired(self, role: Role, name: str = "Stranger") -> ClientConnection:
         """... and has a partner; no offer has been made."""
-        visit = await self.joined()
-        await self.pair(visit, role, name)
-        return visit
+        connection = await self.joined()
+        await self.pair(connection, role, name)
+        return connection
 
-    async def talking(self, role: Role) -> Visit:
+    async def negotiated(self, role: Role) -> ClientConnection:
         """... and has made or answered the first offer, and got candidates."""
-        visit = await self.paired(role)
-        await self.negotiate(visit, role)
-        return visit
+        connection = await self.paired(role)
+        await self.negotiate(connection, role)
+        return connection
 
-    async def pair(self, visit: Visit, role: Role, name: str = "Stranger", **join: Any) -> None:
-        """Find a partner for a client that has said `join`; `join` is told of the stranger beside the name."""
-        room = self.room()
-        await visit.ready(room)
-        await visit.introduce(role, room, name, **join)
+    async def pair(self, connection: ClientConnection, role: Role, name: str = "Stranger", **join: Any) -> None:
+        """Find a partner for a client that has sent `join`; `join` are further fields of the server's."""
+        room = self.new_room()
+        await connection.send_ready(room)
+        await connection.send_match(role, room, name, **join)
 
-    async def negotiate(self, visit: Visit, role: Role) -> Offer | None:
+    async def negotiate(self, connection: ClientConnection, role: Role) -> Offer | None:
         """The first offer and its answer; returns the offer if it was the client's."""
         offer = None
         if role == "offerer":
-            offer = await visit.hear_offer()
-            await visit.answer(offer)
+            offer = await connection.expect_offer()
+            await connection.relay_answer(offer)
         else:
-            await visit.offer()
-            await visit.hear_answer()
-        await visit.candidates()
+            await connection.relay_offer()
+            await connection.expect_answer()
+        await connection.relay_candidates()
         return offer
 
-    async def pairs_again(self, visit: Visit, because: str) -> None:
-        """Whether a client that has no partner any more can have another one: it must ask, and must offer."""
-        await self.joins_again(visit, because)
-        await self.pair(visit, "offerer")
-        await visit.answer(await visit.hear_offer(because))
+    async def pair_again(self, connection: ClientConnection, rule: str) -> None:
+        """A client without a partner must be able to get another one: it must join, and must offer."""
+        await self.expect_rejoin(connection, rule)
+        await self.pair(connection, "offerer")
+        await connection.relay_answer(await connection.expect_offer(rule))
 
-    async def joins_again(self, visit: Visit, because: str) -> None:
-        """The client says `join` by itself, or when its person does."""
-        asks = "join" in self.person.can
+    async def expect_rejoin(self, connection: ClientConnection, rule: str) -> None:
+        """The client joins by itself, or when its driver makes it."""
+        can_be_asked = "join" in self.driver.actions
+        within = _BY_ITSELF_SECONDS if can_be_asked else self.timeouts.action
         try:
-            await visit.hear("join", because=because, within=_BY_ITSELF_SECONDS if asks else self.patience.deed)
-        except Broken as broken:
-            if visit.ended is not None:
+            await connection.expect("join", rules=rule, within=within)
+        except ScenarioFailed as failure:
+            if connection.ended is not None:
                 raise
-            if not asks:
-                raise NotShown("the client does not say `join` again by itself") from broken
-            await self.do("join")
-            await self.hear_join(visit, because)
+            if not can_be_asked:
+                raise NotApplicable("the client does not join again by itself") from failure
+            await self.perform("join")
+            await self.expect_join(connection, rule)
 
-    def room(self) -> str:
+    async def expect_old_room_ignored(self, connection: ClientConnection, old: FakePeer) -> None:
+        """Messages of a former partner must have no effect."""
+        for _ in range(2):
+            await connection.relay(old.offer(restart=True), old)
+            await connection.relay(Candidate(old.candidate()), old)
+            await connection.relay(Chat("from the old room"), old)
+        await connection.send_unknown("leave", **{"from": old.id, "roomId": old.room_id, "reason": "left"})
+        await connection.expect_none("answer", rules="P-4.8", seconds=1.0)
+
+    def new_room(self) -> str:
         """An id that no room has had."""
         self._rooms += 1
         return f"r-{self._rooms}"
 
-    # ------------------------------------------------------------ the person
+    # ------------------------------------------------------------ the user
 
-    async def do(self, deed: Deed, text: str = "") -> None:
-        """Have the person do this, when the client has had time to take in what was said to it."""
-        for visit in self.visits:
-            await visit.settle()
-        self.transcript.note(f"  the person is asked: {deed} {text[:40]}".rstrip())
-        await self.person.do(deed, text)
+    async def perform(self, action: Action, text: str = "") -> None:
+        """Have the user do this, once the client has handled what was sent to it."""
+        for connection in self.connections:
+            await connection.settle()
+        self.transcript.note(f"  action of the user: {action} {text[:40]}".rstrip())
+        await self.driver.perform(action, text)

@@ -1,61 +1,67 @@
-"""Where a client stands by the table of spec/protocol.md, section 4, and whether it may say what it says [P-4.10].
+"""In which state of spec/protocol.md, section 4, a client is, and whether it may send what it sends [P-4.10].
 
-What the server says moves a client at once, but the client hears of it a little later: what it says meanwhile has
-crossed something, and is no fault. So beside the state in which the server has a client there are those in which
-the client may still take itself to be.
+A message from the server changes a client's state at once, but reaches it a little later: what the client sends
+meanwhile has crossed that message, and is no violation. So beside the state that the server knows there are those
+that the client may still believe itself to be in.
 """
 
 import attrs
 
-from curhat_trio.protocol.messages import Answer, ClientMessage, Join, Leave, Next, Offer
-from curhat_trio.protocol.session import TABLE, Connected, Negotiating, Paired, State, Waiting
+from curhat_trio.protocol.messages import Answer, Candidate, ClientMessage
+from curhat_trio.protocol.session import TABLE, Connected, Negotiating, Paired, State
 
 CROSSING_SECONDS = 5.0
-"""For how long a client may not have heard what was said to it."""
-
-_AFTER: dict[type[ClientMessage], type[State]] = {
-    Join: Waiting,
-    Leave: Connected,
-    Next: Waiting,
-    Offer: Negotiating,
-}
-"""Where a client stands when it has said this; nothing else that it says moves it."""
+"""How long a message from the server may take to the client."""
 
 
-def allows(state: type[State], said: type[ClientMessage]) -> bool:
-    """Whether the table has anything but `wrong_state` for this.
+def is_allowed(state: type[State], kind: type[ClientMessage]) -> bool:
+    """Whether the table has anything but `wrong_state` for a message.
 
     An answer before any offer has a row of its own in the server's table, and is refused there.
     """
-    return (state, said) in TABLE and (state, said) != (Paired, Answer)
+    return (state, kind) in TABLE and (state, kind) != (Paired, Answer)
+
+
+def state_after(state: type[State], kind: type[ClientMessage]) -> type[State]:
+    """The state after a message that is allowed.
+
+    A candidate can change the state of legacy clients only, whose offer may have been held for it.
+    """
+    if kind is Candidate or not TABLE[state, kind].to:
+        return state
+    [after] = TABLE[state, kind].to
+    return after
 
 
 @attrs.define
-class Standing:
+class StateTracker:
     """One client, over however many connections."""
 
     state: type[State] = Connected
-    """In which the server has it."""
-    _before: dict[type[State], float] = attrs.Factory(dict)
-    """Other states in which the client may take itself to be, each with the time until which it may."""
+    """As the server knows it."""
+    _believed: dict[type[State], float] = attrs.Factory(dict)
+    """Other states that the client may believe itself to be in, each with the time until which it may."""
 
     @property
     def has_partner(self) -> bool:
+        """Whether the server has the client in a pairing."""
         return self.state in (Paired, Negotiating)
 
     def move(self, state: type[State], now: float) -> None:
-        """The server has told the client something that moves it."""
+        """The server has sent the client a message that changes its state."""
         if state is not self.state:
-            self._before[self.state] = now + CROSSING_SECONDS
+            self._believed[self.state] = now + CROSSING_SECONDS
             self.state = state
 
-    def takes(self, said: ClientMessage, now: float) -> bool:
-        """The client has said this; returns whether it may, in any state in which it may take itself to be."""
-        kind = type(said)
-        believed = {state: until for state, until in self._before.items() if until > now and allows(state, kind)}
-        allowed = allows(self.state, kind)
+    def receive(self, message: ClientMessage, now: float) -> bool:
+        """The client has sent this; returns whether it may, in any state that it may believe itself to be in."""
+        kind = type(message)
+        believed = {
+            state: until for state, until in self._believed.items() if until > now and is_allowed(state, kind)
+        }
+        allowed = is_allowed(self.state, kind)
         if allowed or believed:
-            self._before = {_AFTER.get(kind, state): until for state, until in believed.items()}
+            self._believed = {state_after(state, kind): until for state, until in believed.items()}
         if allowed:
-            self.state = _AFTER.get(kind, self.state)
+            self.state = state_after(self.state, kind)
         return allowed or bool(believed)

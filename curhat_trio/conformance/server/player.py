@@ -17,8 +17,9 @@ import orjson
 import trio
 import trio.abc
 
-from curhat_trio.conformance.server.patterns import Names, UnknownName, difference, expand, shown
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server.monitor import Witness
+from curhat_trio.conformance.server.patterns import Names, UnknownName, difference, expand, shown
 from curhat_trio.conformance.server.vectors import Library, Profile, Step, Time, Vector
 from curhat_trio.conformance.wire import (
     TEXT,
@@ -31,7 +32,6 @@ from curhat_trio.conformance.wire import (
     shake_hands,
     upgrade_head,
 )
-from curhat_trio.conformance.server.monitor import Witness
 
 SUBPROTOCOL = "curhat.v1"
 AT_ONCE = "at once"

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 
-from curhat_trio.conformance.server.reference import Reference
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server.reference import Reference
 from curhat_trio.conformance.server.vectors import Profile, Vector
 from curhat_trio.protocol.session import Rules
 

@@ -17,8 +17,8 @@ import pytest
 
 from curhat_trio.cli import main
 from curhat_trio.conformance import command
-from curhat_trio.conformance.server.random_conversations import Exploration
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server.random_conversations import Exploration
 from curhat_trio.conformance.server.vectors import Step, Vector, read_library
 
 SERVER = [sys.executable, "-m", "curhat_trio", "--port", "0", "--log-format", "json"]
