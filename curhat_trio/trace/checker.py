@@ -1,12 +1,12 @@
-"""Can a server have done what a trace tells?
+"""Checks whether a server can have written a trace.
 
-Has a server do it again: the one that runs (`Dispatcher`, `Endpoint`, `Pool`), without sockets and time. A line
-that tells of something from outside (a client connected or sent a message, its connection was lost, a deadline has
-come, the matchmaker serves a request, a pair arrives, the server drains) makes it happen once more; all lines that
-the server then writes must be those of the trace, in order. So there is no rule here that a server would follow.
-What is here is what may happen when, and that things arrive once and in the order in which they were sent.
+It runs the real server again (`Dispatcher`, `Endpoint`, `Pool`), without sockets and time. A line
+about something from outside (a client connected or sent a message, its connection was lost, a deadline has
+come, the matchmaker serves a request, a pair arrives, the server drains) makes it happen again; all lines that
+the server then writes must be those of the trace, in order. So no rule of the protocol is repeated here, only what
+may happen when, and that events arrive once and in the order in which they were sent.
 
-What only the trace decides: when a deadline or the time to widen a wait comes, and when the matchmaker gets to a
+Only the trace decides: when a deadline or the time to widen a wait comes, and when the matchmaker gets to a
 request and a pair to its sessions.
 """
 
@@ -66,21 +66,22 @@ def check_trace(text: bytes, *, cut_short: bool = False) -> int:
     return lines.number
 
 
-# ---------------------------------------------------------------- what happens, and whether it may
+# ---------------------------------------------------------------- events from outside
 
 
 _FOR_EVER = 1e15
-"""In requests served, which are the pool's seconds here."""
+"""In requests served, which are the seconds of the pool here."""
 
 _FAULTS_OF_A_CONNECTION = {
     *(CloseCode.PROTOCOL_ERROR, CloseCode.UNSUPPORTED_DATA, CloseCode.INVALID_UTF8, CloseCode.MESSAGE_TOO_BIG),
     *(CloseCode.SLOW_CONSUMER, CloseCode.RATE_LIMITED),
 }
-"""What a session is closed for at any time while its client is connected."""
+"""Faults for which a session may be closed at any time while its client is connected. The formal model has a list
+of its own (`Faults` in TraceSignaling.tla), to be independent of this."""
 
 
 class _Check:
-    """Makes happen in a server what a trace tells."""
+    """Makes everything in a trace happen again in a server."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -98,7 +99,7 @@ class _Check:
         """Compare line by line.
 
         Raises:
-            Refused: What does not follow.
+            Refused: The first line that does not follow.
             Exhausted: There are no more lines.
         """
         self._follow(self._comparison.begin)
@@ -106,10 +107,10 @@ class _Check:
         while what != "end":
             self._expect_line()
             what = str(self._lines.peek().get("what"))
-            happens = _HAPPENS.get(what)
-            if happens is None:
-                self._refuse(f"what: one of {', '.join(_HAPPENS)}")
-            self._follow(happens, self)
+            repeat = _EVENTS.get(what)
+            if repeat is None:
+                self._refuse(f"what: one of {', '.join(_EVENTS)}")
+            self._follow(repeat, self)
         if self._lines.rest or not self._lines.is_exhausted:
             raise Refused(self._lines.number + 1, "nothing after the line `end`", "more")
 
@@ -127,11 +128,11 @@ class _Check:
         if line.get("n") != number or type(line["n"]) is not int:
             self._refuse(f"n {number}: the lines are numbered from 1 on")
 
-    def _follow(self, happens: Callable[..., None], *arguments: object) -> None:
-        """Something happens, with all that the server makes of it."""
+    def _follow(self, repeat: Callable[..., None], *arguments: object) -> None:
+        """Let something happen, with everything that the server does about it."""
         before = self._lines.number
         try:
-            happens(*arguments)
+            repeat(*arguments)
         except Bug:
             self._refuse("no bug there")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -161,6 +162,7 @@ class _Check:
     # ------------------------------------------------------------ clients
 
     def attach(self) -> None:
+        """A client connects."""
         profile = self._lines.peek()["profile"]
         if profile not in ("v1", "legacy"):
             self._refuse("profile: v1 or legacy")
@@ -168,6 +170,7 @@ class _Check:
         self._server.open(Connection(), profile, "", slot)
 
     def receive(self) -> None:
+        """A client sends a message."""
         endpoint = self._endpoint()
         if endpoint.connection is None:
             self._refuse("a message of a client that is connected")
@@ -178,12 +181,15 @@ class _Check:
         self._server.run(endpoint, endpoint.receive, event, is_resume)
 
     def _resume(self, endpoint: LiveEndpoint) -> Resume:
-        """With the token of the session that the server found. The trace tells of it after this was received and
-        stepped: the session is to be closed, or goes on when the one that asked has ended (see spec/trace.md)."""
-        sessions, tokens, told = self._server.sessions, self._comparison.tokens, self._lines.peek(3)
-        if told.get("what") == "queued":
-            return Resume(tokens.get(told["to"], "-"), TOO_MUCH)
-        if "event" in told and told["event"].get("type") == "SessionSuperseded":
+        """With the token of the session that the server found.
+
+        The trace has that session in the lines after the message was received and handled: it is to be closed, or
+        it goes on when the one that asked has ended (see spec/trace.md).
+        """
+        sessions, tokens, line = self._server.sessions, self._comparison.tokens, self._lines.peek(3)
+        if line.get("what") == "queued":
+            return Resume(tokens.get(line["to"], "-"), TOO_MUCH)
+        if "event" in line and line["event"].get("type") == "SessionSuperseded":
             named = ClientId(str(self._lines.peek(5).get("session")))
             for client in [named, *tokens]:  # it is not named there after a bug, or if the trace is cut short
                 other = sessions.get(client)
@@ -192,13 +198,13 @@ class _Check:
         return Resume("-", 0)
 
     def step(self) -> None:
-        """Something happened to a session that no client and no session sent."""
+        """An event of the server's own, which no client and no session sent."""
         endpoint, line, server = self._endpoint(), self._lines.peek(), self._server
         event = line["event"]
-        told = event.get("code", line.get("closes"))
-        code = None if told is None else CloseCode(told)
+        number = event.get("code", line.get("closes"))
+        code = None if number is None else CloseCode(number)
         if line["from"] != "server":
-            self._refuse("an event of the server's own: what a client sent, or the queue held, was told of before")
+            self._refuse("an event of the server's own: one from a client or the queue has a line before")
         match event["type"]:
             case "DeadlinePassed":
                 endpoint.on_deadline(inf if event.get("gives_up") else MUCH_LATER)
@@ -214,8 +220,8 @@ class _Check:
             case _:
                 self._refuse("an event of the server's own that may happen now")
 
-    def stumble(self) -> None:
-        """A bug, with which nothing else began."""
+    def fail(self) -> None:
+        """A bug that no other line has led to."""
         if "event" in self._lines.peek():
             self.step()
         else:
@@ -225,12 +231,14 @@ class _Check:
     # ------------------------------------------------------------ matchmaker
 
     def serve(self) -> None:
+        """The matchmaker serves its next request."""
         if not self._server.requests:
-            self._refuse("nothing that the matchmaker was not asked for")
+            self._refuse("no request but one that was made before")
         self._served += 1
         self._do(self._server.requests.popleft(), self._served)
 
     def widen(self) -> None:
+        """The matchmaker widens the ticket that has been strict for the longest time."""
         due = self._pool.next_widening()
         if due is None:
             self._refuse("a strict ticket in the pool")
@@ -247,6 +255,7 @@ class _Check:
             self._pairs.append(outcome.pair)
 
     def introduce(self) -> None:
+        """The next pair is introduced."""
         if not self._pairs:
             self._refuse("no event but what a session, the matchmaker or a drain has caused")
         self._server.introduce(self._pairs.popleft())
@@ -254,30 +263,32 @@ class _Check:
     # ------------------------------------------------------------ the end
 
     def drain(self) -> None:
+        """The server starts to go away."""
         if self._server.environment.draining.is_set():
             self._refuse("no second drain")
         self._server.drain()
 
     def end(self) -> None:
+        """The server ends, without sessions."""
         left = [endpoint.session.client for endpoint in self._server.sessions]
         if left:
             self._refuse(f"{', '.join(left)} detached before the end")
         self._comparison.end()
 
 
-_HAPPENS: dict[str, Callable[[_Check], None]] = {
+_EVENTS: dict[str, Callable[[_Check], None]] = {
     "attached": _Check.attach,
     "received": _Check.receive,
     "step": _Check.step,
     "queued": _Check.introduce,
     "missed": _Check.introduce,
-    "bug": _Check.stumble,
+    "bug": _Check.fail,
     "served": _Check.serve,
     "widened": _Check.widen,
     "draining": _Check.drain,
     "end": _Check.end,
 }
-"""What makes happen again what a line tells, where nothing before has caused it."""
+"""How to repeat what a line is about, by its `what`, where nothing before has caused it."""
 
 
 def _break() -> NoReturn:

@@ -1,4 +1,4 @@
-"""`curhat-trio check-trace FILE...`: can a server have done what these traces tell?"""
+"""`curhat-trio check-trace FILE...`: check whether a server can have written these traces."""
 
 import argparse
 import sys
@@ -13,14 +13,14 @@ def main(arguments: Sequence[str]) -> int:
     """The subcommand. Returns its exit status: 0 if all were accepted, 1 if not, 2 if one can't be read."""
     parser = argparse.ArgumentParser(
         prog="curhat-trio check-trace",
-        description="Tell whether a server can have done what these traces tell (see --trace).",
+        description="Check whether a server can have written these traces (see --trace).",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a trace, or a folder with *.ndjson")
     parser.add_argument("--cut-short", action="store_true", help="accept traces of servers that were killed")
     options = parser.parse_args(arguments)
     began, lines, refused, files = time.monotonic(), 0, 0, list(_traces(options.files))
     if not files:
-        print("curhat-trio: no trace is there; expected files, or folders with *.ndjson", file=sys.stderr)
+        print("curhat-trio: no trace found; expected files, or folders with *.ndjson", file=sys.stderr)
         return 2
     for file in files:
         try:

@@ -1,10 +1,10 @@
-"""What a trace tells, and that it tells no more: sessions, events and effects as small JSON objects.
+"""The lines of a trace: sessions, events and effects as small JSON objects, without anything private.
 
-Everything that is somebody's own (ids, names of rooms and topics, ICE user fragments) is told by a short name
-that says only "the same as there"; descriptions, candidates, chat and user names are not told at all. A field that
-holds what it usually holds is left out.
+Whatever belongs to a user (ids, names of rooms and topics, ICE user fragments) is replaced by a short name, so
+that a trace shows only where it appears again. Descriptions, candidates, chat and user names are left out, and so
+is a field with its usual value.
 
-`revive` goes the other way: a client's message of which the same is told.
+`revive` is the reverse: it makes a message that has the same line.
 """
 
 from collections import Counter
@@ -14,62 +14,9 @@ from typing import Any
 import attrs
 
 from curhat_trio.policy.matching import Pair
-from curhat_trio.protocol.effects import (
-    Close,
-    Count,
-    Effect,
-    Enter,
-    Forward,
-    Reinstate,
-    Request,
-    Send,
-    Suspend,
-    Ticket,
-    Withdraw,
-)
+from curhat_trio.protocol import effects, events, messages
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    DeadlinePassed,
-    Event,
-    InvalidMessage,
-    Matched,
-    MessageReceived,
-    PeerLeft,
-    PeerPresence,
-    PeerSent,
-    RateLimited,
-    SessionResumed,
-)
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import (
-    FROM_CLIENT,
-    OPTIONAL,
-    Answer,
-    Candidate,
-    Chat,
-    ClientMessage,
-    Description,
-    ErrorMessage,
-    GoAway,
-    Ice,
-    IceCandidate,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    Next,
-    Offer,
-    Ping,
-    Presence,
-    Ready,
-    Relayed,
-    Resume,
-    Resumed,
-    ServerMessage,
-    Status,
-    Typing,
-)
 from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags, relay_only_candidate
 from curhat_trio.protocol.session import (
     Closed,
@@ -83,30 +30,30 @@ from curhat_trio.protocol.session import (
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 
 FORMAT = 3
-"""Told in the first line; another number is another language."""
+"""The version of this format, in the first line."""
 
 Line = dict[str, Any]
 
 
 @attrs.frozen
 class Terms:
-    """What a server's settings make of the rules that its sessions and its matchmaker follow."""
+    """Settings of a server that its sessions and its matchmaker depend on."""
 
     widens: bool
     """Clients with topics wait for a partner who shares one before they are matched with anyone."""
     resumes: bool
     """A session may outlive its connection."""
     relay_only: bool
-    """Partners see no candidates but those of relays."""
+    """Partners get no candidates but those of relays."""
 
 
 def terms_line(terms: Terms) -> Line:
-    """What the first line and the last one tell."""
+    """The part that the first line and the last one have in common."""
     return {"format": FORMAT, **attrs.asdict(terms)}
 
 
 class Names:
-    """Short names, numbered in the order in which they are first told.
+    """Short names, numbered in the order in which they first appear.
 
     Sessions are s1, s2, ...; the waits that s1 begins, and the rooms they may become, s1/1, s1/2, ...; ICE
     generations u1, ...; topics t1, ...; named rooms n1, ... They are kept as long as the trace is written.
@@ -117,27 +64,33 @@ class Names:
         self._counts: Counter[str] = Counter()
 
     def session(self, client: ClientId) -> str:
+        """Such as `s1`."""
         return self._name("s", client)
 
-    def begin_wait(self, ticket: Ticket) -> None:
+    def begin_wait(self, ticket: effects.Ticket) -> None:
         """Name a room after the session that begins to wait in it."""
         own = f"{self.session(ticket.client)}/"
         self._counts[own] += 1
         self._short["room", ticket.id] = f"{own}{self._counts[own]}"
 
     def room(self, room: RoomId) -> str:
+        """Such as `s1/2`; `begin_wait` has named it before."""
         return self._short["room", room]
 
     def named_room(self, name: str) -> str:
+        """Such as `n1`."""
         return self._name("n", name)
 
     def topics(self, topics: Iterable[str]) -> list[str]:
+        """Such as `t1` and `t2`, in order."""
         return self._set("t", topics)
 
     def generation(self, ufrag: str) -> str:
+        """Such as `u1`."""
         return self._name("u", ufrag)
 
     def generations(self, ufrags: Iterable[str]) -> list[str]:
+        """Such as `u1` and `u2`, in order."""
         return self._set("u", ufrags)
 
     def _set(self, letter: str, members: Iterable[str]) -> list[str]:
@@ -152,12 +105,12 @@ class Names:
 
 
 def _by_number(name: str) -> tuple[int, str]:
-    """t2 before t10; any order will do for what is not named yet, if it is the same every time."""
+    """t2 before t10; for what has no short name yet any order will do that is always the same."""
     return len(name), name
 
 
 def _brief(**fields: Any) -> Line:
-    """Without what holds its usual value."""
+    """The fields that do not have their usual value."""
     return {name: value for name, value in fields.items() if value not in (None, False, 0, (), [])}
 
 
@@ -165,7 +118,7 @@ def _brief(**fields: Any) -> Line:
 
 
 def session_line(session: Session, names: Names) -> Line:
-    """What is told of a session between two events."""
+    """The line of a session between two events."""
     line: Line = {"state": type(session.state).__name__.lower()}
     match session.state:
         case Connected(first_message_by):
@@ -210,14 +163,14 @@ def _wish_line(room: str | None, topics: Iterable[str], names: Names) -> Line:
 # ---------------------------------------------------------------- events
 
 
-def event_line(event: Event, names: Names) -> Line:
-    """What is told of an event: its type (a message has its own), and what the session may decide by."""
+def event_line(event: events.Event, names: Names) -> Line:
+    """The line of an event: its type (a message has its own), and what the session may depend on."""
     match event:
-        case MessageReceived(message):
+        case events.MessageReceived(message):
             return _message_line(message, names)
-        case InvalidMessage(fault):
+        case events.InvalidMessage(fault):
             return {"type": "InvalidMessage", "code": str(fault.code)} | _brief(ref=_known(fault.ref))
-        case Matched():
+        case events.Matched():
             return {
                 "type": "Matched",
                 "ticket": names.room(event.ticket),
@@ -227,102 +180,109 @@ def event_line(event: Event, names: Names) -> Line:
                 "offerer": event.offerer,
                 "topics": names.topics(event.topics),
             }
-        case PeerSent(room, message):
-            said = _message_line(message, names)
-            return {**said, "type": "PeerSent", "room": names.room(room), "kind": message.type}
-        case PeerLeft(room, reason):
+        case events.PeerSent(room, message):
+            line = _message_line(message, names)
+            return {**line, "type": "PeerSent", "room": names.room(room), "kind": message.type}
+        case events.PeerLeft(room, reason):
             return {"type": "PeerLeft", "room": names.room(room), "reason": str(reason)}
-        case PeerPresence(room, state):
+        case events.PeerPresence(room, state):
             return {"type": "PeerPresence", "room": names.room(room), "state": state}
-        case SessionResumed(heard=heard):
+        case events.SessionResumed(heard=heard):
             return {"type": "SessionResumed", "heard": heard}
-        case ClosingForced(code):
+        case events.ClosingForced(code):
             return {"type": "ClosingForced", "code": int(code)}
     return {"type": type(event).__name__}
 
 
-def _message_line(message: ClientMessage, names: Names) -> Line:
+def _message_line(message: messages.ClientMessage, names: Names) -> Line:
     line: Line = {"type": message.type}
     match message:
-        case Join(topics=topics, room=room):
+        case messages.Join(topics=topics, room=room):
             line["wish"] = _wish_line(room, comparable_topics(topics), names)
-        case Offer(payload) | Answer(payload):
+        case messages.Offer(payload) | messages.Answer(payload):
             line["ice"] = names.generations(description_ufrags(payload))
-        case Candidate(payload):
+        case messages.Candidate(payload):
             ufrag = candidate_ufrag(payload)
             line["ice"] = [] if ufrag is None else [names.generation(ufrag)]
             line |= _brief(relay=relay_only_candidate(payload) is not None)
-        case Status(media, path, stage):
+        case messages.Status(media, path, stage):
             line |= {"media": media} | _brief(path=path, stage=stage)
     return line
 
 
 def _known(ref: str | None) -> str | None:
-    """The type of a message that was not understood: only if it is one of ours, for it is the client's word."""
-    return ref if ref is None or ref in FROM_CLIENT or ref in OPTIONAL else "other"
+    """The type of a message that was refused. Of an unknown type nothing is written: the client has made it up."""
+    return ref if ref is None or ref in messages.FROM_CLIENT or ref in messages.OPTIONAL else "other"
 
 
-def revive(line: Line, fresh_room: RoomId) -> MessageReceived | InvalidMessage | RateLimited:
-    """What a client sent, as far as a trace tells.
+def revive(line: Line, fresh_room: RoomId) -> events.MessageReceived | events.InvalidMessage | events.RateLimited:
+    """Make an event from a client that has this line.
 
     Raises:
-        LookupError, TypeError, ValueError: Nothing that a client sends is told of like that.
+        LookupError, TypeError, ValueError: No event from a client has a line like that.
     """
     match line["type"]:
         case "RateLimited":
-            return RateLimited(1.0)
+            return events.RateLimited(1.0)
         case "InvalidMessage":
-            return InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
-    return MessageReceived(_revive_message(line), 0.0, fresh_room)
+            return events.InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
+    return events.MessageReceived(_revive_message(line), 0.0, fresh_room)
 
 
-def _revive_message(line: Line) -> ClientMessage:
+def _revive_message(line: Line) -> messages.ClientMessage:
     match line["type"]:
         case "join":
-            return Join(topics=tuple(line["wish"]["topics"]), room=line["wish"]["in"])
+            return messages.Join(topics=tuple(line["wish"]["topics"]), room=line["wish"]["in"])
         case "offer":
-            return Offer(_description("offer", line["ice"]))
+            return messages.Offer(_description("offer", line["ice"]))
         case "answer":
-            return Answer(_description("answer", line["ice"]))
+            return messages.Answer(_description("answer", line["ice"]))
         case "candidate":
             (ufrag,) = line["ice"] or [None]
-            return Candidate(IceCandidate("" if line.get("relay") else "-", usernameFragment=ufrag))
+            return messages.Candidate(
+                messages.IceCandidate("" if line.get("relay") else "-", usernameFragment=ufrag)
+            )
         case "chat":
-            return Chat("-")
+            return messages.Chat("-")
         case "typing":
-            return Typing(True)
+            return messages.Typing(True)
         case "status":
-            return Status(line["media"], line.get("path"), line.get("stage"))
+            return messages.Status(line["media"], line.get("path"), line.get("stage"))
         case "ice":
-            return Ice()
+            return messages.Ice()
         case "resume":
-            return Resume("-", 0)
+            return messages.Resume("-", 0)
         case "leave":
-            return Leave()
+            return messages.Leave()
         case "next":
-            return Next()
+            return messages.Next()
         case "ping":
-            return Ping()
-    raise ValueError(f"{line['type']} is no message of a client's")
+            return messages.Ping()
+    raise ValueError(f"{line['type']} is not a message from a client")
 
 
-def _description(kind: Any, ufrags: list[str]) -> Description:
-    return Description(kind, "".join(["v=0\r\n", *(f"a=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)]))
+def _description(kind: Any, ufrags: list[str]) -> messages.Description:
+    return messages.Description(kind, "".join(["v=0\r\n", *(f"a=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)]))
 
 
 # ---------------------------------------------------------------- effects
 
 
 def step_line(
-    session: Session, source: str, event: Event, after: Session, effects: Sequence[Effect], names: Names
+    session: Session,
+    source: str,
+    event: events.Event,
+    after: Session,
+    to_do: Sequence[effects.Effect],
+    names: Names,
 ) -> Line:
-    """What is told of one step: where the event came from, the session before and after, what is to be done."""
+    """The line of one step: where the event came from, the session before and after, what is to be done."""
     before = session_line(session, names)
     happened = event_line(event, names)
-    if isinstance(event, DeadlinePassed) and session.away_until is not None:
+    if isinstance(event, events.DeadlinePassed) and session.away_until is not None:
         happened |= _brief(gives_up=event.at >= session.away_until)
-    for effect in effects:
-        if isinstance(effect, Enter):
+    for effect in to_do:
+        if isinstance(effect, effects.Enter):
             names.begin_wait(effect.ticket)
     line: Line = {
         "what": "step",
@@ -333,36 +293,37 @@ def step_line(
         "after": session_line(after, names),
     }
     line |= _brief(
-        sends=[_sent_line(effect.message, names) for effect in effects if isinstance(effect, Send)],
+        sends=[_sent_line(effect.message, names) for effect in to_do if isinstance(effect, effects.Send)],
         forwards=[
             {"to": names.session(effect.partner), "event": event_line(effect.event, names)}
-            for effect in effects
-            if isinstance(effect, Forward)
+            for effect in to_do
+            if isinstance(effect, effects.Forward)
         ],
-        requests=[request_line(effect, names) for effect in effects if isinstance(effect, Request)],
-        counts=[effect.what for effect in effects if isinstance(effect, Count)],
+        requests=[request_line(effect, names) for effect in to_do if isinstance(effect, effects.Request)],
+        counts=[effect.what for effect in to_do if isinstance(effect, effects.Count)],
     )
-    for effect in effects:
-        if isinstance(effect, Close):
+    for effect in to_do:
+        if isinstance(effect, effects.Close):
             line["closes"] = code_line(effect.code)
     return line
 
 
 def code_line(code: CloseCode | None) -> int | None:
+    """A close code; None: the client closed the connection, or it broke."""
     return None if code is None else int(code)
 
 
-def request_line(request: Request, names: Names) -> Line:
-    """What is told of a request to the matchmaker."""
+def request_line(request: effects.Request, names: Names) -> Line:
+    """The line of a request to the matchmaker."""
     match request:
-        case Enter(ticket):
+        case effects.Enter(ticket):
             return {
                 "type": "Enter",
                 "room": names.room(ticket.id),
                 "profile": ticket.profile,
                 "wish": _wish_line(ticket.room, ticket.topics, names),
             } | _brief(avoid=None if ticket.avoid is None else names.session(ticket.avoid))
-        case Withdraw(room) | Suspend(room) | Reinstate(room):
+        case effects.Withdraw(room) | effects.Suspend(room) | effects.Reinstate(room):
             return {"type": type(request).__name__, "room": names.room(room)}
 
 
@@ -371,13 +332,13 @@ def pair_line(pair: Pair | None, names: Names) -> Line:
     return {} if pair is None else {"pair": [names.room(pair.first.id), names.room(pair.second.id)]}
 
 
-def _sent_line(message: ServerMessage, names: Names) -> Line:
-    """What is told of a message to the client."""
+def _sent_line(message: messages.ServerMessage, names: Names) -> Line:
+    """The line of a message to the client."""
     line: Line = {"type": message.type}
     match message:
-        case Ready(room):
+        case messages.Ready(room):
             line["room"] = names.room(room)
-        case Joined():
+        case messages.Joined():
             line |= {
                 "room": names.room(message.room_id),
                 "from": names.session(message.from_),
@@ -385,16 +346,16 @@ def _sent_line(message: ServerMessage, names: Names) -> Line:
                 "polite": message.polite,
                 "topics": names.topics(message.topics),
             }
-        case Relayed():
+        case messages.Relayed():
             line |= {"room": names.room(message.room_id), "from": names.session(message.from_)}
-        case Left(sender, room, reason):
+        case messages.Left(sender, room, reason):
             line |= {"room": names.room(room), "from": names.session(sender), "reason": str(reason)}
-        case ErrorMessage():
+        case messages.ErrorMessage():
             line |= {"code": str(message.code), "ref": _known(message.ref), "fatal": message.fatal}
-        case Presence(state):
+        case messages.Presence(state):
             line["state"] = state
-        case Resumed():
+        case messages.Resumed():
             line |= {"session": names.session(message.session_id), "heard": message.heard}
-        case GoAway(reason):
+        case messages.GoAway(reason):
             line["reason"] = str(reason)
     return line

@@ -1,7 +1,7 @@
-"""A server that does again what a trace tells: the one that runs, without sockets and time.
+"""The server again, without sockets and time, led by a trace.
 
-What it would write is compared with the lines of the trace as it goes. Where a server would find out something
-about the world (whether a slot is free, whether too much was missed), this one looks at what the trace tells next.
+The lines that it would write are compared with those of the trace as it goes. What a server would find out from
+its surroundings (whether a slot is free, whether too much was missed), this one reads from the next lines.
 """
 
 import sys
@@ -27,7 +27,7 @@ from curhat_trio.trace.lines import Line, Terms
 from curhat_trio.trace.writer import TraceObserver
 
 MUCH_LATER = 1e12
-"""When all deadlines have passed, but that of a client who is away. Everything else happens at 0."""
+"""When all deadlines have passed but that of a client that is away. Everything else happens at 0."""
 
 TOO_MUCH = 1 << 52
 """More messages than any client was sent."""
@@ -37,7 +37,7 @@ TOO_MUCH = 1 << 52
 
 @attrs.frozen
 class Refused(Exception):
-    """A trace that is none of this server's."""
+    """A trace that this server can't have written."""
 
     number: int
     """Which line, counted from 1."""
@@ -63,10 +63,12 @@ class Lines:
 
     @property
     def is_exhausted(self) -> bool:
+        """Whether all lines have been read."""
         return self.number >= len(self._texts)
 
     def peek(self, distance: int = 1) -> Line:
-        """A line to come, without reading it: the next is at distance 1. None is there, or no JSON object: {}."""
+        """A line to come, without reading it: the next is at distance 1. {} if it is missing, or not a JSON
+        object."""
         while len(self._parsed) < distance:
             place = self.number + len(self._parsed)
             self._parsed.append(_object(self._texts[place]) if place < len(self._texts) else {})
@@ -86,7 +88,7 @@ class Lines:
         return line
 
     def refused(self, expected: str, ahead: int = 1) -> Refused:
-        """The next line can't be here; `ahead` 0: nor could the one just read."""
+        """The error for the next line; `ahead` 0: for the one just read."""
         number = self.number + ahead
         return Refused(number, expected, _shown(self._texts[number - 1].decode("utf-8", "replace")))
 
@@ -123,16 +125,18 @@ def _difference(expected: Line, found: Line) -> str:
     return f"no {', '.join(key for key in found if key not in expected)}"
 
 
-# ---------------------------------------------------------------- a server without a world
+# ---------------------------------------------------------------- a server without surroundings
 
 
 class Bug(Exception):
-    """Here the server stumbled."""
+    """The trace has a bug of the server here."""
 
 
 class Comparison(TraceObserver):
-    """Reads from the trace what a server writes, and keeps the first difference in mind: to raise it here would be
-    a bug to the dispatcher, which goes on."""
+    """Compares the lines that a server writes with the trace, and keeps the first difference.
+
+    It is not raised here: the dispatcher would take it for a bug, and go on.
+    """
 
     server: "RerunServer"
 
@@ -141,7 +145,7 @@ class Comparison(TraceObserver):
         self._trace = lines
         self.difference: Refused | Exhausted | None = None
         self.tokens: dict[ClientId, str] = {}
-        """The resume token that each session has given last."""
+        """The last resume token of each session."""
 
     def _write(self, line: Line) -> None:
         if self.difference is not None:
@@ -157,9 +161,10 @@ class Comparison(TraceObserver):
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
+        """Compare, unless a bug comes in place of it."""
         if self._is_bug_next and "event" in self._trace.peek():
             endpoint = self.server.sessions.get(before.client)
-            assert endpoint is not None, "it takes an event"
+            assert endpoint is not None, "it handles an event"
             endpoint.session, endpoint.broken = before, (source, event)  # as if the session had not taken it
             raise Bug
         if isinstance(event, ConnectionOpened | SessionResumed) and event.fresh_token is not None:
@@ -167,11 +172,13 @@ class Comparison(TraceObserver):
         super().stepped(before, source, event, after, effects)
 
     def queued(self, client: ClientId, event: Event) -> None:
+        """Compare, unless a bug comes in place of it."""
         if self._is_bug_next:
             raise Bug
         super().queued(client, event)
 
     def missed(self, client: ClientId) -> None:
+        """Compare, unless a bug comes in place of it."""
         if self._is_bug_next:
             raise Bug
         super().missed(client)
@@ -182,36 +189,40 @@ class Comparison(TraceObserver):
 
 
 class Connection:
-    """A connection, of which nobody reads."""
+    """A connection whose messages go nowhere."""
 
     endpoint: Any = None
 
     def send(self, _message: bytes) -> bool:
+        """Nothing is queued."""
         return False
 
     def flush(self) -> bool:
+        """Nothing is left."""
         return True
 
     def close(self, _code: CloseCode | None) -> None:
+        """Let go of the session."""
         self.endpoint = None
 
 
 class Slot:
-    """There is one for everybody, until the trace tells of one who gets none."""
+    """A connection slot that is free, unless the trace has a session that gets none."""
 
     def __init__(self, is_held: bool) -> None:
         self.deadline = inf if is_held else 0.0
         self.is_refused = False
 
     def acquire(self) -> bool:
+        """Whether there is one."""
         return not self.is_refused
 
     def release(self) -> None:
-        pass
+        """Slots are not counted here."""
 
 
 class _Replay(ReplayBuffer):
-    """Has room for everything that a client misses, until the trace tells that it was too much."""
+    """Has room for everything that a client misses, until the trace has it exceeded."""
 
     def __init__(self, is_too_much: Callable[[], bool]) -> None:
         super().__init__()
@@ -226,11 +237,12 @@ class _Replay(ReplayBuffer):
 
 
 class _Requests(deque[Request]):
-    """The way to the matchmaker: first in, first out."""
+    """The queue to the matchmaker."""
 
     is_backed_up = False
 
     def ask(self, request: Request) -> None:
+        """Put a request at the end."""
         self.append(request)
 
     async def requests_taken(self) -> None:
@@ -239,17 +251,18 @@ class _Requests(deque[Request]):
 
 @attrs.frozen
 class _Environment(Environment):
-    """Sessions have the names that a trace has for them."""
+    """Gives sessions the names that they have in a trace."""
 
     names: list[ClientId] = attrs.Factory(list)
 
     def client(self) -> ClientId:
+        """The next name."""
         self.names.append(ClientId(f"s{len(self.names) + 1}"))
         return self.names[-1]
 
 
 class RerunServer(Dispatcher):
-    """The server that runs, where it is led by a trace."""
+    """The dispatcher of the real server, led by a trace."""
 
     def __init__(self, lines: Lines, comparison: Comparison, terms: Terms) -> None:
         self.requests = _Requests()
@@ -263,8 +276,8 @@ class RerunServer(Dispatcher):
 
         def is_too_much() -> bool:
             line = self._lines.peek()
-            told = line.get("what"), line.get("session"), line.get("from"), line.get("event")
-            return told == ("step", client, "server", {"type": "ConnectionClosed"})
+            found = line.get("what"), line.get("session"), line.get("from"), line.get("event")
+            return found == ("step", client, "server", {"type": "ConnectionClosed"})
 
         return _Replay(is_too_much)
 
@@ -275,12 +288,13 @@ class RerunServer(Dispatcher):
 
 
 def malformed(lines: Lines, error: BaseException | None) -> Refused:
+    """The error for a line that broke the server or the checker."""
     refused = lines.refused("a line of this format (spec/trace.md)", ahead=0 if lines.is_exhausted else 1)
     return attrs.evolve(refused, found=f"{type(error).__name__} {error} in {refused.found}")
 
 
 def _settings(terms: Terms) -> Settings:
-    """Those of a server with these terms, but that nobody is away too long before the trace says so."""
+    """Those of a server with these terms; but no client is away for too long before the trace says so."""
     relay: dict[str, Any] = {"turn_urls": ("turn:turn.invalid:3478",), "turn_secret": "unused" * 8}
     return Settings(
         resume_seconds=2 * MUCH_LATER if terms.resumes else 0.0,

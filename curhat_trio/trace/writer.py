@@ -1,7 +1,7 @@
-"""Writes down what happens in a server, in the order in which it happens.
+"""Writes what happens in a server to a file, in the order in which it happens.
 
-Lines wait in a buffer of this process; they are in the file when all sessions have been told of a drain, and at
-the end. A file that can't be written any more is given up with one warning, and nobody else notices.
+Lines are buffered in this process; they are in the file when all sessions have been notified of a drain, and at
+the end. If the file can't be written any more, the trace stops with one warning, and clients are not affected.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ _BUFFER_BYTES = 1 << 18
 
 
 class TraceObserver(Observer):
-    """Tells of all that it observes in the lines of a trace. What becomes of a line is up to the subclass.
+    """Makes a line of a trace from everything that it observes. What becomes of a line is up to the subclass.
 
     Args:
-        terms: What the server's settings make of the rules.
+        terms: Settings of the server, for the first line.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -53,76 +53,75 @@ class TraceObserver(Observer):
         """The next line, with its number."""
         raise NotImplementedError
 
-    def _tell(self, what: str, line: Line) -> None:
+    def _append(self, what: str, line: Line) -> None:
         self._lines += 1
         self._write({"n": self._lines, "what": what, **line})
 
     def begin(self) -> None:
         """The first line."""
-        self._tell("begin", self._terms)
+        self._append("begin", self._terms)
 
     # ------------------------------------------------------------ sessions
 
     def attached(self, session: Session) -> None:
         """A session can be reached from now on."""
-        self._tell("attached", {"session": self._names.session(session.client), "profile": session.profile})
+        self._append("attached", {"session": self._names.session(session.client), "profile": session.profile})
 
     def received(self, client: ClientId, event: Event) -> None:
-        """A client sent something, and this is how it was understood; the session takes it next."""
+        """A client sent a message, and this is how it was decoded; the session handles it next."""
         line = {"session": self._names.session(client), "event": event_line(event, self._names)}
-        self._tell("received", line)
+        self._append("received", line)
 
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
-        """A session has taken an event; what it forwards to partners comes next."""
-        self._tell("step", step_line(before, source, event, after, effects, self._names))
+        """A session has handled an event; what it forwards to partners comes next."""
+        self._append("step", step_line(before, source, event, after, effects, self._names))
 
     def queued(self, client: ClientId, event: Event) -> None:
         """An event is on its way to a session."""
         line = {"to": self._names.session(client), "event": event_line(event, self._names)}
-        self._tell("queued", line)
+        self._append("queued", line)
 
     def missed(self, client: ClientId) -> None:
-        """An event was for somebody who can't be reached any more."""
-        self._tell("missed", {"to": self._names.session(client)})
+        """An event was for a session that has ended."""
+        self._append("missed", {"to": self._names.session(client)})
 
     def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
-        """A bug broke what a session was at: an event that it could not be stepped with, or something else.
-        It is closed next."""
+        """A bug interrupted a session: while it handled an event, or elsewhere. It is closed next."""
         line: Line = {"session": self._names.session(client)}
         if broken is not None:
             source, event = broken
             line |= {"from": source, "event": event_line(event, self._names)}
-        self._tell("bug", line)
+        self._append("bug", line)
 
     def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
         """A session has ended: with which close code, after how many messages to its client."""
         line = {"session": self._names.session(session.client), "code": code_line(code), "sent": sent}
-        self._tell("detached", line)
+        self._append("detached", line)
 
     # ------------------------------------------------------------ the matchmaker
 
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
-        """The matchmaker has done what was asked; so many tickets wait now."""
+        """The matchmaker has served a request; so many tickets wait now."""
         line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
-        self._tell("served", {**line, "waiting": waiting})
+        self._append("served", {**line, "waiting": waiting})
 
     def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
         """A ticket with topics no longer requires a shared one."""
         line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
-        self._tell("widened", {**line, "waiting": waiting})
+        self._append("widened", {**line, "waiting": waiting})
 
     # ------------------------------------------------------------ the end
 
     def draining(self) -> None:
-        """The server is going away; all sessions are told next."""
+        """The server is going away; all sessions are notified next."""
         self._drained = True
-        self._tell("draining", {})
+        self._append("draining", {})
 
     def end(self) -> None:
         """The last line. Nothing follows."""
-        self._tell("end", {**self._terms, "drained": self._drained})
+        self._append("end", {**self._terms, "drained": self._drained})
 
 
 class TraceWriter(TraceObserver):
@@ -130,7 +129,7 @@ class TraceWriter(TraceObserver):
 
     Args:
         file: Where the lines go; closed at the end.
-        terms: What the server's settings make of the rules.
+        terms: Settings of the server, for the first line.
     """
 
     def __init__(self, file: IO[bytes], terms: Terms) -> None:
@@ -154,7 +153,7 @@ class TraceWriter(TraceObserver):
         self.end()
 
     def drained(self) -> None:
-        """Let the file have what there is."""
+        """Flush the buffer to the file."""
         if self._file is not None:
             try:
                 self._file.flush()
@@ -178,7 +177,7 @@ class TraceWriter(TraceObserver):
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Write no more. What is there has no last line, so nobody takes it for whole."""
+        """Write no more. The file has no last line then, so it is not taken for complete."""
         _log.warning("trace_given_up", why=error.strerror, lines=self._lines)
         file, self._file = self._file, None
         if file is not None:
