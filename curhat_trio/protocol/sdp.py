@@ -1,9 +1,9 @@
-"""The little that must be read in SDP: which ICE generation a thing belongs to, and whose address it gives away.
+"""The parts of SDP that the server has to parse: ICE user fragments, and addresses.
 
-Under the policy `relay` partners must not learn each other's address, and some clients were never asked to keep
-theirs: a page of the seed's knows no policy. So whatever a description or a candidate says of addresses is taken
-out here, but for those of relays. What is let through is named, and nothing else is: a line that this file does
-not understand could be one that the partner's browser does.
+Under the policy `relay` partners must not learn each other's addresses, but not every client conceals its own:
+legacy clients do not know the policy. So this module removes all addresses from descriptions and candidates,
+except those of relays. It passes on only what it recognizes: a line that it does not understand may be one that
+the partner's browser does.
 """
 
 import re
@@ -22,7 +22,7 @@ def description_ufrags(description: Description) -> frozenset[str]:
     """The ICE user fragments (RFC 8839, section 5.4) of a description: usually one, with BUNDLE."""
     sdp, ufrags = description.sdp, []
     at = sdp.find(_ICE_UFRAG)
-    while at >= 0:  # a regular expression looks at each character of 5 kB, and takes eight times as long
+    while at >= 0:  # a regular expression examines each character of 5 kB, and takes eight times as long
         after = at + len(_ICE_UFRAG)
         if (at == 0 or sdp[at - 1] == "\n") and (found := _FRAGMENT.match(sdp, after)):
             ufrags.append(found[0])
@@ -31,46 +31,46 @@ def description_ufrags(description: Description) -> frozenset[str]:
 
 
 def candidate_ufrag(candidate: IceCandidate) -> str | None:
-    """The user fragment that a candidate names, in its own field or as an extension of its line; else None."""
+    """The ICE user fragment of a candidate, from its own field or its line's extensions; None if it has none."""
     if candidate.usernameFragment:
         return candidate.usernameFragment
     found = _CANDIDATE_UFRAG.search(candidate.candidate)
     return found[1] if found else None
 
 
-# ---------------------------------------------------------------- candidates of relays, and no others
+# ---------------------------------------------------------------- relay candidates
 
 _ICE_CHARACTERS = r"[A-Za-z0-9+/]"
-"""RFC 8839, section 5.1: `ice-char`. No address can be spelled with them."""
+"""RFC 8839, section 5.1: `ice-char`. No address can be written with these characters."""
 
 _RELAY_CANDIDATE = re.compile(
     rf"(?P<head>candidate:{_ICE_CHARACTERS}{{1,32}} [0-9]{{1,3}} [A-Za-z]{{1,16}} [0-9]{{1,10}}) "
     r"(?P<address>[0-9A-Fa-f:.]{2,45}) (?P<port>[0-9]{1,5}) typ relay"
     r"(?P<raddr> raddr [^ ]+)?(?P<rport> rport [^ ]+)?(?P<extensions>(?: [^ ]+ [^ ]+)*)"
 )
-"""RFC 8839, section 5.1: `candidate-attribute`, with no more freedom than browsers use."""
+"""RFC 8839, section 5.1: `candidate-attribute`, restricted to the forms that browsers use."""
 
 _EXTENSIONS = {
     "generation": re.compile(r"[0-9]{1,10}"),
     "ufrag": re.compile(rf"{_ICE_CHARACTERS}{{1,256}}"),
     "tcptype": re.compile(r"active|passive|so"),
 }
-"""`cand-extension`s that are passed on; no receiver depends on others (RFC 8839, section 5.1)."""
+"""The `cand-extension`s that are passed on. Receivers ignore those they do not know (RFC 8839, section 5.1)."""
 
 _NAMES_AN_ADDRESS = re.compile(
     r"[0-9]{1,4}(?:\.[0-9]{1,4}){3}"
     r"|::"
     r"|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
 )
-"""What looks like an IPv4 or IPv6 address (RFC 4291, section 2.2), wherever it stands."""
+"""Anything that looks like an IPv4 or IPv6 address (RFC 4291, section 2.2), at any position."""
 
 _PLAIN = re.compile(r"[ -~]*")
 
 
 def relay_only_candidate(candidate: IceCandidate) -> IceCandidate | None:
-    """A relay's candidate without the address behind it; None for any other, and for what is not understood.
+    """A relay candidate without its related address; None for other candidates, and for those that do not parse.
 
-    The end of candidates is a candidate without a line, and has no address.
+    The end-of-candidates indication has an empty line, and so no address.
     """
     line = _relay_only_line(candidate.candidate) if candidate.candidate else ""
     fragment, mid = candidate.usernameFragment or "", candidate.sdpMid or ""
@@ -82,7 +82,7 @@ def relay_only_candidate(candidate: IceCandidate) -> IceCandidate | None:
 
 
 def _relay_only_line(line: str) -> str | None:
-    """A `candidate:` line as it may be passed on, or None."""
+    """A `candidate:` line in the form that may be passed on; None if it may not."""
     found = _RELAY_CANDIDATE.fullmatch(line)
     if found is None or not _is_address(found["address"]):
         return None
@@ -107,10 +107,10 @@ def _is_address(text: str) -> bool:
 # ---------------------------------------------------------------- descriptions without addresses
 
 _LINE = re.compile(r"([^\r\n]+)(\r?\n|\r|\Z)")
-"""A line and its end: CRLF, but parsers take a single newline (RFC 8866, section 5), and some a single CR."""
+"""A line and its end: CRLF. Parsers also accept a single LF (RFC 8866, section 5), and some a single CR."""
 
 _FORM = re.compile(r"[a-z]=[ -~]*")
-"""`type=value`: in WebRTC all of it is printable ASCII."""
+"""`type=value`. In WebRTC these are printable ASCII characters."""
 
 _ORIGIN = re.compile(r"o=[^ ]+ ([0-9]{1,20}) ([0-9]{1,20}) IN IP[46] [^ ]+")
 _CONNECTION = re.compile(r"c=IN (?:IP6 ::|IP[46] [^ ]{7,})")
@@ -121,11 +121,12 @@ _FINGERPRINT = re.compile(r"a=fingerprint:[A-Za-z0-9-]+ [0-9A-Fa-f]{2}(?::[0-9A-
 
 
 def relay_only_description(description: Description) -> Description:
-    """A description that names no address but those of relay candidates.
+    """A description that contains no addresses except those of relay candidates.
 
-    Where there has to be an address stands what JSEP writes while there is none, 0.0.0.0 and port 9 (RFC 8829,
-    section 5.2.1). Lines that are malformed, or that name an address where none need be, are left out. The result
-    is no longer than the original, but for a few characters: the partner's queue is made for what may be said.
+    Mandatory addresses are replaced by 0.0.0.0 and port 9, which JSEP uses when there is none yet (RFC 8829,
+    section 5.2.1). Malformed lines, and lines with an address that is not mandatory, are removed. The result
+    exceeds the original by a few characters at most, because the partner's queue is sized for the largest allowed
+    message.
     """
     lines = ["v=0\r\n"]
     origin = False
@@ -144,7 +145,7 @@ def relay_only_description(description: Description) -> Description:
 
 
 def _relay_only_sdp_line(line: str) -> str | None:
-    """One line as it may be passed on, or None."""
+    """A line in the form that may be passed on; None if it may not."""
     if not _FORM.fullmatch(line):
         return None
     kind = line.lower()
