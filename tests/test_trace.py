@@ -1,4 +1,4 @@
-"""Traces: what is in them, what is never in them, and that check-trace takes the good ones and no other."""
+"""Traces: what is in them, what is never in them, and that check-trace accepts the good ones and no other."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from curhat_trio.protocol.events import (
     SessionSuperseded,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Answer, Candidate, Chat, Offer, Typing
+from curhat_trio.protocol.messages import FROM_CLIENT, FROM_SERVER, OPTIONAL, RELAYED
 from curhat_trio.protocol.session import TABLE
 from curhat_trio.trace.checker import Refused, check_trace
 from curhat_trio.trace.lines import Names, Terms, event_line
@@ -69,11 +69,11 @@ def refusal(text: bytes, **options: bool) -> Refused:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_server_did_is_accepted(name: str) -> None:
+def test_the_trace_of_a_server_is_accepted(name: str) -> None:
     assert check_trace(trace_text(name).encode()) == len(trace_of(name))
 
 
-def test_the_good_traces_have_everything_in_them() -> None:
+def test_the_scenarios_cover_every_kind_of_line_event_and_message() -> None:
     lines = [line for name in NAMES for line in trace_of(name)]
     steps = [line for line in lines if line["what"] == "step"]
     assert {line["what"] for line in lines} == {
@@ -83,8 +83,8 @@ def test_the_good_traces_have_everything_in_them() -> None:
     kinds = {kind.type if hasattr(kind, "type") else kind.__name__ for _, kind in TABLE}
     assert {step["event"]["type"] for step in steps} == kinds
     assert {message["type"] for step in steps for message in step.get("sends", [])} == {
-        *("welcome", "ready", "join", "leave", "error", "pong", "goaway", "offer", "answer", "candidate", "chat"),
-        *("typing", "ice", "peer", "resumed"),
+        *FROM_SERVER,
+        *RELAYED,
     }
     for field in (
         "away",
@@ -103,21 +103,21 @@ def test_the_good_traces_have_everything_in_them() -> None:
         assert any(field in step["after"] for step in steps), field
 
 
-# ---------------------------------------------------------------- spoiled ones
+# ---------------------------------------------------------------- mutated ones
 
 
-def test_a_trace_with_any_line_spoiled_in_any_way_is_refused() -> None:
-    """One whole trace; spec/model/mutated_traces.py does it with all, and with TLC."""
-    spoiled = list(mutations(trace_of("wishes")))
-    assert len(spoiled) > 5000
-    assert [mutation.what for mutation in spoiled if is_accepted(mutation.lines)] == []
+def test_a_trace_with_any_mutation_of_any_line_is_refused() -> None:
+    """All mutations of one trace; spec/model/mutated_traces.py has those of all traces, and asks TLC too."""
+    mutated = list(mutations(trace_of("wishes")))
+    assert len(mutated) > 5000
+    assert [mutation.what for mutation in mutated if is_accepted(mutation.lines)] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trace_with_any_line_moved_is_refused(name: str) -> None:
     lines = trace_of(name)
     for number in range(len(lines)):
-        assert [what for what, spoiled in moved(lines, number) if is_accepted(spoiled)] == []
+        assert [what for what, mutated in moved(lines, number) if is_accepted(mutated)] == []
 
 
 @given(st.data())
@@ -143,22 +143,22 @@ def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
         (BEGIN, 2, "another line"),
     ],
 )
-def test_what_is_no_trace_is_refused(text: bytes, number: int, expected: str) -> None:
+def test_a_file_that_is_not_a_trace_is_refused(text: bytes, number: int, expected: str) -> None:
     refused = refusal(text)
     assert refused.number == number
     assert expected in refused.expected
 
 
-def test_a_refusal_tells_the_line_what_was_expected_and_what_was_found() -> None:
+def test_a_refusal_names_the_line_what_was_expected_and_what_was_found() -> None:
     lines = trace_of("a call")
     number = next(line["n"] for line in lines if line["what"] == "detached")
     lines[number - 1] = lines[number - 1] | {"sent": 99}
-    told = str(refusal(as_text(lines)))
-    assert told.startswith(f"line {number}: expected sent ")
-    assert ", not 99; found {" in told
+    text = str(refusal(as_text(lines)))
+    assert text.startswith(f"line {number}: expected sent ")
+    assert ", not 99; found {" in text
 
 
-def test_a_trace_of_a_server_that_was_killed_is_accepted_only_if_that_is_known() -> None:
+def test_a_trace_without_its_end_is_accepted_only_with_cut_short() -> None:
     text = trace_text("a call").encode()
     for length in range(0, len(text) - 1, 97):
         assert refusal(text[:length])
@@ -177,19 +177,19 @@ def numbered(lines: list[Line]) -> list[Line]:
     return [{**line, "n": number} for number, line in enumerate(lines, 1)]
 
 
-def test_who_has_said_something_has_a_slot() -> None:
-    """Nor can it be closed for other reasons that are not there."""
+def test_a_session_that_has_sent_a_message_has_a_slot() -> None:
+    """So it can't be closed for the lack of one, nor with a code for which there is no reason."""
     lines = trace_of("a full house")
     closed = next(line for line in lines if line.get("closes", 0) is None and line["session"] == "s1")
     number = closed["n"]
     for code in (4507, 4000, 4004, 4505, 4502):
         forced = {**closed, "event": {"type": "ClosingForced", "code": code}, "closes": code}
-        spoiled = [*lines[: number - 1], forced, {**lines[number], "code": code}, *lines[number + 1 :]]
-        assert refusal(as_text(spoiled)).number == number
+        mutated = [*lines[: number - 1], forced, {**lines[number], "code": code}, *lines[number + 1 :]]
+        assert refusal(as_text(mutated)).number == number
 
 
 def test_a_client_that_is_away_sends_nothing() -> None:
-    lines = trace_of("a tunnel")
+    lines = trace_of("lost connections")
     received, step = next(
         (line, lines[line["n"]])
         for line in lines
@@ -203,14 +203,14 @@ def test_a_client_that_is_away_sends_nothing() -> None:
     connected, away = ({**step, "before": end, "after": end} for end in (step["after"], lines[lost - 1]["after"]))
     assert is_accepted(numbered([*lines[: lost - 1], received, connected, *lines[lost - 1 :]]))
     followed = next(line["n"] for line in lines[lost:] if line["what"] == "step")
-    spoiled = numbered([*lines[:followed], received, away, *lines[followed:]])
-    refused = refusal(as_text(spoiled))
+    mutated = numbered([*lines[:followed], received, away, *lines[followed:]])
+    refused = refusal(as_text(mutated))
     assert refused.number == followed + 1
     assert refused.expected == "a message of a client that is connected"
 
 
-def test_a_session_is_given_up_only_for_what_its_client_has_missed() -> None:
-    """It is told of at once, before what the last message led to."""
+def test_a_session_is_closed_only_after_its_client_has_missed_a_message() -> None:
+    """It is closed at once, before the consequences of the last message."""
     lines = trace_of("too much")
     closed = next(
         line
@@ -222,15 +222,17 @@ def test_a_session_is_given_up_only_for_what_its_client_has_missed() -> None:
     nothing_missed = next(line["n"] for line in lines if line.get("after", {}).get("away"))
     given_up = [{**closed, "before": lines[nothing_missed - 1]["after"]}]
     assert is_accepted(lines)
-    spoiled = numbered([*lines[:nothing_missed], *given_up, *lines[nothing_missed:]])
-    assert refusal(as_text(spoiled)).number == nothing_missed + 1
+    mutated = numbered([*lines[:nothing_missed], *given_up, *lines[nothing_missed:]])
+    assert refusal(as_text(mutated)).number == nothing_missed + 1
     assert missing > nothing_missed
 
 
 @pytest.mark.parametrize(
     "broken", [ConnectionOpened, ConnectionLost, SessionResumed, SessionSuperseded, PeerPresence]
 )
-async def test_whatever_step_a_bug_breaks(broken: type, tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_trace_is_accepted_whichever_step_a_bug_interrupts(
+    broken: type, tmp_path: Path, autojump_clock: MockClock
+) -> None:
     file = tmp_path / "trace.ndjson"
     async with running_server(trace_file=file) as server:
         server.expects_trouble = True
@@ -254,8 +256,8 @@ async def test_whatever_step_a_bug_breaks(broken: type, tmp_path: Path, autojump
     assert check_trace(file.read_bytes()) == len(lines)
 
 
-def test_a_bug_that_breaks_no_step_leaves_the_rest_undone() -> None:
-    """It may come between a step and what is to be forwarded; not in place of a step."""
+def test_after_a_bug_the_rest_is_not_done() -> None:
+    """A bug without an event may come between a step and what is forwarded; not in place of a step."""
     lines = trace_of("a call")
     forwards = next(
         line["n"] for line in lines if "forwards" in line and line["forwards"][0]["event"]["type"] == "PeerSent"
@@ -267,10 +269,54 @@ def test_a_bug_that_breaks_no_step_leaves_the_rest_undone() -> None:
     assert refused.number == forwards
 
 
+# ---------------------------------------------------------------- the drain and the end
+
+
+def place_of(lines: list[Line], what: str) -> int:
+    """The index of the first line of a kind."""
+    return next(place for place, line in enumerate(lines) if line["what"] == what)
+
+
+def test_a_trace_ends_only_after_every_session_has_ended() -> None:
+    lines = trace_of("wishes")
+    connected = place_of(lines, "received")
+    refused = refusal(as_text(numbered([*lines[:connected], lines[-1]])))
+    assert (refused.number, refused.expected) == (connected + 1, "s1, s2, s3 detached before the end")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_line_repeats_the_first_and_says_whether_the_server_drained(name: str) -> None:
+    *lines, end = trace_of(name)
+    assert end["drained"] == any(line["what"] == "draining" for line in lines)
+    for field in ("widens", "resumes", "relay_only", "drained"):
+        refused = refusal(as_text([*lines, {**end, field: not end[field]}]))
+        assert refused.number == len(lines) + 1
+        assert refused.expected.startswith(f"{field} ")
+
+
+def test_a_server_drains_once() -> None:
+    *lines, end = trace_of("a drain")
+    assert is_accepted(numbered([*lines, end]))
+    refused = refusal(as_text(numbered([*lines, {"what": "draining"}, end])))
+    assert (refused.number, refused.expected) == (len(lines) + 1, "no second drain")
+
+
+def test_a_drain_closes_every_session_in_the_order_in_which_they_began() -> None:
+    lines = trace_of("a drain")
+    first = place_of(lines, "draining") + 1
+    closings = [line for line in lines[first:] if line["what"] == "queued"][:4]
+    assert [line["to"] for line in closings] == ["s1", "s2", "s3", "s4"]
+    assert all(line["event"] == {"type": "ClosingForced", "code": 4000} for line in closings)
+    assert lines[first : first + 4] == closings
+    for order in ([1, 0, 2, 3], [0, 1, 3, 2], [0, 1, 2]):
+        mutated = [*lines[:first], *(closings[place] for place in order), *lines[first + 4 :]]
+        assert not is_accepted(numbered(mutated)), order
+
+
 # ---------------------------------------------------------------- what is never in them
 
 _SHORT_NAME = re.compile(r"s\d+(/\d+)?|[utn]\d+")
-_WORDS = {
+_KNOWN_STRINGS = {
     *re.findall(
         r"\w+",
         """
@@ -289,7 +335,7 @@ _WORDS = {
     *map(str, ErrorCode),
     *map(str, LeaveReason),
 }
-"""All that a trace says, but for numbers."""
+"""All strings in a trace but short names."""
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -302,19 +348,19 @@ def strings(value: Any) -> Iterator[str]:
             yield from (string for inner in value for string in strings(inner))
 
 
-def is_discreet(line: Any) -> bool:
-    return all(string in _WORDS or _SHORT_NAME.fullmatch(string) for string in strings(line))
+def has_known_strings_only(line: Any) -> bool:
+    return all(string in _KNOWN_STRINGS or _SHORT_NAME.fullmatch(string) for string in strings(line))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_that_anybody_said_is_in_a_trace(name: str) -> None:
+def test_nothing_private_is_in_a_trace(name: str) -> None:
     assert MARK not in trace_text(name)
     assert "192.0.2.1" not in trace_text(name)
-    assert [line for line in trace_of(name) if not is_discreet(line)] == []
+    assert [line for line in trace_of(name) if not has_known_strings_only(line)] == []
 
 
 ROOM = RoomId("a secret room")
-PEER_SAID = st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
+RELAYED_MESSAGE = st.one_of(*(CLIENT_MESSAGES[kind] for kind in RELAYED.values()))
 
 
 def fault_of(name: str) -> Fault:
@@ -324,18 +370,18 @@ def fault_of(name: str) -> Fault:
 
 
 MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
-UNREADABLE = text(1, 40).map(lambda name: InvalidMessage(fault_of(f"never heard of {name}")))
+UNREADABLE = text(1, 40).map(lambda name: InvalidMessage(fault_of(f"unknown {name}")))
 
 
 @given(
     MESSAGE.map(lambda message: MessageReceived(message, 0.0))
-    | PEER_SAID.map(lambda message: PeerSent(ROOM, message))
+    | RELAYED_MESSAGE.map(lambda message: PeerSent(ROOM, message))
     | UNREADABLE
 )
-def test_no_event_tells_more_than_it_may(event: Event) -> None:
+def test_the_line_of_any_event_has_known_strings_only(event: Event) -> None:
     names = Names()
     names.begin_wait(Ticket(ROOM, ClientId("a secret id"), "a name", "v1", None, frozenset(), None))
-    assert is_discreet(event_line(event, names))
+    assert has_known_strings_only(event_line(event, names))
 
 
 # ---------------------------------------------------------------- writing them
@@ -345,7 +391,7 @@ def begin(tmp_path: Path) -> TraceWriter:
     return TraceWriter.open(str(tmp_path / "trace.ndjson"), TERMS)
 
 
-def test_what_is_queued_tells_what_and_what_is_missed_only_for_whom(tmp_path: Path) -> None:
+def test_a_missed_event_is_written_without_the_event(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
         trace.queued(ClientId("x"), ConnectionClosed())
         trace.missed(ClientId("x"))
@@ -361,13 +407,13 @@ def test_a_full_disk_ends_the_trace_and_nothing_else() -> None:
         trace.draining()
 
 
-def test_a_full_disk_is_noticed_in_the_middle_of_a_line_too() -> None:
+def test_a_full_disk_in_the_middle_of_a_line_ends_the_trace_and_nothing_else() -> None:
     with TraceWriter.open("/dev/full", TERMS) as trace:
         for _ in range(10_000):
             trace.missed(ClientId("x"))
 
 
-def test_a_drain_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_a_drain_is_flushed_to_the_file(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
         trace.draining()
         trace.drained()
@@ -384,7 +430,7 @@ def test_the_command_accepts_files_and_folders(tmp_path: Path, capsys: pytest.Ca
     assert f"{len(NAMES) + 1} of {len(NAMES) + 1} traces accepted" in capsys.readouterr().out
 
 
-def test_the_command_tells_which_line_of_which_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.ndjson", tmp_path / "bad.ndjson"
     good.write_text(trace_text("a call"))
     bad.write_bytes(as_text(trace_of("a call")[:-1]))
@@ -395,15 +441,15 @@ def test_the_command_tells_which_line_of_which_file(tmp_path: Path, capsys: pyte
     assert main(["check-trace", "--cut-short", str(bad), str(good)]) == 0
 
 
-def test_the_command_tells_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_explains_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (tmp_path / "absent", tmp_path):
         assert main(["check-trace", str(path)]) == 2
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert len(told.err.splitlines()) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
 
 
-def test_the_codes_that_a_trace_tells_are_the_close_codes() -> None:
+def test_the_codes_in_a_trace_are_close_codes() -> None:
     codes = {line["code"] for name in NAMES for line in trace_of(name) if line["what"] == "detached"}
     assert codes <= {None, *map(int, CloseCode)}
     assert {None, 4000, 4001, 4004, 4505, 4507, 4502, 1003} <= codes

@@ -1,6 +1,6 @@
-"""Every way to spoil one line of a trace: leave it out, write it twice, swap it with the next, alter it.
+"""Mutations of one line of a trace: it is left out, written twice, swapped with the next, or altered.
 
-Each is tried with the numbers as they were, which give it away, and numbered anew, so that something else must.
+Each comes with the numbers as they were, which show it, and with new numbers, so that something else must.
 """
 
 import json
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
-from curhat_trio.protocol.messages import FROM_CLIENT
+from curhat_trio.protocol.messages import FROM_CLIENT, RELAYED
 
 Line = dict[str, Any]
 Path = tuple[str | int, ...]
 
 
 class Mutation(NamedTuple):
-    """A spoiled trace."""
+    """A mutated trace."""
 
     what: str
-    """How it was spoiled, and where."""
+    """How it was changed, and where."""
     lines: list[Line]
 
 
-WORDS: dict[str, list[Any]] = {
+VALUES: dict[str, list[Any]] = {
     "what": [
         *("attached", "received", "step", "queued", "missed", "detached", "served", "widened"),
         *("draining", "end", "bug"),
@@ -32,7 +32,7 @@ WORDS: dict[str, list[Any]] = {
     "from": ["client", "queue", "server"],
     "state": ["connected", "waiting", "paired", "negotiating", "closed", "away", "back"],
     "view": ["local", "remote"],
-    "kind": ["offer", "answer", "candidate", "chat", "typing"],
+    "kind": list(RELAYED),
     "role": ["offerer", "answerer"],
     "media": ["connected", "failed"],
     "reason": [str(reason) for reason in LeaveReason],
@@ -72,10 +72,10 @@ def mutations(lines: list[Line]) -> Iterator[Mutation]:
 def moved(lines: list[Line], number: int) -> Iterator[Mutation]:
     """One line left out, twice, or behind the next."""
     before, line, after = lines[:number], lines[number], lines[number + 1 :]
-    for what, spoiled in (("left out", [*before, *after]), ("doubled", [*before, line, line, *after])):
-        yield Mutation(f"line {number + 1} {what}", spoiled)
+    for what, mutated in (("left out", [*before, *after]), ("doubled", [*before, line, line, *after])):
+        yield Mutation(f"line {number + 1} {what}", mutated)
         if what == "doubled" or not _may_be_left_out(line, after):
-            yield Mutation(f"line {number + 1} {what}, numbered anew", _numbered(spoiled))
+            yield Mutation(f"line {number + 1} {what}, numbered anew", _numbered(mutated))
     if after:
         swapped = [*before, after[0], line, *after[1:]]
         yield Mutation(f"line {number + 1} swapped", swapped)
@@ -120,7 +120,7 @@ def _numbered(lines: list[Line]) -> list[Line]:
 
 
 def _may_be_left_out(line: Line, after: list[Line]) -> bool:
-    """Whether a server may end without having done this: what was asked of the matchmaker last."""
+    """Whether a server may end without having done this: the last requests to the matchmaker."""
     return line["what"] in ("served", "widened") and not any(
         other["what"] in ("served", "widened") or other.get("event", {}).get("ticket") in line.get("pair", [])
         for other in after
@@ -145,7 +145,7 @@ def _order_matters(one: Line, other: Line) -> bool:
 
 
 def _is_caused(line: Line) -> bool:
-    """Whether it tells, for sure, of what follows at once from something told of before."""
+    """Whether it certainly follows at once from an earlier line."""
     if line["what"] != "step":
         return bool(line["what"] == "detached")
     return bool(
@@ -156,7 +156,7 @@ def _is_caused(line: Line) -> bool:
 
 def _values(lines: list[Line]) -> dict[str, list[Any]]:
     """What each field may hold, by its name."""
-    known: dict[str, list[Any]] = defaultdict(list, {name: list(words) for name, words in WORDS.items()})
+    known: dict[str, list[Any]] = defaultdict(list, {name: list(values) for name, values in VALUES.items()})
     for line in lines:
         for path, value in _fields(line):
             if not isinstance(value, dict | list) and value not in known[_name(path)]:

@@ -1,6 +1,6 @@
 """Good traces of real servers over memory streams, with every kind of line, event and effect in them.
 
-Everything that people say here has a mark in it, so that it can be looked for.
+Everything private that clients send here contains a mark, so that tests can search for it.
 """
 
 import json
@@ -47,7 +47,7 @@ async def a_call(server: RunningServer) -> None:
     await ann.hear("join")
     await bob.say("offer", payload=description("offer", "hasty"))
     await bob.hear("error")
-    await ann.send(
+    await ann.send_bytes(
         said("candidate", payload=candidate("a")),
         said("candidate", payload=candidate("old")),
         said("offer", payload=description("offer", "a")),
@@ -62,7 +62,7 @@ async def a_call(server: RunningServer) -> None:
     await bob.hear("offer")
     await bob.say("answer", payload=description("answer", "b3"))
     await ann.hear("answer")
-    await ann.send(
+    await ann.send_bytes(
         said("status", media="connected"),
         said("chat", text=f"{MARK}, hello"),
         said("ping", data=MARK),
@@ -83,7 +83,7 @@ async def a_call(server: RunningServer) -> None:
     await bob.vanish()
 
 
-async def an_old_page(server: RunningServer) -> None:
+async def legacy_clients(server: RunningServer) -> None:
     """Legacy clients: signals are held while the answerer may offer, or until it gathers; no chat; time passes."""
     first, second = await server.legacy(f"{MARK}-first"), await server.legacy(f"{MARK}-second")
     await first.say("join")
@@ -117,12 +117,12 @@ async def an_old_page(server: RunningServer) -> None:
 
 async def wishes(server: RunningServer) -> None:
     """Topics that are shared, or given up; a named room; a wait that is withdrawn; the last partner avoided."""
-    people = [await server.v1(f"{MARK}-{number}") for number in range(3)]
-    music, art, tea = people
+    peers = [await server.v1(f"{MARK}-{number}") for number in range(3)]
+    music, art, tea = peers
     await music.say("join", topics=[f"{MARK} Music ", f"{MARK}-sea"])
     await art.say("join", topics=[f"{MARK}-art"])
     await tea.say("join", room=f"{MARK}-tea")
-    for peer in people:
+    for peer in peers:
         await peer.hear("ready")
     await trio.sleep(server.settings.widen_after_seconds + 1)
     await music.hear("join")
@@ -138,7 +138,7 @@ async def wishes(server: RunningServer) -> None:
 
 
 async def too_much(server: RunningServer) -> None:
-    """Who reads too little, misses too much, sends more than is allowed, or breaks a rule."""
+    """Clients that read too little, miss too much, send more than is allowed, or break a rule."""
     assert server.listener is not None
     ann, bob = await server.v1(), await open_peer(await server.listener.connect(lockstep_stream_pair))
     await bob.hear("welcome")
@@ -166,24 +166,24 @@ async def too_much(server: RunningServer) -> None:
         await trio.sleep(0.5)
     await ann.hear("leave")
     await trio.sleep(10)
-    await ann.send(*[said("ping")] * 12)
+    await ann.send_bytes(*[said("ping")] * 12)
     assert [message["type"] for message in await ann.hear_what_is_there()].count("error") > 0
-    await ann.send(frame(0x2, b"binary"))
+    await ann.send_bytes(frame(0x2, b"binary"))
     await ann.hear_close()
 
 
-async def in_passing(server: RunningServer) -> None:
-    """Whom the matchmaker has found is gone before it is introduced."""
+async def gone_before_the_introduction(server: RunningServer) -> None:
+    """A client is gone before it is introduced to the partner that the matchmaker has found."""
     ann, bob, cid = [await server.v1() for _ in range(3)]
     for gone, other in ((bob, ann), (cid, ann)):
         await other.say("join")
         await other.hear("ready")
-        await gone.send(said("join"), frame(CLOSE, b"\x03\xe8"))
+        await gone.send_bytes(said("join"), frame(CLOSE, b"\x03\xe8"))
         await other.hear("join", "leave")
 
 
 async def a_drain(server: RunningServer) -> None:
-    """The server goes away while people wait and talk; one more comes too late."""
+    """The server drains while clients wait and are paired; one more comes too late."""
     old, new = await server.legacy(), await server.v1()
     await old.say("join")
     await old.hear("ready")
@@ -211,9 +211,9 @@ async def a_bug(server: RunningServer) -> None:
     await bob.close()
 
 
-async def a_tunnel(server: RunningServer) -> None:
-    """Connections that are lost: calls and waits that go on, one that can't, and one that is given up."""
-    ann, bob = await _traveller(server), await _traveller(server)
+async def lost_connections(server: RunningServer) -> None:
+    """Connections that are lost: calls and waits that go on, one that can't, and one that times out."""
+    ann, bob = await _resuming_client(server), await _resuming_client(server)
     await ann.peer.say("join")
     await ann.peer.hear("ready")
     await bob.peer.say("join")
@@ -228,7 +228,7 @@ async def a_tunnel(server: RunningServer) -> None:
     await ann.peer.hear("answer")
     await bob.peer.hear("peer")
     await bob.resume(last_seq=7)  # over another one, though the old one is still there
-    await bob.peer.send(said("typing", active=True), said("ice"))
+    await bob.peer.send_bytes(said("typing", active=True), said("ice"))
     await ann.peer.hear("typing")
     await bob.peer.hear("ice")
     await ann.ask_to_resume(said("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
@@ -239,7 +239,7 @@ async def a_tunnel(server: RunningServer) -> None:
     await bob.peer.hear("ready")
     await bob.peer.vanish()
     await trio.sleep(server.settings.widen_after_seconds + 1)
-    cid = await _traveller(server)
+    cid = await _resuming_client(server)
     await cid.peer.say("join")
     await cid.peer.hear("ready")
     await bob.resume(last_seq=11)
@@ -258,7 +258,7 @@ async def a_tunnel(server: RunningServer) -> None:
     await trio.sleep(server.settings.resume_seconds)
 
 
-class _Traveller:
+class _ResumingClient:
     """A client that resumes its session over another connection."""
 
     def __init__(self, server: RunningServer, peer: Peer, token: str) -> None:
@@ -271,19 +271,19 @@ class _Traveller:
         self._token = (await self.peer.hear("resumed"))["resumeToken"]
 
     async def ask_to_resume(self, *more: bytes, last_seq: int) -> None:
-        """... and say more in the same breath."""
+        """... and send more in the same segment."""
         self.peer = await self._server.v1()
-        await self.peer.send(said("resume", token=self._token, lastSeq=last_seq), *more)
+        await self.peer.send_bytes(said("resume", token=self._token, lastSeq=last_seq), *more)
 
 
-async def _traveller(server: RunningServer) -> _Traveller:
+async def _resuming_client(server: RunningServer) -> _ResumingClient:
     peer = await open_peer(await server.dial())
-    return _Traveller(server, peer, (await peer.hear("welcome"))["resumeToken"])
+    return _ResumingClient(server, peer, (await peer.hear("welcome"))["resumeToken"])
 
 
 async def a_refusal(server: RunningServer) -> None:
     """A session that can't go on, and the fresh one in its place, which can."""
-    ann = await _traveller(server)
+    ann = await _resuming_client(server)
     await ann.peer.say("resume", token=MARK, lastSeq=1)
     await ann.peer.hear("error")
     await ann.peer.say("join")
@@ -294,7 +294,7 @@ async def a_refusal(server: RunningServer) -> None:
 
 
 async def relays(server: RunningServer) -> None:
-    """Partners see nothing but relays, and get fresh credentials."""
+    """Partners get no candidates but those of relays, and fresh credentials."""
     ann, bob = await server.pair()
     await ann.say("offer", payload=description("offer", "a"))
     await ann.say("candidate", payload=candidate("a"))
@@ -305,16 +305,16 @@ async def relays(server: RunningServer) -> None:
 
 
 async def a_full_house(server: RunningServer) -> None:
-    """There is one slot: for who comes back, and for one who asks in vain until it is free."""
-    ann = await _traveller(server)
+    """There is one slot: for a client that resumes, and for one that waits until it is free."""
+    ann = await _resuming_client(server)
     await ann.peer.say("join")
     await ann.peer.hear("ready")
     newcomer = await server.v1()
     await newcomer.say("join")
     await newcomer.hear_close()
-    for words in ([], [said("resume", token=MARK, lastSeq=1)]):
+    for messages in ([], [said("resume", token=MARK, lastSeq=1)]):
         silent = await server.v1()
-        await silent.send(*words)
+        await silent.send_bytes(*messages)
         await silent.hear_close()
     await ann.peer.vanish()
     await ann.resume(last_seq=2)
@@ -330,7 +330,7 @@ async def a_full_house(server: RunningServer) -> None:
 
 
 def fragile_step(is_broken: Callable[[Event], bool]) -> Callable[[Session, Event], Step]:
-    """A `step` that some events break."""
+    """A `step` with a bug that some events hit."""
 
     def step_or_break(session: Session, event: Event) -> Step:
         if is_broken(event):
@@ -351,13 +351,13 @@ SMALL = Settings(
 )
 SCENARIOS: dict[str, tuple[Scenario, Settings]] = {
     "a call": (a_call, Settings()),
-    "an old page": (an_old_page, Settings()),
+    "legacy clients": (legacy_clients, Settings()),
     "wishes": (wishes, Settings()),
     "too much": (too_much, SMALL),
-    "in passing": (in_passing, Settings()),
+    "gone before the introduction": (gone_before_the_introduction, Settings()),
     "a drain": (a_drain, Settings()),
     "a bug": (a_bug, Settings()),
-    "a tunnel": (a_tunnel, Settings(**TURN, media_seconds=20.0)),
+    "lost connections": (lost_connections, Settings(**TURN, media_seconds=20.0)),
     "a refusal": (a_refusal, Settings()),
     "a full house": (a_full_house, Settings(max_connections=1)),
     "relays": (relays, Settings(**TURN, ice_transport_policy="relay")),
