@@ -1,8 +1,8 @@
-"""The session's table as a TLA+ module: what the formal model in spec/model/ looks its rules up in.
+"""The session's table as a TLA+ module, in which the formal model in spec/model/ looks its rules up.
 
-`Signaling.tla` does for each session what `session_table` says for its state and the event, and whatever leads
-elsewhere than the row says leads to no state at all, which an invariant finds. So the model can't go another way
-than the code's table, and a row that is changed there is changed in the model.
+`Signaling.tla` does for each session what `session_table` says for its state and the event, and a step
+that leads elsewhere leads to no state at all, which an invariant finds. So the model can't differ
+from the code's table, and a row that is changed there is changed in the model.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from curhat_trio.protocol.messages import FROM_CLIENT
 from curhat_trio.protocol.session import TABLE, Closed
 from curhat_trio.specification.tables import STATES, rule_name
 
-HAPPENINGS: tuple[type[Any], ...] = tuple(kind for kind in get_args(Event) if kind is not MessageReceived)
-"""What happens to a session, but for what its client says."""
+OTHER_EVENTS: tuple[type[Any], ...] = tuple(kind for kind in get_args(Event) if kind is not MessageReceived)
+"""All events of a session but messages from its client."""
 
 _HEAD = """\
 ----------------------------- MODULE SessionTable -----------------------------
 (* Drawn by `curhat-trio spec` from TABLE in curhat_trio/protocol/session.py: change that, not this. *)
 (*                                                                                                   *)
 (* Table[state][event]: which rule a session in this state follows when this happens, and the states *)
-(* that it may lead to; or else the session stays where it is. What the client says is in lower case.*)
+(* that it may lead to; or else the session stays where it is. The client's messages are lower case. *)
 (* Where TABLE has no row a message is refused ("wrong_state"), and anything else is ignored         *)
 (* ("ignore"), as `step` does.                                                                       *)
 
@@ -30,12 +30,12 @@ _HEAD = """\
 
 def session_table() -> str:
     """`SessionTable.tla`: a rule for every state and event, and where it may lead."""
-    said = [kind.type for kind in FROM_CLIENT.values()]
-    happens = [kind.__name__ for kind in HAPPENINGS]
+    messages = [kind.type for kind in FROM_CLIENT.values()]
+    others = [kind.__name__ for kind in OTHER_EVENTS]
     return (
         _HEAD + f"States == {_set(map(_state, STATES))}\n"
-        f"Sayings == {_set(said)}\n"
-        f"Happenings == {_set(happens)}\n\n"
+        f"Messages == {_set(messages)}\n"
+        f"OtherEvents == {_set(others)}\n\n"
         "Row(rule, to) == [rule |-> rule, to |-> to]\n\n"
         "Table == [\n" + ",\n".join(map(_rows, STATES)) + "]\n\n"
         "RuleOf(state, event) == Table[state][event].rule\n"
@@ -46,7 +46,7 @@ def session_table() -> str:
 
 def _rows(state: type[Any]) -> str:
     rows = [(kind.type, _row(state, kind, "wrong_state")) for kind in FROM_CLIENT.values()]
-    rows += [(kind.__name__, _row(state, kind, "ignore")) for kind in HAPPENINGS]
+    rows += [(kind.__name__, _row(state, kind, "ignore")) for kind in OTHER_EVENTS]
     return f"  {_state(state)} |-> [\n" + ",\n".join(f"    {event} |-> {row}" for event, row in rows) + "]"
 
 

@@ -2,13 +2,13 @@
 (* Drawn by `curhat-trio spec` from TABLE in curhat_trio/protocol/session.py: change that, not this. *)
 (*                                                                                                   *)
 (* Table[state][event]: which rule a session in this state follows when this happens, and the states *)
-(* that it may lead to; or else the session stays where it is. What the client says is in lower case.*)
+(* that it may lead to; or else the session stays where it is. The client's messages are lower case. *)
 (* Where TABLE has no row a message is refused ("wrong_state"), and anything else is ignored         *)
 (* ("ignore"), as `step` does.                                                                       *)
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
-Sayings == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
-Happenings == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSent", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
+Messages == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
+OtherEvents == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSent", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
 

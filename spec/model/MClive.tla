@@ -4,7 +4,7 @@ EXTENDS Signaling
 CONSTANTS a, b
 WaitersMeetAB == WaitersMeet(a, b)
 LostIsFreedA == LostIsFreed(a)
-AbandonedIsToldA == AbandonedIsTold(a)
+AbandonedIsNotifiedA == AbandonedIsNotified(a)
 AwayIsSettledA == AwayIsSettled(a)
 ApartEndsA == ApartEnds(a)
 OverflowClosesA == OverflowCloses(a)

@@ -1,7 +1,7 @@
-"""Is TLC's graph the one that the real code makes? `graph.py WORLD.cfg GRAPH.dot`; needs curhat_trio.
+"""Compare TLC's graph with that of the real code: `graph.py WORLD.cfg GRAPH.dot`; needs curhat_trio.
 
-Reads what TLC writes with `-dump dot,actionlabels`, lets tests/model/explorer.py make the same small world's
-graph, and compares states and edges. Steps that change nothing are left out on both sides. Prints what it found;
+Reads what TLC writes with `-dump dot,actionlabels`, lets tests/model/explorer.py explore the same small
+world, and compares states and edges. Steps that change nothing are left out on both sides. Prints what it found;
 exit status 1 if they differ.
 """
 
@@ -14,7 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.model.explorer import Face, Snapshot, World, explore
+from tests.model.explorer import explore
+from tests.model.snapshot import SessionView, Snapshot
+from tests.model.world import World
 
 # ---------------------------------------------------------------- TLA+ values
 
@@ -88,14 +90,14 @@ def _state(label: str, clients: tuple[str, ...]) -> Snapshot:
         _each(_session, variables["session"], clients),
         _each(_cuts, variables["session"], clients),
         _each(_same, variables["joins"], clients),
-        _each(_facts, variables["asked"], clients),
+        _each(_records, variables["requested"], clients),
         tuple(
             (ticket["id"], ticket["wish"], ticket["flexible"], ticket["away"])
             for ticket in value(variables["pool"])
         ),
-        _each(_facts, variables["inbox"], clients),
-        _each(_same, variables["door"], clients),
-        _each(_same, variables["ear"], clients),
+        _each(_records, variables["inbox"], clients),
+        _each(_same, variables["inboxStatus"], clients),
+        _each(_same, variables["monitor"], clients),
     )
 
 
@@ -109,8 +111,8 @@ def _same(seen: Any) -> Any:
     return seen
 
 
-def _session(fields: dict[str, Any]) -> Face:
-    return Face(**{name: field for name, field in fields.items() if name != "cuts"})
+def _session(fields: dict[str, Any]) -> SessionView:
+    return SessionView(**{name: field for name, field in fields.items() if name != "cuts"})
 
 
 def _cuts(fields: dict[str, Any]) -> int:
@@ -129,7 +131,7 @@ _FIELDS = {
 }
 
 
-def _facts(records: tuple[dict[str, Any], ...]) -> tuple[tuple[Any, ...], ...]:
+def _records(records: tuple[dict[str, Any], ...]) -> tuple[tuple[Any, ...], ...]:
     return tuple((record["t"], *(record[name] for name in _FIELDS[record["t"]])) for record in records)
 
 
@@ -155,10 +157,11 @@ def read_world(config: Path) -> World:
 
 
 def main(config: Path, dump: Path) -> int:
+    """Compare, and print the result; 1 if they differ."""
     world = read_world(config)
     found = explore(world, keep_edges=True)
     if found.broken or found.edges is None:
-        print(f"the real code breaks {found.broken}:", *found.story, sep="\n")
+        print(f"the real code breaks {found.broken}:", *found.path, sep="\n")
         return 1
     states, edges = read_graph(dump, world.clients)
     own_states = {edge[0] for edge in found.edges} | {edge[2] for edge in found.edges}

@@ -30,7 +30,7 @@ GENERATED = HERE.parent / "generated"
 WHEEL_SHA256 = "ad5b86d802e3dd5fce2a24ffcd05ebee71b5e93e79106ceb900c26eabb11b240"
 JAR_SHA256 = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
 
-MODULES = {"MClive": "MClive", "MCcutslive": "MClive", "MCclients": "MCclients", "MCdeaf": "MCclients"}
+MODULES = {"MClive": "MClive", "MCcutslive": "MClive", "MCclients": "MCclients", "MCnonreader": "MCclients"}
 """Which module a .cfg belongs to; the others to MC."""
 
 QUICK = (
@@ -41,13 +41,13 @@ QUICK = (
     "MCwishes3",
     "MClive",
     "MCclients",
-    "MCdeaf",
+    "MCnonreader",
     "MCcuts2",
     "MCcutslive",
-    "MCagain2",
+    "MCsecondwait2",
 )
 LONG = ("MCfour", "MCfourchat", "MCrelay3", "MCtopics3", "MCsignal3", "MCcuts3")
-GRAPHS = ("MCgraphsaid2", "MCgraphwishes2", "MCgraph3", "MCgraphcuts2")
+GRAPHS = ("MCgraphmessages2", "MCgraphwishes2", "MCgraph3", "MCgraphcuts2")
 LONG_GRAPHS = ("MCgraph2",)
 
 
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     seconds: float
     verdict: str
     """`holds`, the name of what is broken, or what went wrong."""
-    told: str = ""
+    output: str = ""
     """All that TLC printed."""
 
 
@@ -73,57 +73,62 @@ class Check(NamedTuple):
     expected: str
     remark: str = ""
     compare: str = ""
-    """The program that compares what TLC found with the real code: graph.py, ways.py."""
+    """The program that compares what TLC found with the real code: graph.py, transitions.py."""
     brief: bool = False
-    """Whether it is soon over: then Java need not take the time to make itself fast."""
+    """Whether it is soon over: then Java need not spend time on optimizing."""
     claims: tuple[str, ...] = ()
     """For the Promela twin: which `ltl`s to check. `config` then holds the options for SPIN."""
 
 
 class Checker:
-    """TLC, with a directory for its litter, and one where SessionTable.tla is."""
+    """TLC, with a directory for its files, and one where SessionTable.tla is."""
 
-    def __init__(self, jar: Path, litter: Path, library: Path = GENERATED) -> None:
+    def __init__(self, jar: Path, scratch: Path, library: Path = GENERATED) -> None:
         self._jar = jar
-        self._litter = litter
+        self._scratch = scratch
         self._library = library
 
     def run(self, check: Check) -> Outcome:
-        """Check one world, and compare its graph or its ways if that is asked for."""
-        with tempfile.TemporaryDirectory(dir=self._litter) as directory:
+        """Check one world, and compare its graph or its transitions if that is asked for."""
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             if check.claims:
                 return _spin(check, Path(directory))
-            config, told, dump = (Path(directory) / name for name in ("world.cfg", "told.txt", "graph.dot"))
+            config, output, dump = (Path(directory) / name for name in ("world.cfg", "output.txt", "graph.dot"))
             config.write_text(check.config)
             options = ("-dump", "dot,actionlabels", str(dump)) if check.compare == "graph.py" else ()
-            outcome = self._check(check, config, told, *options)
+            outcome = self._check(check, config, output, *options)
             if check.compare and outcome.verdict == "holds":
-                files = (config, dump) if check.compare == "graph.py" else (told,)
+                files = (config, dump) if check.compare == "graph.py" else (output,)
                 return _compare(check.compare, files, outcome)
             return outcome
 
-    def _check(self, check: Check, config: Path, told: Path, *options: str) -> Outcome:
+    def _check(self, check: Check, config: Path, output: Path, *options: str) -> Outcome:
         directory = config.parent
-        haste = ("-XX:TieredStopAtLevel=1",) if check.brief else ()
+        quick_start = ("-XX:TieredStopAtLevel=1",) if check.brief else ()
         java = ["java", f"-Djava.io.tmpdir={directory}", f"-DTLA-Library={self._library}", "-XX:+UseSerialGC"]
-        tlc = [*haste, "-Xmx3g", "-cp", str(self._jar), "tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1"]
+        tlc = [*quick_start, "-Xmx3g", "-cp", str(self._jar), "tlc2.TLC", "-deadlock", "-cleanup", "-workers", "1"]
         where = ["-metadir", str(directory / "states"), *options, "-config", str(config), f"{check.module}.tla"]
         began = time.monotonic()
-        with told.open("w") as output:
-            subprocess.run([*java, *tlc, *where], cwd=HERE, stdout=output, stderr=output, preexec_fn=_politely)
-        return _read(told.read_text(), config.read_text(), time.monotonic() - began)
+        with output.open("w") as file:
+            subprocess.run(
+                [*java, *tlc, *where], check=False, cwd=HERE, stdout=file, stderr=file, preexec_fn=_lower_priority
+            )
+        return _read(output.read_text(), config.read_text(), time.monotonic() - began)
 
 
-def _politely() -> None:
+def _lower_priority() -> None:
     os.nice(15)
 
 
 def _spin(check: Check, directory: Path) -> Outcome:
-    """The Promela twin: SPIN's exit status tells nothing, its `errors: 0` does. States and depth: the largest."""
+    """The Promela twin: SPIN's exit status says nothing, its `errors: 0` does. States and depth: the largest."""
     began = time.monotonic()
 
     def run(*command: str) -> str:
-        return subprocess.run(command, cwd=directory, capture_output=True, text=True, preexec_fn=_politely).stdout
+        result = subprocess.run(
+            command, check=False, cwd=directory, capture_output=True, text=True, preexec_fn=_lower_priority
+        )
+        return result.stdout
 
     states = depth = 0
     verdict = "holds"
@@ -131,11 +136,11 @@ def _spin(check: Check, directory: Path) -> Outcome:
         run("spin", *check.config.split(), "-a", str(HERE / "signaling.pml"))
         run("gcc", "-O2", "-w", "-DNOREDUCE", "-DNFAIR=7", "-DMEMLIM=3000", "-o", "pan", "pan.c")
         for claim in check.claims:
-            told = run("./pan", "-a", "-f", "-N", claim, "-m1000000")
-            stored = re.search(r"(\d+) states, stored", told)
-            searched = re.search(r"depth reached (\d+), errors: (\d+)", told)
-            if not (stored and searched) or "reached max" in told or "max search depth" in told:
-                verdict = "SPIN failed: " + " / ".join(told.splitlines()[-3:])
+            printed = run("./pan", "-a", "-f", "-N", claim, "-m1000000")
+            stored = re.search(r"(\d+) states, stored", printed)
+            searched = re.search(r"depth reached (\d+), errors: (\d+)", printed)
+            if not (stored and searched) or "reached max" in printed or "max search depth" in printed:
+                verdict = "SPIN failed: " + " / ".join(printed.splitlines()[-3:])
                 break
             states, depth = max(states, int(stored[1])), max(depth, int(searched[1]))
             if searched[2] != "0":
@@ -146,30 +151,34 @@ def _spin(check: Check, directory: Path) -> Outcome:
 
 
 def _compare(program: str, files: tuple[Path, ...], outcome: Outcome) -> Outcome:
-    """What TLC found with what the real code does: graph.py, ways.py."""
+    """What TLC found with what the real code does: graph.py, transitions.py."""
     began = time.monotonic()
     script, *how = program.split()
     command = [sys.executable, str(HERE / script), *map(str, files), *how]
-    told = subprocess.run(command, capture_output=True, text=True, preexec_fn=_politely)
-    verdict = (told.stdout or told.stderr.strip().splitlines()[-1]).strip()
+    result = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=_lower_priority)
+    verdict = (result.stdout or result.stderr.strip().splitlines()[-1]).strip()
     return outcome._replace(seconds=outcome.seconds + time.monotonic() - began, verdict=verdict)
 
 
-def _read(told: str, config: str, seconds: float) -> Outcome:
-    states = re.findall(r"([\d,]+) distinct states found", told)
-    depths = re.findall(r"depth of the complete state graph search is (\d+)", told)
-    if "No error has been found" in told:
+def _read(printed: str, config: str, seconds: float) -> Outcome:
+    states = re.findall(r"([\d,]+) distinct states found", printed)
+    depths = re.findall(r"depth of the complete state graph search is (\d+)", printed)
+    if "No error has been found" in printed:
         verdict = "holds"
-    elif found := re.search(r"(?:Invariant|Action property) (\w+) is violated", told):
+    elif found := re.search(r"(?:Invariant|Action property) (\w+) is violated", printed):
         verdict = found[1]
-    elif "is false" in told and "Assumption" in told:
+    elif "is false" in printed and "Assumption" in printed:
         verdict = "ASSUME"
-    elif "Temporal properties were violated" in told:
+    elif "Temporal properties were violated" in printed:
         verdict = " ".join(_properties(config))
     else:
-        verdict = "TLC failed: " + " / ".join(told.strip().splitlines()[-3:])
+        verdict = "TLC failed: " + " / ".join(printed.strip().splitlines()[-3:])
     return Outcome(
-        int(states[-1].replace(",", "")) if states else 0, int(depths[0]) if depths else 0, seconds, verdict, told
+        int(states[-1].replace(",", "")) if states else 0,
+        int(depths[0]) if depths else 0,
+        seconds,
+        verdict,
+        printed,
     )
 
 
@@ -199,17 +208,17 @@ def graphs(names: tuple[str, ...]) -> Iterator[Check]:
         yield Check(name, config, "MC", "the same", _title(config), compare="graph.py")
 
 
-def ways() -> Iterator[Check]:
-    """The ways that sessions go in the model, and those of the table: none more, and none less."""
-    for name, compare in (("MCways", "ways.py"), ("MCwayscuts", "ways.py resuming")):
+def transitions() -> Iterator[Check]:
+    """The transitions that sessions make in the model are those of the table."""
+    for name, compare in (("MCtransitions", "transitions.py"), ("MCtransitionscuts", "transitions.py resuming")):
         config = (HERE / f"{name}.cfg").read_text()
-        yield Check(name, config, "MCways", "the same", _title(config), compare=compare)
+        yield Check(name, config, "MCtransitions", "the same", _title(config), compare=compare)
 
 
 def twins() -> Iterator[Check]:
     """The Promela twin: what must come about in the end, while partners offer and answer for ever."""
     for options in ("-DN=2 -DJOINS=2", "-DN=3 -DJOINS=1"):
-        claims = ("meet", "freed", "told", "answered", "closes")
+        claims = ("meet", "freed", "notified", "answered", "closes")
         yield Check(f"spin {options}", options, "", "holds", ", ".join(claims), claims=claims)
     for mistake, claim, shows in TWIN_MISTAKES:
         yield Check(f"spin mistake {mistake}", f"-DN=2 -DJOINS=2 -D{mistake}", "", claim, shows, claims=(claim,))
@@ -246,7 +255,7 @@ def unbroken() -> set[str]:
 
 def replaced(config: str, line: str) -> str:
     """A .cfg with the line of one constant replaced."""
-    name = line.split(" = ")[0]
+    name = line.split(" = ", maxsplit=1)[0]
     text, count = re.subn(rf"^  {name} = .*$", f"  {line}", config, flags=re.MULTILINE)
     assert count == 1, f"{name} must be set once in the .cfg"
     return text
@@ -286,6 +295,7 @@ def _expect_sha256(file: Path, expected: str) -> None:
 
 
 def main() -> int:
+    """Run the checks that the command line chooses; 1 if anything was unexpected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true", help="the long worlds and mistakes too")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows with this word in their name")
@@ -298,7 +308,7 @@ def main() -> int:
     jar = find_jar(options.tools)
     checks = [
         *worlds(QUICK + (LONG if options.long else ())),
-        *ways(),
+        *transitions(),
         *graphs(GRAPHS + (LONG_GRAPHS if options.long else ())),
         *twins(),
         *mistakes(options.long),
@@ -306,8 +316,8 @@ def main() -> int:
     checks = [check for check in checks if options.only in check.what]
     print(f"{'what':30} {'states':>9} {'depth':>5} {'s':>6}  {'expected':20} found")
     surprises = 0
-    with tempfile.TemporaryDirectory() as litter, ThreadPoolExecutor(options.jobs) as pool:
-        outcomes = pool.map(Checker(jar, Path(litter)).run, checks)
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
+        outcomes = pool.map(Checker(jar, Path(scratch)).run, checks)
         for check, outcome in zip(checks, outcomes, strict=True):
             surprise = outcome.verdict.partition(":")[0] != check.expected
             surprises += surprise

@@ -1,4 +1,4 @@
-/* Signaling.tla in Promela, with the same names: what must come about in the end, also while partners talk for ever.
+/* Signaling.tla in Promela, with the same names: what must come about in the end, also while partners send for ever.
  *
  * Differs from Signaling.tla in two things: requests go to the matchmaker through one shared bounded channel, and
  * whoever has one to make waits for room there, as in backends/memory.py; and there are no wishes, so the pool holds
@@ -22,12 +22,12 @@
 #define OWNER(room) ((room - 1) / JOINS)
 
 mtype:state = { connected, waiting, paired, negotiating, closed };
-mtype:door = { open, overflowed, detached };
+mtype:inbox_status = { open, overflowed, detached };
 mtype:view = { stable, have_local, have_remote };
 mtype:event = { Enter, Withdraw, Matched, PeerLeft, offer, answer, chat };
 
 mtype:state st[N] = connected;
-mtype:door door[N] = open;
+mtype:inbox_status inbox_status[N] = open;
 mtype:view view[N] = stable;
 bool described[N];
 byte room[N];                                        /* the ticket, while waiting */
@@ -44,13 +44,13 @@ chan inbox[N] = [INBOX] of { mtype:event, byte, byte, byte };   /* what, room, t
 #define MAY_OFFER(c) (LIVE(c) && ((view[c] == have_remote && !POLITE(c)) || \
                                   (view[c] == stable && (!POLITE(c) || described[c]))))
 
-#define REACHES(c) (door[c] == open && len(inbox[c]) < INBOX)
+#define REACHES(c) (inbox_status[c] == open && len(inbox[c]) < INBOX)
 #define ROOM_TO_ASK (len(requests) < REQUESTS)
 
-inline tell(to, tells, in_room, for_ticket, from) {
+inline enqueue(to, event, in_room, for_ticket, from) {
   if
-  :: REACHES(to) -> inbox[to]!tells(in_room, for_ticket, from)
-  :: door[to] == open && len(inbox[to]) == INBOX -> door[to] = overflowed
+  :: REACHES(to) -> inbox[to]!event(in_room, for_ticket, from)
+  :: inbox_status[to] == open && len(inbox[to]) == INBOX -> inbox_status[to] = overflowed
   :: else
   fi
 }
@@ -63,10 +63,10 @@ inline lose(c) {
 #ifndef NO_WITHDRAWAL   /* a mistake: `freed` must fail */
   :: st[c] == waiting -> requests!Withdraw(room[c])
 #endif
-  :: LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE)
+  :: LIVE(c) -> enqueue(partner[c], PeerLeft, room[c], 0, NONE)
   :: else
   fi;
-  alone(c, closed); door[c] = open;
+  alone(c, closed); inbox_status[c] = open;
   if
   :: c == 0 -> leaving = 0
   :: else
@@ -75,7 +75,7 @@ inline lose(c) {
 inline leave(c) {
   if
   :: st[c] == waiting -> requests!Withdraw(room[c])
-  :: LIVE(c) -> tell(partner[c], PeerLeft, room[c], 0, NONE)
+  :: LIVE(c) -> enqueue(partner[c], PeerLeft, room[c], 0, NONE)
   :: else   /* refused, which is an answer too */
   fi;
   if
@@ -84,7 +84,7 @@ inline leave(c) {
   fi
 }
 
-/* A client says what it likes, or nothing; its socket may be lost. Refused messages change nothing: left out. */
+/* A client sends anything, or nothing; its socket may be lost. Refused messages change nothing: left out. */
 proctype Client(byte c) {
 end:
   do
@@ -92,13 +92,13 @@ end:
   :: d_step { (LIVE(c) || (st[c] == waiting && ROOM_TO_ASK && c != 0)) -> leave(c) }   /* leave, timeout */
   :: d_step { c == 0 && leaving == 0 && st[c] != closed -> leaving = 1 }
   :: d_step { LIVE(c) && joins[c] < JOINS && ROOM_TO_ASK ->
-       tell(partner[c], PeerLeft, room[c], 0, NONE); begin_wait(c) }
+       enqueue(partner[c], PeerLeft, room[c], 0, NONE); begin_wait(c) }
   :: d_step { MAY_OFFER(c) ->
-       view[c] = have_local; st[c] = negotiating; tell(partner[c], offer, room[c], 0, c) }
+       view[c] = have_local; st[c] = negotiating; enqueue(partner[c], offer, room[c], 0, c) }
   :: d_step { LIVE(c) && view[c] == have_remote ->
-       view[c] = stable; described[c] = true; tell(partner[c], answer, room[c], 0, c) }
+       view[c] = stable; described[c] = true; enqueue(partner[c], answer, room[c], 0, c) }
   :: d_step { st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
-  :: idle = 0   /* or it does nothing: fairness must not make it speak */
+  :: idle = 0   /* or it does nothing: fairness must not make it send */
   od
 }
 
@@ -111,8 +111,8 @@ end:
        if
        :: what == Matched && st[c] == waiting && room[c] == ticket -> st[c] = paired; room[c] = r; partner[c] = who
        :: what == Matched && !(st[c] == waiting && room[c] == ticket) ->
-#ifndef NO_DECLINE   /* a mistake: `told` must fail */
-            tell(who, PeerLeft, r, 0, NONE)
+#ifndef NO_DECLINE   /* a mistake: `notified` must fail */
+            enqueue(who, PeerLeft, r, 0, NONE)
 #else
             skip
 #endif
@@ -124,9 +124,9 @@ end:
        :: else
        fi; r = 0; ticket = 0; who = 0; what = 0 }
 #ifndef OVERFLOW_LINGERS  /* a mistake: `closes` must fail */
-  :: d_step { door[c] == overflowed && st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
+  :: d_step { inbox_status[c] == overflowed && st[c] != closed && (st[c] != waiting || ROOM_TO_ASK) -> lose(c) }
 #endif
-  :: d_step { st[c] == closed && door[c] != detached && len(inbox[c]) == 0 -> door[c] = detached }
+  :: d_step { st[c] == closed && inbox_status[c] != detached && len(inbox[c]) == 0 -> inbox_status[c] = detached }
   od
 }
 
@@ -153,11 +153,11 @@ end:
        :: what == Enter && pool == 0 -> pool = ticket
        :: what == Enter && pool != 0 ->                 /* introduce */
             a = OWNER(pool); b = OWNER(ticket);
-            reachedA = REACHES(a); tell(a, Matched, pool, pool, b);
-            reachedB = REACHES(b); tell(b, Matched, pool, ticket, a);
+            reachedA = REACHES(a); enqueue(a, Matched, pool, pool, b);
+            reachedB = REACHES(b); enqueue(b, Matched, pool, ticket, a);
             if
-            :: reachedA && !reachedB -> tell(a, PeerLeft, pool, 0, NONE)
-            :: reachedB && !reachedA -> tell(b, PeerLeft, pool, 0, NONE)
+            :: reachedA && !reachedB -> enqueue(a, PeerLeft, pool, 0, NONE)
+            :: reachedB && !reachedA -> enqueue(b, PeerLeft, pool, 0, NONE)
             :: else
             fi;
             pool = 0
@@ -172,12 +172,12 @@ end:
 init { byte i; atomic { for (i : 0 .. N-1) { run Client(i); run Session(i) } i = 0 } }
 
 #define COMES(c) (inbox[c]??[Matched, _, _, _])
-#define SEATED(c, r) (LIVE(c) && room[c] == r)
-#define ABANDONED(c) (LIVE(c) && !SEATED(partner[c], room[c]) && !COMES(partner[c]))
-#define FREED(c) (door[c] == detached && (pool == 0 || OWNER(pool) != c))
+#define IN_ROOM(c, r) (LIVE(c) && room[c] == r)
+#define ABANDONED(c) (LIVE(c) && !IN_ROOM(partner[c], room[c]) && !COMES(partner[c]))
+#define FREED(c) (inbox_status[c] == detached && (pool == 0 || OWNER(pool) != c))
 
 ltl meet  { [] ((st[0] == waiting && st[1] == waiting) -> <> (st[0] != waiting || st[1] != waiting)) }
 ltl freed { [] (st[0] == closed -> <> [] FREED(0)) }
-ltl told  { [] (ABANDONED(0) -> <> !ABANDONED(0)) }
+ltl notified  { [] (ABANDONED(0) -> <> !ABANDONED(0)) }
 ltl answered { [] (leaving != 0 -> <> (leaving == 0)) }
-ltl closes { [] (door[0] == overflowed -> <> (door[0] != overflowed)) }
+ltl closes { [] (inbox_status[0] == overflowed -> <> (inbox_status[0] != overflowed)) }

@@ -1,4 +1,4 @@
-"""Changes of the session's table that nobody can notice, each with the reason. `table_mutation.py` reads this."""
+"""Changes of the session's table that nothing can detect, each with the reason. `table_mutation.py` reads this."""
 
 SURVIVORS: dict[str, str] = {
     "add (Closed, DeadlinePassed) resume_timeout": "a closed session is not away, and so not for too long",

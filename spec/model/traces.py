@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Are these traces behaviours of the formal model? `python spec/model/traces.py [options] FILE_OR_FOLDER...`
+"""Check traces against the formal model: `python spec/model/traces.py [options] FILE_OR_FOLDER...`.
 
 Turns traces (`curhat-trio --trace`, see spec/trace.md) into the module TraceData, and lets TLC follow them through
 TraceSignaling.tla, many in one run: each is one chain of states. Needs Java and pip, but not curhat_trio.
 
-A trace that tells of a bug in the server is passed over, for the model knows no bugs. Prints what was refused,
+A trace with a bug of the server in it is passed over: the model has no bugs. Prints what was refused,
 with the line at which TLC stopped, and how many were accepted; the exit status is 1 if any was refused.
 """
 
@@ -53,13 +53,14 @@ INVARIANTS
 
 
 class Trace(NamedTuple):
-    """One trace, ready to be told to TLC."""
+    """One trace that TLC is to follow."""
 
     name: str
     lines: list[Line]
 
     @property
     def clients(self) -> int:
+        """How many clients there are in it."""
         return sum(line.get("what") == "attached" for line in self.lines)
 
 
@@ -68,7 +69,7 @@ class Trace(NamedTuple):
 FIELDS = {
     "begin": "format:number widens:truth resumes:truth relay_only:truth",
     "attached": "session:name profile:name",
-    "received": "session:name event:said",
+    "received": "session:name event:client_event",
     "step": "session:name from:name event:event before:state after:state "
     "sends?:messages forwards?:forwards requests?:requests counts?:names closes?:number|null",
     "queued": "to:name event:event",
@@ -82,7 +83,7 @@ FIELDS = {
 }
 """The fields of a line, by its `what`: each with its kind; `?`: may be left out."""
 
-SAID = {
+CLIENT_EVENTS = {
     "join": "wish:wish",
     "leave": "",
     "next": "",
@@ -98,7 +99,7 @@ SAID = {
     "InvalidMessage": "code:name ref?:name",
     "RateLimited": "",
 }
-EVENTS = SAID | {
+EVENTS = CLIENT_EVENTS | {
     "Matched": "ticket:room room:room partner:name profile:name offerer:truth topics:names",
     "PeerSent": "room:room kind:name ice?:names relay?:truth",
     "PeerLeft": "room:room reason:name",
@@ -124,6 +125,9 @@ MESSAGES = {
     "pong": "",
     "goaway": "reason:name",
 } | dict.fromkeys(("offer", "answer", "candidate", "chat", "typing"), "room:room from:name")
+"""Messages to the client. All of these tables repeat spec/trace.md and the protocol on purpose: this program needs
+no curhat_trio, and reads traces by what is written there."""
+
 REQUESTS = {"Enter": "room:room profile:name wish:wish avoid?:name"} | dict.fromkeys(
     ("Withdraw", "Suspend", "Reinstate"), "room:room"
 )
@@ -132,7 +136,7 @@ STATE = (
     "held?:number hold?:name signals?:number last?:name invalid?:number rate_limited?:number "
     "away?:truth answers_only?:truth failing?:truth"
 )
-BY_TYPE = {"said": SAID, "event": EVENTS, "message": MESSAGES, "request": REQUESTS}
+BY_TYPE = {"client_event": CLIENT_EVENTS, "event": EVENTS, "message": MESSAGES, "request": REQUESTS}
 RECORDS = {"state": STATE, "wish": "in:name|null topics:names", "forward": "to:name event:event"}
 
 _ROOM = re.compile(r"(s\d+)/(\d+)")
@@ -214,8 +218,8 @@ def value(found: Any) -> str:
 
 def module(traces: Iterable[Trace]) -> str:
     """The module TraceData."""
-    told = ",\n".join(f"<<\\* {number}\n{_lines(trace.lines)}>>" for number, trace in enumerate(traces, 1))
-    return f"---- MODULE TraceData ----\nEXTENDS Signaling\nTraces == <<\n{told}\n>>\nForks == <<>>\n====\n"
+    listed = ",\n".join(f"<<\\* {number}\n{_lines(trace.lines)}>>" for number, trace in enumerate(traces, 1))
+    return f"---- MODULE TraceData ----\nEXTENDS Signaling\nTraces == <<\n{listed}\n>>\nForks == <<>>\n====\n"
 
 
 def module_of_forks(base: Trace, forks: Sequence[Trace]) -> str:
@@ -260,7 +264,7 @@ def _lines(lines: Iterable[Line]) -> str:
 
 
 class Checker:
-    """TLC, and a directory for its litter."""
+    """TLC, following traces."""
 
     def __init__(self, jar: Path, invariants: bool = True) -> None:
         self._jar = jar
@@ -270,29 +274,29 @@ class Checker:
         """Which of these traces are behaviours of the model, by their places.
 
         Raises:
-            RuntimeError: TLC did not come to an end; with what it said.
+            RuntimeError: TLC did not come to an end; with its output.
         """
         readable = [place for place, trace in enumerate(traces) if all(map(is_well_formed, trace.lines))]
         whole = [traces[place] for place in readable]
-        told = self._run(module(whole), whole, "-deadlock") if whole else ""
-        return {readable[number - 1] for number in _accepted(told)}
+        output = self._run(module(whole), whole, "-deadlock") if whole else ""
+        return {readable[number - 1] for number in _accepted(output)}
 
     def accepted_forks(self, base: Trace, forks: Sequence[Trace]) -> set[int]:
         """As `accepted`, of many traces that differ from one in one place; that one must be accepted."""
         readable = [place for place, fork in enumerate(forks) if all(map(is_well_formed, fork.lines))]
         parted = [forks[place] for place in readable]
-        told = _accepted(self._run(module_of_forks(base, parted), [base, *parted], "-deadlock"))
-        if 1 not in told:
-            raise RuntimeError(f"TLC refused {base.name}, which was to be good")
-        return {readable[number - 2] for number in told - {1}}
+        accepted = _accepted(self._run(module_of_forks(base, parted), [base, *parted], "-deadlock"))
+        if 1 not in accepted:
+            raise RuntimeError(f"TLC refused {base.name}, which should be accepted")
+        return {readable[number - 2] for number in accepted - {1}}
 
     def stopped_at(self, trace: Trace) -> int:
         """The first line of a refused trace that the model can't follow."""
         for number, line in enumerate(trace.lines, 1):
             if not is_well_formed(line):
                 return number
-        told = self._run(module([trace]), [trace])
-        return int(re.findall(r"^/\\ next = (\d+)", told, re.MULTILINE)[-1])
+        output = self._run(module([trace]), [trace])
+        return int(re.findall(r"^/\\ next = (\d+)", output, re.MULTILINE)[-1])
 
     def _run(self, data: str, traces: Sequence[Trace], *options: str) -> str:
         with tempfile.TemporaryDirectory() as name:
@@ -302,8 +306,8 @@ class Checker:
             (directory / "TraceData.tla").write_text(data)
             clients = max(1, *(trace.clients for trace in traces))
             config = CONFIG.format(clients=", ".join(f'"s{number}"' for number in range(1, clients + 1)))
-            asked = self._invariants and clients <= CLIENTS_WITH_INVARIANTS
-            (directory / "trace.cfg").write_text(config + (INVARIANTS if asked else ""))
+            checks_invariants = self._invariants and clients <= CLIENTS_WITH_INVARIANTS
+            (directory / "trace.cfg").write_text(config + (INVARIANTS if checks_invariants else ""))
             heap = 3 if len(traces[0].lines) <= LINES_PER_RUN else 10
             java = [
                 "java",
@@ -315,15 +319,17 @@ class Checker:
                 str(self._jar),
             ]
             tlc = ["tlc2.TLC", "-cleanup", "-workers", "1", *options, "-config", "trace.cfg", "TraceSignaling.tla"]
-            told = subprocess.run(["nice", "-n", "10", *java, *tlc], cwd=directory, capture_output=True, text=True)
-            return told.stdout + told.stderr
+            result = subprocess.run(
+                ["nice", "-n", "10", *java, *tlc], check=False, cwd=directory, capture_output=True, text=True
+            )
+            return result.stdout + result.stderr
 
 
-def _accepted(told: str) -> set[int]:
+def _accepted(output: str) -> set[int]:
     """The numbers of the traces whose chains came to their end."""
-    if told and "Model checking completed" not in told:
-        raise RuntimeError("TLC failed: " + "\n".join(told.strip().splitlines()[:60]))
-    return {int(number) for number in re.findall(r'<<"accepted", (\d+)>>', told)}
+    if output and "Model checking completed" not in output:
+        raise RuntimeError("TLC failed: " + "\n".join(output.strip().splitlines()[:60]))
+    return {int(number) for number in re.findall(r'<<"accepted", (\d+)>>', output)}
 
 
 def batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
@@ -341,6 +347,7 @@ def batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
 
 
 def main() -> int:
+    """Check the traces that the command line names; 1 if one was refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("traces", nargs="+", type=Path, metavar="FILE", help="a trace, or a folder with *.ndjson")
     parser.add_argument("--most-lines", type=int, metavar="N", help="pass over longer traces")
@@ -369,7 +376,7 @@ def main() -> int:
     print(
         f"TLC accepted {len(sound) - refused} of {len(sound)} traces, {lines} lines, "
         f"in {time.monotonic() - began:.1f} s; passed over: {len(found) - len(fit)} that are too long, "
-        f"{len(fit) - len(sound)} that tell of a bug"
+        f"{len(fit) - len(sound)} with a bug"
     )
     return 1 if refused or not sound else 0
 

@@ -1,4 +1,4 @@
-"""The mutants of the session table, and what is made of those that nobody noticed."""
+"""The mutants of the session table, and how survivors are reported."""
 
 import importlib
 import sys
@@ -39,17 +39,24 @@ def test_no_mutant_is_the_table_as_it_is(mutation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("noticed", "drawn", "explained", "status"),
+    ("detected", "documents_differ", "explained", "status"),
     [
-        pytest.param("some_test", True, False, 0, id="noticed"),
+        pytest.param("some_test", True, False, 0, id="detected"),
         pytest.param(None, True, False, 1, id="survivor"),
         pytest.param(None, True, True, 0, id="explained-survivor"),
-        pytest.param("some_test", True, True, 1, id="explained-but-noticed"),
-        pytest.param("some_test", False, False, 1, id="not-drawn"),
+        pytest.param("some_test", True, True, 1, id="explained-but-detected"),
+        pytest.param("some_test", False, False, 1, id="documents-do-not-differ"),
     ],
 )
 def test_a_survivor_must_be_explained(
-    noticed: str | None, drawn: bool, explained: bool, status: int, mutation: Any, monkeypatch: pytest.MonkeyPatch
+    detected: str | None,
+    documents_differ: bool,
+    explained: bool,
+    status: int,
+    mutation: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mutation, "SURVIVORS", {"a mutant": "because"} if explained else {})
-    assert mutation.tell_survivors([mutation.Report("a mutant", drawn, {"tests": noticed})]) == status
+    assert (
+        mutation.report_survivors([mutation.Report("a mutant", documents_differ, {"tests": detected})]) == status
+    )
