@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: one channel, what may be sent on it in either direction, all schemas."""
+"""The AsyncAPI 3.0 document: one channel, the messages in both directions, all schemas."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ def asyncapi() -> Document:
         "defaultContentType": "application/json",
         "channels": {"signaling": _channel([*client, *server])},
         "operations": {
-            "hearClient": _operation("receive", list(client)),
-            "tellClient": _operation("send", list(server)),
+            "receiveFromClient": _operation("receive", list(client)),
+            "sendToClient": _operation("send", list(server)),
         },
         "components": {"messages": client | server},
     }
@@ -58,9 +58,9 @@ def _operation(action: str, messages: list[str]) -> Document:
     }
 
 
-def _messages(speaker: str, schemas: dict[str, Schema]) -> dict[str, Document]:
+def _messages(sender: str, schemas: dict[str, Schema]) -> dict[str, Document]:
     return {
-        f"{speaker}.{name}": {"name": name, "title": f"{name}, said by the {speaker}", "payload": _payload(schema)}
+        f"{sender}.{name}": {"name": name, "title": f"{name}, sent by the {sender}", "payload": _payload(schema)}
         for name, schema in schemas.items()
     }
 

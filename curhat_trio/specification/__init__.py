@@ -1,8 +1,8 @@
 """The generated part of the specification: tables, diagrams and schemas made from the code.
 
-`documents()` generates all of them; `spec/generated/` holds the result. This is a tool for developers: it reads the
-tests of a checkout, so the wheel leaves it out. What a server serves is made in `curhat_trio.documents`, and written
-to the folder too.
+`documents()` generates all of them; `spec/generated/` holds the result. This is a tool for developers: it reads
+the tests of a checkout, so the wheel leaves it out. What a server serves is made in `curhat_trio.documents`, and
+written to the folder too.
 """
 
 import argparse

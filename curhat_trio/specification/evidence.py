@@ -1,4 +1,4 @@
-"""Which tests show which rule of the protocol: a table drawn from a checkout's tests, vectors and scenarios.
+"""Which tests show which rule of the protocol: a table made from a checkout's tests, vectors and scenarios.
 
 A test names its rules in `@pytest.mark.shows("P-4.2")`, a scenario of the conformance kit behind its name, a
 vector in its `shows`. Files are read, not run.

@@ -1,4 +1,4 @@
-"""Tables of the protocol as Markdown, from the tables that run."""
+"""Tables of the protocol as Markdown, made from those that the server uses."""
 
 import inspect
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,14 @@ _NOTHING = "ignored"
 
 
 def state_table() -> str:
-    """What happens at each event in each state."""
+    """The rule for each event in each state."""
     kinds = list(dict.fromkeys(kind for _, kind in TABLE))
     rows = [
         [_heading(kind), *(_cell(TABLE.get((state, kind)), state, kind) for state in STATES)] for kind in kinds
     ]
     return (
-        "What each state does with each event: the rule, and the state it may lead to. Quoted events are what the "
-        "client says.\n\n" + table(["", *(state.__name__.lower() for state in STATES)], rows)
+        "What each state does with each event: the rule, and the states that it may lead to. Quoted events are "
+        "messages from the client.\n\n" + table(["", *(state.__name__.lower() for state in STATES)], rows)
     )
 
 
@@ -39,7 +39,7 @@ def leave_reason_table() -> str:
 def close_code_table() -> str:
     """WebSocket close codes."""
     return table(
-        ["code", "name", "reason said", "come back by yourself?"],
+        ["code", "name", "reason", "reconnect without asking the user?"],
         (
             [str(code.value), code.name.lower(), code.explanation, "yes" if code.retry else "no"]
             for code in sorted(CloseCode)
@@ -53,7 +53,7 @@ def rule_name(row: Row) -> str:
 
 
 def event_name(kind: type[Any]) -> str:
-    """What an event is called: a client's message as on the wire, anything else as its class."""
+    """The name of an event: of a client's message its type on the wire, of anything else its class."""
     return str(kind.type) if kind in _MESSAGES else kind.__name__
 
 
@@ -80,6 +80,6 @@ def _codes(kind: type[ErrorCode] | type[LeaveReason]) -> list[str]:
 
 
 def _comments(kind: type[ErrorCode] | type[LeaveReason]) -> list[str]:
-    """The string below each member: the code is the one place where they are explained."""
+    """The docstring below each member: they are explained there and nowhere else."""
     members = inspect.getsource(kind).split("\n\n", 1)[1].split('"""')
     return [" ".join(text.split()) for text in members[1::2]]

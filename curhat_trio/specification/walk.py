@@ -1,13 +1,12 @@
-"""How one offer passes through a server, from the sender's socket to the partner's: recorded while it happens, and
-drawn.
+"""How one offer passes through a server, from the sender's socket to the partner's: recorded in a run, and drawn.
 
-Two real connections with their sessions are served by a real dispatcher; only their networks are stand-ins. While
-the offer passes, a profile function sees every call. What is drawn are the calls that lead from one module of this
-package to another, in their order, and what the endpoints hand back to be done. So a picture that is out of date
-tells that the code goes another way than it did.
+Two real connections with their sessions are served by a real dispatcher; only their networks are fakes. While the
+offer passes, a profile function records every call. The diagram has the calls that lead from one module of this
+package to another, in their order, and the actions that endpoints return. So a diagram that is out of date shows
+that the code takes another path than before.
 
 A call belongs to the part of the server that makes it: calls of modules without a column of their own (`codec`,
-`session`, `signaling`, ...) stand beside the endpoint, or whoever else, on whose behalf they are made.
+`session`, `signaling`, ...) stand beside the endpoint, or whoever else, for which they are made.
 """
 
 import sys
@@ -52,7 +51,7 @@ EVENTS, ACTIONS = "curhat_trio.protocol.events", ("curhat_trio.protocol.actions"
 
 @attrs.frozen
 class Arrow:
-    """One call, or what was handed back from one."""
+    """One call, or what one returned."""
 
     task: str
     """In which Trio task."""
@@ -66,11 +65,11 @@ class Arrow:
 Walk: TypeAlias = tuple[Arrow, ...]
 
 
-# ---------------------------------------------------------------- a server of two
+# ---------------------------------------------------------------- a server with two clients
 
 
 class _Network:
-    """A `Transport` into which the walk puts bytes; it takes whatever is written."""
+    """A fake `Transport`: `put` makes bytes arrive, and everything that is written is taken."""
 
     def __init__(self) -> None:
         self._put, self._arrived = trio.open_memory_channel[bytes](1)
@@ -95,7 +94,7 @@ class _Network:
 
 
 class _Requests:
-    """The way to the matchmaker: it keeps what is asked."""
+    """The channel to the matchmaker: it keeps the tickets."""
 
     is_backed_up = False
 
@@ -116,7 +115,7 @@ def masked_frame(text: bytes) -> bytes:
 
 
 class _Server:
-    """All that an offer meets. Two clients are connected to it, and paired."""
+    """A server as far as an offer needs one. Two clients are connected to it, and paired."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._environment = Environment(Settings())
@@ -125,7 +124,7 @@ class _Server:
         self.dispatcher = Dispatcher(self._environment, self._requests, self._deadlines, Observer())
         self._nursery = nursery
         self.names: dict[int, str] = {id(self.dispatcher): "dispatcher"}
-        """What is drawn as a part of its own, by its identity."""
+        """The objects with a column of their own, by identity."""
         self.ann = self._connect("Ann")
         self._connect("Bob")
         older, newer = self._requests.tickets
@@ -176,10 +175,10 @@ async def _record_an_offer() -> Walk:
 
 
 class _Recorder:
-    """A profile function that keeps what is worth an arrow.
+    """A profile function that records the arrows.
 
     Args:
-        names: What is drawn as a part of its own, by its identity.
+        names: The objects with a column of their own, by identity.
     """
 
     def __init__(self, names: dict[int, str]) -> None:
@@ -188,15 +187,15 @@ class _Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """See every call of this thread."""
+        """Record every call of this thread."""
         before = sys.getprofile()
-        sys.setprofile(self._see)
+        sys.setprofile(self._record)
         try:
             yield
         finally:
             sys.setprofile(before)
 
-    def _see(self, frame: FrameType, what: str, argument: Any) -> None:
+    def _record(self, frame: FrameType, what: str, argument: Any) -> None:
         if not _is_named_and_ours(frame):
             return
         caller = _caller(frame)
@@ -207,14 +206,14 @@ class _Recorder:
             return
         if what == "call" and (start != end or _module(caller) != _module(frame)):
             self._add(start, end, _called(frame, is_a_part=id(frame.f_locals.get("self")) in self._names))
-        elif what == "return" and start != end and (result := _handed_back(argument)):
+        elif what == "return" and start != end and (result := _returned(argument)):
             self._add(end, start, result, is_return=True)
 
     def _add(self, start: str, end: str, label: str, *, is_return: bool = False) -> None:
         self.arrows.append(Arrow(trio.lowlevel.current_task().name, start, end, label, is_return))
 
     def _part(self, frame: FrameType | None) -> str | None:
-        """Which part of the server is at work in a frame: the innermost one that has a column."""
+        """The part of the server to which a frame belongs: the innermost one that has a column."""
         while frame is not None:
             name = self._names.get(id(frame.f_locals.get("self")))
             if name is not None:
@@ -230,7 +229,7 @@ def _is_named_and_ours(frame: FrameType) -> bool:
 
 
 def _caller(frame: FrameType) -> FrameType | None:
-    """The frame of this package on whose behalf it runs."""
+    """The frame of this package that has led to the call."""
     outer = frame.f_back
     while outer is not None and not _is_named_and_ours(outer):
         outer = outer.f_back
@@ -242,7 +241,7 @@ def _module(frame: FrameType) -> str:
 
 
 def _called(frame: FrameType, *, is_a_part: bool) -> str:
-    """The function's name, its module if it has no column, and the event that it is about."""
+    """The function's name, its module if it has no column, and the event that it handles."""
     name = frame.f_code.co_name if is_a_part else f"{_module(frame)}.{frame.f_code.co_name}"
     parameters = frame.f_code.co_varnames[: frame.f_code.co_argcount]
     for value in map(frame.f_locals.get, parameters):
@@ -253,8 +252,8 @@ def _called(frame: FrameType, *, is_a_part: bool) -> str:
     return name
 
 
-def _handed_back(result: object) -> str:
-    """Actions by their kinds, or bytes that were read; nothing else is worth an arrow."""
+def _returned(result: object) -> str:
+    """Actions by their types, or bytes that were read; nothing else gets an arrow."""
     if isinstance(result, bytes):
         return "bytes"
     if not isinstance(result, list) or any(type(each).__module__ not in ACTIONS for each in result):

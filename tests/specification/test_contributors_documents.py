@@ -1,4 +1,4 @@
-"""What the documents for contributors name is there: files, links, and names in the code."""
+"""Files, links and names in the documents for contributors exist."""
 
 import re
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_every_file_and_every_name_is_in_the_code(name: str) -> None:
     assert missing_names((ROOT / name).read_text()) == []
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_or_name_is_found(tmp_path: Path) -> None:
     document = tmp_path / "some.md"
     document.write_text(
         "[a](some.md), [b](none.md#part), [c](https://a.test), `no_such_thing`, `gone.py`, `Dispatcher`"

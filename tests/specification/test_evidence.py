@@ -54,7 +54,7 @@ def test_a_rule_that_does_not_exist_is_refused(checkout: Path) -> None:
         collect_evidence(checkout)
 
 
-def test_what_nothing_shows_is_told(checkout: Path) -> None:
+def test_a_must_that_nothing_shows_is_listed(checkout: Path) -> None:
     evidence = collect_evidence(checkout)
     missing = without_evidence(evidence)
     assert "P-2.5" in missing

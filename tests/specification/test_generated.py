@@ -1,4 +1,4 @@
-"""What is drawn from the code is up to date, and its schemas accept just what the codec accepts."""
+"""The generated documents are up to date, and the schemas accept exactly what the codec accepts."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,9 @@ def validators(schemas: dict[str, Any]) -> dict[str, jsonschema.Draft202012Valid
 CLIENT = validators(client_schemas())
 SERVER = validators(server_schemas())
 
-ODDITIES = st.sampled_from([None, True, 0, -1, 65536, 0.5, "", "x", "x" * 300, "a\nb", [], ["x"] * 6, [1], {}])
+UNUSUAL: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, -1, 65536, 0.5, "", "x", "x" * 300, "a\nb", [], ["x"] * 6, [1], {}]
+)
 
 
 @st.composite
@@ -49,9 +51,9 @@ def nearly(draw: st.DrawFn, message: st.SearchStrategy[bytes]) -> dict[str, Any]
         case "remove":
             del place[draw(keys)]
         case "replace":
-            place[draw(keys)] = draw(ODDITIES)
+            place[draw(keys)] = draw(UNUSUAL)
         case "add":
-            place[draw(st.text(max_size=3))] = draw(ODDITIES)
+            place[draw(st.text(max_size=3))] = draw(UNUSUAL)
     return value
 
 
@@ -60,12 +62,12 @@ def accepts(schemas: dict[str, jsonschema.Draft202012Validator], value: dict[str
     return isinstance(name, str) and name in schemas and bool(schemas[name].is_valid(value))
 
 
-@given(nearly(st.one_of(CLIENT_MESSAGES.values()).map(encode_client)))
+@given(nearly(st.one_of(*CLIENT_MESSAGES.values()).map(encode_client)))
 def test_the_codec_accepts_what_the_client_schemas_accept(value: dict[str, Any]) -> None:
     assert accepts(CLIENT, value) == (not isinstance(decode(orjson.dumps(value), "v1", OPTIONAL), Fault))
 
 
-@given(nearly(st.one_of(SERVER_MESSAGES.values()).map(lambda message: encode(message, seq=1))))
+@given(nearly(st.one_of(*SERVER_MESSAGES.values()).map(lambda message: encode(message, seq=1))))
 def test_the_codec_accepts_what_the_server_schemas_accept(value: dict[str, Any]) -> None:
     understood = not isinstance(decode_server(orjson.dumps(value)), Fault)
     numbered = type(value.get("seq")) is int and value["seq"] >= 1
@@ -73,7 +75,7 @@ def test_the_codec_accepts_what_the_server_schemas_accept(value: dict[str, Any])
 
 
 @pytest.mark.parametrize("name", ["\n", "Ann\n", "\nAnn", "A\x85", "Ann", None])
-def test_codec_and_schema_know_the_same_control_characters(name: str | None) -> None:
+def test_codec_and_schema_refuse_the_same_control_characters(name: str | None) -> None:
     """Also for validators in languages where `$` in a pattern stands before a last line's end too."""
     value = {"type": "join", "username": name}
     assert (
@@ -85,7 +87,7 @@ def test_codec_and_schema_know_the_same_control_characters(name: str | None) -> 
 
 @pytest.mark.parametrize("items", [32, 33])
 @pytest.mark.parametrize("place", ["iceServers", "urls", "topics"])
-def test_codec_and_schema_draw_the_same_line_for_arrays(place: str, items: int) -> None:
+def test_codec_and_schema_have_the_same_limit_for_arrays(place: str, items: int) -> None:
     servers: list[Any] = [{"urls": ["stun:s"] * (items if place == "urls" else 1)}]
     value = {
         "type": "join",
@@ -114,8 +116,8 @@ def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "errors.md").unlink()
     (tmp_path / "stray.md").touch()
     assert main(["spec", "--check", str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert all(f"{tmp_path / name}: out of date" in told for name in ("states.md", "errors.md", "stray.md"))
+    printed = capsys.readouterr().out
+    assert all(f"{tmp_path / name}: out of date" in printed for name in ("states.md", "errors.md", "stray.md"))
     write(tmp_path)
     assert differences(tmp_path) == []
 
@@ -190,15 +192,15 @@ def test_the_mermaid_diagram_has_every_edge() -> None:
     assert {(start, end): labels.split(", ") for start, end, labels in drawn} == diagrams.edges()
 
 
-def test_the_formal_models_table_tells_every_state_and_event() -> None:
+def test_the_table_of_the_formal_model_has_every_state_and_event() -> None:
     drawn = documents()["SessionTable.tla"]
     found: dict[tuple[str, str], tuple[str, set[str]]] = {}
     for state, rows in re.findall(r"^  (\w+) \|-> \[\n(.+?)\]", drawn, re.MULTILINE | re.DOTALL):
         for event, rule, to in re.findall(r'(\w+) \|-> Row\("(\w+)", \{(.*)\}\)', rows):
             found[state, event] = rule, set(re.findall(r"\w+", to))
-    happenings = [kind for kind in get_args(Event) if kind is not MessageReceived]
+    others = [kind for kind in get_args(Event) if kind is not MessageReceived]
     for state, kind in product(
-        (Connected, Waiting, Paired, Negotiating, Closed), (*FROM_CLIENT.values(), *happenings)
+        (Connected, Waiting, Paired, Negotiating, Closed), (*FROM_CLIENT.values(), *others)
     ):
         row = TABLE.get((state, kind))
         refused = kind in FROM_CLIENT.values() and state is not Closed

@@ -1,4 +1,4 @@
-"""The specification says what the code does: its examples are parsed, its tables compared."""
+"""The specification agrees with the code: its examples are parsed, its tables compared."""
 
 import re
 from pathlib import Path
@@ -33,12 +33,12 @@ def first_column(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("example", examples("> "))
-def test_what_clients_say_in_examples_is_understood(example: str) -> None:
+def test_client_messages_in_examples_are_valid(example: str) -> None:
     assert not isinstance(decode(example, "v1", OPTIONAL), Fault)
 
 
 @pytest.mark.parametrize("example", examples("< ") + examples(""))
-def test_what_the_server_says_in_examples_is_understood(example: str) -> None:
+def test_server_messages_in_examples_are_valid(example: str) -> None:
     assert not isinstance(decode_server(example), Fault)
     assert "seq" in orjson.loads(example)
 
@@ -50,26 +50,26 @@ def test_the_rules_of_a_section_are_numbered_in_order() -> None:
         assert all(f"- [{identifier}] " in section(number) for identifier in ids)
 
 
-def test_whatever_must_or_should_be_is_a_rule_with_an_id() -> None:
+def test_every_must_should_and_may_is_in_a_rule_with_an_id() -> None:
     strong = re.compile(r"\b(MUST|SHOULD|MAY)\b")
     outside = SPEC.split("\n## ", 1)[1]
-    told = sum(len(strong.findall(rule.text)) for rule in RULES.values())
-    assert len(strong.findall(outside)) == told
+    documented = sum(len(strong.findall(rule.text)) for rule in RULES.values())
+    assert len(strong.findall(outside)) == documented
 
 
-def test_rules_that_others_refer_to_exist() -> None:
+def test_references_lead_to_rules_that_exist() -> None:
     assert set(re.findall(r"\[(P-\d+\.\d+)\]", SPEC)) == set(RULES)
     assert {f"P-{number}" for number in re.findall(r"rules? (\d+\.\d+)", SPEC)} <= set(RULES)
 
 
-def test_the_messages_and_their_states_are_the_tables() -> None:
+def test_messages_are_allowed_in_the_states_of_the_session_table() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\w, ]+) \|[^|]+\|$", section(3), re.MULTILINE)
-    told = {name: set(states.split(", ")) for name, states in rows}
+    documented = {name: set(states.split(", ")) for name, states in rows}
     everywhere = {"connected", "waiting", "paired", "negotiating"}
-    assert told.keys() == FROM_CLIENT.keys()
+    assert documented.keys() == FROM_CLIENT.keys()
     for name, kind in FROM_CLIENT.items():
         allowed = {state.__name__.lower() for state, event in TABLE if event is kind and state is not Closed}
-        assert (everywhere if told[name] == {"any"} else told[name]) == allowed
+        assert (everywhere if documented[name] == {"any"} else documented[name]) == allowed
 
 
 def test_errors_reasons_and_close_codes_are_complete() -> None:
@@ -78,7 +78,7 @@ def test_errors_reasons_and_close_codes_are_complete() -> None:
     assert all(str(code.value) in section(9) for code in CloseCode)
 
 
-def test_the_defaults_told_are_the_defaults() -> None:
+def test_the_documented_defaults_are_the_defaults() -> None:
     rules = Environment(Settings()).rules
     settings = Settings()
     assert f"| nothing said after connecting | {rules.first_message_seconds:.0f} s |" in SPEC

@@ -1,4 +1,4 @@
-"""Rules are read with their id, whom they bind and how much; what does not say it is refused."""
+"""Rules are read with id, party and level; a rule without one of these is refused."""
 
 import pytest
 
@@ -22,17 +22,17 @@ def test_rules_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "complaint"),
+    ("document", "error"),
     [
         ("- [P-1.1] A server MUST do this.", "P-1.1: expected a bold"),
         ("- [P-1.1] A **server** does this.", "P-1.1: expected a bold"),
         ("- [P-1.1] A **server** MUST.\n- [P-1.1] A **client** MUST.", "P-1.1: two rules"),
     ],
 )
-def test_what_is_no_rule_is_refused(document: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_an_incomplete_rule_is_refused(document: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         read_requirements(document)
 
 
-def test_the_protocols_rules_bind_both_sides() -> None:
+def test_there_are_rules_for_servers_and_for_clients() -> None:
     assert {rule.party for rule in requirements().values()} == set(Party)

@@ -1,16 +1,17 @@
-"""The picture of an offer's walk is what really happens: one task, from socket to socket, in the code's order."""
+"""The diagram of an offer's walk is as it happens: in one task, from socket to socket, in the code's order."""
 
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from curhat_trio.dispatcher import Dispatcher
-from curhat_trio.protocol import endpoint
+from curhat_trio.protocol import codec, endpoint
 from curhat_trio.specification import documents
 from curhat_trio.specification.walk import PARTS, Arrow, Walk, offer_mermaid, offer_svg, offer_walk
 
-STATIONS = [
+STEPS = [
     ("Ann's socket", "Ann's connection", "bytes"),
     ("Ann's connection", "dispatcher", "receive_text"),
     ("dispatcher", "Ann's endpoint", "receive_text"),
@@ -31,45 +32,48 @@ STATIONS = [
     ("Bob's connection", "Bob's socket", "write_now"),
     ("Ann's connection", "Ann's socket", "receive"),
 ]
-"""What an offer passes, in this order; there is more in between."""
+"""Steps of an offer, in this order; there are more in between."""
 
 
-def steps(walk: Walk) -> list[tuple[str, str, str]]:
+def as_tuples(walk: Walk) -> list[tuple[str, str, str]]:
     return [(arrow.start, arrow.end, arrow.label) for arrow in walk]
 
 
-def test_an_offer_passes_every_station_in_order() -> None:
-    passed = iter(steps(offer_walk()))
-    missing = [station for station in STATIONS if station not in passed]
+def test_an_offer_takes_every_step_in_order() -> None:
+    passed = iter(as_tuples(offer_walk()))
+    missing = [step for step in STEPS if step not in passed]
     assert missing == []
 
 
-def test_an_offer_is_carried_by_the_sender_s_task_alone() -> None:
+def test_only_the_task_of_the_sender_runs() -> None:
     assert {arrow.task for arrow in offer_walk()} == {"Ann's task"}
 
 
-def test_each_walk_is_as_the_last() -> None:
+def test_two_walks_are_the_same() -> None:
     assert offer_walk() == offer_walk()
 
 
-def test_another_way_gives_another_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_path_changes_the_diagram(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = documents()["offer.mermaid"]
-    understand = endpoint.decode
-    monkeypatch.setattr(endpoint, "decode", lambda *arguments: understand(*arguments))
+
+    def decode_indirectly(*arguments: Any) -> Any:
+        return codec.decode(*arguments)
+
+    monkeypatch.setattr(endpoint, "decode", decode_indirectly)
     assert documents()["offer.mermaid"] == drawn, "the same calls, however they are reached"
     monkeypatch.setattr(Dispatcher, "flush", lambda self: None)
     assert "write_now" in drawn
     assert "write_now" not in documents()["offer.mermaid"]
 
 
-def test_nobody_is_watched_afterwards() -> None:
+def test_the_profile_function_is_removed_afterwards() -> None:
     before = sys.getprofile()
     offer_walk()
     assert sys.getprofile() is before
 
 
 @pytest.mark.parametrize("labels", [["one"], ["one", "two", "<three> & four"]])
-def test_both_pictures_have_every_arrow_and_each_change_of_task(labels: list[str]) -> None:
+def test_both_diagrams_have_every_arrow_and_each_change_of_task(labels: list[str]) -> None:
     walk = tuple(
         Arrow(f"task {number}", PARTS[number], PARTS[-1], label, is_return=number == 1)
         for number, label in enumerate(labels)
