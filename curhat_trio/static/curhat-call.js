@@ -1,15 +1,13 @@
 /**
  * The RTCPeerConnection of one pairing: perfect negotiation, trickled candidates, renegotiation when tracks change,
- * and ICE restarts. It knows nothing of sockets and sessions: what is to be said goes through `hooks.send`.
+ * and ICE restarts. It knows nothing of sockets and sessions: what it sends goes through `hooks.send`.
  *
  * The first audio and the first video of a call are microphone and camera, a second video is the partner's screen, a
  * second audio its sound.
  */
 
-/** @typedef {import("./curhat.js").CallStats} CallStats */
-/** @typedef {import("./curhat.js").MediaState} MediaState */
-/** @typedef {import("./curhat.js").FailedStage} FailedStage */
-/** @typedef {import("./curhat.js").Message} Message */
+/** @import { CallStats, FailedStage, MediaState } from "./curhat.js" */
+/** @import { Message } from "./curhat-wire.js" */
 
 /**
  * @typedef {object} Side
@@ -20,12 +18,12 @@
 
 /**
  * @typedef {object} Hooks
- * @property {(message: Message) => void} send          says something to the partner
+ * @property {(message: Message) => void} send          sends to the partner
  * @property {() => boolean} reachable                  whether what is sent now can arrive
- * @property {(media: MediaState, stage?: FailedStage) => void} media
+ * @property {(media: MediaState, stage?: FailedStage) => void} media  audio and video connect, or fail to
  * @property {(stream: MediaStream) => void} remote     camera and microphone came, changed or went
- * @property {(stream: MediaStream|null) => void} screen
- * @property {(text: string) => void} note
+ * @property {(stream: MediaStream|null) => void} screen  the partner's screen came, changed or went
+ * @property {(text: string) => void} note              something for the log
  */
 
 /** @typedef {"audio"|"video"} Kind */
@@ -40,11 +38,11 @@ const POLITE_EXTRA_GRACE = 2_000;
 const RESTARTS_BEFORE_FIRST_CONTACT = 1;
 const RESTARTS_AFTER_CONTACT = 3;
 
-/** What makes a line good or fair: at most so many milliseconds round trip, and so large a part lost. */
+/** What counts as good or fair: at most this round trip in milliseconds, and this part of packets lost. */
 const GOOD = { rtt: 250, lost: 0.02 };
 const FAIR = { rtt: 500, lost: 0.08 };
 
-/** The side that does not make the first offer keeps quiet until one has come. */
+/** One call. The side that does not make the first offer sends nothing until one was received. */
 export class Call {
   /** @type {RTCPeerConnection} */ pc;
   remoteStream = new MediaStream();
@@ -54,16 +52,16 @@ export class Call {
   /** @type {boolean} */ #polite;
   /** @type {MediaStream|null} */ #localStream;
   /** @type {MediaStream|null} */ #screen = null;
-  /** Where our screen and its sound are. @type {Map<Kind, RTCRtpTransceiver>} */ #screenPlaces = new Map();
+  /** For the own screen and its sound. @type {Map<Kind, RTCRtpTransceiver>} */ #screenTransceivers = new Map();
   /** @type {boolean} */ #mayOffer;
-  /** Whether our tracks have their places. */ #placed = false;
-  /** Kinds for which we have sent. @type {Set<string>} */ #used = new Set();
+  /** Whether the own tracks were added. */ #tracksAdded = false;
+  /** Kinds of which a track was sent. @type {Set<string>} */ #used = new Set();
   #makingOffer = false;
-  /** What the polite side has offered and not yet set. @type {RTCSessionDescriptionInit|null} */ #proposal = null;
-  /** Counts the partner's offers. */ #offersHeard = 0;
+  /** The polite side's offer, not yet applied. @type {RTCSessionDescriptionInit|null} */ #proposal = null;
+  /** How many offers were received. */ #offersReceived = 0;
   #ignoreOffer = false;
   #answerPending = false;
-  /** Our last answer may not have reached the server. */ #answerUnproved = false;
+  /** The last answer may not have reached the server. */ #answerUnconfirmed = false;
   #endSent = false;
   #foundCandidate = false;
   #reached = false;
@@ -90,12 +88,12 @@ export class Call {
   }
 
   /**
-   * Gives our tracks their places on the offering side, which makes the browser ask for an
-   * offer. Without any usable candidate no browser reports a failure, hence the limit.
+   * Adds the own tracks on the offering side, which makes the browser fire `negotiationneeded`. Without any usable
+   * candidate no browser reports a failure, hence the limit.
    */
   begin() {
     this.#contactTimer = setTimeout(() => this.#fail(), FIRST_CONTACT_LIMIT);
-    if (this.#mayOffer) this.#placeAll(true);
+    if (this.#mayOffer) this.#addTracks(true);
   }
 
   close() {
@@ -130,21 +128,21 @@ export class Call {
     }
   }
 
-  /** The server has our last answer. */
-  answerArrived() {
-    this.#answerUnproved = false;
+  /** The server has received the last answer. */
+  confirmAnswer() {
+    this.#answerUnconfirmed = false;
   }
 
-  /** What we said last may have been lost on its way: says again whatever is still open. */
-  signalAgain() {
+  /** The last messages may have been lost: sends again whatever is still open. */
+  resend() {
     if (this.#makingOffer || this.#closed) return;
     const { signalingState, localDescription } = this.pc;
     const unanswered = signalingState === "have-local-offer";
-    const unproved = this.#answerUnproved && localDescription?.type === "answer";
+    const unconfirmed = this.#answerUnconfirmed && localDescription?.type === "answer";
     if (this.#proposal) this.#send(this.#proposal);
-    else if (unanswered || unproved) this.#send(localDescription);
-    else if (this.pc.connectionState === "connecting") this.#startOver();
-    else this.mend();
+    else if (unanswered || unconfirmed) this.#send(localDescription);
+    else if (this.pc.connectionState === "connecting") this.#restartAnew();
+    else this.recover();
   }
 
   /** @param {RTCSessionDescriptionInit} description */
@@ -162,16 +160,16 @@ export class Call {
   }
 
   /**
-   * A partner's offer voids our proposal. An answer accepts it: then both are set in one go, and nothing that the
-   * partner says next comes between.
+   * The partner's offer voids the own proposal. An answer accepts it: then both are applied in one go, and no other
+   * message of the partner comes between.
    * @param {RTCSessionDescriptionInit} description
    */
   async #setRemote(description) {
     const accepted = description.type === "answer" ? this.#proposal : null;
     this.#proposal = null;
-    if (description.type === "offer") this.#offersHeard += 1;
-    const ours = accepted && this.#setLocal(accepted);
-    await Promise.all([ours, this.pc.setRemoteDescription(description)]);
+    if (description.type === "offer") this.#offersReceived += 1;
+    const local = accepted && this.#setLocal(accepted);
+    await Promise.all([local, this.pc.setRemoteDescription(description)]);
   }
 
   /** @param {RTCSessionDescriptionInit} [description]  without it: the offer or answer that is due */
@@ -183,7 +181,7 @@ export class Call {
   async #answer() {
     if (this.#closed) return;
     this.#mayOffer = true;
-    this.#placeAll(false);
+    this.#addTracks(false);
     await this.#setLocal();
     this.#send(this.pc.localDescription);
   }
@@ -192,7 +190,7 @@ export class Call {
     if (!this.#mayOffer || this.#closed) return;
     try {
       this.#makingOffer = true;
-      await (this.#polite ? this.#propose() : this.#insist());
+      await (this.#polite ? this.#sendProposal() : this.#sendOffer());
     } catch (error) {
       this.#note("offer not made", error);
     } finally {
@@ -200,20 +198,20 @@ export class Call {
     }
   }
 
-  async #insist() {
+  async #sendOffer() {
     await this.#setLocal();
     this.#send(this.pc.localDescription);
   }
 
   /**
-   * The polite side sets its offer only when that is answered, and forgets it when a partner's comes first. The
-   * browser asks for another when an answer, theirs or ours, leaves something to negotiate, and not before. So nothing
+   * The polite side applies its offer only when that is answered, and forgets it when a partner's comes first. The
+   * browser asks for another when an answer, of either side, leaves something to negotiate, and not before. So nothing
    * is ever rolled back: Chromium shows no new frames of a video that was in an offer rolled back.
    */
-  async #propose() {
-    const heard = this.#offersHeard;
+  async #sendProposal() {
+    const received = this.#offersReceived;
     const offer = await this.pc.createOffer();
-    if (heard !== this.#offersHeard) return;
+    if (received !== this.#offersReceived) return;
     this.#proposal = offer;
     this.#send(offer);
   }
@@ -222,7 +220,7 @@ export class Call {
   #send(description) {
     if (this.#closed || !description) return;
     const { type, sdp } = description;
-    this.#answerUnproved = type === "answer";
+    this.#answerUnconfirmed = type === "answer";
     this.#hooks.send({ type, payload: { type, sdp } });
   }
 
@@ -243,86 +241,85 @@ export class Call {
     }
   }
 
-  // --- our tracks ---------------------------------------------------------------
+  // --- the own tracks ---------------------------------------------------------------
 
-  /** Same kinds are replaced; new and missing ones are negotiated. @param {MediaStream|null} stream */
+  /** Replaces tracks of the same kind; new and missing ones are negotiated. @param {MediaStream|null} stream */
   setLocalStream(stream) {
     this.#localStream = stream;
-    if (this.#placed) for (const kind of KINDS) this.#place(kind, false);
+    if (this.#tracksAdded) for (const kind of KINDS) this.#addTrack(kind, false);
   }
 
-  /** @param {MediaStream|null} stream  shown and heard beside camera and microphone */
+  /** @param {MediaStream|null} stream  sent beside camera and microphone */
   setScreen(stream) {
     this.#screen = stream;
-    if (this.#placed) this.#placeScreen();
+    if (this.#tracksAdded) this.#addScreen();
   }
 
   /**
-   * Once. A missing kind is asked for receive-only when we offer; when we answer, the offer already has
-   * a place for it.
+   * Does so once. A missing kind is offered receive-only; when answering, the offer already has a transceiver for it.
    * @param {boolean} offering
    */
-  #placeAll(offering) {
-    if (this.#placed) return;
-    this.#placed = true;
-    for (const kind of KINDS) this.#place(kind, offering);
-    this.#placeScreen();
+  #addTracks(offering) {
+    if (this.#tracksAdded) return;
+    this.#tracksAdded = true;
+    for (const kind of KINDS) this.#addTrack(kind, offering);
+    this.#addScreen();
   }
 
   /** @param {Kind} kind @param {boolean} offering */
-  #place(kind, offering) {
+  #addTrack(kind, offering) {
     const track = this.#localStream?.getTracks().find((each) => each.kind === kind) ?? null;
-    const place = this.#placeOf(kind);
-    if (place && this.#used.has(kind)) this.#fill(place, track, this.#localStream, true);
+    const transceiver = this.#transceiverOf(kind);
+    if (transceiver && this.#used.has(kind)) this.#replaceTrack(transceiver, track, this.#localStream, true);
     else if (track && this.#localStream) this.pc.addTrack(track, this.#localStream);
     else if (offering) this.pc.addTransceiver(kind, { direction: "recvonly" });
     if (track) this.#used.add(kind);
   }
 
-  /** Places of their own, sending only: those of camera and microphone are never used for a screen. */
-  #placeScreen() {
+  /** Transceivers of their own, sending only: those of camera and microphone are never used for a screen. */
+  #addScreen() {
     for (const kind of KINDS) {
       const track = this.#screen?.getTracks().find((each) => each.kind === kind) ?? null;
-      const place = this.#screenPlaces.get(kind);
-      if (place) this.#fill(place, track, this.#screen, false);
+      const transceiver = this.#screenTransceivers.get(kind);
+      if (transceiver) this.#replaceTrack(transceiver, track, this.#screen, false);
       else if (track && this.#screen) {
         const streams = [this.#screen];
-        this.#screenPlaces.set(kind, this.pc.addTransceiver(track, { direction: "sendonly", streams }));
+        this.#screenTransceivers.set(kind, this.pc.addTransceiver(track, { direction: "sendonly", streams }));
       }
     }
   }
 
   /**
-   * Puts another track, or none, into a place that was used before.
-   * @param {RTCRtpTransceiver} place
+   * Sends another track, or none, on a transceiver that was used before.
+   * @param {RTCRtpTransceiver} transceiver
    * @param {MediaStreamTrack|null} track
    * @param {MediaStream|null} stream
    * @param {boolean} receives
    */
-  #fill(place, track, stream, receives) {
-    const sends = place.direction === "sendrecv" || place.direction === "sendonly";
-    place.sender.replaceTrack(track).catch((error) => this.#note("track not replaced", error));
+  #replaceTrack(transceiver, track, stream, receives) {
+    const sends = transceiver.direction === "sendrecv" || transceiver.direction === "sendonly";
+    transceiver.sender.replaceTrack(track).catch((error) => this.#note("track not replaced", error));
     if (sends === (track !== null)) return;
-    if (track && stream) place.sender.setStreams?.(stream);
-    if (track) place.direction = receives ? "sendrecv" : "sendonly";
-    else place.direction = receives ? "recvonly" : "inactive";
+    if (track && stream) transceiver.sender.setStreams?.(stream);
+    if (track) transceiver.direction = receives ? "sendrecv" : "sendonly";
+    else transceiver.direction = receives ? "recvonly" : "inactive";
   }
 
-  /** Where microphone or camera are, ours and the partner's. @param {Kind} kind */
-  #placeOf(kind) {
-    return this.pc.getTransceivers().find((each) => each !== this.#screenPlaces.get(kind)
+  /** The transceiver of the microphones or the cameras of both sides. @param {Kind} kind */
+  #transceiverOf(kind) {
+    return this.pc.getTransceivers().find((each) => each !== this.#screenTransceivers.get(kind)
       && each.receiver.track.kind === kind && each.direction !== "stopped");
   }
 
   // --- the partner's tracks -------------------------------------------------------
 
-  /** What we receive, as the last answer settled it. */
+  /** What is received, as the last answer settled it. */
   #findRemoteTracks() {
     if (this.#closed) return;
     const receiving = this.pc.getTransceivers().filter((each) => each.currentDirection?.includes("recv"));
-    const places = KINDS.map((kind) => this.#placeOf(kind));
-    const tracks = receiving.filter((each) => places.includes(each)).map((each) => each.receiver.track);
-    const others = receiving.filter((each) => !places.includes(each)).map((each) => each.receiver.track);
+    const transceivers = KINDS.map((kind) => this.#transceiverOf(kind));
+    const tracks = receiving.filter((each) => transceivers.includes(each)).map((each) => each.receiver.track);
+    const others = receiving.filter((each) => !transceivers.includes(each)).map((each) => each.receiver.track);
     const screen = KINDS.flatMap((kind) => others.find((each) => each.kind === kind) ?? []);
     if (this.#setRemoteTracks(tracks)) this.#hooks.remote(this.remoteStream);
     this.#setRemoteScreen(screen.some((each) => each.kind === "video") ? screen : []);
@@ -353,21 +350,21 @@ export class Call {
     try {
       this.pc.setConfiguration({ ...this.pc.getConfiguration(), ...configuration });
     } catch (error) {
-      this.#note("ICE servers not taken", error);
+      this.#note("ICE servers not accepted", error);
     }
   }
 
-  /** Our way into the network is another one now. */
+  /** The own network has changed. */
   networkChanged() {
-    if (this.#reached) this.#startOver();
+    if (this.#reached) this.#restartAnew();
   }
 
-  /** The partner can be reached again: takes up what had to wait, if anything is broken. */
-  mend() {
-    if (["disconnected", "failed"].includes(this.pc.connectionState)) this.#startOver();
+  /** The partner can be reached again: restarts ICE if the connection has failed meanwhile. */
+  recover() {
+    if (["disconnected", "failed"].includes(this.pc.connectionState)) this.#restartAnew();
   }
 
-  #startOver() {
+  #restartAnew() {
     this.#restarts = 0;
     this.#restart();
   }
@@ -397,7 +394,7 @@ export class Call {
     this.#restartTimer = setTimeout(() => this.#restart(), wait);
   }
 
-  /** A restart that nobody can hear of is not made: `mend` makes it later. */
+  /** No restart is made while its offer can't arrive: `recover` makes it later. */
   #restart() {
     if (this.#closed || !this.#hooks.reachable()) return;
     const most = this.#reached ? RESTARTS_AFTER_CONTACT : RESTARTS_BEFORE_FIRST_CONTACT;
@@ -433,7 +430,7 @@ export class Call {
     return stats;
   }
 
-  /** @returns {Promise<string>} the kind of our candidate in use: host, srflx, prflx, relay; empty: not known */
+  /** @returns {Promise<string>} the type of the local candidate in use: host, srflx, prflx, relay; empty: not known */
   async path() {
     try {
       return selectedCandidates(await this.pc.getStats()).local?.candidateType ?? "";

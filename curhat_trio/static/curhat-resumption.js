@@ -1,58 +1,59 @@
 /**
- * What a client keeps of its session, to take it up again on another socket: the server's token, the number of the last
- * message heard, and what was said of which it is not known whether it arrived.
+ * What a client keeps to resume its session over another socket: the server's token, the number of the last message
+ * received, and the messages sent that are not known to have been received.
  */
 
 import { isCount, isText, positive } from "./curhat-wire.js";
 
-/** @typedef {import("./curhat.js").Message} Message */
+/** @import { Message } from "./curhat-wire.js" */
 
+/** One session, as far as it can be resumed (spec/protocol.md, section 13). */
 export class Resumption {
   token = "";
   /** How long the server keeps the session. */ milliseconds = 0;
-  /** `seq` of the last message heard. */ seq = 0;
+  /** `seq` of the last message received. */ lastSeq = 0;
 
-  /** What was said since, in order. @type {Message[]} */ #said = [];
-  /** How many were said before those; `resume` does not count [P-13.4]. */ #before = 0;
-  /** Pings without a pong yet, by the number of messages up to and with each. @type {number[]} */ #pings = [];
+  /** Messages sent that may not have been received, in order. @type {Message[]} */ #sent = [];
+  /** How many were sent before those; `resume` does not count [P-13.4]. */ #before = 0;
+  /** Pings without a pong yet: the number of messages up to and including each. @type {number[]} */ #pings = [];
 
   /** @param {Message} welcome */
   constructor(welcome) {
     this.renew(welcome);
   }
 
-  /** A token is good once. @param {Message} message */
+  /** Takes the next token; each is good once [P-13.5]. @param {Message} message */
   renew({ resumeToken, resumeSeconds }) {
     this.milliseconds = 1000 * positive(resumeSeconds);
     this.token = isText(resumeToken) && this.milliseconds > 0 ? resumeToken : "";
   }
 
-  /** Something was said, or would have been if there were a socket. @param {Message} message */
+  /** Records a message that was sent, or is to be sent once the session is resumed. @param {Message} message */
   keep(message) {
     if (!this.token) return;
-    this.#said.push(message);
-    if (message.type === "ping") this.#pings.push(this.#before + this.#said.length);
+    this.#sent.push(message);
+    if (message.type === "ping") this.#pings.push(this.#before + this.#sent.length);
   }
 
-  /** A pong came: what was said up to its ping has arrived. */
-  prove() {
+  /** Takes a pong: everything up to its ping has been received. */
+  acknowledge() {
     const number = this.#pings.shift() ?? this.#before;
-    this.#said.splice(0, number - this.#before);
+    this.#sent.splice(0, number - this.#before);
     this.#before = Math.max(this.#before, number);
   }
 
   /**
-   * What has to be said again. Then it counts as not said yet.
-   * @param {unknown} heard  how many of our messages the server says it has read
-   * @returns {Message[]|null} null: that can't be
+   * The messages that have to be sent again. From now on they count as not sent.
+   * @param {unknown} heard  how many messages the session has received, according to the server
+   * @returns {Message[]|null} null: that number is not possible
    */
-  takeLost(heard) {
-    const [before, said] = [this.#before, this.#said];
-    const known = isCount(heard) && heard >= before && heard <= before + said.length;
-    this.#said = [];
+  takeUnreceived(heard) {
+    const [before, sent] = [this.#before, this.#sent];
+    const known = isCount(heard) && heard >= before && heard <= before + sent.length;
+    this.#sent = [];
     this.#pings = [];
-    this.#before = known ? heard : Infinity; // nobody knows the number, so no other count fits either
+    this.#before = known ? heard : Infinity; // the number is not known, so no other one can match
     if (!known) return null;
-    return said.slice(heard - before);
+    return sent.slice(heard - before);
   }
 }

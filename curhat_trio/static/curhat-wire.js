@@ -1,16 +1,24 @@
 /**
- * One WebSocket to a curhat.v1 server, from its opening to its end: what is on it is read and checked here, and a
- * dead one is found. What messages mean, and whether to come back, is not known here.
+ * One WebSocket to a curhat.v1 server, from its opening to its end: messages are parsed and validated here, and a dead
+ * connection is detected. What messages mean, and whether to reconnect, is not known here.
  */
 
-/** @typedef {import("./curhat.js").Message} Message */
+/**
+ * A message on the wire (spec/protocol.md, section 3).
+ * @typedef {{type: string, [field: string]: any}} Message
+ */
+
+/**
+ * Type of a message -> its handler.
+ * @typedef {Record<string, (message: Message) => void>} Handlers
+ */
 
 /**
  * @typedef {object} Hooks
- * @property {(message: Message) => void} message  one that is understood and was not here before
- * @property {(message: Message) => void} wrote    one that was sent
- * @property {(code: number) => void} closed       the last that is heard of it; not told after `close`
- * @property {(text: string) => void} note
+ * @property {(message: Message) => void} message  a valid message was received that is no repetition
+ * @property {(message: Message) => void} sent     a message was sent
+ * @property {(code: number) => void} closed       the connection has ended; not called after `close`
+ * @property {(text: string) => void} note         something for the log
  */
 
 export const SUBPROTOCOL = "curhat.v1";
@@ -20,10 +28,10 @@ const WELCOME_TIMEOUT = 15_000;
 const PONG_TIMEOUT = 10_000;
 const PROBE_TIMEOUT = 5_000;
 const DEFAULT_PING_SECONDS = 20;
-const [LEAST_PING_SECONDS, MOST_PING_SECONDS] = [5, 120];
-/** A `seq` further ahead than this is no count. */
+const [MIN_PING_SECONDS, MAX_PING_SECONDS] = [5, 120];
+/** A `seq` further ahead than this is not credible. */
 const SEQ_LEAP = 10_000;
-const CHARACTERS_OF_A_TOKEN = 256;
+const TOKEN_CHARACTERS = 256;
 
 /** @typedef {(value: unknown) => boolean} Check */
 
@@ -44,7 +52,11 @@ const oneOf = (...words) => (value) => isText(value) && words.includes(value);
 
 const RELAYED = { from: isText, roomId: isText };
 
-/** What a message must have to be understood. @type {Record<string, Record<string, Check>>} */
+/**
+ * The fields that a message must have to be valid, by type. Written down again here because a page can't import the
+ * server's definitions.
+ * @type {Record<string, Record<string, Check>>}
+ */
 const SHAPES = {
   welcome: { sessionId: isText },
   ready: { roomId: isText },
@@ -91,13 +103,14 @@ export function closeKind(code) {
   return CLOSE_KINDS[code] ?? (code >= 4000 && code < 4500 ? "unreachable" : "ended");
 }
 
+/** One WebSocket, which calls its hooks until it has ended. */
 export class Wire {
-  /** `seq` of the last message [P-3.9]. */ heard = 0;
-  /** Bytes of UTF-8 that a message may have [P-2.12]. */ mostBytes = Infinity;
+  /** `seq` of the last message received [P-3.9]. */ lastSeq = 0;
+  /** Bytes of UTF-8 that a message may have [P-2.12]. */ maxBytes = Infinity;
 
   /** @type {WebSocket} */ #socket;
   /** @type {Hooks} */ #hooks;
-  /** For the welcome, then for the next sign of life. */ #deadline = 0;
+  /** Timer for the welcome, then for the next message after a ping. */ #deadline = 0;
   #pingTimer = 0;
 
   /** @param {URL} url @param {Hooks} hooks */
@@ -106,31 +119,31 @@ export class Wire {
     this.#socket = new WebSocket(url, [SUBPROTOCOL]);
     this.#socket.onmessage = (event) => this.#receive(event.data);
     this.#socket.onclose = (event) => this.#end(event.code);
-    this.#deadline = setTimeout(() => this.#giveUp(), WELCOME_TIMEOUT);
+    this.#deadline = setTimeout(() => this.#timeOut(), WELCOME_TIMEOUT);
   }
 
   /** @param {Message} message @returns {boolean} whether it was sent */
   write(message) {
     if (this.#socket.readyState !== WebSocket.OPEN) return false;
     const text = JSON.stringify(message);
-    if (new TextEncoder().encode(text).length > this.mostBytes) {
-      this.#hooks.note(`${message.type} is longer than the server takes, not sent`);
+    if (new TextEncoder().encode(text).length > this.maxBytes) {
+      this.#hooks.note(`${message.type} is longer than the server accepts, not sent`);
       return false;
     }
     this.#socket.send(text);
-    this.#hooks.wrote(message);
+    this.#hooks.sent(message);
     return true;
   }
 
-  /** From now on a ping is sent now and then, and something is expected back. @param {unknown} seconds */
+  /** From now on a ping is sent regularly, and something has to be received after it. @param {unknown} seconds */
   keepAlive(seconds) {
     this.#clear();
     const wanted = positive(seconds) || DEFAULT_PING_SECONDS;
-    const pause = 1000 * Math.min(Math.max(LEAST_PING_SECONDS, wanted), MOST_PING_SECONDS);
+    const pause = 1000 * Math.min(Math.max(MIN_PING_SECONDS, wanted), MAX_PING_SECONDS);
     this.#pingTimer = setInterval(() => this.#ping(PONG_TIMEOUT), pause);
   }
 
-  /** Finds out soon whether the network still carries it. */
+  /** Finds out soon whether the connection still works. */
   probe() {
     this.#ping(PROBE_TIMEOUT);
   }
@@ -141,15 +154,15 @@ export class Wire {
     this.#socket.close(code);
   }
 
-  /** @param {number} patience */
-  #ping(patience) {
+  /** @param {number} timeout  milliseconds */
+  #ping(timeout) {
     if (!this.write({ type: "ping" })) return;
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#giveUp(), patience);
+    this.#deadline = setTimeout(() => this.#timeOut(), timeout);
   }
 
   /** The server no longer answers: do not wait for the closing handshake. */
-  #giveUp() {
+  #timeOut() {
     this.close(4000);
     this.#hooks.closed(NO_CLOSE_FRAME);
   }
@@ -175,21 +188,21 @@ export class Wire {
   #receive(data) {
     if (this.#pingTimer) clearTimeout(this.#deadline);
     const message = parseMessage(data);
-    if (!message) this.#hooks.note("message not understood, ignored");
-    else if (!this.#isNew(message)) this.#hooks.note(`${message.type} was here before, ignored`);
+    if (!message) this.#hooks.note("invalid message, ignored");
+    else if (!this.#isNew(message)) this.#hooks.note(`${message.type} was received before, ignored`);
     else this.#hooks.message(message);
   }
 
   /** @param {Message} message */
   #isNew({ seq }) {
-    if (!isCount(seq) || seq > this.heard + SEQ_LEAP) return true;
-    if (seq <= this.heard) return false;
-    this.heard = seq;
+    if (!isCount(seq) || seq > this.lastSeq + SEQ_LEAP) return true;
+    if (seq <= this.lastSeq) return false;
+    this.lastSeq = seq;
     return true;
   }
 }
 
-/** @param {unknown} data @returns {Message|null} null: not understood */
+/** @param {unknown} data @returns {Message|null} null: not valid */
 function parseMessage(data) {
   if (!isText(data)) return null;
   try {
@@ -207,13 +220,13 @@ function isMessage(message) {
   return Object.entries(shape).every(([field, check]) => check(message[field]));
 }
 
-/** @param {unknown} value @returns {number} 0 for what is no positive number */
+/** @param {unknown} value @returns {number} 0 if it is no positive number */
 export function positive(value) {
   return typeof value === "number" && value > 0 ? value : 0;
 }
 
 /** @param {string} text @param {number} [most]  code points */
-export function cut(text, most = CHARACTERS_OF_A_TOKEN) {
+export function truncate(text, most = TOKEN_CHARACTERS) {
   return [...text].slice(0, most).join("");
 }
 
@@ -233,7 +246,7 @@ export function distinctTopics(topics, most, longest) {
   /** @type {Map<string, string>} */
   const seen = new Map();
   for (const each of topics) {
-    const topic = cut(each.trim().replace(/\s+/g, " "), longest).trimEnd();
+    const topic = truncate(each.trim().replace(/\s+/g, " "), longest).trimEnd();
     const key = topic.toLowerCase();
     if (topic && !seen.has(key)) seen.set(key, topic);
   }

@@ -1,94 +1,176 @@
 /**
- * A curhat.v1 client: one anonymous conversation after the other, over one WebSocket. Nothing here touches a page;
- * the caller supplies the address and the local media, and listens to events (`CurhatEvents`).
+ * A curhat.v1 client: one anonymous conversation after the other, over one WebSocket. It does not touch the page; the
+ * caller supplies the address and the local media, and listens to events (`CurhatEvents`).
  *
- * Two machines: the link (none, connecting, resuming, open), and the session, whose states are those of the protocol.
- * One table says what is heard in each; what it does not name is ignored. Whatever happens is decided to its end first
- * and told afterwards, so that a listener may call any method.
+ * There are two state machines: the link (none, connecting, resuming, open), and the session, whose states are those
+ * of the protocol. One table says which messages are handled in each state; all others are ignored. Every reaction
+ * runs to its end before its events are dispatched, so that a listener may call any method.
  */
 
 import { Call } from "./curhat-call.js";
 import { Resumption } from "./curhat-resumption.js";
 import {
-  closeKind, cut, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, Wire,
+  closeKind, distinctTopics, isRecord, isText, NO_CLOSE_FRAME, positive, socketUrl, truncate, Wire,
 } from "./curhat-wire.js";
 
 /**
- * As the server sees us; "disconnected" is the protocol's *closed*.
+ * The state of the session, as the server sees it (spec/protocol.md, section 4); "disconnected" is the protocol's
+ * *closed*.
  * @typedef {"disconnected"|"connected"|"waiting"|"paired"|"negotiating"} State
  */
-/** @typedef {"none"|"connecting"|"resuming"|"open"} Link */
-/** @typedef {"connecting"|"connected"|"interrupted"|"failed"} MediaState */
-/** @typedef {"gathering"|"checking"|"dtls"|"lost"} FailedStage */
-/** @typedef {{type: string, [field: string]: any}} Message */
 
 /**
+ * Whether the partner's audio and video arrive. "interrupted": they did, and an ICE restart may bring them back.
+ * @typedef {"connecting"|"connected"|"interrupted"|"failed"} MediaState
+ */
+
+/**
+ * How far the connection to the partner had come when it failed; "lost": it had been connected.
+ * @typedef {"gathering"|"checking"|"dtls"|"lost"} FailedStage
+ */
+
+/**
+ * What a client is made with.
  * @typedef {object} Settings
- * @property {string} url             ws: or wss: address of the server's `/ws`, without the name
- * @property {RTCConfiguration} [rtc] for every RTCPeerConnection; its ICE servers are used beside the server's
+ * @property {string} url  `ws:` or `wss:` address of the server's `/ws`, without the name
+ * @property {RTCConfiguration} [rtc]  for every RTCPeerConnection; its ICE servers are used beside the server's
  */
 
 /**
+ * What kind of partner to look for, and as whom.
  * @typedef {object} JoinOptions
- * @property {string} [username]
- * @property {string[]} [topics]
- * @property {string} [room]  pairs only with those who name the same; 1 to 64 characters
+ * @property {string} [username]  shown to partners; cut to 64 characters; without it: Anonymous
+ * @property {string[]} [topics]  at most 5 of 32 characters are sent; somebody who shares one is preferred [P-3.7]
+ * @property {string} [room]  pairs only with those who name the same [P-3.6]; 1 to 64 characters
  */
 
 /**
+ * The partner of a pairing.
  * @typedef {object} Partner
- * @property {string} id
- * @property {string} username    a stranger's words: text, never markup
- * @property {string[]} topics    those that both have
- * @property {string} roomId
- * @property {"offerer"|"answerer"} role  ours
- * @property {boolean} polite     whether we are
+ * @property {string} id  the partner's session id
+ * @property {string} username  written by a stranger: show it as text, never as markup [P-11.2]
+ * @property {string[]} topics  those that both have
+ * @property {string} roomId  names this pairing
+ * @property {"offerer"|"answerer"} role  this client's own role
+ * @property {boolean} polite  whether this client is the polite side [P-5.8]
  */
 
 /**
+ * Figures of a call, from `RTCPeerConnection.getStats()`.
  * @typedef {object} CallStats
- * @property {"direct"|"relay"|"unknown"} path
- * @property {string} localCandidate   host, srflx, prflx or relay
- * @property {string} remoteCandidate
- * @property {string} transport        udp, tcp or tls
- * @property {number|null} rttMilliseconds
- * @property {number} sendKbps         since the last call of `stats`, as are the two that follow
- * @property {number} receiveKbps
- * @property {number|null} packetsLost 0 to 1, of what the partner sent
- * @property {number} framesDecoded    since the call began
- * @property {"good"|"fair"|"poor"|"unknown"} quality
+ * @property {"direct"|"relay"|"unknown"} path  whether a TURN server relays
+ * @property {string} localCandidate  host, srflx, prflx or relay
+ * @property {string} remoteCandidate  the same, of the partner
+ * @property {string} transport  udp, tcp or tls
+ * @property {number|null} rttMilliseconds  round trip time
+ * @property {number} sendKbps  kilobits per second since the last call of `stats`
+ * @property {number} receiveKbps  kilobits per second since the last call of `stats`
+ * @property {number|null} packetsLost  0 to 1, of what the partner sent since the last call of `stats`
+ * @property {number} framesDecoded  since the call began
+ * @property {"good"|"fair"|"poor"|"unknown"} quality  a summary of round trip time and loss
  */
 
 /**
- * "retrying": comes back by itself after `delaySeconds`. "resuming": likewise, and the session, with the partner,
- * is still there. "closed": only the person can start again.
+ * What has happened to the connection to the server.
  * @typedef {object} ConnectionDetail
- * @property {"connecting"|"open"|"retrying"|"resuming"|"resumed"|"closed"} phase
- * @property {string} [kind]           why it ended, by close code; "asked": by `disconnect`
- * @property {number} [code]           of the close frame
- * @property {number} [attempt]
- * @property {number} [delaySeconds]
- * @property {boolean} [rejoining]     whether a partner is looked for as soon as the connection is back
+ * @property {"connecting"|"open"|"retrying"|"resuming"|"resumed"|"closed"} phase  "retrying": the client connects
+ *   again after `delaySeconds`. "resuming": likewise, and the session, with its partner, is still there.
+ *   "closed": only `start` connects again.
+ * @property {string} [kind]  why the connection ended, by close code; "asked": by `disconnect`
+ * @property {number} [code]  of the close frame; 1006: there was none
+ * @property {number} [attempt]  how many attempts have failed in a row
+ * @property {number} [delaySeconds]  until the next attempt
+ * @property {boolean} [rejoining]  whether a partner is looked for as soon as the connection is back
  */
 
 /**
- * The `detail` of each event.
+ * The session's state has changed.
+ * @typedef {object} StateChangeDetail
+ * @property {State} state  the state from now on
+ * @property {State} previous  the state before
+ */
+
+/**
+ * There is a partner.
+ * @typedef {object} PairedDetail
+ * @property {Partner} partner  who it is
+ */
+
+/**
+ * The pairing or the wait was ended by somebody else. Not dispatched after `leave` and `next`.
+ * @typedef {object} PartnerLeftDetail
+ * @property {Partner|null} partner  who it was; null: there was none yet
+ * @property {string} reason  the protocol's reason, such as "left", "next" or "peer_lost"
+ */
+
+/**
+ * A stream of the partner's. Dispatched again when its tracks change.
+ * @typedef {object} StreamDetail
+ * @property {MediaStream|null} stream  null: there is none any more
+ */
+
+/**
+ * Audio and video connect, or fail to.
+ * @typedef {object} MediaDetail
+ * @property {MediaState} media  the state from now on
+ * @property {FailedStage} [stage]  with "failed": how far it had come
+ */
+
+/**
+ * A text from the partner.
+ * @typedef {object} ChatDetail
+ * @property {string} text  written by a stranger: show it as text, never as markup [P-11.2]
+ * @property {string} username  the partner's name
+ */
+
+/**
+ * The partner has begun to write, or has stopped.
+ * @typedef {object} TypingDetail
+ * @property {boolean} active  whether a text is being written
+ */
+
+/**
+ * The partner's connection to the server is interrupted, or back [P-13.2].
+ * @typedef {object} AwayDetail
+ * @property {boolean} away  whether it is interrupted
+ */
+
+/**
+ * The server has refused a message (spec/protocol.md, section 8).
+ * @typedef {object} RefusedDetail
+ * @property {string} code  the protocol's error code
+ * @property {string} message  what was wrong, in English, for developers
+ * @property {string|undefined} ref  the type of the message that was refused
+ * @property {number|undefined} retryAfterSeconds  after which time to send again
+ */
+
+/**
+ * A message was sent or received, or something was noticed. For diagnostics; never what people write.
+ * @typedef {object} LogDetail
+ * @property {"in"|"out"|"note"} direction  "note": neither sent nor received
+ * @property {string} type  the type of the message, or the text of the note
+ * @property {string} extra  a code, a reason, a role or a media state; or empty
+ */
+
+/**
+ * The events of a client, each with its `detail`.
  * @typedef {object} CurhatEvents
- * @property {{state: State, previous: State}} statechange
- * @property {ConnectionDetail} connection
- * @property {{partner: Partner}} paired
- * @property {{partner: Partner|null, reason: string}} partnerleft  not told after one's own leave or next
- * @property {{stream: MediaStream|null}} remotestream  camera and microphone; told again when its tracks change
- * @property {{stream: MediaStream|null}} remotescreen
- * @property {{media: MediaState, stage?: FailedStage}} media
- * @property {{text: string, username: string}} chat  from the partner
- * @property {{active: boolean}} typing
- * @property {{away: boolean}} away  the partner's connection to the server is interrupted, or back
- * @property {{code: string, message: string, ref: string|undefined, retryAfterSeconds: number|undefined}} refused
- * @property {{direction: "in"|"out"|"note", type: string, extra: string}} log  never holds what people say
+ * @property {StateChangeDetail} statechange  the session's state has changed
+ * @property {ConnectionDetail} connection  the connection to the server was made, lost or given up
+ * @property {PairedDetail} paired  there is a partner
+ * @property {PartnerLeftDetail} partnerleft  somebody else has ended the pairing or the wait
+ * @property {StreamDetail} remotestream  the partner's camera and microphone
+ * @property {StreamDetail} remotescreen  the partner's screen
+ * @property {MediaDetail} media  audio and video connect, or fail to
+ * @property {ChatDetail} chat  a text from the partner
+ * @property {TypingDetail} typing  the partner has begun to write, or has stopped
+ * @property {AwayDetail} away  the partner's connection to the server is interrupted, or back
+ * @property {RefusedDetail} refused  the server has refused a message
+ * @property {LogDetail} log  for diagnostics
  */
 
 /**
+ * An EventTarget with the events of `CurhatEvents`.
  * @typedef {{
  *   addEventListener<Name extends keyof CurhatEvents>(type: Name,
  *     listener: (event: CustomEvent<CurhatEvents[Name]>) => void,
@@ -99,8 +181,7 @@ import {
  * } & EventTarget} CurhatEventTarget
  */
 
-/** @typedef {"retry"|"stable"|"window"|"again"|"ice"} TimerName */
-/** @typedef {Record<string, (message: Message) => void>} Row  what each message does */
+/** @import { Handlers, Message } from "./curhat-wire.js" */
 
 const TypedEventTarget = /** @type {{new(): CurhatEventTarget}} */ (EventTarget);
 
@@ -113,12 +194,13 @@ const TRANSITIONS = {
   negotiating: ["connected", "disconnected"],
 };
 
-/** What proxies say that go away, or have no server behind them just now. */
+/** Close codes of proxies that go away, or whose server is not there at the moment. */
 const PROXY_CODES = new Set([1001, 1005, 1011, 1012, 1013]);
 
 /**
- * Whether a client comes back by itself after this close code [P-9.1, P-9.2].
- * @param {number} code
+ * Whether a client reconnects by itself after this close code [P-9.1, P-9.2].
+ * @param {number} code  of the close frame; 1006: there was none
+ * @returns {boolean} whether it does
  */
 export function shouldRetry(code) {
   return code === NO_CLOSE_FRAME || PROXY_CODES.has(code) || (code >= 4000 && code < 4500);
@@ -132,18 +214,20 @@ const RETRY_FIRST = 1_000;
 const RETRY_MAX = 30_000;
 const RETRY_MIN_RATE_LIMITED = 10_000;
 const RATE_LIMITED_PAUSE = 1_000;
+const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, ice: 0 };
 /** The longest time that a browser's timer can take; a longer one would fire at once. */
 const LONGEST_TIMER = 2_147_483_647;
-/** After which part of their life servers' credentials are renewed. */
+/** The part of the credentials' lifetime after which they are renewed. */
 const ICE_REFRESH_PART = 0.75;
-/** Names for `ping.data`: the pong proves that all that was said before has arrived. */
+/** Values of `ping.data`: the pong proves that all messages before it have arrived. */
 const PING_FOR_ANSWER = "answer";
 const PING_FOR_ALL = "all";
 
 /**
  * Exponential backoff with jitter: between half and the whole of the doubled delay, in milliseconds.
  * @param {number} attempt  1 for the first retry
- * @param {number} [random] in [0, 1)
+ * @param {number} [random]  in [0, 1)
+ * @returns {number} milliseconds
  */
 export function retryDelay(attempt, random = Math.random()) {
   const ceiling = Math.min(RETRY_MAX, RETRY_FIRST * 2 ** (attempt - 1));
@@ -152,32 +236,38 @@ export function retryDelay(attempt, random = Math.random()) {
 
 /**
  * Splits "a, b, b" into distinct topics, at most `most` of them, cut to `longest` characters.
- * @param {string} text
- * @param {number} [most]
- * @param {number} [longest]
+ * @param {string} text  separated by commas
+ * @param {number} [most]  how many topics
+ * @param {number} [longest]  how many characters of each
+ * @returns {string[]} the topics, without surrounding space; those that differ only in case are one
  */
 export function parseTopics(text, most = 5, longest = 32) {
   return distinctTopics(text.split(","), most, longest);
 }
 
-/** A person's side of the service: `start`, `next`, `leave`, `disconnect`. */
+/**
+ * One client of a server. `start` looks for a partner, `next` for another one, `leave` stops, `disconnect` closes the
+ * connection. It reconnects and resumes the session by itself [P-9.1, P-13.3].
+ *
+ * It is an EventTarget; `CurhatEvents` has the `detail` of each event.
+ */
 export class Curhat extends TypedEventTarget {
   /** @type {URL} */ #url;
   /** @type {RTCConfiguration} */ #rtc;
   /** @type {Wire|null} */ #wire = null;
-  /** @type {Link} */ #link = "none";
+  /** The connection to the server. @type {"none"|"connecting"|"resuming"|"open"} */ #link = "none";
   /** @type {State} */ #state = "disconnected";
   /** @type {Call|null} */ #call = null;
   /** @type {Partner|null} */ #partner = null;
   /** The room of the last `ready` or `join`. */ #room = "";
   /** @type {MediaStream|null} */ #localStream = null;
-  /** Ends when we stop sharing our screen. @type {AbortController|null} */ #sharing = null;
+  /** Aborted when the screen is no longer shared. @type {AbortController|null} */ #sharing = null;
   /** @type {JoinOptions} */ #options = {};
-  /** Our leave or next that is not acknowledged yet. @type {"leave"|"next"|null} */ #leaving = null;
+  /** The leave or next that was sent and is not acknowledged yet. @type {"leave"|"next"|null} */ #leaving = null;
   #wantsPartner = false;
-  /** What `status` has told of this pairing. @type {Set<string>} */ #told = new Set();
+  /** The values of `status.media` sent in this pairing. @type {Set<string>} */ #sentStatus = new Set();
   #typing = false;
-  #partnerTypes = false;
+  #partnerIsTyping = false;
   #partnerAway = false;
 
   /** @type {Resumption|null} */ #resumption = null;
@@ -185,18 +275,17 @@ export class Curhat extends TypedEventTarget {
   #attempt = 0;
   #retryAfter = 0;
   #retryAt = 0;
-  /** Until then only the person may call for a new attempt. */ #notBefore = 0;
+  /** When `retryNow` may connect at the earliest; the server asked for that. */ #notBefore = 0;
   /** @type {AbortController|null} */ #network = null;
-  /** @type {Record<TimerName, number>} */
-  #timers = { retry: 0, stable: 0, window: 0, again: 0, ice: 0 };
-  /** @type {CustomEvent[]} */ #untold = [];
-  #deciding = false;
+  #timers = { ...NO_TIMERS };
+  /** Events that wait for the end of a reaction. @type {CustomEvent[]} */ #pendingEvents = [];
+  #reacting = false;
 
-  /** @type {string|null} */ sessionId = null;
-  /** What the server takes; see the protocol's `welcome`. @type {Record<string, number>} */ limits = {};
-  /** The optional parts that the server has. @type {string[]} */ features = [];
+  /** The id that the server gave to the session; null: there is none yet. @type {string|null} */ sessionId = null;
+  /** What the server accepts: `welcome.limits` of the protocol. @type {Record<string, number>} */ limits = {};
+  /** The optional parts of the protocol that the server supports [P-3.1]. @type {string[]} */ features = [];
 
-  /** What is heard in every situation. @type {Row} */
+  /** What is handled in every state. @type {Handlers} */
   #always = {
     error: (message) => this.#onError(message),
     goaway: (message) => this.#onGoaway(message),
@@ -204,8 +293,8 @@ export class Curhat extends TypedEventTarget {
     ice: (message) => this.#onIce(message),
   };
 
-  /** @type {Row} */
-  #talk = {
+  /** What is handled while there is a partner. @type {Handlers} */
+  #inPairing = {
     offer: (message) => this.#onDescription(message),
     candidate: (message) => this.#onCandidate(message),
     chat: (message) => this.#onChat(message),
@@ -215,8 +304,8 @@ export class Curhat extends TypedEventTarget {
   };
 
   /**
-   * What is heard in each situation: the link's while it is not open, then the session's.
-   * @type {Record<string, Row>}
+   * What is handled in each state: of the link while it is not open, then of the session.
+   * @type {Record<string, Handlers>}
    */
   #table = {
     connecting: { welcome: (message) => this.#onWelcome(message) },
@@ -228,13 +317,14 @@ export class Curhat extends TypedEventTarget {
       join: (message) => this.#onJoin(message),
       leave: (message) => this.#onWaitEnded(message),
     },
-    paired: this.#talk,
-    negotiating: { ...this.#talk, answer: (message) => this.#onDescription(message) },
+    paired: this.#inPairing,
+    negotiating: { ...this.#inPairing, answer: (message) => this.#onDescription(message) },
   };
 
   /**
+   * Nothing is sent before `start`.
    * @param {Settings} settings
-   * @throws {SyntaxError|TypeError} an address that is none, or is not allowed
+   * @throws {SyntaxError|TypeError} the address is not valid, or not allowed: a page of `https:` needs `wss:` [P-11.4]
    */
   constructor({ url, rtc = {} }) {
     super();
@@ -242,32 +332,38 @@ export class Curhat extends TypedEventTarget {
     this.#rtc = rtc;
   }
 
+  /** The state of the session. */
   get state() { return this.#state; }
-  /** @type {RTCPeerConnection|null} */
+  /** The peer connection of the present call; the next call has another. @type {RTCPeerConnection|null} */
   get pc() { return this.#call?.pc ?? null; }
+  /** The present partner; null: there is none. */
   get partner() { return this.#partner; }
-  /** @type {MediaStream|null} */
+  /** The partner's camera and microphone; null: there is no call. @type {MediaStream|null} */
   get remoteStream() { return this.#call?.remoteStream ?? null; }
-  /** @type {MediaStream|null} */
+  /** The partner's screen; null: it is not shared. @type {MediaStream|null} */
   get remoteScreen() { return this.#call?.remoteScreen ?? null; }
-  /** Asked for a partner and not been given up since. */
+  /** Whether a partner is looked for, or there is one. */
   get wantsPartner() { return this.#wantsPartner; }
-  /** Our own leave or next, until the server has acknowledged it. */
+  /** The own leave or next, until the server has acknowledged it [P-4.6]. */
   get leaving() { return this.#leaving; }
-  /** A connection exists, is being made, or will be tried again by itself. */
+  /** Whether a connection exists, is being made, or will be tried again by itself. */
   get active() { return this.#wire !== null || this.#timers.retry !== 0; }
-  /** Whether the server has an optional part of the protocol, as far as is known. @param {string} feature */
+  /**
+   * Whether the server supports an optional part of the protocol [P-3.2]; true as long as that is not known.
+   * @param {string} feature  such as "chat" or "next"
+   */
   has(feature) { return this.sessionId === null || this.features.includes(feature); }
+  /** Whether there is a partner. */
   get talking() { return this.#state === "paired" || this.#state === "negotiating"; }
-  /** Whether the partner is shown our screen. */
+  /** Whether the own screen is shared with the partner. */
   get sharing() { return this.#sharing !== null; }
 
-  // --- what the person does -------------------------------------------------
+  // --- what the user does -------------------------------------------------
 
   /**
-   * What is sent, now and in the pairings to come. In a call a track takes the place of one of its kind; what is new
-   * or missing is negotiated. The tracks remain the caller's to stop.
-   * @param {MediaStream|null} stream
+   * Sets what is sent, now and in the pairings to come. In a call a track replaces the one of its kind; what is new or
+   * missing is negotiated. Stopping the tracks is left to the caller.
+   * @param {MediaStream|null} stream  camera and microphone, or either; null: nothing is sent
    */
   setLocalStream(stream) {
     this.#localStream = stream;
@@ -276,9 +372,9 @@ export class Curhat extends TypedEventTarget {
 
   /**
    * Shows this partner a second video beside the camera, with its sound if it has any, until `stopSharing`, the video
-   * track's or the pairing's end. The tracks remain the caller's to stop.
-   * @param {MediaStream} stream
-   * @returns {boolean} false: there is nobody to show it to, or it has no video
+   * track's or the pairing's end. Stopping the tracks is left to the caller.
+   * @param {MediaStream} stream  of `getDisplayMedia`
+   * @returns {boolean} false: there is no call, or the stream has no video
    */
   shareScreen(stream) {
     const [track] = stream.getVideoTracks();
@@ -290,6 +386,7 @@ export class Curhat extends TypedEventTarget {
     return true;
   }
 
+  /** Ends what `shareScreen` began, if it still goes on. */
   stopSharing() {
     if (!this.#sharing) return;
     this.#endSharing();
@@ -299,14 +396,14 @@ export class Curhat extends TypedEventTarget {
   /**
    * Looks for a partner, connecting first where necessary.
    * @param {JoinOptions} [options]  without: as the last time
-   * @throws {RangeError} a `room` that no server takes
+   * @throws {RangeError} `room` is empty or longer than 64 characters
    */
   start(options = this.#options) {
     const { room } = options;
     if (room !== undefined && (room === "" || [...room].length > 64)) {
       throw new RangeError("room: expected 1 to 64 characters");
     }
-    this.#decide(() => {
+    this.#react(() => {
       this.#options = options;
       this.#wantsPartner = true;
       if (this.#wire === null) this.#connect();
@@ -317,68 +414,78 @@ export class Curhat extends TypedEventTarget {
   /** Leaves the partner and looks for another one. */
   next() {
     if (!this.talking) return;
-    this.#decide(() => {
+    this.#react(() => {
       this.#wantsPartner = true;
-      this.#giveUp(this.has("next") ? "next" : "leave");
+      this.#endWith(this.has("next") ? "next" : "leave");
     });
   }
 
-  /** Leaves the partner or the waiting room and stays connected. @param {string} [reason] */
+  /**
+   * Leaves the partner or the waiting room and stays connected.
+   * @param {string} [reason]  at most 256 characters are sent
+   */
   leave(reason) {
-    this.#decide(() => {
+    this.#react(() => {
       this.#wantsPartner = false;
-      if (this.talking || this.#state === "waiting") this.#giveUp("leave", reason);
+      if (this.talking || this.#state === "waiting") this.#endWith("leave", reason);
     });
   }
 
-  /** Leaves and closes; nothing is retried. */
+  /** Leaves and closes the connection [P-9.4]; nothing is retried. */
   disconnect() {
-    this.#decide(() => {
-      if (this.talking || this.#state === "waiting") this.#say({ type: "leave" });
+    this.#react(() => {
+      if (this.talking || this.#state === "waiting") this.#send({ type: "leave" });
       this.#wire?.close(1000);
       this.#finish(1000, "asked");
     });
   }
 
-  /** Does not wait for the end of the current retry delay, unless the server asked for it. */
+  /** Connects now instead of after the current delay, unless the server asked for that delay [P-9.3]. */
   retryNow() {
     if (!this.#timers.retry || Date.now() < this.#notBefore) return;
-    this.#decide(() => this.#connect());
+    this.#react(() => this.#connect());
   }
 
-  /** @param {string} text @returns {boolean} whether it was sent */
+  /**
+   * Sends the partner a text.
+   * @param {string} text  1 to 2000 characters (`limits.chatCharacters`), not only space
+   * @returns {boolean} whether it was sent
+   */
   chat(text) {
     const most = this.limits.chatCharacters ?? 2000;
     if (!this.talking || !this.has("chat")) return false;
     if (!text.trim() || [...text].length > most) return false;
-    if (!this.#say({ type: "chat", text })) return false;
+    if (!this.#send({ type: "chat", text })) return false;
     this.#typing = false;
     return true;
   }
 
-  /** Tells the partner that a text is being written, or no longer. @param {boolean} active */
+  /**
+   * Notifies the partner that a text is being written, or no longer. Only changes are sent.
+   * @param {boolean} active  whether it is
+   */
   typing(active) {
     if (!this.talking || !this.has("typing") || active === this.#typing) return;
-    if (this.#say({ type: "typing", active })) this.#typing = active;
+    if (this.#send({ type: "typing", active })) this.#typing = active;
   }
 
   /**
-   * Reports this partner, or the last one.
-   * @param {string} reason
-   * @param {string} [detail]
+   * Reports this partner, or the last one, if the server supports that.
+   * @param {string} reason  a word
+   * @param {string} [detail]  in the user's own words
    * @returns {boolean} whether it was sent
    */
   report(reason, detail) {
     if (!this.has("report")) return false;
-    return this.#say(detail ? { type: "report", reason, detail } : { type: "report", reason });
+    return this.#send(detail ? { type: "report", reason, detail } : { type: "report", reason });
   }
 
-  /** Never again this partner, or the last one. @returns {boolean} whether it was sent */
+  /** Blocks this partner, or the last one, if the server supports that. @returns {boolean} whether it was sent */
   block() {
-    return this.has("block") && this.#say({ type: "block" });
+    return this.has("block") && this.#send({ type: "block" });
   }
 
-  /** @returns {Promise<CallStats|null>} null: there is no call */
+  /** Measures the present call. @returns {Promise<CallStats|null>} null: there is no call */
   async stats() {
     return this.#call ? this.#call.stats() : null;
   }
@@ -394,17 +501,17 @@ export class Curhat extends TypedEventTarget {
     if (username) url.searchParams.set("username", username);
     this.#link = "connecting";
     this.#wire = new Wire(url, {
-      message: (message) => this.#decide(() => this.#receive(message)),
-      wrote: (message) => this.#wrote(message),
-      closed: (code) => this.#decide(() => this.#closed(code)),
+      message: (message) => this.#react(() => this.#receive(message)),
+      sent: (message) => this.#onSent(message),
+      closed: (code) => this.#react(() => this.#closed(code)),
       note: (text) => this.#note(text),
     });
   }
 
   /** @param {number} code */
   #closed(code) {
-    if (this.#link === "open") this.#openWindow();
-    this.#forgetWire();
+    if (this.#link === "open") this.#openResumeWindow();
+    this.#dropWire();
     this.#note(`closed ${code}`);
     const kind = closeKind(code);
     if (code === SHUTDOWN) this.#resumption = null;
@@ -416,7 +523,7 @@ export class Curhat extends TypedEventTarget {
     this.#retry(code, kind);
   }
 
-  #forgetWire() {
+  #dropWire() {
     this.#wire = null;
     this.#link = "none";
     this.#clearTimer("stable");
@@ -432,23 +539,23 @@ export class Curhat extends TypedEventTarget {
     const delay = least + retryDelay(this.#attempt);
     this.#retryAt = Date.now() + delay;
     this.#setTimer("retry", delay, () => this.#connect());
-    this.#tellRetry(kind, code);
+    this.#emitRetry(kind, code);
   }
 
   /** @param {string} kind @param {number} code */
-  #tellRetry(kind, code) {
+  #emitRetry(kind, code) {
     this.#emit("connection", {
       phase: this.#mayResume() ? "resuming" : "retrying", kind, code, attempt: this.#attempt,
       delaySeconds: (this.#retryAt - Date.now()) / 1000, rejoining: this.#wantsPartner,
     });
   }
 
-  /** The connection is over until the person wants another. @param {number} code @param {string} kind */
+  /** Gives the connection up until the user starts again. @param {number} code @param {string} kind */
   #finish(code, kind) {
     this.#attempt = 0;
     this.#retryAfter = 0;
     this.#wantsPartner = false;
-    this.#forgetWire();
+    this.#dropWire();
     this.#clearTimer("retry");
     this.#network?.abort();
     this.#network = null;
@@ -460,9 +567,9 @@ export class Curhat extends TypedEventTarget {
     if (this.#network) return;
     this.#network = new AbortController();
     const { signal } = this.#network;
-    const changed = () => this.#decide(() => this.#networkChanged());
+    const changed = () => this.#react(() => this.#networkChanged());
     globalThis.addEventListener("online", changed, { signal });
-    // Where a browser tells it: cellular, wifi, ... Its estimates of speed change all the time, and mean nothing here.
+    // Some browsers have the type: cellular, wifi, ... Their estimates of speed change all the time and don't matter.
     const connection = /** @type {any} */ (navigator).connection;
     let type = connection?.type;
     connection?.addEventListener("change", () => {
@@ -479,23 +586,23 @@ export class Curhat extends TypedEventTarget {
     this.#call?.networkChanged();
   }
 
-  // --- the session goes on over another socket --------------------------------
+  // --- resuming the session over another socket --------------------------------
 
   #mayResume() {
     return this.#resumption !== null && this.#timers.window !== 0;
   }
 
-  /** The session waits for us for a while. */
-  #openWindow() {
+  /** For a while the server keeps the session. */
+  #openResumeWindow() {
     if (!this.#resumption?.token || this.#state === "disconnected") return;
-    this.#resumption.seq = this.#wire?.heard ?? 0;
-    this.#setTimer("window", this.#resumption.milliseconds, () => this.#windowClosed());
+    this.#resumption.lastSeq = this.#wire?.lastSeq ?? 0;
+    this.#setTimer("window", this.#resumption.milliseconds, () => this.#onResumeWindowClosed());
   }
 
-  #windowClosed() {
+  #onResumeWindowClosed() {
     if (this.#link === "resuming") return;
     this.#loseSession();
-    if (this.#timers.retry) this.#tellRetry("unreachable", NO_CLOSE_FRAME);
+    if (this.#timers.retry) this.#emitRetry("unreachable", NO_CLOSE_FRAME);
     else this.#emit("connection", { phase: "connecting", attempt: this.#attempt });
   }
 
@@ -504,17 +611,17 @@ export class Curhat extends TypedEventTarget {
     const resumption = this.#resumption;
     if (!resumption) return;
     this.#clearTimer("window");
-    if (this.#wire) this.#wire.heard = resumption.seq;
+    if (this.#wire) this.#wire.lastSeq = resumption.lastSeq;
     resumption.renew(message);
     this.#opened(this.#welcome?.pingSeconds);
     this.#emit("connection", { phase: "resumed" });
-    const lost = resumption.takeLost(message.heard);
-    if (!lost) {
-      this.#catchUp();
+    const unreceived = resumption.takeUnreceived(message.heard);
+    if (!unreceived) {
+      this.#probeReceived();
       return;
     }
-    for (const each of lost) this.#write(each);
-    this.#call?.mend();
+    for (const each of unreceived) this.#write(each);
+    this.#call?.recover();
   }
 
   #onResumeFailed() {
@@ -524,20 +631,20 @@ export class Curhat extends TypedEventTarget {
   }
 
   /**
-   * Nobody knows which of our last words are lost. The pong comes behind all that the server has for us; then we know
-   * what is still open.
+   * It is not known which of the last messages were lost. The pong arrives after everything that the server has sent;
+   * then it is known what is still open.
    */
-  #catchUp() {
-    this.#say({ type: "ping", data: PING_FOR_ALL });
+  #probeReceived() {
+    this.#send({ type: "ping", data: PING_FOR_ALL });
   }
 
-  #caughtUp() {
-    if (this.#leaving) this.#say({ type: this.#leaving });
+  #onReceivedProbe() {
+    if (this.#leaving) this.#send({ type: this.#leaving });
     else if (this.#mayJoin()) this.#sendJoin();
-    else this.#call?.signalAgain();
+    else this.#call?.resend();
   }
 
-  /** Nothing is left of it but the wish for a partner. */
+  /** Forgets the session; whether a partner is wanted remains. */
   #loseSession() {
     this.#clearTimer("window");
     this.#resumption = null;
@@ -548,16 +655,16 @@ export class Curhat extends TypedEventTarget {
 
   // --- timers -----------------------------------------------------------------
 
-  /** @param {TimerName} name @param {number} milliseconds @param {() => void} action */
+  /** @param {keyof typeof NO_TIMERS} name @param {number} milliseconds @param {() => void} action */
   #setTimer(name, milliseconds, action) {
     this.#clearTimer(name);
     this.#timers[name] = setTimeout(() => {
       this.#timers[name] = 0;
-      this.#decide(action);
+      this.#react(action);
     }, Math.min(milliseconds, LONGEST_TIMER));
   }
 
-  /** @param {TimerName} name */
+  /** @param {keyof typeof NO_TIMERS} name */
   #clearTimer(name) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = 0;
@@ -565,18 +672,18 @@ export class Curhat extends TypedEventTarget {
 
   // --- messages out ---------------------------------------------------------
 
-  /** Says something within the session. @param {Message} message @returns {boolean} whether it was sent */
-  #say(message) {
+  /** Sends within the session. @param {Message} message @returns {boolean} whether it was sent */
+  #send(message) {
     return this.#link === "open" && this.#write(message);
   }
 
   /**
-   * Says it as soon as the session goes on, if it is interrupted.
+   * Sends now, or once the session is resumed if it is interrupted.
    * @param {Message} message
    * @returns {boolean} whether it was sent, or will be
    */
-  #sayOrKeep(message) {
-    if (this.#link === "open" || !this.#mayResume()) return this.#say(message);
+  #sendOrKeep(message) {
+    if (this.#link === "open" || !this.#mayResume()) return this.#send(message);
     this.#resumption?.keep(message);
     return true;
   }
@@ -587,14 +694,14 @@ export class Curhat extends TypedEventTarget {
   }
 
   /** @param {Message} message */
-  #wrote(message) {
+  #onSent(message) {
     if (this.#link === "open") this.#resumption?.keep(message);
     this.#log("out", message);
   }
 
   #username() {
     const text = (this.#options.username ?? "").replace(/\p{Cc}/gu, "").trim();
-    return cut(text, this.limits.usernameCharacters ?? 64);
+    return truncate(text, this.limits.usernameCharacters ?? 64);
   }
 
   #mayJoin() {
@@ -610,25 +717,29 @@ export class Curhat extends TypedEventTarget {
     if (username) message.username = username;
     if (distinct.length) message.topics = distinct;
     if (room) message.room = room;
-    this.#say(message);
+    this.#send(message);
   }
 
   /**
-   * Ends the pairing or the wait here at once; the server's word follows.
+   * Ends the pairing or the wait here at once; the server's acknowledgement follows.
    * @param {"leave"|"next"} kind
    * @param {string} [reason]
    */
-  #giveUp(kind, reason) {
+  #endWith(kind, reason) {
     this.#leaving = kind;
-    this.#sayOrKeep(reason ? { type: kind, reason: cut(reason) } : { type: kind });
+    this.#sendOrKeep(reason ? { type: kind, reason: truncate(reason) } : { type: kind });
     this.#endPairing();
     this.#move("connected");
   }
 
-  /** Each is told once. @param {"connected"|"failed"} media @param {{stage?: string, path?: string}} more */
+  /**
+   * Each is sent once in a pairing.
+   * @param {"connected"|"failed"} media
+   * @param {{stage?: string, path?: string}} more
+   */
   #sendStatus(media, more) {
-    if (this.#told.has(media) || this.#state !== "negotiating" || !this.has("status")) return;
-    if (this.#sayOrKeep({ type: "status", media, ...more })) this.#told.add(media);
+    if (this.#sentStatus.has(media) || this.#state !== "negotiating" || !this.has("status")) return;
+    if (this.#sendOrKeep({ type: "status", media, ...more })) this.#sentStatus.add(media);
   }
 
   // --- messages in ----------------------------------------------------------
@@ -636,14 +747,14 @@ export class Curhat extends TypedEventTarget {
   /** @param {Message} message */
   #receive(message) {
     this.#log("in", message);
-    const row = this.#table[this.#situation()];
+    const row = this.#table[this.#stateName()];
     const act = [this.#always, row].find((each) => Object.hasOwn(each, message.type));
     if (act) act[message.type](message);
-    else this.#note(`${message.type} not expected while ${this.#situation()}, ignored`);
+    else this.#note(`${message.type} not expected while ${this.#stateName()}, ignored`);
   }
 
   /** Names a row of the table. @returns {string} */
-  #situation() {
+  #stateName() {
     if (this.#link !== "open") return this.#link;
     return this.#leaving ? "leaving" : this.#state;
   }
@@ -654,7 +765,7 @@ export class Curhat extends TypedEventTarget {
     if (this.#mayResume() && this.#resumption && this.has("resume")) {
       this.#welcome = message;
       this.#link = "resuming";
-      this.#write({ type: "resume", token: this.#resumption.token, lastSeq: this.#resumption.seq });
+      this.#write({ type: "resume", token: this.#resumption.token, lastSeq: this.#resumption.lastSeq });
       return;
     }
     this.#loseSession();
@@ -666,7 +777,7 @@ export class Curhat extends TypedEventTarget {
     const entries = Object.entries(isRecord(limits) ? limits : {});
     this.limits = Object.fromEntries(entries.filter(([, value]) => positive(value) > 0));
     this.features = Array.isArray(features) ? features.filter(isText) : [];
-    if (this.#wire) this.#wire.mostBytes = this.limits.messageBytes ?? Infinity;
+    if (this.#wire) this.#wire.maxBytes = this.limits.messageBytes ?? Infinity;
   }
 
   /** A fresh session. @param {Message} welcome */
@@ -692,7 +803,7 @@ export class Curhat extends TypedEventTarget {
   #onReady(message) {
     this.#room = message.roomId;
     this.#move("waiting");
-    if (!this.#wantsPartner) this.#giveUp("leave");
+    if (!this.#wantsPartner) this.#endWith("leave");
   }
 
   /** @param {Message} message */
@@ -700,7 +811,7 @@ export class Curhat extends TypedEventTarget {
     this.#room = message.roomId;
     this.#partner = partnerOf(message);
     this.#move("paired");
-    this.#told.clear();
+    this.#sentStatus.clear();
     this.#emit("paired", { partner: this.#partner });
     try {
       this.#call = this.#makeCall(this.#partner, message);
@@ -717,9 +828,9 @@ export class Curhat extends TypedEventTarget {
   #makeCall({ role, polite }, message) {
     const configuration = { ...this.#rtc, ...this.#servers(message) };
     const call = new Call(configuration, { role, polite, localStream: this.#localStream }, {
-      send: (out) => this.#decide(() => this.#sendSignal(out)),
+      send: (out) => this.#react(() => this.#sendSignal(out)),
       reachable: () => this.#link === "open" && !this.#partnerAway,
-      media: (media, stage) => this.#decide(() => this.#onMedia(call, media, stage)),
+      media: (media, stage) => this.#react(() => this.#onMedia(call, media, stage)),
       remote: (stream) => this.#emit("remotestream", { stream }),
       screen: (stream) => this.#emit("remotescreen", { stream }),
       note: (text) => this.#note(text),
@@ -736,11 +847,11 @@ export class Curhat extends TypedEventTarget {
     };
   }
 
-  /** Servers' credentials are good for so long; fresh ones are fetched in time. @param {unknown} seconds */
+  /** Requests fresh credentials in time [P-3.16]. @param {unknown} seconds */
   #scheduleIce(seconds) {
     if (!this.has("ice") || positive(seconds) === 0) return;
     const milliseconds = Math.max(10_000, positive(seconds) * ICE_REFRESH_PART * 1000);
-    this.#setTimer("ice", milliseconds, () => this.#sayOrKeep({ type: "ice" }));
+    this.#setTimer("ice", milliseconds, () => this.#sendOrKeep({ type: "ice" }));
   }
 
   /** @param {Message} message */
@@ -752,9 +863,9 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #sendSignal(message) {
-    if (!this.talking || !this.#sayOrKeep(message)) return;
+    if (!this.talking || !this.#sendOrKeep(message)) return;
     if (message.type === "offer" && this.#state === "paired") this.#move("negotiating");
-    if (message.type === "answer") this.#say({ type: "ping", data: PING_FOR_ANSWER });
+    if (message.type === "answer") this.#send({ type: "ping", data: PING_FOR_ANSWER });
   }
 
   /** @param {Call} call @param {MediaState} media @param {FailedStage} [stage] */
@@ -763,10 +874,10 @@ export class Curhat extends TypedEventTarget {
     if (media === "failed") this.#sendStatus(media, stage ? { stage } : {});
     if (media !== "connected") return;
     const path = await call.path();
-    if (this.#call === call) this.#decide(() => this.#sendStatus(media, path ? { path } : {}));
+    if (this.#call === call) this.#react(() => this.#sendStatus(media, path ? { path } : {}));
   }
 
-  /** Whether a relayed message was said in the pairing that we are in [P-4.8]. @param {Message} message */
+  /** Whether a relayed message belongs to the present pairing [P-4.8]. @param {Message} message */
   #isCurrent({ roomId }) {
     return roomId === this.#partner?.roomId;
   }
@@ -787,19 +898,19 @@ export class Curhat extends TypedEventTarget {
   /** @param {Message} message */
   #onChat(message) {
     if (!this.#isCurrent(message) || !this.#partner) return;
-    this.#setPartnerTypes(false);
+    this.#setPartnerTyping(false);
     this.#emit("chat", { text: message.text, username: this.#partner.username });
   }
 
   /** @param {Message} message */
   #onTyping(message) {
-    if (this.#isCurrent(message)) this.#setPartnerTypes(message.active);
+    if (this.#isCurrent(message)) this.#setPartnerTyping(message.active);
   }
 
   /** @param {boolean} active */
-  #setPartnerTypes(active) {
-    if (active === this.#partnerTypes) return;
-    this.#partnerTypes = active;
+  #setPartnerTyping(active) {
+    if (active === this.#partnerIsTyping) return;
+    this.#partnerIsTyping = active;
     this.#emit("typing", { active });
   }
 
@@ -808,16 +919,16 @@ export class Curhat extends TypedEventTarget {
     const away = message.state === "away";
     if ((message.roomId !== undefined && !this.#isCurrent(message)) || away === this.#partnerAway) return;
     this.#partnerAway = away;
-    if (away) this.#setPartnerTypes(false);
+    if (away) this.#setPartnerTyping(false);
     this.#emit("away", { away });
-    if (!away) this.#call?.mend();
+    if (!away) this.#call?.recover();
   }
 
   /** @param {Message} message */
   #onPartnerLeft(message) {
     if (!this.#isCurrent(message)) return;
     const partner = this.#partner;
-    // A server which restarts closes the connection next; then we come back and join again.
+    // A server that restarts closes the connection next; then the client reconnects and joins again.
     if (message.reason !== "server_shutdown") this.#wantsPartner = false;
     this.#endPairing();
     this.#move("connected");
@@ -832,7 +943,7 @@ export class Curhat extends TypedEventTarget {
     this.#emit("partnerleft", { partner: null, reason: message.reason });
   }
 
-  /** After `leave` nothing follows; after `next` the server lets us wait again. @param {Message} message */
+  /** After `next` the server lets the client wait again by itself [P-4.7]. @param {Message} message */
   #onLeaveDone(message) {
     if (message.from !== this.sessionId) return;
     const kind = this.#leaving;
@@ -849,20 +960,20 @@ export class Curhat extends TypedEventTarget {
     } else if (code === "rate_limited" && !fatal) this.#onRateLimited(message);
     else if (this.#leaving && ref === this.#leaving) this.#onLeaveRefused(message);
     else if (ref === "join") this.#onJoinRefused(message);
-    else if (fatal || (code !== "wrong_state" && code !== "not_your_turn")) this.#refused(message);
+    else if (fatal || (code !== "wrong_state" && code !== "not_your_turn")) this.#emitRefused(message);
   }
 
   /**
-   * Which message was dropped is not always known: after the pause we say whatever is still open.
+   * It is not always known which message was dropped: after the pause whatever is still open is sent.
    * @param {Message} message
    */
   #onRateLimited(message) {
-    this.#refused(message);
+    this.#emitRefused(message);
     const pause = 1000 * positive(message.retryAfterSeconds) || RATE_LIMITED_PAUSE;
-    this.#setTimer("again", pause, () => this.#catchUp());
+    this.#setTimer("again", pause, () => this.#probeReceived());
   }
 
-  /** "wrong_state": the partner was faster and there is nothing left to leave [P-4.9]. @param {Message} message */
+  /** "wrong_state": the partner has left first, and there is nothing left to leave [P-4.9]. @param {Message} message */
   #onLeaveRefused(message) {
     const kind = this.#leaving;
     this.#leaving = null;
@@ -871,19 +982,19 @@ export class Curhat extends TypedEventTarget {
       return;
     }
     this.#wantsPartner = false;
-    this.#refused(message);
-    if (kind === "next") this.#giveUp("leave");
+    this.#emitRefused(message);
+    if (kind === "next") this.#endWith("leave");
     else this.disconnect();
   }
 
   /** @param {Message} message */
   #onJoinRefused(message) {
     if (this.#state === "connected") this.#wantsPartner = false;
-    this.#refused(message);
+    this.#emitRefused(message);
   }
 
   /** @param {Message} message */
-  #refused({ code, message, ref, retryAfterSeconds }) {
+  #emitRefused({ code, message, ref, retryAfterSeconds }) {
     this.#emit("refused", {
       code, message: String(message ?? ""), ref, retryAfterSeconds: positive(retryAfterSeconds) || undefined,
     });
@@ -897,9 +1008,9 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onPong({ data }) {
-    if (this.#link === "open") this.#resumption?.prove();
-    if (data === PING_FOR_ANSWER) this.#call?.answerArrived();
-    if (data === PING_FOR_ALL && this.#link === "open") this.#caughtUp();
+    if (this.#link === "open") this.#resumption?.acknowledge();
+    if (data === PING_FOR_ANSWER) this.#call?.confirmAnswer();
+    if (data === PING_FOR_ALL && this.#link === "open") this.#onReceivedProbe();
   }
 
   // --- state ----------------------------------------------------------------
@@ -909,7 +1020,7 @@ export class Curhat extends TypedEventTarget {
     this.#partner = null;
     this.#typing = false;
     this.#partnerAway = false;
-    this.#setPartnerTypes(false);
+    this.#setPartnerTyping(false);
     this.#endSharing();
     this.#clearTimer("ice");
     const call = this.#call;
@@ -935,30 +1046,30 @@ export class Curhat extends TypedEventTarget {
   }
 
   /**
-   * Runs what decides; whatever it has to tell is told behind it.
+   * Runs a reaction; the events that it emits are dispatched after it.
    * @template Result
    * @param {() => Result} action
    * @returns {Result}
    */
-  #decide(action) {
-    if (this.#deciding) return action();
-    this.#deciding = true;
+  #react(action) {
+    if (this.#reacting) return action();
+    this.#reacting = true;
     try {
       return action();
     } finally {
-      this.#deciding = false;
-      this.#tell();
+      this.#reacting = false;
+      this.#dispatchPending();
     }
   }
 
-  #tell() {
-    for (let event = this.#untold.shift(); event; event = this.#untold.shift()) this.dispatchEvent(event);
+  #dispatchPending() {
+    for (let event = this.#pendingEvents.shift(); event; event = this.#pendingEvents.shift()) this.dispatchEvent(event);
   }
 
   /** @template {keyof CurhatEvents} Name @param {Name} name @param {CurhatEvents[Name]} detail */
   #emit(name, detail) {
-    this.#untold.push(new CustomEvent(name, { detail }));
-    if (!this.#deciding) this.#tell();
+    this.#pendingEvents.push(new CustomEvent(name, { detail }));
+    if (!this.#reacting) this.#dispatchPending();
   }
 
   /** @param {string} text */
@@ -967,7 +1078,7 @@ export class Curhat extends TypedEventTarget {
   }
 
   /**
-   * Only the type and harmless words of a message; never its payload.
+   * Logs the type and harmless fields of a message; never its payload.
    * @param {"in"|"out"} direction
    * @param {Message} message
    */

@@ -1,8 +1,8 @@
-"""How Sphinx builds the documentation of `curhat_trio.client`: `.ci/docs` runs it, and a warning is an error there.
+"""How Sphinx builds the documentation of `curhat_trio.client`: `.ci/docs` runs it, and a warning is an error
+there.
 
-Docstrings in this package are written for readers of the code: names stand in single backquotes, as in Markdown. Here
-those become links if they are public names of the client, and code otherwise.
-"""
+Docstrings in this package are written for readers of the code: names stand in single backquotes, as in Markdown.
+Here those become links if they are public names of the client, and code otherwise. """
 
 import pkgutil
 import re
@@ -56,9 +56,7 @@ def _constant_docstring(name: str) -> list[str]:
     return []
 
 
-def _before_napoleon(
-    _app: Sphinx, kind: str, name: str, documented: Any, _options: Any, lines: list[str]
-) -> None:
+def _before_napoleon(_app: Sphinx, kind: str, name: str, documented: Any, _options: Any, lines: list[str]) -> None:
     """Complain about a missing docstring, and turn backquoted names into links."""
     if isinstance(documented, client.CloseCode):
         lines[:] = [f"{documented.explanation}."]

@@ -1,4 +1,4 @@
-"""A Chromium for the library's own tests, and pages in it with a clock of their own or the world's."""
+"""A Chromium for the tests of the library, and a page in it whose clock is controlled by the test."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 pytest.register_assert_rewrite(f"{__package__}.scripted")
 
-from .scripted import Stage  # noqa: E402
+from tests.browser.scripted import Harness  # noqa: E402 -- only now, so that its assertions are rewritten
 
 _CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -35,18 +35,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def theatre(browser: Browser) -> Iterator[Stage]:
-    """One page for a module's tests; its time passes only when a test says so."""
+def shared_harness(browser: Browser) -> Iterator[Harness]:
+    """One page for a module's tests; its clock advances only when a test advances it."""
     page = browser.new_page()
     page.clock.install(time=0)
-    theatre = Stage(page)
+    shared_harness = Harness(page)
     page.clock.pause_at(3600)
-    yield theatre
+    yield shared_harness
     page.close()
 
 
 @pytest.fixture
-def stage(theatre: Stage) -> Iterator[Stage]:
-    """For clients of one test, whose time passes only when the test says so."""
-    yield theatre
-    theatre.clear()
+def harness(shared_harness: Harness) -> Iterator[Harness]:
+    """The page of the module, cleared after each test."""
+    yield shared_harness
+    shared_harness.clear()

@@ -69,7 +69,7 @@ window.addEventListener = (type, listener, options) => {
   listen(type, listener, options);
 };
 
-/** What can be told to Python: streams by the kinds of their tracks. */
+/** What can be passed to Python: streams by the kinds of their tracks. */
 function plain(detail) {
   return Object.fromEntries(Object.entries(detail).map(([name, value]) => [
     name, value instanceof MediaStream ? value.getTracks().map(({ kind }) => kind).sort() : value,

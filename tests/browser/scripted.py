@@ -1,4 +1,4 @@
-"""A server that does whatever a test says, right or wrong, and a page that holds the library and nothing else."""
+"""A scripted server, right or wrong as the test wants it, and a page that has the library and nothing else."""
 
 import json
 import time
@@ -44,21 +44,21 @@ JOIN: Message = {
 
 
 def joined(role: str, **fields: Any) -> Message:
-    """The server's `join` for one who has this role."""
+    """The server's `join` for a client of this role."""
     return {**JOIN, "role": role, "polite": role == "answerer", **fields}
 
 
-class Line:
-    """One WebSocket that the page has opened, from the server's end.
+class Connection:
+    """One WebSocket that the page has opened, from the server's side.
 
-    What the client says is kept until it is heard; pings without `data` are only counted.
+    What the client sends is kept in `received` until the test expects it; pings without `data` are only counted.
     """
 
     def __init__(self, page: Page, route: WebSocketRoute) -> None:
         self._page = page
         self._route = route
         self._seq = 0
-        self.said: list[Message] = []
+        self.received: list[Message] = []
         self.pings = 0
         self.url = route.url
         self.closed_by_client = False
@@ -70,48 +70,48 @@ class Line:
         if message == {"type": "ping"}:
             self.pings += 1
         else:
-            self.said.append(message)
+            self.received.append(message)
 
     def _note_close(self, code: int | None, _reason: str | None) -> None:
         self.closed_by_client = True
         self._route.close(code=code, reason="")  # the closing handshake
 
-    def says(self, message: Message | str, /, **fields: Any) -> None:
+    def send(self, message: Message | str, /, **fields: Any) -> None:
         """Send a message with the next `seq`, or just its `type` and some fields."""
         whole = {"type": message, **fields} if isinstance(message, str) else {**message, **fields}
         self._seq += 1
         self._route.send(json.dumps({"seq": self._seq, **whole}))
 
-    def sends(self, data: str | bytes) -> None:
-        """Put this on the line as it is."""
+    def send_raw(self, data: str | bytes) -> None:
+        """Send this as it is."""
         self._route.send(data)
 
-    def hears(self, kind: str) -> Message:
-        """The next thing that the client says, which must be of this type."""
-        wait_until(self._page, lambda: bool(self.said), f"the client to say {kind}")
-        message = self.said.pop(0)
+    def expect(self, kind: str) -> Message:
+        """The client's next message, which must be of this type."""
+        wait_until(self._page, lambda: bool(self.received), f"the client to send {kind}")
+        message = self.received.pop(0)
         assert message["type"] == kind, message
         return message
 
-    def hears_no_more(self) -> None:
-        """The client has said nothing that was not heard. Makes sense behind something that it did say or tell."""
-        assert self.said == []
+    def expect_no_more(self) -> None:
+        """The client has sent nothing more. Only conclusive after something that it did send or dispatch."""
+        assert self.received == []
 
-    def breaks(self, code: int = 1006) -> None:
+    def end(self, code: int = 1006) -> None:
         """End the connection; 1006: without a close frame."""
         self._route.close(code=code, reason="")
 
 
 class Client:
-    """A `Curhat` in the page, and what it tells."""
+    """A `Curhat` in the page, and its events."""
 
-    def __init__(self, page: Page, handle: JSHandle, lines: list[Line]) -> None:
+    def __init__(self, page: Page, handle: JSHandle, connections: list[Connection]) -> None:
         self._page = page
         self._handle = handle
-        self._lines = lines
-        self._met = len(lines)
+        self._connections = connections
+        self._taken = len(connections)
 
-    def does(self, script: str, *arguments: Any) -> Any:
+    def evaluate(self, script: str, *arguments: Any) -> Any:
         """The value of an expression in which `client` is the Curhat and `given` are the arguments."""
         return self._handle.evaluate(
             f"async ({{ client, events }}, given) => {{ const result = await ({script}); "
@@ -119,38 +119,38 @@ class Client:
             list(arguments),
         )
 
-    def start(self, **options: Any) -> Line:
+    def start(self, **options: Any) -> Connection:
         """Look for a partner over a connection that is opened for it."""
-        self.does("client.start(given[0])", options)
-        return self.line()
+        self.evaluate("client.start(given[0])", options)
+        return self.next_connection()
 
-    def line(self) -> Line:
+    def next_connection(self) -> Connection:
         """The next connection that this client opens."""
-        wait_until(self._page, lambda: len(self._lines) > self._met, "the client to connect")
-        self._met += 1
-        return self._lines[self._met - 1]
+        wait_until(self._page, lambda: len(self._connections) > self._taken, "the client to connect")
+        self._taken += 1
+        return self._connections[self._taken - 1]
 
     @property
     def has_connected_again(self) -> bool:
-        return len(self._lines) > self._met
+        return len(self._connections) > self._taken
 
     @property
     def state(self) -> str:
-        return str(self.does("client.state"))
+        return str(self.evaluate("client.state"))
 
-    def told(self, name: str) -> list[Message]:
+    def events(self, name: str) -> list[Message]:
         """The details of all events of this name so far."""
-        events: list[Message] = self.does("events.filter(({ name }) => name === given[0])", name)
+        events: list[Message] = self.evaluate("events.filter(({ name }) => name === given[0])", name)
         return [{key: value for key, value in event.items() if key != "name"} for event in events]
 
-    def tells(self, name: str, **fields: Any) -> Message:
+    def expect_event(self, name: str, **fields: Any) -> Message:
         """Wait for an event with these fields; forget it and all of this name before it."""
 
         def find() -> bool:
-            return any(fields.items() <= event.items() for event in self.told(name))
+            return any(fields.items() <= event.items() for event in self.events(name))
 
         wait_until(self._page, find, f"{name} {fields}")
-        event: Message = self.does(
+        event: Message = self.evaluate(
             """(() => {
                 const fits = (event) => event.name === given[0]
                     && Object.entries(given[1]).every(([key, value]) => event[key] === value);
@@ -165,54 +165,54 @@ class Client:
         )
         return event
 
-    def hears_out(self, line: Line) -> None:
-        """Wait until it has read everything that was put on this line."""
+    def wait_for_receipt(self, connection: Connection) -> None:
+        """Wait until the client has received everything that was sent over this connection."""
         mark = f"mark-{time.monotonic_ns()}"
-        line.sends(json.dumps({"type": mark}))
-        self.tells("log", type=mark)
+        connection.send_raw(json.dumps({"type": mark}))
+        self.expect_event("log", type=mark)
 
 
-class Stage:
-    """A page with the library in it. What it left open, or did wrong unseen, is found at the end of each act."""
+class Harness:
+    """A page with the library in it. Whatever it leaves open, and every uncaught error, is found by `clear`."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self._clients: list[Client] = []
         self._streams: list[JSHandle] = []
-        self._lines: list[list[Line]] = []
+        self._connections: list[list[Connection]] = []
         page.route(f"{ORIGIN}/**", serve)
-        page.route_web_socket("**/ws/*", self._meet)
+        page.route_web_socket("**/ws/*", self._accept)
         page.goto(f"{ORIGIN}/")
         page.wait_for_function("window.openClient !== undefined")
 
-    def _meet(self, route: WebSocketRoute) -> None:
+    def _accept(self, route: WebSocketRoute) -> None:
         number = int(route.url.partition("/ws/")[2].partition("?")[0])
-        self._lines[number].append(Line(self.page, route))
+        self._connections[number].append(Connection(self.page, route))
 
     def client(self, **settings: Any) -> Client:
-        url = f"ws://localhost/ws/{len(self._lines)}"
-        self._lines.append([])
+        url = f"ws://localhost/ws/{len(self._connections)}"
+        self._connections.append([])
         handle = self.page.evaluate_handle("(settings) => openClient(settings)", {"url": url, **settings})
-        self._clients.append(Client(self.page, handle, self._lines[-1]))
+        self._clients.append(Client(self.page, handle, self._connections[-1]))
         return self._clients[-1]
 
     def stream(self, **kinds: Any) -> JSHandle:
-        """A moving picture of one colour and silence; `audio=False`, `video=False`: without that."""
+        """A moving picture of one colour, and silence; `audio=False`, `video=False`: without that."""
         made = self.page.evaluate_handle("(kinds) => makeStream(kinds)", kinds)
         self._streams.append(made)
         return made.evaluate_handle("({ stream }) => stream")
 
-    def waits_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         wait_until(self.page, condition, what)
 
-    def passes(self, seconds: float) -> None:
-        """Let so much time pass; only where the page's clock is the test's."""
+    def advance(self, seconds: float) -> None:
+        """Advance the page's clock, which stands still otherwise."""
         self.page.clock.run_for(round(seconds * 1000))
 
     def clear(self) -> None:
-        """Everybody goes; nothing may be left."""
+        """Disconnect all clients; nothing may be left open."""
         for client in self._clients:
-            client.does("client.disconnect()")
+            client.evaluate("client.disconnect()")
         for stream in self._streams:
             stream.evaluate("({ stop }) => stop()")
         self._clients.clear()
@@ -225,14 +225,14 @@ class Stage:
 
 
 def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
-    """Let the page go on until something holds.
+    """Let the page run until a condition holds.
 
     Raises:
-        AssertionError: It never did.
+        AssertionError: It did not within `SECONDS`.
     """
     end = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timeout while waiting for {what}"
         page.wait_for_timeout(2)
 
 

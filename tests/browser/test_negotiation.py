@@ -7,160 +7,160 @@ import attrs
 import pytest
 from playwright.sync_api import JSHandle
 
-from .scripted import RESUMABLE, WELCOME, Client, Line, Message, Stage, joined
+from tests.browser.scripted import RESUMABLE, WELCOME, Client, Connection, Harness, Message, joined
 
 SIGNALS = ("offer", "answer", "candidate")
 
 
 @attrs.define(eq=False)
-class Side:
-    """One of the two, with what it has said and the server has not passed on."""
+class Peer:
+    """One client of a pairing, with the messages that it has sent and that were not relayed yet."""
 
     name: str
     client: Client
-    line: Line
+    connection: Connection
     held: list[Message] = attrs.Factory(list)
     statuses: list[Message] = attrs.Factory(list)
     offers: list[str] = attrs.Factory(list)
     """The descriptions it has offered so far."""
     ends: int = 0
-    """How often it has said that there are no more candidates."""
+    """How often it has sent the end of candidates."""
 
-    def listen(self) -> None:
-        """Take down what it has said."""
-        while self.line.said:
-            said = self.line.said.pop(0)
-            if said["type"] == "ping":
-                self.line.says("pong", seq=None, data=said["data"])
-            elif said["type"] == "status":
-                self.statuses.append(said)
+    def collect(self) -> None:
+        """Collect what it has sent."""
+        while self.connection.received:
+            message = self.connection.received.pop(0)
+            if message["type"] == "ping":
+                self.connection.send("pong", seq=None, data=message["data"])
+            elif message["type"] == "status":
+                self.statuses.append(message)
             else:
-                self.held.append(said)
-            if said["type"] == "offer":
-                self.offers.append(said["payload"]["sdp"])
-            self.ends += said["type"] == "candidate" and said["payload"]["candidate"] == ""
+                self.held.append(message)
+            if message["type"] == "offer":
+                self.offers.append(message["payload"]["sdp"])
+            self.ends += message["type"] == "candidate" and message["payload"]["candidate"] == ""
 
-    def does(self, script: str, *given: Any) -> Any:
-        return self.client.does(script, *given)
+    def evaluate(self, script: str, *given: Any) -> Any:
+        return self.client.evaluate(script, *given)
 
-    def tells(self, name: str, **fields: Any) -> Message:
-        return self.client.tells(name, **fields)
+    def expect_event(self, name: str, **fields: Any) -> Message:
+        return self.client.expect_event(name, **fields)
 
     def remote(self) -> list[str]:
         """Kinds of what it receives beside a screen."""
-        kinds: list[str] = self.does("client.remoteStream.getTracks().map(({ kind }) => kind).sort()")
+        kinds: list[str] = self.evaluate("client.remoteStream.getTracks().map(({ kind }) => kind).sort()")
         return kinds
 
 
 @attrs.frozen
-class Couple:
-    """Two who were introduced to each other."""
+class Pair:
+    """Two clients that are paired."""
 
-    stage: Stage
-    offerer: Side
-    answerer: Side
+    harness: Harness
+    offerer: Peer
+    answerer: Peer
 
     @property
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[Peer, Peer]:
         return self.offerer, self.answerer
 
-    def other(self, side: Side) -> Side:
+    def other(self, side: Peer) -> Peer:
         return self.answerer if side is self.offerer else self.offerer
 
-    def introduce(self, side: Side) -> None:
-        """Tell one of them of the other."""
-        side.line.says(joined(side.name, **{"from": self.other(side).name}), seq=None)
-        side.tells("paired")
+    def introduce(self, side: Peer) -> None:
+        """Send one of them its `join`."""
+        side.connection.send(joined(side.name, **{"from": self.other(side).name}), seq=None)
+        side.expect_event("paired")
 
-    def deliver(self, side: Side, message: Message) -> None:
-        """Pass on what this side said."""
+    def relay(self, side: Peer, message: Message) -> None:
+        """Relay a message of this peer."""
         to = self.other(side)
         names = {"from": side.name, "to": to.name, "roomId": "r-1", "username": side.name}
-        to.line.says({**message, **names}, seq=None)
+        to.connection.send({**message, **names}, seq=None)
 
-    def carry(self) -> None:
-        """Pass everything on."""
+    def relay_all(self) -> None:
+        """Relay everything."""
         for side in self.sides:
-            side.listen()
+            side.collect()
             for message in side.held:
-                self.deliver(side, message)
+                self.relay(side, message)
             side.held.clear()
 
-    def carries_until(self, condition: Callable[[], bool], what: str) -> None:
-        def carried() -> bool:
-            self.carry()
+    def relay_until(self, condition: Callable[[], bool], what: str) -> None:
+        def relayed() -> bool:
+            self.relay_all()
             return condition()
 
-        self.stage.waits_until(carried, what)
+        self.harness.wait_until(relayed, what)
 
-    def holds(self, side: Side, kind: str) -> Message:
-        """Wait until this side has said such a thing, pass nothing on, and take it out."""
+    def withhold(self, side: Peer, kind: str) -> Message:
+        """Wait until this peer has sent such a message, relay nothing, and take it out."""
 
         def find() -> Message | None:
-            side.listen()
+            side.collect()
             return next((message for message in side.held if message["type"] == kind), None)
 
-        self.stage.waits_until(lambda: find() is not None, f"{side.name} to say {kind}")
+        self.harness.wait_until(lambda: find() is not None, f"{side.name} to send {kind}")
         found = find()
         assert found is not None
         side.held.remove(found)
         return found
 
-    def receives(self, side: Side, kinds: list[str]) -> None:
-        self.carries_until(lambda: side.remote() == kinds, f"{side.name} to get {kinds}")
+    def expect_tracks(self, side: Peer, kinds: list[str]) -> None:
+        self.relay_until(lambda: side.remote() == kinds, f"{side.name} to get {kinds}")
 
-    def has_offers(self, side: Side, number: int) -> None:
-        self.carries_until(lambda: len(side.offers) == number, f"offer {number} of {side.name}")
+    def wait_for_offers(self, side: Peer, number: int) -> None:
+        self.relay_until(lambda: len(side.offers) == number, f"offer {number} of {side.name}")
 
-    def connects(self) -> None:
-        self.carries_until(self.is_connected, "media to flow")
-        self.settles()
+    def connect(self) -> None:
+        self.relay_until(self.is_connected, "media to flow")
+        self.settle()
 
     def is_connected(self) -> bool:
         states = "[client.pc.connectionState, client.pc.signalingState]"
-        return all(side.does(states) == ["connected", "stable"] for side in self.sides)
+        return all(side.evaluate(states) == ["connected", "stable"] for side in self.sides)
 
-    def settles(self) -> None:
+    def settle(self) -> None:
         """Nothing more is to be negotiated."""
 
         def quiet() -> bool:
             if any(side.held for side in self.sides):
                 return False
-            return all(side.does("client.pc.signalingState") == "stable" for side in self.sides)
+            return all(side.evaluate("client.pc.signalingState") == "stable" for side in self.sides)
 
         for _ in range(3):
-            self.carries_until(quiet, "the negotiation to end")
-            self.stage.page.evaluate("new Promise((resolve) => queueMicrotask(resolve))")
+            self.relay_until(quiet, "the negotiation to end")
+            self.harness.page.evaluate("new Promise((resolve) => queueMicrotask(resolve))")
 
 
 def introduce(
-    stage: Stage,
+    harness: Harness,
     offers: JSHandle | None = None,
     answers: JSHandle | None = None,
     welcome: Message = WELCOME,
     **settings: Any,
-) -> Couple:
-    """Two clients with these streams, told of each other and nothing else yet."""
+) -> Pair:
+    """Two clients with these streams that are paired; nothing was relayed yet."""
     sides = []
     for role, stream in (("offerer", offers), ("answerer", answers)):
-        client = stage.client(**settings)
-        client.does("client.setLocalStream(given[0])", stream)
-        line = client.start(username=role)
-        line.says(welcome, sessionId=role)
-        line.hears("join")
-        line.says("ready", roomId="r-1")
-        sides.append(Side(role, client, line))
-    couple = Couple(stage, *sides)
-    for side in couple.sides:
-        couple.introduce(side)
-    return couple
+        client = harness.client(**settings)
+        client.evaluate("client.setLocalStream(given[0])", stream)
+        connection = client.start(username=role)
+        connection.send(welcome, sessionId=role)
+        connection.expect("join")
+        connection.send("ready", roomId="r-1")
+        sides.append(Peer(role, client, connection))
+    pair = Pair(harness, *sides)
+    for side in pair.sides:
+        pair.introduce(side)
+    return pair
 
 
-def talking(stage: Stage) -> Couple:
+def connected_pair(harness: Harness) -> Pair:
     """Two who see and hear each other."""
-    couple = introduce(stage, stage.stream(colour="red"), stage.stream(colour="blue"))
-    couple.connects()
-    return couple
+    pair = introduce(harness, harness.stream(colour="red"), harness.stream(colour="blue"))
+    pair.connect()
+    return pair
 
 
 def fragment(sdp: str) -> str:
@@ -169,185 +169,187 @@ def fragment(sdp: str) -> str:
 
 
 @pytest.mark.shows("P-5.2", "P-5.3", "P-5.7", "P-6.3", "P-6.4")
-def test_two_see_and_hear_each_other(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream())
-    offer = couple.holds(couple.offerer, "offer")
-    couple.answerer.listen()
-    assert couple.answerer.held == []
-    couple.deliver(couple.offerer, offer)
+def test_both_peers_receive_audio_and_video(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream())
+    offer = pair.withhold(pair.offerer, "offer")
+    pair.answerer.collect()
+    assert pair.answerer.held == []
+    pair.relay(pair.offerer, offer)
     candidates: list[str] = []
 
     def connected() -> bool:
-        for side in couple.sides:
-            side.listen()
-            candidates.extend(said["payload"]["candidate"] for said in side.held if said["type"] == "candidate")
-        couple.carry()
-        return couple.is_connected() and all(side.statuses for side in couple.sides)
+        for side in pair.sides:
+            side.collect()
+            candidates.extend(
+                message["payload"]["candidate"] for message in side.held if message["type"] == "candidate"
+            )
+        pair.relay_all()
+        return pair.is_connected() and all(side.statuses for side in pair.sides)
 
-    stage.waits_until(connected, "media and its status")
-    for side in couple.sides:
+    harness.wait_until(connected, "media and its status")
+    for side in pair.sides:
         assert side.remote() == ["audio", "video"]
-        assert side.tells("remotestream")["stream"] == ["audio", "video"]
-        assert side.tells("media", media="connected") == {"name": "media", "media": "connected"}
+        assert side.expect_event("remotestream")["stream"] == ["audio", "video"]
+        assert side.expect_event("media", media="connected") == {"name": "media", "media": "connected"}
         assert side.statuses == [{"type": "status", "media": "connected", "path": "host"}]
     for _ in range(3):  # beyond the time that a first contact may take
-        stage.passes(9)
-        for side in couple.sides:
-            side.line.says("pong", seq=None)
-            side.client.hears_out(side.line)
-    assert [side.client.told("media") for side in couple.sides] == [[], []]
+        harness.advance(9)
+        for side in pair.sides:
+            side.connection.send("pong", seq=None)
+            side.client.wait_for_receipt(side.connection)
+    assert [side.client.events("media") for side in pair.sides] == [[], []]
     assert candidates.count("") == 2
     assert all("ufrag" in text for text in candidates if text)
 
 
-def test_figures_of_a_call(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    first = ana.does("client.stats()")
+def test_stats_of_a_call(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    first = ana.evaluate("client.stats()")
     assert (first["path"], first["localCandidate"], first["transport"]) == ("direct", "host", "udp")
     assert (first["sendKbps"], first["receiveKbps"], first["packetsLost"]) == (0, 0, None)
 
     def flows() -> bool:
-        stage.passes(0.05)
-        stats = ana.does("client.stats()")
+        harness.advance(0.05)
+        stats = ana.evaluate("client.stats()")
         return bool(stats["receiveKbps"] > 0 and stats["framesDecoded"] > 0 and stats["quality"] == "good")
 
-    stage.waits_until(flows, "figures of flowing media")
-    assert couple.answerer.does("client.stats().then(({ rttMilliseconds }) => rttMilliseconds < 1000)") is True
-    ana.does("client.leave()")
-    assert ana.does("client.stats()") is None
+    harness.wait_until(flows, "figures of flowing media")
+    assert pair.answerer.evaluate("client.stats().then(({ rttMilliseconds }) => rttMilliseconds < 1000)") is True
+    ana.evaluate("client.leave()")
+    assert ana.evaluate("client.stats()") is None
 
 
 @pytest.mark.parametrize("offers", ["nothing", "sound", "picture", "both"])
 @pytest.mark.parametrize("answers", ["nothing", "sound", "picture", "both"])
-def test_who_lacks_camera_or_microphone_still_sees_and_hears(stage: Stage, offers: str, answers: str) -> None:
+def test_a_peer_without_camera_or_microphone_still_receives(harness: Harness, offers: str, answers: str) -> None:
     kinds = {"nothing": [], "sound": ["audio"], "picture": ["video"], "both": ["audio", "video"]}
 
     def stream(what: str) -> JSHandle | None:
         wanted = {kind: kind in kinds[what] for kind in ("audio", "video")}
-        return stage.stream(**wanted) if kinds[what] else None
+        return harness.stream(**wanted) if kinds[what] else None
 
-    couple = introduce(stage, stream(offers), stream(answers))
-    couple.carries_until(
-        lambda: couple.offerer.remote() == kinds[answers] and couple.answerer.remote() == kinds[offers],
+    pair = introduce(harness, stream(offers), stream(answers))
+    pair.relay_until(
+        lambda: pair.offerer.remote() == kinds[answers] and pair.answerer.remote() == kinds[offers],
         "each to get what the other has",
     )
-    couple.settles()
-    assert len(couple.offerer.offers) == 1
-    assert couple.answerer.offers == []
+    pair.settle()
+    assert len(pair.offerer.offers) == 1
+    assert pair.answerer.offers == []
 
 
 # ---------------------------------------------------------------- tracks that change
 
 
-def shows(couple: Couple, side: Side, screen: bool, sound: bool = False) -> None:
-    """Wait until this side's partner sees its screen, and hears its sound, or no longer."""
+def shows(pair: Pair, side: Peer, screen: bool, sound: bool = False) -> None:
+    """Wait until the partner receives this peer's screen and its sound, or no longer."""
     expected = [*(["audio"] if sound else []), "video"] if screen else None
     script = "client.remoteScreen && client.remoteScreen.getTracks().map(({ kind }) => kind)"
-    couple.carries_until(lambda: couple.other(side).does(script) == expected, "the screen")
-    couple.settles()
+    pair.relay_until(lambda: pair.other(side).evaluate(script) == expected, "the screen")
+    pair.settle()
 
 
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
-def test_a_screen_is_shown_beside_the_camera(stage: Stage, who: str) -> None:
-    couple = talking(stage)
-    side = getattr(couple, who)
-    other = couple.other(side)
+def test_screen_is_sent_beside_the_camera(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    other = pair.other(side)
     for _ in range(2):
-        assert side.does("client.shareScreen(given[0])", stage.stream(audio=False, colour="green")) is True
-        assert side.does("client.sharing") is True
-        shows(couple, side, True)
-        assert other.tells("remotescreen")["stream"] == ["video"]
-        assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
-        side.does("client.stopSharing()")
-        assert side.does("client.sharing") is False
-        shows(couple, side, False)
-        assert other.tells("remotescreen")["stream"] is None
-    assert side.does("client.pc.getTransceivers().length") == 3
-    assert other.does("events.filter(({ name }) => name === 'remotestream').length") == 1
+        assert side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False, colour="green")) is True
+        assert side.evaluate("client.sharing") is True
+        shows(pair, side, True)
+        assert other.expect_event("remotescreen")["stream"] == ["video"]
+        assert [side.remote() for side in pair.sides] == [["audio", "video"]] * 2
+        side.evaluate("client.stopSharing()")
+        assert side.evaluate("client.sharing") is False
+        shows(pair, side, False)
+        assert other.expect_event("remotescreen")["stream"] is None
+    assert side.evaluate("client.pc.getTransceivers().length") == 3
+    assert other.evaluate("events.filter(({ name }) => name === 'remotestream').length") == 1
 
 
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
-def test_the_sound_of_a_screen_comes_and_goes_with_it(stage: Stage, who: str) -> None:
-    couple = talking(stage)
-    side = getattr(couple, who)
-    loud, silent = stage.stream(colour="green"), stage.stream(audio=False)
+def test_audio_of_a_screen_is_shared_and_ends_with_it(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    loud, silent = harness.stream(colour="green"), harness.stream(audio=False)
     for screen in (loud, silent, loud):
-        side.does("client.shareScreen(given[0])", screen)
-        shows(couple, side, True, sound=screen is loud)
-    side.does("client.stopSharing()")
-    shows(couple, side, False)
-    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
-    assert side.does("client.pc.getTransceivers().length") == 4
+        side.evaluate("client.shareScreen(given[0])", screen)
+        shows(pair, side, True, sound=screen is loud)
+    side.evaluate("client.stopSharing()")
+    shows(pair, side, False)
+    assert [side.remote() for side in pair.sides] == [["audio", "video"]] * 2
+    assert side.evaluate("client.pc.getTransceivers().length") == 4
 
 
-def test_two_screens_with_sound_at_once(stage: Stage) -> None:
-    couple = talking(stage)
-    for side in couple.sides:
-        side.does("client.shareScreen(given[0])", stage.stream())
-    for side in couple.sides:
-        shows(couple, side, True, sound=True)
-    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
+def test_both_peers_may_share_screens_with_audio(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    for side in pair.sides:
+        side.evaluate("client.shareScreen(given[0])", harness.stream())
+    for side in pair.sides:
+        shows(pair, side, True, sound=True)
+    assert [side.remote() for side in pair.sides] == [["audio", "video"]] * 2
 
 
-def test_a_screen_without_a_camera_takes_no_cameras_place(stage: Stage) -> None:
-    couple = introduce(stage, None, stage.stream())
-    couple.connects()
-    couple.offerer.does("client.shareScreen(given[0])", stage.stream())
-    shows(couple, couple.offerer, True, sound=True)
-    assert couple.answerer.remote() == []
-    couple.offerer.does("client.setLocalStream(given[0])", stage.stream())
-    couple.carries_until(lambda: couple.answerer.remote() == ["audio", "video"], "the camera")
-    shows(couple, couple.offerer, True, sound=True)
+def test_a_screen_never_uses_the_cameras_transceiver(harness: Harness) -> None:
+    pair = introduce(harness, None, harness.stream())
+    pair.connect()
+    pair.offerer.evaluate("client.shareScreen(given[0])", harness.stream())
+    shows(pair, pair.offerer, True, sound=True)
+    assert pair.answerer.remote() == []
+    pair.offerer.evaluate("client.setLocalStream(given[0])", harness.stream())
+    pair.relay_until(lambda: pair.answerer.remote() == ["audio", "video"], "the camera")
+    shows(pair, pair.offerer, True, sound=True)
 
 
-def test_a_screen_whose_track_ends_or_whose_pairing_ends_is_no_longer_shared(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    screen = stage.stream(audio=False)
-    ana.does("client.shareScreen(given[0])", screen)
-    shows(couple, ana, True)
+def test_sharing_ends_with_the_track_or_the_pairing(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    screen = harness.stream(audio=False)
+    ana.evaluate("client.shareScreen(given[0])", screen)
+    shows(pair, ana, True)
     screen.evaluate("(stream) => stream.getTracks()[0].dispatchEvent(new Event('ended'))")
-    shows(couple, ana, False)
-    ana.does("client.shareScreen(given[0])", screen)
-    shows(couple, ana, True)
-    other = stage.stream(audio=False)
-    ana.does("(client.stopSharing(), client.shareScreen(given[0]))", other)
-    shows(couple, ana, True)
+    shows(pair, ana, False)
+    ana.evaluate("client.shareScreen(given[0])", screen)
+    shows(pair, ana, True)
+    other = harness.stream(audio=False)
+    ana.evaluate("(client.stopSharing(), client.shareScreen(given[0]))", other)
+    shows(pair, ana, True)
     screen.evaluate("(stream) => stream.getTracks()[0].dispatchEvent(new Event('ended'))")
-    assert ana.does("client.sharing") is True  # that was the track of before
-    ana.does("client.next()")
-    assert ana.does("[client.sharing, client.shareScreen(given[0])]", screen) == [False, False]
-    couple.answerer.line.says("leave", roomId="r-1", reason="next", **{"from": "offerer"})
-    assert couple.answerer.tells("remotescreen", stream=None)["stream"] is None
+    assert ana.evaluate("client.sharing") is True  # that was the track of before
+    ana.evaluate("client.next()")
+    assert ana.evaluate("[client.sharing, client.shareScreen(given[0])]", screen) == [False, False]
+    pair.answerer.connection.send("leave", roomId="r-1", reason="next", **{"from": "offerer"})
+    assert pair.answerer.expect_event("remotescreen", stream=None)["stream"] is None
 
 
-def test_another_device_takes_the_place_of_the_first_without_negotiating(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    other = stage.stream(colour="green")
-    ana.does("client.setLocalStream(given[0])", other)
+def test_another_device_replaces_the_track_without_renegotiation(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    other = harness.stream(colour="green")
+    ana.evaluate("client.setLocalStream(given[0])", other)
     sent = "client.pc.getSenders().filter(({ track }) => track).map(({ track }) => track.id).sort()"
     wanted = other.evaluate("(stream) => stream.getTracks().map(({ id }) => id).sort()")
-    couple.carries_until(lambda: ana.does(sent) == wanted, "the tracks to be replaced")
-    couple.settles()
+    pair.relay_until(lambda: ana.evaluate(sent) == wanted, "the tracks to be replaced")
+    pair.settle()
     assert len(ana.offers) == 1
-    assert couple.answerer.remote() == ["audio", "video"]
+    assert pair.answerer.remote() == ["audio", "video"]
 
 
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
-def test_tracks_that_come_and_go_are_negotiated(stage: Stage, who: str) -> None:
-    couple = talking(stage)
-    side = getattr(couple, who)
-    other = couple.other(side)
+def test_added_and_removed_tracks_are_negotiated(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    other = pair.other(side)
     for audio, video in ((True, False), (False, True), (False, False), (True, True)):
-        stream = stage.stream(audio=audio, video=video) if audio or video else None
-        side.does("client.setLocalStream(given[0])", stream)
+        stream = harness.stream(audio=audio, video=video) if audio or video else None
+        side.evaluate("client.setLocalStream(given[0])", stream)
         kinds = [kind for kind, there in (("audio", audio), ("video", video)) if there]
-        couple.receives(other, kinds)
-        couple.settles()
+        pair.expect_tracks(other, kinds)
+        pair.settle()
     assert side.remote() == ["audio", "video"]
-    assert side.does("client.pc.getTransceivers().length") == 2
+    assert side.evaluate("client.pc.getTransceivers().length") == 2
 
 
 # ---------------------------------------------------------------- glare
@@ -357,35 +359,35 @@ def test_tracks_that_come_and_go_are_negotiated(stage: Stage, who: str) -> None:
 @pytest.mark.parametrize(
     "order", ["the server drops the polite one's", "polite one's first", "impolite one's first"]
 )
-def test_of_two_offers_that_cross_the_impolite_ones_survives(stage: Stage, order: str) -> None:
-    couple = talking(stage)
-    impolite, polite = couple.sides
-    for side in couple.sides:
-        side.does("client.shareScreen(given[0])", stage.stream(audio=False))
-    survivor, victim = couple.holds(impolite, "offer"), couple.holds(polite, "offer")
-    assert polite.does("client.pc.signalingState") == "stable"  # so there is nothing to roll back
+def test_the_impolite_peers_offer_survives_glare(harness: Harness, order: str) -> None:
+    pair = connected_pair(harness)
+    impolite, polite = pair.sides
+    for side in pair.sides:
+        side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    survivor, victim = pair.withhold(impolite, "offer"), pair.withhold(polite, "offer")
+    assert polite.evaluate("client.pc.signalingState") == "stable"  # so there is nothing to roll back
     if order == "polite one's first":
-        couple.deliver(polite, victim)
-    couple.deliver(impolite, survivor)
+        pair.relay(polite, victim)
+    pair.relay(impolite, survivor)
     if order == "impolite one's first":
-        couple.deliver(polite, victim)
-    polite.listen()
+        pair.relay(polite, victim)
+    polite.collect()
     polite.held.clear()  # candidates of the offer that is void
-    answer = couple.holds(polite, "answer")
-    impolite.listen()
-    assert [said["type"] for said in impolite.held if said["type"] != "candidate"] == []
-    couple.deliver(polite, answer)
-    shows(couple, impolite, True)
-    shows(couple, polite, True)
-    assert couple.is_connected()
+    answer = pair.withhold(polite, "answer")
+    impolite.collect()
+    assert [message["type"] for message in impolite.held if message["type"] != "candidate"] == []
+    pair.relay(polite, answer)
+    shows(pair, impolite, True)
+    shows(pair, polite, True)
+    assert pair.is_connected()
     assert (len(impolite.offers), len(polite.offers)) == (2, 2)
 
 
 @pytest.mark.shows("P-5.10")
-def test_an_offer_that_the_partners_overtakes_in_the_making_is_never_said(stage: Stage) -> None:
-    couple = talking(stage)
-    impolite, polite = couple.sides
-    polite.does("""(() => {
+def test_an_offer_overtaken_while_it_is_created_is_never_sent(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    impolite, polite = pair.sides
+    polite.evaluate("""(() => {
         const { pc } = client;
         pc.createOffer = async () => {
             delete pc.createOffer;
@@ -394,78 +396,78 @@ def test_an_offer_that_the_partners_overtakes_in_the_making_is_never_said(stage:
             return offer;
         };
     })()""")
-    for side in couple.sides:
-        side.does("client.shareScreen(given[0])", stage.stream(audio=False))
-    couple.stage.page.wait_for_function("() => window.finish")
-    couple.deliver(impolite, couple.holds(impolite, "offer"))
-    answer = couple.holds(polite, "answer")
-    polite.does("(window.finish(), delete window.finish)")
-    later = couple.holds(polite, "offer")
-    polite.client.hears_out(polite.line)
-    polite.listen()
+    for side in pair.sides:
+        side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    pair.harness.page.wait_for_function("() => window.finish")
+    pair.relay(impolite, pair.withhold(impolite, "offer"))
+    answer = pair.withhold(polite, "answer")
+    polite.evaluate("(window.finish(), delete window.finish)")
+    later = pair.withhold(polite, "offer")
+    polite.client.wait_for_receipt(polite.connection)
+    polite.collect()
     assert len(polite.offers) == 1
-    couple.deliver(polite, answer)
-    couple.deliver(polite, later)
-    shows(couple, impolite, True)
-    shows(couple, polite, True)
-    assert couple.is_connected()
+    pair.relay(polite, answer)
+    pair.relay(polite, later)
+    shows(pair, impolite, True)
+    shows(pair, polite, True)
+    assert pair.is_connected()
 
 
 @pytest.mark.shows("P-5.5")
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
-def test_no_offer_is_made_while_the_last_one_is_unanswered(stage: Stage, who: str) -> None:
-    couple = talking(stage)
-    ana = getattr(couple, who)
+def test_no_offer_is_made_while_the_last_one_is_unanswered(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    ana = getattr(pair, who)
     before = len(ana.offers)
-    screen = stage.stream(audio=False)
-    ana.does("client.shareScreen(given[0])", screen)
-    offer = couple.holds(ana, "offer")
-    ana.does("client.stopSharing()")
-    ana.does("client.pc.restartIce()")
-    ana.does("client.setLocalStream(null)")
-    ana.does("client.shareScreen(given[0])", screen)
-    ana.client.hears_out(ana.line)
-    ana.listen()
+    screen = harness.stream(audio=False)
+    ana.evaluate("client.shareScreen(given[0])", screen)
+    offer = pair.withhold(ana, "offer")
+    ana.evaluate("client.stopSharing()")
+    ana.evaluate("client.pc.restartIce()")
+    ana.evaluate("client.setLocalStream(null)")
+    ana.evaluate("client.shareScreen(given[0])", screen)
+    ana.client.wait_for_receipt(ana.connection)
+    ana.collect()
     assert len(ana.offers) == before + 1
-    couple.deliver(ana, offer)
-    couple.has_offers(ana, before + 2)
-    couple.connects()
-    shows(couple, ana, True)
-    assert couple.other(ana).remote() == []
+    pair.relay(ana, offer)
+    pair.wait_for_offers(ana, before + 2)
+    pair.connect()
+    shows(pair, ana, True)
+    assert pair.other(ana).remote() == []
     assert fragment(ana.offers[-1]) != fragment(offer["payload"]["sdp"])
 
 
-def test_what_an_answerer_wants_to_show_waits_for_the_first_offer(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), None)
-    ben = couple.answerer
-    assert ben.does("client.shareScreen(given[0])", stage.stream(audio=False)) is True
-    ben.does("client.setLocalStream(given[0])", stage.stream())
-    ben.does("client.pc.restartIce()")
-    offer = couple.holds(couple.offerer, "offer")
-    ben.client.hears_out(ben.line)
-    ben.listen()
+def test_the_answerers_tracks_wait_for_the_first_offer(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), None)
+    ben = pair.answerer
+    assert ben.evaluate("client.shareScreen(given[0])", harness.stream(audio=False)) is True
+    ben.evaluate("client.setLocalStream(given[0])", harness.stream())
+    ben.evaluate("client.pc.restartIce()")
+    offer = pair.withhold(pair.offerer, "offer")
+    ben.client.wait_for_receipt(ben.connection)
+    ben.collect()
     assert ben.held == []
-    couple.deliver(couple.offerer, offer)
-    couple.connects()
-    shows(couple, ben, True)
-    assert couple.offerer.remote() == ["audio", "video"]
+    pair.relay(pair.offerer, offer)
+    pair.connect()
+    shows(pair, ben, True)
+    assert pair.offerer.remote() == ["audio", "video"]
 
 
-def test_two_network_changes_at_once(stage: Stage) -> None:
-    couple = talking(stage)
-    before = fragment(couple.offerer.offers[0])
-    stage.page.evaluate("window.dispatchEvent(new Event('online'))")
-    couple.carries_until(lambda: len(couple.offerer.offers) == 2, "the restart")
-    couple.connects()
-    assert fragment(couple.offerer.offers[-1]) != before
+def test_ice_restarts_of_both_peers_at_once_connect_again(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    before = fragment(pair.offerer.offers[0])
+    harness.page.evaluate("window.dispatchEvent(new Event('online'))")
+    pair.relay_until(lambda: len(pair.offerer.offers) == 2, "the restart")
+    pair.connect()
+    assert fragment(pair.offerer.offers[-1]) != before
 
 
 # ---------------------------------------------------------------- ICE restarts
 
 
-def pretend(side: Side, state: str) -> None:
-    """Let the browser tell such a state of the connection between the two."""
-    side.does(
+def simulate(side: Peer, state: str) -> None:
+    """Simulate this state of the peer connection."""
+    side.evaluate(
         """(() => {
             const { pc } = client;
             Object.defineProperty(pc, "connectionState", { get: () => given[0], configurable: true });
@@ -475,246 +477,246 @@ def pretend(side: Side, state: str) -> None:
     )
 
 
-def pretend_no_more(side: Side) -> None:
-    side.does("(() => { delete client.pc.connectionState; })()")
+def stop_simulating(side: Peer) -> None:
+    side.evaluate("(() => { delete client.pc.connectionState; })()")
 
 
 @pytest.mark.parametrize(("who", "grace"), [("offerer", 3), ("answerer", 5)])
-def test_an_interrupted_connection_is_restarted_after_a_grace(stage: Stage, who: str, grace: float) -> None:
-    couple = talking(stage)
-    side = getattr(couple, who)
-    couple.carries_until(lambda: [each.ends for each in couple.sides] == [1, 1], "the ends of the candidates")
+def test_ice_restarts_after_a_grace_period(harness: Harness, who: str, grace: float) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    pair.relay_until(lambda: [each.ends for each in pair.sides] == [1, 1], "the ends of the candidates")
     offers = len(side.offers)
-    pretend(side, "disconnected")
-    side.tells("media", media="interrupted")
-    stage.passes(grace - 0.1)
-    couple.settles()
+    simulate(side, "disconnected")
+    side.expect_event("media", media="interrupted")
+    harness.advance(grace - 0.1)
+    pair.settle()
     assert len(side.offers) == offers
-    stage.passes(0.1)
-    couple.carries_until(lambda: len(side.offers) == offers + 1, "the restart")
-    pretend_no_more(side)
-    couple.connects()
-    assert fragment(side.offers[-1]) != fragment(couple.offerer.offers[0])
-    couple.carries_until(lambda: [each.ends for each in couple.sides] == [2, 2], "the ends of new candidates")
+    harness.advance(0.1)
+    pair.relay_until(lambda: len(side.offers) == offers + 1, "the restart")
+    stop_simulating(side)
+    pair.connect()
+    assert fragment(side.offers[-1]) != fragment(pair.offerer.offers[0])
+    pair.relay_until(lambda: [each.ends for each in pair.sides] == [2, 2], "the ends of new candidates")
 
 
-def test_a_connection_that_recovers_by_itself_is_not_restarted(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    couple.carries_until(lambda: bool(ana.statuses), "its status")
-    pretend(ana, "disconnected")
-    stage.passes(2)
-    pretend(ana, "connected")
-    ana.tells("media", media="connected")
-    stage.passes(5)
-    couple.settles()
+def test_no_ice_restart_if_the_connection_recovers_by_itself(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    pair.relay_until(lambda: bool(ana.statuses), "its status")
+    simulate(ana, "disconnected")
+    harness.advance(2)
+    simulate(ana, "connected")
+    ana.expect_event("media", media="connected")
+    harness.advance(5)
+    pair.settle()
     assert len(ana.offers) == len(ana.statuses) == 1
 
 
-def test_two_who_meet_again_begin_anew(stage: Stage) -> None:
-    couple = talking(stage)
-    couple.carries_until(lambda: all(side.statuses for side in couple.sides), "their status")
-    for side in couple.sides:
-        side.does("(client.leave(), client.start())")
-        side.line.hears("leave")
-        side.line.says("leave", roomId="r-1", reason="left", seq=None, **{"from": side.name})
-        side.line.hears("join")
-        side.line.says("ready", roomId="r-1", seq=None)
+def test_a_second_pairing_of_the_same_peers_is_a_new_call(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    pair.relay_until(lambda: all(side.statuses for side in pair.sides), "their status")
+    for side in pair.sides:
+        side.evaluate("(client.leave(), client.start())")
+        side.connection.expect("leave")
+        side.connection.send("leave", roomId="r-1", reason="left", seq=None, **{"from": side.name})
+        side.connection.expect("join")
+        side.connection.send("ready", roomId="r-1", seq=None)
         side.statuses.clear()
-    for side in couple.sides:
-        couple.introduce(side)
-    couple.connects()
-    couple.carries_until(lambda: all(side.statuses for side in couple.sides), "their status")
-    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
+    for side in pair.sides:
+        pair.introduce(side)
+    pair.connect()
+    pair.relay_until(lambda: all(side.statuses for side in pair.sides), "their status")
+    assert [side.remote() for side in pair.sides] == [["audio", "video"]] * 2
 
 
-def test_a_connection_that_stays_lost_is_given_up_after_some_restarts(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    couple.carries_until(lambda: bool(ana.statuses), "its status")
+def test_media_fails_after_some_ice_restarts(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    pair.relay_until(lambda: bool(ana.statuses), "its status")
     for number in (2, 3, 4):
-        pretend(ana, "failed")
-        stage.passes(0.01)
-        couple.has_offers(ana, number)
-        couple.settles()
-    pretend(ana, "failed")
-    stage.passes(0.01)
-    assert ana.tells("media", media="failed")["stage"] == "lost"
-    couple.carries_until(lambda: len(ana.statuses) == 2, "its status")
+        simulate(ana, "failed")
+        harness.advance(0.01)
+        pair.wait_for_offers(ana, number)
+        pair.settle()
+    simulate(ana, "failed")
+    harness.advance(0.01)
+    assert ana.expect_event("media", media="failed")["stage"] == "lost"
+    pair.relay_until(lambda: len(ana.statuses) == 2, "its status")
     assert ana.statuses[1] == {"type": "status", "media": "failed", "stage": "lost"}
     assert ana.client.state == "negotiating"
 
 
-def test_no_restart_is_made_that_nobody_can_hear_of(stage: Stage) -> None:
-    couple = talking(stage)
-    ana = couple.offerer
-    ana.line.says("peer", state="away")
-    assert ana.tells("away")["away"] is True
+def test_no_ice_restart_while_its_offer_cannot_arrive(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana = pair.offerer
+    ana.connection.send("peer", state="away")
+    assert ana.expect_event("away")["away"] is True
     for _ in range(5):
-        pretend(ana, "failed")
-        stage.passes(0.01)
-    couple.settles()
+        simulate(ana, "failed")
+        harness.advance(0.01)
+    pair.settle()
     assert len(ana.offers) == 1
-    ana.line.says("peer", state="back")
-    couple.carries_until(lambda: len(ana.offers) == 2, "the restart")
-    pretend_no_more(ana)
-    couple.connects()
+    ana.connection.send("peer", state="back")
+    pair.relay_until(lambda: len(ana.offers) == 2, "the restart")
+    stop_simulating(ana)
+    pair.connect()
 
 
-@pytest.mark.parametrize(("policy", "stage_of_failure"), [("all", "checking"), ("relay", "gathering")])
-def test_a_connection_that_never_comes_about_is_told_as_failed(
-    stage: Stage, policy: str, stage_of_failure: str
+@pytest.mark.parametrize(("policy", "failed_stage"), [("all", "checking"), ("relay", "gathering")])
+def test_a_call_that_never_connects_is_reported_as_failed(
+    harness: Harness, policy: str, failed_stage: str
 ) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream(), rtc={"iceTransportPolicy": policy})
-    ana = couple.offerer
-    couple.deliver(ana, couple.holds(ana, "offer"))
-    couple.deliver(couple.answerer, couple.holds(couple.answerer, "answer"))  # and no candidates
+    pair = introduce(harness, harness.stream(), harness.stream(), rtc={"iceTransportPolicy": policy})
+    ana = pair.offerer
+    pair.relay(ana, pair.withhold(ana, "offer"))
+    pair.relay(pair.answerer, pair.withhold(pair.answerer, "answer"))  # and no candidates
     for seconds in (9, 9, 6.9):
-        stage.passes(seconds)
-        ana.line.says("pong", seq=None)
-        ana.client.hears_out(ana.line)
-    assert [event["media"] for event in ana.client.told("media")] == ["connecting"]
-    stage.passes(0.2)
-    assert ana.tells("media", media="failed")["stage"] == stage_of_failure
-    couple.carries_until(lambda: bool(ana.statuses), "its status")
-    assert ana.statuses == [{"type": "status", "media": "failed", "stage": stage_of_failure}]
+        harness.advance(seconds)
+        ana.connection.send("pong", seq=None)
+        ana.client.wait_for_receipt(ana.connection)
+    assert [event["media"] for event in ana.client.events("media")] == ["connecting"]
+    harness.advance(0.2)
+    assert ana.expect_event("media", media="failed")["stage"] == failed_stage
+    pair.relay_until(lambda: bool(ana.statuses), "its status")
+    assert ana.statuses == [{"type": "status", "media": "failed", "stage": failed_stage}]
 
 
 # ---------------------------------------------------------------- what goes wrong between the two
 
 
-def comes_back(stage: Stage, side: Side, **resumed: Any) -> None:
+def reconnect(harness: Harness, side: Peer, **resumed: Any) -> None:
     """This side's connection breaks off, and its session goes on over another."""
-    side.line.breaks()
-    stage.passes(side.tells("connection", phase="resuming")["delaySeconds"] + 0.001)
-    side.line = side.client.line()
-    side.line.says(RESUMABLE, sessionId="fresh")
-    side.line.hears("resume")
-    side.line.says("resumed", seq=None, **resumed)
+    side.connection.end()
+    harness.advance(side.expect_event("connection", phase="resuming")["delaySeconds"] + 0.001)
+    side.connection = side.client.next_connection()
+    side.connection.send(RESUMABLE, sessionId="fresh")
+    side.connection.expect("resume")
+    side.connection.send("resumed", seq=None, **resumed)
 
 
 @pytest.mark.parametrize("who", ["offerer", "answerer"])
-def test_an_offer_that_was_lost_is_said_again_when_the_session_goes_on(stage: Stage, who: str) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
-    couple.connects()
-    side = getattr(couple, who)
-    side.does("client.shareScreen(given[0])", stage.stream(audio=False))
-    lost = couple.holds(side, "offer")
+def test_a_lost_offer_is_sent_again_after_resuming(harness: Harness, who: str) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream(), welcome=RESUMABLE)
+    pair.connect()
+    side = getattr(pair, who)
+    side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    lost = pair.withhold(side, "offer")
     side.held.clear()
-    comes_back(stage, side)
-    assert couple.holds(side, "offer")["payload"] == lost["payload"]
-    couple.deliver(side, lost)
-    shows(couple, side, True)
+    reconnect(harness, side)
+    assert pair.withhold(side, "offer")["payload"] == lost["payload"]
+    pair.relay(side, lost)
+    shows(pair, side, True)
 
 
 @pytest.mark.parametrize("counts", [True, False])
-def test_an_answer_that_was_lost_is_said_again_when_the_session_goes_on(stage: Stage, counts: bool) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
-    ana, ben = couple.sides
-    couple.deliver(ana, couple.holds(ana, "offer"))
-    stage.waits_until(lambda: any(said["type"] == "answer" for said in ben.line.said), "the answer")
-    ben.line.said.clear()  # the server has never got it
-    comes_back(stage, ben, **({"heard": 1} if counts else {}))
-    couple.connects()
+def test_a_lost_answer_is_sent_again_after_resuming(harness: Harness, counts: bool) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream(), welcome=RESUMABLE)
+    ana, ben = pair.sides
+    pair.relay(ana, pair.withhold(ana, "offer"))
+    harness.wait_until(lambda: any(each["type"] == "answer" for each in ben.connection.received), "the answer")
+    ben.connection.received.clear()  # the server never receives it
+    reconnect(harness, ben, **({"heard": 1} if counts else {}))
+    pair.connect()
     assert ben.remote() == ["audio", "video"]
 
 
-def test_an_answer_that_is_known_to_have_arrived_is_not_said_again(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream(), welcome=RESUMABLE)
-    ben = couple.answerer
-    couple.connects()
-    comes_back(stage, ben)
-    ben.line.says("pong", seq=None, data=ben.line.hears("ping")["data"])
-    ben.client.hears_out(ben.line)
-    ben.line.hears_no_more()
+def test_a_confirmed_answer_is_not_sent_again(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream(), welcome=RESUMABLE)
+    ben = pair.answerer
+    pair.connect()
+    reconnect(harness, ben)
+    ben.connection.send("pong", seq=None, data=ben.connection.expect("ping")["data"])
+    ben.client.wait_for_receipt(ben.connection)
+    ben.connection.expect_no_more()
 
 
-def test_figures_that_come_late_are_not_told_of_the_next_call(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream())
-    ana = couple.offerer
-    ana.does("""(() => {
+def test_status_of_a_call_is_not_sent_in_the_next(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream())
+    ana = pair.offerer
+    ana.evaluate("""(() => {
         const late = new Promise((resolve) => { window.release = () => resolve(new Map()); });
         client.pc.getStats = () => late;
     })()""")
-    couple.connects()
-    ana.tells("media", media="connected")
-    ana.does("(client.leave(), client.start())")
-    ana.line.hears("leave")
-    ana.line.says("leave", roomId="r-1", reason="left", seq=None, **{"from": "offerer"})
-    ana.line.hears("join")
-    ana.line.says("ready", roomId="r-2", seq=None)
-    ana.line.says(joined("offerer", roomId="r-2"), seq=None)
-    ana.tells("paired")
-    ana.line.hears("offer")
-    stage.page.evaluate("window.release()")
-    ana.client.hears_out(ana.line)
-    ana.listen()
+    pair.connect()
+    ana.expect_event("media", media="connected")
+    ana.evaluate("(client.leave(), client.start())")
+    ana.connection.expect("leave")
+    ana.connection.send("leave", roomId="r-1", reason="left", seq=None, **{"from": "offerer"})
+    ana.connection.expect("join")
+    ana.connection.send("ready", roomId="r-2", seq=None)
+    ana.connection.send(joined("offerer", roomId="r-2"), seq=None)
+    ana.expect_event("paired")
+    ana.connection.expect("offer")
+    harness.page.evaluate("window.release()")
+    ana.client.wait_for_receipt(ana.connection)
+    ana.collect()
     assert ana.statuses == []
 
 
-def test_everything_twice_still_connects(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream())
+def test_repeated_messages_do_not_prevent_the_call(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream())
 
     def connected() -> bool:
-        for side in couple.sides:
-            side.listen()
+        for side in pair.sides:
+            side.collect()
             for message in side.held:
-                couple.deliver(side, message)
-                couple.deliver(side, message)
+                pair.relay(side, message)
+                pair.relay(side, message)
             side.held.clear()
-        return couple.is_connected()
+        return pair.is_connected()
 
-    stage.waits_until(connected, "media to flow")
-    assert [side.remote() for side in couple.sides] == [["audio", "video"]] * 2
-
-
-def test_candidates_before_their_description_do_no_harm(stage: Stage) -> None:
-    couple = introduce(stage, stage.stream(), stage.stream())
-    ana = couple.offerer
-    offer = couple.holds(ana, "offer")
-    couple.deliver(ana, couple.holds(ana, "candidate"))
-    couple.deliver(ana, offer)
-    couple.connects()
+    harness.wait_until(connected, "media to flow")
+    assert [side.remote() for side in pair.sides] == [["audio", "video"]] * 2
 
 
-def test_garbage_from_a_partner_does_no_harm(stage: Stage) -> None:
-    couple = talking(stage)
-    ana, ben = couple.sides
+def test_candidates_before_their_description_do_no_harm(harness: Harness) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream())
+    ana = pair.offerer
+    offer = pair.withhold(ana, "offer")
+    pair.relay(ana, pair.withhold(ana, "candidate"))
+    pair.relay(ana, offer)
+    pair.connect()
+
+
+def test_invalid_signals_from_a_partner_do_no_harm(harness: Harness) -> None:
+    pair = connected_pair(harness)
+    ana, ben = pair.sides
     for kind in ("offer", "answer"):
         for sdp in ("", "v=0", ana.offers[0][:200], "x" * 50_000):
-            couple.deliver(ben, {"type": kind, "payload": {"type": kind, "sdp": sdp}})
+            pair.relay(ben, {"type": kind, "payload": {"type": kind, "sdp": sdp}})
     for candidate in ("candidate:", "x" * 1024, "candidate:1 1 udp 1 0.0.0.0 0 typ host"):
         for place in ({}, {"sdpMid": "9"}, {"sdpMLineIndex": 70000}, {"sdpMid": {}, "usernameFragment": 5}):
-            couple.deliver(ben, {"type": "candidate", "payload": {"candidate": candidate, **place}})
-    ana.client.hears_out(ana.line)
+            pair.relay(ben, {"type": "candidate", "payload": {"candidate": candidate, **place}})
+    ana.client.wait_for_receipt(ana.connection)
     assert ana.client.state == "negotiating"
-    ben.does("client.shareScreen(given[0])", stage.stream(audio=False))
-    shows(couple, ben, True)
-    assert couple.is_connected()
+    ben.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    shows(pair, ben, True)
+    assert pair.is_connected()
 
 
-def test_a_pairing_may_end_in_the_middle_of_anything(stage: Stage) -> None:
-    stream = stage.stream()
+def test_a_pairing_may_end_at_any_time(harness: Harness) -> None:
+    stream = harness.stream()
     for moment in ("join", "offer", "answer", "candidate"):
-        couple = introduce(stage, stream, stream)
-        ana, ben = couple.sides
+        pair = introduce(harness, stream, stream)
+        ana, ben = pair.sides
         if moment != "join":
-            couple.deliver(ana, couple.holds(ana, "offer"))
+            pair.relay(ana, pair.withhold(ana, "offer"))
         if moment == "answer":
-            couple.deliver(ben, couple.holds(ben, "answer"))
+            pair.relay(ben, pair.withhold(ben, "answer"))
         if moment == "candidate":
-            couple.carry()
-        ana.line.says("leave", roomId="r-1", reason="left", seq=None, **{"from": "answerer"})
-        ben.does("client.leave()")
-        ana.tells("partnerleft", reason="left")
-        assert ana.does("client.pc") is ben.does("client.pc") is None
-        ana.does("client.shareScreen(given[0])", stream)
-        ana.does("client.setLocalStream(null)")
+            pair.relay_all()
+        ana.connection.send("leave", roomId="r-1", reason="left", seq=None, **{"from": "answerer"})
+        ben.evaluate("client.leave()")
+        ana.expect_event("partnerleft", reason="left")
+        assert ana.evaluate("client.pc") is ben.evaluate("client.pc") is None
+        ana.evaluate("client.shareScreen(given[0])", stream)
+        ana.evaluate("client.setLocalStream(null)")
 
 
-def test_settings_for_every_peer_connection_are_used(stage: Stage) -> None:
+def test_rtc_settings_apply_to_every_peer_connection(harness: Harness) -> None:
     own = {"urls": "stun:127.0.0.1:9"}
-    couple = introduce(stage, rtc={"iceServers": [own], "bundlePolicy": "max-bundle"})
-    configuration = couple.offerer.does("client.pc.getConfiguration()")
+    pair = introduce(harness, rtc={"iceServers": [own], "bundlePolicy": "max-bundle"})
+    configuration = pair.offerer.evaluate("client.pc.getConfiguration()")
     assert configuration["bundlePolicy"] == "max-bundle"
     assert [server["urls"] for server in configuration["iceServers"]] == [["stun:127.0.0.1:9"]]
