@@ -1,50 +1,50 @@
 """A session's conversation as a test writes it: `assert talk >> event << effect << effect`.
 
-`>>` tells the session what happened, each `<<` takes its next effect, in order. What a test does not take makes
-the next `>>`, or the `assert` at the end, fail.
+`>>` gives the session its next event, each `<<` takes its next effect, in order. An effect that a test does not
+take makes the next `>>`, or the `assert` at the end, fail.
+
+The client of the session is paired with Anna, if at all. Events are in the past tense (`received`, `anna_sent`),
+effects in the imperative, or named by direction (`to_anna`, `from_anna`).
 """
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import attrs
+import pytest
 
 from curhat_trio.protocol.effects import Effect, Forward, Send, Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
     ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
+    DeadlinePassed,
     Event,
     Matched,
     MessageReceived,
     PeerLeft,
+    PeerPresence,
     PeerSent,
     Profile,
+    SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import (
-    Answer,
-    Candidate,
     ClientMessage,
-    Description,
     ErrorMessage,
-    IceCandidate,
+    IceRefreshed,
+    IceServer,
     Join,
+    Joined,
     Left,
-    Offer,
     Relayable,
     Relayed,
+    Resumed,
 )
-from curhat_trio.protocol.session import (
-    Closed,
-    Connected,
-    Negotiating,
-    Paired,
-    Rules,
-    Session,
-    State,
-    Waiting,
-    step,
-)
+from curhat_trio.protocol.session import step
+from curhat_trio.protocol.states import Closed, Connected, Negotiating, Paired, Rules, Session, State, Waiting
+from tests.signals import offer
 
 ME = ClientId("me")
 ANNA = ClientId("anna")
@@ -52,14 +52,16 @@ MY_TICKET = RoomId("my-ticket")
 MY_NEXT_TICKET = RoomId("my-next-ticket")
 ANNAS_TICKET = RoomId("annas-ticket")
 ELSEWHERE = RoomId("elsewhere")
-ANYBODY = Join()
+PLAIN_JOIN = Join()
 RULES = Rules(first_message_seconds=60.0, offer_seconds=20.0)
 
-GARBLED = Fault(ErrorCode.BAD_MESSAGE, "not JSON", None)
+NO_RESUME = attrs.evolve(RULES, resume_seconds=0.0)
+
+INVALID = Fault(ErrorCode.BAD_MESSAGE, "not JSON", None)
 
 
 class Conversation:
-    """One session, and what it wants done that the test has not yet looked at."""
+    """One session, and those of its effects that the test has not taken yet."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -74,7 +76,7 @@ class Conversation:
         return self.session.deadline
 
     def after(self, *events: Event) -> Self:
-        """Events whose effects don't matter here."""
+        """Events whose effects the test ignores."""
         for event in events:
             self._step(event)
         return self
@@ -83,34 +85,34 @@ class Conversation:
         self.session, effects = step(self.session, event)
         return effects
 
-    def all_that(self, event: Event) -> list[Effect]:
-        """Everything that one event causes, in order."""
+    def effects_of(self, event: Event) -> list[Effect]:
+        """All effects of one event, in order."""
         self >> event
         effects, self._effects = self._effects, []
         return effects
 
     def __rshift__(self, event: Event) -> Self:
-        assert self, "checks that nothing is left"
+        assert self, "raises if an effect is left"
         self._effects = self._step(event)
         return self
 
     def __lshift__(self, expected: "Effect | Refusal") -> Self:
         if not self._effects:
-            raise AssertionError(f"nothing more was done, but this was expected:\n  {expected}")
+            raise AssertionError(f"there is no further effect, but this was expected:\n  {expected}")
         done = self._effects.pop(0)
         if done != expected:
-            raise AssertionError(f"this was done:\n  {done}\nbut this was expected:\n  {expected}")
+            raise AssertionError(f"the next effect is:\n  {done}\nbut this was expected:\n  {expected}")
         return self
 
     def __bool__(self) -> bool:
         if self._effects:
-            raise AssertionError(f"this was done too: {self._effects}")
+            raise AssertionError(f"these effects were not expected: {self._effects}")
         return True
 
 
 @attrs.frozen(eq=False, hash=False)
 class Refusal:
-    """Equal to a `Send` of a non-fatal error of this code about this message, whatever its words."""
+    """Equal to a `Send` of any non-fatal error with this code about this type of message."""
 
     code: ErrorCode
     ref: str
@@ -121,17 +123,24 @@ class Refusal:
                 return (code, ref) == (self.code, self.ref) and bool(message)
         return NotImplemented
 
+    __hash__ = None  # type: ignore[assignment]  # equal to many values, so it has no hash
+
 
 # ---------------------------------------------------------------- sessions in each state
 
 
 def connected(profile: Profile = "v1", rules: Rules = RULES) -> Conversation:
-    """With somebody who has already said something."""
+    """The client has already sent something, so there is no first message timeout."""
     return Conversation(Session(ME, profile, "Me", rules))
 
 
-def waiting(profile: Profile = "v1", rules: Rules = RULES, wishes: Join = ANYBODY) -> Conversation:
-    return connected(profile, rules).after(said(wishes, fresh_room=MY_TICKET))
+def freshly_connected(rules: Rules = RULES) -> Conversation:
+    """The client has not sent anything yet."""
+    return connected(rules=rules).after(ConnectionOpened(0.0))
+
+
+def waiting(profile: Profile = "v1", rules: Rules = RULES, wishes: Join = PLAIN_JOIN) -> Conversation:
+    return connected(profile, rules).after(received(wishes, fresh_room=MY_TICKET))
 
 
 def paired(
@@ -139,9 +148,9 @@ def paired(
     profile: Profile = "v1",
     partner: Profile = "v1",
     rules: Rules = RULES,
-    wishes: Join = ANYBODY,
+    wishes: Join = PLAIN_JOIN,
 ) -> Conversation:
-    """With Anna, since time 0, in the room of the one who waited longer: the offerer's ticket."""
+    """With Anna since time 0. The room is the ticket of the offerer, who waited longer."""
     return waiting(profile, rules, wishes).after(matched(offerer, partner))
 
 
@@ -150,11 +159,11 @@ def negotiating(
     profile: Profile = "v1",
     partner: Profile = "v1",
     rules: Rules = RULES,
-    wishes: Join = ANYBODY,
+    wishes: Join = PLAIN_JOIN,
 ) -> Conversation:
-    """With Anna; the offerer's first offer has passed."""
+    """With Anna; the offerer's first offer was relayed."""
     talk = paired(offerer, profile, partner, rules, wishes)
-    return talk.after(said(offer("mine")) if offerer else heard(offer("annas"), ANNAS_TICKET))
+    return talk.after(received(offer("mine")) if offerer else anna_sent(offer("annas"), ANNAS_TICKET))
 
 
 def closed(profile: Profile = "v1", rules: Rules = RULES) -> Conversation:
@@ -168,13 +177,19 @@ IN_STATE: dict[type[Any], Callable[..., Conversation]] = {
     Negotiating: negotiating,
     Closed: closed,
 }
-"""A conversation in each state; as the offerer where there is one."""
+"""A conversation in each state; as the offerer in a pairing."""
 
 
-# ---------------------------------------------------------------- what happens
+# ---------------------------------------------------------------- events
 
 
-def said(message: ClientMessage, at: float = 0.0, fresh_room: RoomId | None = None) -> MessageReceived:
+LOST = ConnectionLost(100.0)
+RESUME_TIMEOUT = DeadlinePassed(130.0)
+"""The end of the time in which a session that was `LOST` can be resumed."""
+RESUMED = SessionResumed("another token", 7)
+
+
+def received(message: ClientMessage, at: float = 0.0, fresh_room: RoomId | None = None) -> MessageReceived:
     return MessageReceived(message, at, fresh_room)
 
 
@@ -197,8 +212,8 @@ def matched(
     )
 
 
-def heard(message: Relayable, room: RoomId = MY_TICKET) -> PeerSent:
-    """What Anna said."""
+def anna_sent(message: Relayable, room: RoomId = MY_TICKET) -> PeerSent:
+    """Anna sent a message, which her session forwarded."""
     return PeerSent(room, message)
 
 
@@ -206,10 +221,10 @@ def anna_left(reason: LeaveReason = LeaveReason.LEFT, room: RoomId = MY_TICKET) 
     return PeerLeft(room, reason)
 
 
-# ---------------------------------------------------------------- what is to be done
+# ---------------------------------------------------------------- effects
 
 
-def my_ticket(profile: Profile = "v1", wishes: Join = ANYBODY, avoid: ClientId | None = None) -> Ticket:
+def my_ticket(profile: Profile = "v1", wishes: Join = PLAIN_JOIN, avoid: ClientId | None = None) -> Ticket:
     return Ticket(
         id=MY_TICKET,
         client=ME,
@@ -225,7 +240,7 @@ def to_anna(message: Relayable, room: RoomId = MY_TICKET) -> Forward:
     return Forward(ANNA, PeerSent(room, message))
 
 
-def tell_anna_it_is_over(reason: LeaveReason, room: RoomId = MY_TICKET) -> Forward:
+def forward_peer_left(reason: LeaveReason, room: RoomId = MY_TICKET) -> Forward:
     return Forward(ANNA, PeerLeft(room, reason))
 
 
@@ -233,14 +248,53 @@ def from_anna(message: Relayable, room: RoomId = MY_TICKET) -> Send:
     return Send(Relayed(message, ANNA, ME, room, "Anna"))
 
 
-def i_left(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
-    """The echo of the client's own leaving."""
+def acknowledge_leave(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
+    """The `leave` that confirms the client's own."""
     return Send(Left(ME, room, reason))
 
 
-def it_is_over(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
-    """The end that came from Anna's side, or from the clock."""
+def send_left(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
+    """The `leave` for a pairing that Anna or a timeout ended."""
     return Send(Left(ANNA, room, reason))
+
+
+def joined(offerer: bool = True, **fields: Any) -> Send:
+    """The `join` for a pairing with Anna."""
+    message = Joined(
+        from_=ANNA,
+        username="Anna",
+        room_id=room_of(offerer),
+        role="offerer" if offerer else "answerer",
+        polite=not offerer,
+        topics=(),
+        ice_servers=(),
+        ice_transport_policy="all",
+    )
+    return Send(attrs.evolve(message, **fields))
+
+
+def ice_refreshed(*servers: IceServer, ttl_seconds: int | None = None) -> Send:
+    return Send(IceRefreshed(servers, "all", ttl_seconds))
+
+
+def resumed() -> Send:
+    return Send(Resumed(ME, "another token", RULES.resume_seconds, 7))
+
+
+def forward_presence(state: Literal["away", "back"]) -> Forward:
+    return Forward(ANNA, PeerPresence(MY_TICKET, state))
+
+
+def invalid_error() -> Send:
+    return Send(ErrorMessage(INVALID.code, INVALID.message, INVALID.ref))
+
+
+def rate_limited_error(seconds: float = 0.5) -> Send:
+    return Send(
+        ErrorMessage(
+            ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry_after_seconds=seconds
+        )
+    )
 
 
 def fatal(code: ErrorCode, message: str, ref: str | None = None, retry: float | None = None) -> Send:
@@ -248,29 +302,22 @@ def fatal(code: ErrorCode, message: str, ref: str | None = None, retry: float | 
 
 
 BUT_SHUTDOWN = [code for code in CloseCode if code is not CloseCode.SHUTDOWN]
-"""Every way to be closed by force but the server's own end."""
+"""All close codes that do not end the whole server."""
 
 
-# ---------------------------------------------------------------- signals
+def sent_messages(kind: str, effects: list[Effect]) -> list[Any]:
+    """The messages of this type that are sent to the client."""
+    return [effect.message for effect in effects if isinstance(effect, Send) and effect.message.type == kind]
 
 
-def sdp(*ufrags: str, tag: str = "") -> str:
-    """As little SDP as makes a point: a tag to tell descriptions apart, and ICE user fragments."""
-    return "".join([f"v=0\r\ns={tag}\r\n", *(f"m=audio 9\r\na=ice-ufrag:{ufrag}\r\n" for ufrag in ufrags)])
+# ---------------------------------------------------------------- parameters
+
+LIVE = [Connected, Waiting, Paired, Negotiating]
+EITHER_ROLE = pytest.mark.parametrize("offerer", [True, False], ids=["offerer", "answerer"])
+EITHER_PROFILE = pytest.mark.parametrize("profile", ["v1", "legacy"])
+EITHER_PAIRING = pytest.mark.parametrize("in_pairing", [paired, negotiating])
+InPairing = Callable[..., Conversation]
 
 
-def offer(*ufrags: str, tag: str = "") -> Offer:
-    return Offer(Description("offer", sdp(*ufrags, tag=tag)))
-
-
-def answer(*ufrags: str, tag: str = "") -> Answer:
-    return Answer(Description("answer", sdp(*ufrags, tag=tag)))
-
-
-def candidate(ufrag: str | None = None, number: int = 1) -> Candidate:
-    """A candidate of an ICE generation, or one that does not say of which."""
-    return Candidate(IceCandidate(f"candidate:{number} 1 udp 1 192.0.2.1 9 typ host", "0", 0, ufrag))
-
-
-def end_of_candidates(ufrag: str | None = None) -> Candidate:
-    return Candidate(IceCandidate("", "0", 0, ufrag))
+def name_of(kind: type[Any]) -> str:
+    return kind.__name__

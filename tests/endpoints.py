@@ -1,7 +1,7 @@
-"""An endpoint's conversation as a test writes it: `assert talk >> happening << action << action`.
+"""An endpoint's conversation as a test writes it: `assert talk >> input << action << action`.
 
-`>>` calls one of the endpoint's verbs, each `<<` takes its next action, in order. What a test does not take makes
-the next `>>`, or the `assert` at the end, fail. The events are those of `conversation.py`.
+`>>` calls a method of the endpoint, each `<<` takes its next action, in order. An action that a test does not take
+makes the next `>>`, or the `assert` at the end, fail. Events are made with the functions of `conversation.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,20 +20,20 @@ from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import ClientMessage, IceServer, Limits, ServerMessage, Welcome
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
-from curhat_trio.protocol.session import Rules, Session
+from curhat_trio.protocol.states import Rules, Session
 from tests.conversation import ME, MY_TICKET, RULES
 
 FIRST, SECOND, THIRD = "first connection", "second connection", "third connection"
 TURN = IceServer(("turn:turn.test",), "user", "password")
 
-Happening = Callable[[Endpoint], Sequence[Action]]
+Input = Callable[[Endpoint], Sequence[Action]]
 
 
-# ---------------------------------------------------------------- what an endpoint is given
+# ---------------------------------------------------------------- what an endpoint depends on
 
 
 class FixedFresh:
-    """Always the same."""
+    """Returns the same ids and credentials every time."""
 
     def room(self) -> RoomId:
         return MY_TICKET
@@ -43,7 +43,7 @@ class FixedFresh:
 
 
 class OneSlot:
-    """A connection slot, and what was done to it."""
+    """A connection slot that records whether it is held and how often it was released."""
 
     def __init__(self, acquired: bool = True, free: bool = True, acquire_by: float = 10.0) -> None:
         self.is_free = free
@@ -65,8 +65,8 @@ class OneSlot:
 
 
 @attrs.define
-class Notes:
-    """What a watch was told, in order."""
+class Recorder:
+    """Records each step, in order."""
 
     notes: list[tuple[str, Any]] = attrs.Factory(list)
 
@@ -88,55 +88,55 @@ class Notes:
 # ---------------------------------------------------------------- the conversation
 
 
-class Talk:
-    """One endpoint, and what it wants done that the test has not yet looked at."""
+class EndpointConversation:
+    """One endpoint, and those of its actions that the test has not taken yet."""
 
-    def __init__(self, endpoint: Endpoint, slot: OneSlot, watch: Notes) -> None:
+    def __init__(self, endpoint: Endpoint, slot: OneSlot, watch: Recorder) -> None:
         self.endpoint = endpoint
         self.slot = slot
         self.watch = watch
         self._actions: list[Action] = []
 
-    def after(self, *happenings: Happening) -> Self:
-        """What happens with no matter what is done."""
-        for happening in happenings:
-            happening(self.endpoint)
+    def after(self, *inputs: Input) -> Self:
+        """Inputs whose actions the test ignores."""
+        for input_ in inputs:
+            input_(self.endpoint)
         return self
 
-    def all_that(self, happening: Happening) -> list[Action]:
-        """Everything that one happening causes, in order."""
-        assert self, "checks that nothing is left"
-        return list(happening(self.endpoint))
+    def actions_of(self, input_: Input) -> list[Action]:
+        """All actions of one input, in order."""
+        assert self, "raises if an action is left"
+        return list(input_(self.endpoint))
 
-    def __rshift__(self, happening: Happening) -> Self:
-        self._actions = self.all_that(happening)
+    def __rshift__(self, input_: Input) -> Self:
+        self._actions = self.actions_of(input_)
         return self
 
     def __lshift__(self, expected: Action) -> Self:
         if not self._actions:
-            raise AssertionError(f"nothing more was done, but this was expected:\n  {expected}")
+            raise AssertionError(f"there is no further action, but this was expected:\n  {expected}")
         done = self._actions.pop(0)
         if done != expected:
-            raise AssertionError(f"this was done:\n  {done}\nbut this was expected:\n  {expected}")
+            raise AssertionError(f"the next action is:\n  {done}\nbut this was expected:\n  {expected}")
         return self
 
     def __bool__(self) -> bool:
         if self._actions:
-            raise AssertionError(f"this was done too: {self._actions}")
+            raise AssertionError(f"these actions were not expected: {self._actions}")
         return True
 
 
-def new_talk(
+def new_endpoint(
     profile: Profile = "v1",
     rules: Rules = RULES,
     slot: OneSlot | None = None,
     allowance: Allowance | None = None,
     max_messages: int = 128,
     max_bytes: int = 1 << 18,
-) -> Talk:
-    """An endpoint that nobody is connected to yet."""
+) -> EndpointConversation:
+    """An endpoint before its first connection."""
     can_resume = profile == "v1" and rules.resume_seconds > 0
-    slot, watch = slot or OneSlot(), Notes()
+    slot, watch = slot or OneSlot(), Recorder()
     endpoint = Endpoint(
         Session(ME, profile, "Me", rules),
         RateLimit(allowance or Allowance(1e9, 1e9)),
@@ -144,50 +144,50 @@ def new_talk(
         slot,
         watch,
     )
-    return Talk(endpoint, slot, watch)
+    return EndpointConversation(endpoint, slot, watch)
 
 
-def open_talk(profile: Profile = "v1", rules: Rules = RULES, **named: Any) -> Talk:
-    """The client is at its first connection since time 0; `welcome` was its message number 1."""
+def open_endpoint(profile: Profile = "v1", rules: Rules = RULES, **named: Any) -> EndpointConversation:
+    """An endpoint whose client connected at time 0; `welcome` was message number 1."""
     can_resume = profile == "v1" and rules.resume_seconds > 0
-    return new_talk(profile, rules, **named).after(opened(FIRST, "token 1" if can_resume else None))
+    return new_endpoint(profile, rules, **named).after(opened(FIRST, "token 1" if can_resume else None))
 
 
-# ---------------------------------------------------------------- what happens
+# ---------------------------------------------------------------- inputs
 
 
-def opened(connection: object = FIRST, token: str | None = "token 1", at: float = 0.0) -> Happening:
+def opened(connection: object = FIRST, token: str | None = "token 1", at: float = 0.0) -> Input:
     return lambda endpoint: endpoint.open(connection, token, at)
 
 
-def says(message: ClientMessage | str, at: float = 0.0) -> Happening:
-    """The client, over the connection that it has."""
+def client_sends(message: ClientMessage | str, at: float = 0.0) -> Input:
+    """The client sends a message on its present connection."""
     text = message if isinstance(message, str) else encode_client(message).decode()
     return lambda endpoint: endpoint.receive_text(text, at, FixedFresh())
 
 
-def is_told(event: Event) -> Happening:
-    """By its partner, or by the matchmaker."""
+def queued(event: Event) -> Input:
+    """An event arrives from the partner or the matchmaker."""
     return lambda endpoint: endpoint.handle(event, "queue")
 
 
-def is_forced(event: Event) -> Happening:
-    """By the server itself."""
+def server_event(event: Event) -> Input:
+    """An event arrives from the server itself."""
     return lambda endpoint: endpoint.handle(event)
 
 
-def is_lost(at: float = 0.0, code: CloseCode | None = None) -> Happening:
+def connection_lost(at: float = 0.0, code: CloseCode | None = None) -> Input:
     return lambda endpoint: endpoint.lose_connection(at, code)
 
 
-def it_is(time: float) -> Happening:
+def time_is(time: float) -> Input:
     return lambda endpoint: endpoint.pass_time(time)
 
 
 def resumes(
     connection: object, last_seq: int, token: str = "token 2", sent_there: int = 1
 ) -> Callable[[Endpoint], Sequence[Action]]:
-    """The client asked for this session over another connection, whose own session had sent so much."""
+    """The client resumes the session on another connection, on which `sent_there` messages were sent before."""
 
     def resume(endpoint: Endpoint) -> Sequence[Action]:
         assert endpoint.can_resume(last_seq)
@@ -196,11 +196,11 @@ def resumes(
     return resume
 
 
-def is_superseded(endpoint: Endpoint) -> Sequence[Action]:
+def superseded(endpoint: Endpoint) -> Sequence[Action]:
     return endpoint.supersede()
 
 
-def is_refused(endpoint: Endpoint) -> Sequence[Action]:
+def resume_refused(endpoint: Endpoint) -> Sequence[Action]:
     return endpoint.refuse_resume()
 
 
@@ -208,11 +208,11 @@ def fails(endpoint: Endpoint) -> Sequence[Action]:
     return endpoint.fail()
 
 
-# ---------------------------------------------------------------- what is to be done
+# ---------------------------------------------------------------- expected actions
 
 
-def tell(message: ServerMessage, seq: int | None, connection: object = FIRST) -> Transmit:
-    """Send the client its message of this number."""
+def transmit(message: ServerMessage, seq: int | None, connection: object = FIRST) -> Transmit:
+    """Send the client the message with this number."""
     return Transmit(connection, encode(message, seq))
 
 

@@ -51,14 +51,12 @@ from tests.conversation import (
     ANNA,
     ANNAS_TICKET,
     ELSEWHERE,
-    GARBLED,
+    INVALID,
     ME,
     MY_TICKET,
     RULES,
-    answer,
-    candidate,
-    offer,
 )
+from tests.signals import answer, candidate, offer
 from tests.vocabulary import CLIENT_MESSAGES
 
 PROFILES = st.sampled_from(get_args(Profile))
@@ -73,7 +71,7 @@ EVENTS = st.one_of(
     st.builds(ConnectionOpened, TIMES),
     st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
     st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
-    st.just(InvalidMessage(GARBLED)),
+    st.just(InvalidMessage(INVALID)),
     st.just(RateLimited(0.5)),
     st.builds(
         Matched,

@@ -42,7 +42,6 @@ from curhat_trio.protocol.session import Connected, Negotiating, Paired, Session
 from curhat_trio.protocol.signaling import HaveRemoteOffer
 from curhat_trio.transport import StreamTransport
 from tests import peers
-from tests.conversation import answer, candidate, offer
 from tests.peers import (
     BINARY,
     CLOSE,
@@ -56,6 +55,7 @@ from tests.peers import (
     running_server,
 )
 from tests.properties.shell_model import Client, Connection, Model, Phase, Record
+from tests.signals import answer, candidate, offer
 from tests.stepped_trio import SteppedClient, SteppedTrio, Wire
 
 PEOPLE = 6

@@ -89,7 +89,8 @@ from curhat_trio.protocol.session import (
     Waiting,
 )
 from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
-from tests.conversation import GARBLED, answer, candidate, offer
+from tests.conversation import INVALID
+from tests.signals import answer, candidate, offer
 from tests.slow_pool import Waiter, are_compatible
 
 RULES = Rules(offer_seconds=20.0, first_message_seconds=60.0, max_invalid_messages=4, max_rate_limited=4)
@@ -674,7 +675,7 @@ MOVES = {
         | st.sampled_from(
             [
                 *[(Leave(),), (Ping(),), (Ice(),), (Status("failed"),), (Status("connected"),)],
-                *[(InvalidMessage(GARBLED),), (RateLimited(0.5),)],
+                *[(InvalidMessage(INVALID),), (RateLimited(0.5),)],
             ]
         ),
     ),

@@ -21,8 +21,19 @@ from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Connected, Paired, Session, Waiting
-from tests.conversation import ANNA, ME, RULES, anna_left, heard, matched
-from tests.endpoints import FixedFresh, Notes, OneSlot
+from tests.conversation import (
+    ANNA,
+    ME,
+    RULES,
+    anna_left,
+    anna_sent,
+    matched,
+)
+from tests.endpoints import (
+    FixedFresh,
+    OneSlot,
+    Recorder,
+)
 
 MAX_MESSAGES = 6
 """So few are kept for a client that is away."""
@@ -72,7 +83,7 @@ class EndpointMachine(RuleBasedStateMachine):
         self.told: list[bytes] = []
         """All that the session has sent, to whoever was there, but `resumed`."""
         replay = None if legacy else RecordingBuffer(self.told)
-        self.endpoint = Endpoint(session, RateLimit(allowance), replay, self.slot, Notes())
+        self.endpoint = Endpoint(session, RateLimit(allowance), replay, self.slot, Recorder())
         self.tokens = iter(range(1, 1000))
         self.wires: list[Wire] = [Wire(0)]
         self.came: list[bytes] = []
@@ -177,23 +188,23 @@ class EndpointMachine(RuleBasedStateMachine):
     def the_partner_says(self, count: int) -> None:
         for number in range(count):
             if not self.is_over:
-                self.is_told(heard(Chat(f"hers {number}")))
+                self.queued(anna_sent(Chat(f"hers {number}")))
 
     @precondition(live)
     @rule()
     def the_partner_leaves(self) -> None:
         self.endings_by_partner += 1
         self.presence.clear()
-        self.is_told(anna_left())
+        self.queued(anna_left())
 
     @precondition(lambda self: not self.is_over and isinstance(self.endpoint.session.state, Waiting))
     @rule()
     def the_matchmaker_introduces(self) -> None:
         self.pairings += 1
         self.presence.clear()
-        self.is_told(matched(at=self.now))
+        self.queued(matched(at=self.now))
 
-    def is_told(self, event: Event) -> None:
+    def queued(self, event: Event) -> None:
         self.perform(self.endpoint.handle(event, "queue"))
         if self.sent_before is not None:
             assert self.is_over == (self.endpoint.sent - self.sent_before > MAX_MESSAGES)
@@ -270,13 +281,13 @@ class EndpointMachine(RuleBasedStateMachine):
             self.end_it()
         late: list[Callable[[], list[Action]]] = [
             lambda: endpoint.receive_text("?", self.now, FixedFresh()),
-            lambda: endpoint.handle(heard(Chat("late")), "queue"),
+            lambda: endpoint.handle(anna_sent(Chat("late")), "queue"),
             lambda: endpoint.handle(ConnectionClosed()),
             lambda: endpoint.lose_connection(self.now),
             lambda: endpoint.pass_time(self.now + 1e6),
             endpoint.fail,
         ]
-        assert [happening() for happening in late] == [[]] * len(late)
+        assert [input_() for input_ in late] == [[]] * len(late)
         assert len(self.ends) == self.slot.released == 1
         assert not endpoint.can_resume(len(self.came))
         assert self.leaves + self.endings_by_partner >= self.pairings

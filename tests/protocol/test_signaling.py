@@ -31,7 +31,7 @@ from curhat_trio.protocol.signaling import (
     receive_from_client,
     receive_from_partner,
 )
-from tests.conversation import answer, candidate, end_of_candidates, offer
+from tests.signals import answer, candidate, end_of_candidates, offer
 
 
 class Side:
