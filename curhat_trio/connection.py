@@ -39,7 +39,7 @@ _WRITE_BYTES = 65536
 
 
 class Dispatching(Protocol):
-    """Who is told of what happens to a connection. Nothing of it awaits but `requests_taken`.
+    """Who is told of what happens to a connection. Nothing of it awaits.
 
     Which session a connection serves is the dispatcher's business: `endpoint` is its handle, set and used by it.
     """
@@ -55,13 +55,6 @@ class Dispatching(Protocol):
 
     def flush(self) -> None:
         """Let the connections send what has come together for them."""
-
-    @property
-    def is_backed_up(self) -> bool:
-        """The matchmaker has not taken all that was asked of it yet."""
-
-    async def requests_taken(self) -> None:
-        """Wait until it has."""
 
 
 @attrs.frozen
@@ -189,8 +182,6 @@ class Connection:
                 self._receive(pipelined)
                 pipelined = b""  # or it would be held for as long as the connection lasts
             while not self._peer_closed:
-                if self._dispatcher.is_backed_up:
-                    await self._dispatcher.requests_taken()
                 if not self._receive(await self._transport.receive()):
                     break
             if self._peer_closed and self._unwritten:

@@ -4,6 +4,9 @@ An endpoint decides and returns actions; they are performed here, in order. What
 queue, so nothing recurses, and is handled before whoever called gets control back. Nothing awaits in between: a
 client's task that has read a message also steps the partner, and hands the bytes to the partner's socket.
 
+A turn ends with `flush`: the matchmaker serves what was asked, those whom it has paired are introduced, and the
+bytes go out.
+
 This is the only interpreter of what an endpoint wants done.
 """
 
@@ -86,6 +89,7 @@ class Dispatcher:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.sessions: Sessions[LiveEndpoint] = Sessions()
+        self.armed = inf
         self._environment = environment
         self._rendezvous = rendezvous
         self._deadlines = deadlines
@@ -139,13 +143,12 @@ class Dispatcher:
         self.run(endpoint, endpoint.handle, ConnectionClosed() if code is None else ClosingForced(code))
 
     def introduce(self, pair: Pair) -> None:
-        """The matchmaker has found two who want each other."""
+        """Begin a pairing of two who have left the pool together."""
         for client, event in introductions(pair, self.sessions.__contains__, self._clock()):
             if type(event) is Matched and self._environment.turn_server is not None:
                 event = attrs.evolve(event, fresh_turn=self._environment.turn())
             self._enqueue(client, event)
         self._follow()
-        self.flush()
 
     def drain(self) -> None:
         """The server is going away: tell everybody."""
@@ -154,30 +157,34 @@ class Dispatcher:
         for endpoint in self.sessions:
             self._enqueue(endpoint.session.client, ClosingForced(CloseCode.SHUTDOWN))
         self._follow()
-        self.flush()
         self._observer.drained()
+        self.flush()
 
     def end_all(self) -> None:
         """Nothing is left of the connections, and nobody can come back."""
         for endpoint in self.sessions:
             self.end(endpoint, None)
+        self._introduce_pairs()
 
     def flush(self) -> None:
-        """Let connections send what has come together for them. Who reads too slowly is closed (4001)."""
+        """End a turn: introduce those who have been paired, and let connections send what has come together for
+        them. Who reads too slowly is closed (4001)."""
+        self._introduce_pairs()
         while self._unflushed:
             connections, self._unflushed = self._unflushed, []
             for connection in connections:
                 if not connection.flush() and connection.endpoint is not None:
                     self.end(connection.endpoint, CloseCode.SLOW_CONSUMER)
+            self._introduce_pairs()
 
     @property
-    def is_backed_up(self) -> bool:
-        """The matchmaker has not taken all that was asked of it yet."""
-        return self._rendezvous.is_backed_up
+    def deadline(self) -> float:
+        """When time alone may let the matchmaker find a pair."""
+        return self._rendezvous.deadline
 
-    async def requests_taken(self) -> None:
-        """Wait until it has."""
-        await self._rendezvous.requests_taken()
+    def on_deadline(self, _now: float) -> None:
+        """Let it do so."""
+        self.flush()
 
     # ------------------------------------------------------------ inside
 
@@ -186,6 +193,12 @@ class Dispatcher:
         return ReplayBuffer(
             min(MESSAGES, settings.outbound_messages // 2), min(BYTES, settings.outbound_bytes // 2)
         )
+
+    def _introduce_pairs(self) -> None:
+        while (pair := self._rendezvous.next_pair()) is not None:
+            self.introduce(pair)
+        if self._rendezvous.deadline < self.armed:
+            self._deadlines.update(self)
 
     def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
         self.run(endpoint, endpoint.pass_time, now)

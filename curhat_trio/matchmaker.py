@@ -1,10 +1,11 @@
-"""The task that owns the pool: requests come in by one bounded channel, pairs go out by another.
+"""What owns the pool: requests come in by one bounded channel, pairs go out by another.
 
-It knows no client and waits for none. It does wait for room in the channel of pairs, so whoever receives those
-must never wait for room in the channel of requests.
+It knows no client, and waits for nobody: `serve` is called by whoever has something to ask, and when time alone
+brings two together.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from math import inf
 
 import trio
 
@@ -13,71 +14,61 @@ from curhat_trio.policy.matching import Outcome, Pair, Pool, Widened
 from curhat_trio.protocol.effects import Request
 
 
-async def run_matchmaker(
-    requests: trio.MemoryReceiveChannel[Request],
-    introductions: trio.MemorySendChannel[Pair],
-    pool: Pool,
-    observer: Observer,
-) -> None:
-    """Serve requests until nobody can ask any more, or the task is cancelled.
-
-    Nothing is awaited between a request and its pair, but for room in the channel of pairs. Who is cancelled there
-    loses whole pairs, never half of one.
+class Matchmaker:
+    """Serves requests in order.
 
     Args:
-        requests: What is asked. Closed when this returns, or who asks after that would wait for ever.
-        introductions: Whom to introduce to each other, in the order in which they left the pool. Closed too.
+        requests: What is asked.
+        introductions: Whom to introduce to each other, in the order in which they left the pool. It must have
+            room for one pair whenever `serve` is called.
         pool: Nobody else's from now on.
         observer: Told of each outcome before its pair is sent.
-
-    Raises:
-        trio.BrokenResourceError: Nobody receives the pairs any more.
     """
-    with requests, introductions:
-        while True:
-            try:
-                request = await _receive(requests, pool.next_widening())
-            except trio.EndOfChannel:
-                return
-            await _serve(request, introductions, pool, observer)
-            for request in _waiting(requests):
-                await _serve(request, introductions, pool, observer)
 
+    def __init__(
+        self,
+        requests: trio.MemoryReceiveChannel[Request],
+        introductions: trio.MemorySendChannel[Pair],
+        pool: Pool,
+        observer: Observer,
+    ) -> None:
+        self._requests = requests
+        self._introductions = introductions
+        self._pool = pool
+        self._observer = observer
+        self._outcomes: deque[Outcome] = deque()
+        """What the pool has done and was not observed yet: one request may widen waits that are due, too."""
 
-async def _receive(requests: trio.MemoryReceiveChannel[Request], until: float | None) -> Request | None:
-    """The next request; None: the time came first. A cancel scope is made only where there is a time."""
-    if until is None:
-        return await requests.receive()
-    with trio.move_on_at(until):
-        return await requests.receive()
-    return None
+    @property
+    def deadline(self) -> float:
+        """When time alone gives `serve` something to do, in seconds of Trio's clock; infinity: never."""
+        due = self._pool.next_widening()
+        return inf if due is None else due
 
+    def serve(self) -> bool:
+        """Serve requests, and waits whose time has come, until a pair is in the channel (True) or nothing is left
+        to do (False)."""
+        while self._outcomes or self._serve_next():
+            outcome = self._outcomes.popleft()
+            self._observe(outcome)
+            if outcome.pair is not None:
+                self._introductions.send_nowait(outcome.pair)
+                return True
+        return False
 
-def _waiting(requests: trio.MemoryReceiveChannel[Request]) -> Iterator[Request]:
-    """What else is there already: many who join at once cost one task switch together."""
-    while True:
+    def _serve_next(self) -> bool:
+        now = trio.current_time()
         try:
-            request = requests.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return
-        yield request
-
-
-async def _serve(
-    request: Request | None, introductions: trio.MemorySendChannel[Pair], pool: Pool, observer: Observer
-) -> None:
-    for outcome in pool.serve(request, trio.current_time()):
-        _observe(outcome, observer)
-        if outcome.pair is None:
-            continue
-        try:
-            introductions.send_nowait(outcome.pair)
+            request = self._requests.receive_nowait()
         except trio.WouldBlock:
-            await introductions.send(outcome.pair)
+            if self.deadline > now:
+                return False
+            request = None
+        self._outcomes += self._pool.serve(request, now)
+        return True
 
-
-def _observe(outcome: Outcome, observer: Observer) -> None:
-    if isinstance(outcome.cause, Widened):
-        observer.widened(outcome.cause.ticket, outcome.pair, outcome.waiting)
-    else:
-        observer.served(outcome.cause, outcome.pair, outcome.waiting)
+    def _observe(self, outcome: Outcome) -> None:
+        if isinstance(outcome.cause, Widened):
+            self._observer.widened(outcome.cause.ticket, outcome.pair, outcome.waiting)
+        else:
+            self._observer.served(outcome.cause, outcome.pair, outcome.waiting)

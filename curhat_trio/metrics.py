@@ -1,11 +1,12 @@
 """What is counted while the server runs: for `/health`, and for whoever wants to measure more."""
 
 from collections import Counter
+from typing import get_args
 
 from curhat_trio.observer import Observer
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event
-from curhat_trio.protocol.session import Session
+from curhat_trio.protocol.session import Session, State
 
 
 class Metrics(Observer):
@@ -39,4 +40,7 @@ class Metrics(Observer):
 
 def state_name(session: Session) -> str:
     """`connected`, `waiting`, `paired`, `negotiating` or `closed`."""
-    return type(session.state).__name__.lower()
+    return _STATE_NAMES[type(session.state)]
+
+
+_STATE_NAMES = {state: state.__name__.lower() for state in get_args(State)}

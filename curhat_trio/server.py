@@ -1,6 +1,6 @@
 """The whole server: which tasks there are, in what order they start, and how they end. Wiring only.
 
-root nursery ......... matchmaker, what feeds it, who introduces its pairs, deadlines
+root nursery ......... deadlines
   connections nursery  one task for each TCP connection: HTTP, then a session; writers, while something is queued
     listeners ........ accept
 """
@@ -18,9 +18,8 @@ from curhat_trio.dispatcher import Dispatcher
 from curhat_trio.environment import Environment
 from curhat_trio.http import HttpServer
 from curhat_trio.log import get_logger
-from curhat_trio.matchmaker import run_matchmaker
 from curhat_trio.observer import Observer, combine
-from curhat_trio.policy.matching import Pair, Pool
+from curhat_trio.policy.matching import Pool
 from curhat_trio.session_log import SessionLog
 
 _log = get_logger(__name__)
@@ -46,25 +45,16 @@ async def serve(
     environment = Environment(settings)
     observers = [environment.metrics, SessionLog(), *([] if trace is None else [trace])]
     observer = combine(*observers)
-    rendezvous, deadlines = MemoryRendezvous(), Deadlines()
+    rendezvous = MemoryRendezvous(Pool(settings.widen_after_seconds), observer)
+    deadlines = Deadlines()
     dispatcher = Dispatcher(environment, rendezvous, deadlines, observer)
     async with trio.open_nursery() as root:
-        pool = Pool(settings.widen_after_seconds)
-        root.start_soon(run_matchmaker, rendezvous.requests, rendezvous.introductions, pool, observer)
-        root.start_soon(rendezvous.feed)
-        root.start_soon(_introduce, rendezvous.introduced, dispatcher)
         root.start_soon(deadlines.run)
         try:
             await _serve_connections(environment, dispatcher, deadlines, listeners, stop, task_status)
         finally:
             dispatcher.end_all()
         root.cancel_scope.cancel()
-
-
-async def _introduce(pairs: trio.MemoryReceiveChannel[Pair], dispatcher: Dispatcher) -> None:
-    """Until cancelled. The channel stays open: the matchmaker may be at its last request after this has ended."""
-    async for pair in pairs:
-        dispatcher.introduce(pair)
 
 
 async def _serve_connections(

@@ -2,20 +2,21 @@
 
 from typing import Protocol
 
+from curhat_trio.policy.matching import Pair
 from curhat_trio.protocol.effects import Request
 
 
 class Rendezvous(Protocol):
-    """The way to the matchmaker, as whoever drives sessions sees it."""
+    """The way to the matchmaker, as the dispatcher sees it. Nothing of it blocks."""
 
-    @property
-    def is_backed_up(self) -> bool:
-        """Some requests wait to be passed on."""
+    deadline: float
+    """When `next_pair` may have something new for no other reason than time, in seconds of Trio's clock; infinity:
+    never, as things are."""
 
     def ask(self, request: Request) -> None:
-        """Ask something of the matchmaker, without waiting. Requests are served in order. A match for a ticket
-        that is being withdrawn or suspended may still come; after a withdrawal it must be declined."""
+        """Send a request to the matchmaker. Requests are served in order. A match for a ticket that is being
+        withdrawn or suspended may still come; after a withdrawal it must be declined."""
 
-    async def requests_taken(self) -> None:
-        """Wait until all that was asked is on its way. It may take as long as the matchmaker, never as long as a
-        client."""
+    def next_pair(self) -> Pair | None:
+        """Receive a pair that is to be introduced, in the order in which they left the pool; None: there is none
+        now."""

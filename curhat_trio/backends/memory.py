@@ -1,8 +1,7 @@
-"""Sessions of one process: two bounded memory channels, to the matchmaker and back.
+"""Sessions of one process: a bounded memory channel to the matchmaker, and one back.
 
-Requests come from code that must not wait. What does not fit into the channel waits here, in order, and whoever
-caused it waits before it reads more of its client (`requests_taken`): so one client can cause no more than what
-arrived from it together.
+The matchmaker serves a request when the dispatcher, at the end of its turn, receives pairs. So no task waits at
+either channel, and whoever joins is introduced in the turn in which the join was read.
 """
 
 from collections import deque
@@ -10,55 +9,54 @@ from contextlib import suppress
 
 import trio
 
-from curhat_trio.policy.matching import Pair
+from curhat_trio.matchmaker import Matchmaker
+from curhat_trio.observer import Observer
+from curhat_trio.policy.matching import Pair, Pool
 from curhat_trio.protocol.effects import Request
 
 
 class MemoryRendezvous:
-    """A `Rendezvous` within one process. One task has to run `feed`.
+    """A `Rendezvous` within one process.
 
     Args:
-        capacity: How many requests, and how many pairs, may wait in each channel.
+        pool: The matchmaker's from now on.
+        observer: Told of each outcome before its pair can be received.
+        capacity: How many requests fit into the channel. More, as when thousands of sessions end in one turn, wait
+            here, in order.
     """
 
-    def __init__(self, capacity: int = 256) -> None:
-        self._send, self.requests = trio.open_memory_channel[Request](capacity)
-        self.introductions, self.introduced = trio.open_memory_channel[Pair](capacity)
+    def __init__(self, pool: Pool, observer: Observer, capacity: int = 256) -> None:
+        self._requests, requests = trio.open_memory_channel[Request](capacity)
+        introductions, self._introductions = trio.open_memory_channel[Pair](1)
+        self._matchmaker = Matchmaker(requests, introductions, pool, observer)
         self._backlog: deque[Request] = deque()
-        self._backed_up = trio.Event()
-        self._taken = trio.Event()
-
-    @property
-    def is_backed_up(self) -> bool:
-        """Some requests have found no room in the channel yet."""
-        return bool(self._backlog)
+        self._has_asked = False
+        self.deadline = self._matchmaker.deadline
 
     def ask(self, request: Request) -> None:
-        """Ask something of the matchmaker, without waiting."""
-        if not self._backlog:
-            try:
-                return self._send.send_nowait(request)
-            except trio.BrokenResourceError:
-                return None  # the server ends, and nobody is matched any more
-            except trio.WouldBlock:
-                self._taken = trio.Event()
-                self._backed_up.set()
-        self._backlog.append(request)
-        return None
-
-    async def requests_taken(self) -> None:
-        """Wait until every request is in the channel."""
+        """Send a request to the matchmaker."""
+        self._has_asked = True
         if self._backlog:
-            await self._taken.wait()
+            self._backlog.append(request)
+            return
+        try:
+            self._requests.send_nowait(request)
+        except trio.WouldBlock:
+            self._backlog.append(request)
 
-    async def feed(self) -> None:
-        """Pass on what found no room, until cancelled or the matchmaker is gone."""
-        while True:
-            await self._backed_up.wait()
-            with suppress(trio.BrokenResourceError):
-                while self._backlog:
-                    await self._send.send(self._backlog[0])
-                    self._backlog.popleft()
-            self._backlog.clear()
-            self._backed_up = trio.Event()
-            self._taken.set()
+    def next_pair(self) -> Pair | None:
+        """Let the matchmaker serve until it has found a pair, or has nothing left to do."""
+        if not self._has_asked and self.deadline > trio.current_time():
+            return None
+        while not self._matchmaker.serve():
+            if not self._backlog:
+                self._has_asked, self.deadline = False, self._matchmaker.deadline
+                return None
+            self._pass_on()
+        return self._introductions.receive_nowait()
+
+    def _pass_on(self) -> None:
+        with suppress(trio.WouldBlock):
+            while self._backlog:
+                self._requests.send_nowait(self._backlog[0])
+                self._backlog.popleft()

@@ -62,9 +62,8 @@ HELD_SIGNALS = 64
 def join(session: Session, _state: Connected, event: MessageReceived) -> Step:
     message = event.message
     assert isinstance(message, Join)
-    if message.username is not None:
-        session = attrs.evolve(session, username=message.username)
-    return _wait(session, event, message.room, comparable_topics(message.topics))
+    username = session.username if message.username is None else message.username
+    return _wait(session, event, username, message.room, comparable_topics(message.topics))
 
 
 def comparable_topics(topics: tuple[str, ...]) -> frozenset[str]:
@@ -72,18 +71,20 @@ def comparable_topics(topics: tuple[str, ...]) -> frozenset[str]:
     return frozenset(filter(None, (topic.strip().casefold() for topic in topics)))
 
 
-def _wait(session: Session, event: MessageReceived, room: str | None, topics: frozenset[str]) -> Step:
+def _wait(
+    session: Session, event: MessageReceived, username: str, room: str | None, topics: frozenset[str]
+) -> Step:
     assert event.fresh_room is not None, "a message that begins a wait needs a fresh room"
     ticket = Ticket(
         id=event.fresh_room,
         client=session.client,
-        username=session.username,
+        username=username,
         profile=session.profile,
         room=room,
         topics=topics,
         avoid=session.last_partner,
     )
-    return session.in_state(Waiting(ticket)), [Send(Ready(ticket.id)), Enter(ticket)]
+    return session.in_state(Waiting(ticket), username), [Send(Ready(ticket.id)), Enter(ticket)]
 
 
 def leave_wait(session: Session, state: Waiting, _event: MessageReceived) -> Step:
@@ -281,7 +282,7 @@ def leave_pairing(session: Session, state: InPairing, _event: MessageReceived) -
 def next_partner(session: Session, state: InPairing, event: MessageReceived) -> Step:
     wishes = state.pairing.wishes
     session, parting = _leave_partner(session, state.pairing, LeaveReason.NEXT)
-    session, waiting = _wait(session, event, wishes.room, wishes.topics)
+    session, waiting = _wait(session, event, session.username, wishes.room, wishes.topics)
     return session, parting + waiting
 
 

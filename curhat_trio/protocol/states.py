@@ -161,12 +161,13 @@ class Session:
     answers_only: bool = False
     """A legacy client, as the answerer, sent no offer within the hold: later partners' signals are not held."""
 
-    def in_state(self, state: State) -> "Session":
-        """The same session in another state. Used for every description: a sixth of the cost of `attrs.evolve`."""
+    def in_state(self, state: State, username: str | None = None) -> "Session":
+        """The same session in another state, and with another username if one is given. Used for every description
+        and every join: a sixth of the cost of `attrs.evolve`."""
         return Session(
             self.client,
             self.profile,
-            self.username,
+            self.username if username is None else username,
             self.rules,
             state,
             self.last_partner,

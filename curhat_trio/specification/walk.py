@@ -12,6 +12,7 @@ A call belongs to the part of the server that makes it: calls of modules without
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -96,7 +97,7 @@ class _Network:
 class _Requests:
     """The channel to the matchmaker: it keeps the tickets."""
 
-    is_backed_up = False
+    deadline = inf
 
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
@@ -105,7 +106,8 @@ class _Requests:
         if isinstance(request, Enter):
             self.tickets.append(request.ticket)
 
-    async def requests_taken(self) -> None: ...
+    def next_pair(self) -> None:
+        return None
 
 
 def masked_frame(text: bytes) -> bytes:
@@ -129,6 +131,7 @@ class _Server:
         self._connect("Bob")
         older, newer = self._requests.tickets
         self.dispatcher.introduce(Pair(older, newer))
+        self.dispatcher.flush()
 
     def _connect(self, name: str) -> _Network:
         network = _Network()

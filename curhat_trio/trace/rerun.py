@@ -237,16 +237,16 @@ class _Replay(ReplayBuffer):
 
 
 class _Requests(deque[Request]):
-    """The queue to the matchmaker."""
+    """The queue to the matchmaker. What the matchmaker does, the trace tells."""
 
-    is_backed_up = False
+    deadline = inf
 
     def ask(self, request: Request) -> None:
         """Put a request at the end."""
         self.append(request)
 
-    async def requests_taken(self) -> None:
-        raise AssertionError("there is always room")
+    def next_pair(self) -> None:
+        """Receive no pair: they come from the trace."""
 
 
 @attrs.frozen

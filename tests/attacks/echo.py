@@ -31,8 +31,6 @@ GENEROUS = ConnectionLimits(
 class Echo:
     """In a dispatcher's place: a connection is its own session."""
 
-    is_backed_up = False
-
     def __init__(self) -> None:
         self._unflushed: list[Connection] = []
 
@@ -51,9 +49,6 @@ class Echo:
         for connection in connections:
             if not connection.flush():
                 connection.close(CloseCode.SLOW_CONSUMER)
-
-    async def requests_taken(self) -> None:
-        await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager

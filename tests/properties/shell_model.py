@@ -92,8 +92,6 @@ class Connection:
     """It counts: nobody has refused it."""
     read: int = 0
     """Bytes so far, after the opening request."""
-    asked: int = 0
-    """How much had been asked of the matchmaker when the last of them had been dealt with."""
     said: bytearray = attrs.Factory(bytearray)
     """All that is to be written, first to last. The opening response is put before it when it is written."""
     ends: list[int] = attrs.Factory(list)
@@ -237,14 +235,12 @@ class Model:
 
     Args:
         keeps: How many messages, and bytes, a session keeps for a client that may have missed them.
-        channel: How many requests may wait for the matchmaker without anybody else's having to wait.
     """
 
-    def __init__(self, settings: Settings, rules: Rules, keeps: tuple[int, int], channel: int) -> None:
+    def __init__(self, settings: Settings, rules: Rules, keeps: tuple[int, int]) -> None:
         self.settings = settings
         self.rules = rules
         self._keeps = keeps
-        self._channel = channel
         self.now = 0.0
         self.minted = 0
         self.connections: dict[Any, Connection] = {}
@@ -260,8 +256,6 @@ class Model:
         self._record: deque[Record] = deque()
         self._queue: deque[tuple[ClientId, Event]] = deque()
         self._requests: deque[Request] = deque()
-        self._served = 0
-        """Of them, so far."""
         self._outcomes: deque[Outcome] = deque()
         """What the matchmaker does next, because of what it did last."""
         self._pairs: deque[Pair] = deque()
@@ -408,14 +402,13 @@ class Model:
             assert connection.is_aborted or connection.wire.has_ended
             connection.is_read_out = True
             return self._lose(connection.serves, None) if connection.serves is not None else None
-        assert connection.asked - self._served <= self._channel, "who asks too much is not read"
+        assert not self._requests, "whatever was asked is served in the turn in which it was asked"
         connection.read += len(data)
         for received in connection.reader.receive(data):
             if not isinstance(received, str):
                 self._take_control(connection, received)
             elif (client := connection.serves) is not None:
                 self._run(client, client.endpoint.receive_text(received, self.now, self))
-        connection.asked = self._served + len(self._requests)
         return None
 
     def _take_control(self, connection: Connection, received: object) -> None:
@@ -640,7 +633,6 @@ class Model:
     def _serve(self, outcome: Outcome) -> None:
         if not isinstance(outcome.cause, Widened):
             assert self._requests.popleft() == outcome.cause, "requests are served in their order"
-            self._served += 1
             assert not self._outcomes, "who waited long enough comes first"
             self._outcomes += self.pool.serve(outcome.cause, self.now)
         elif not self._outcomes:

@@ -77,7 +77,7 @@ class House:
     max_connections: int
     resume_seconds: float
     channel: int
-    """How much may wait on the way to the matchmaker, and back."""
+    """How many requests fit into the channel to the matchmaker."""
 
     @property
     def settings(self) -> Settings:
@@ -194,16 +194,6 @@ class RecordedDispatcher(Dispatcher):
     def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
         self.record.append(("due", endpoint.session.client))
         super()._pass_time(endpoint, now)
-
-
-class RecordedRendezvous(MemoryRendezvous):
-    async def requests_taken(self) -> None:
-        try:
-            await super().requests_taken()
-        except trio.Cancelled:
-            wire = RecordedConnection.tasks[trio.lowlevel.current_task()]
-            wire.record(("cut", wire))
-            raise
 
 
 class Recorder(Observer):
@@ -350,7 +340,7 @@ class Shell:
         self._trio.settle()
         self._idle_tasks = len(self._server.tasks)
         self._dispatcher, self.settings = self._server.dispatcher, house.settings
-        self.model = Model(house.settings, self._server.environment.rules, house.keeps, house.channel)
+        self.model = Model(house.settings, self._server.environment.rules, house.keeps)
 
     async def _serve(self, house: House) -> None:
         RecordedDispatcher.record = self._record
@@ -358,7 +348,7 @@ class Shell:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(peers, "_trace", lambda *_: nullcontext(Recorder(self._record)))
             patch.setattr(peers, "Dispatcher", RecordedDispatcher)
-            patch.setattr(server, "MemoryRendezvous", partial(RecordedRendezvous, house.channel))
+            patch.setattr(server, "MemoryRendezvous", partial(MemoryRendezvous, capacity=house.channel))
             patch.setattr(admission, "Connection", RecordedConnection)
             patch.setattr(admission, "transport_of", WireTransport)
             patch.setattr(dispatcher, "MESSAGES", KEPT_MESSAGES)
@@ -421,9 +411,13 @@ class Shell:
         registry = self._dispatcher.sessions
         left = [self.model.clients, self.model.tokens, registry._by_client, registry._by_token, registry._tokens]
         assert not any(left)
-        assert (self.model.sockets, len(self._dispatcher._deadlines)) == (0, 0)
+        assert (self.model.sockets, self._client_deadlines()) == (0, 0)
 
     # ------------------------------------------------------------ what is compared
+
+    def _client_deadlines(self) -> int:
+        """How many deadlines are kept, but for the matchmaker's."""
+        return len(self._dispatcher._deadlines) - (self._dispatcher.armed < inf)
 
     def come_to_rest(self) -> None:
         """Let everything happen, and see that it was right."""
@@ -468,7 +462,7 @@ class Shell:
         assert real.metrics.events == model.counts
         assert +real.metrics.states == Counter(state_name(each.session) for each in found.values())
         assert (real.slots.taken, real.slots.sockets) == (model.taken_slots, model.sockets)
-        assert len(self._dispatcher._deadlines) <= len(found) + len(connections)
+        assert self._client_deadlines() <= len(found) + len(connections)
         writers = sum(each.unwritten > 0 for each in connections)
         if model.drained_by is None:
             assert len(real.tasks) == self._idle_tasks + len(connections) + writers

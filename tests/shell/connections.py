@@ -106,8 +106,6 @@ class Notes:
     lost: list[CloseCode | None] = attrs.Factory(list)
     ended: list[CloseCode | None] = attrs.Factory(list)
     flushes: int = 0
-    taken: trio.Event | None = None
-    """Set: the matchmaker is behind, until this is."""
     on_text: Callable[[str], None] = lambda text: None
     resumed: object = None
     """A session that has the connection from the first message on; None: it is the connection itself."""
@@ -130,14 +128,6 @@ class Notes:
 
     def flush(self) -> None:
         self.flushes += 1
-
-    @property
-    def is_backed_up(self) -> bool:
-        return self.taken is not None and not self.taken.is_set()
-
-    async def requests_taken(self) -> None:
-        assert self.taken is not None
-        await self.taken.wait()
 
 
 @attrs.define

@@ -289,17 +289,6 @@ async def test_a_client_may_send_control_frames_for_ever_at_its_rate(autojump_cl
         assert there.notes.ended == []
 
 
-async def test_no_more_is_read_while_the_matchmaker_is_behind() -> None:
-    async with stage() as there:
-        there.notes.taken = trio.Event()
-        there.transport.put(frame(TEXT, b"one"), frame(TEXT, b"two"))
-        await wait_all_tasks_blocked()
-        assert there.notes.texts == ["one"]
-        there.notes.taken.set()
-        await wait_all_tasks_blocked()
-        assert there.notes.texts == ["one", "two"]
-
-
 async def test_a_bug_ends_the_session_and_is_loud() -> None:
     def bug(text: str) -> None:
         raise ZeroDivisionError("a bug")
@@ -474,22 +463,6 @@ async def test_but_no_longer_than_close_seconds(autojump_clock: MockClock) -> No
         there.transport.put(frame(CLOSE, b"\x03\xe8"))
         await trio.sleep(10)
         assert there.over_at == 3.0
-
-
-async def test_a_close_frame_that_is_read_after_the_deadline_ends_all(autojump_clock: MockClock) -> None:
-    """It was there in time, but the reader was waiting for the matchmaker."""
-    async with stage() as there:
-        there.transport.room = 1
-        there.send(b"torn")
-        there.notes.taken = trio.Event()
-        there.transport.put(frame(TEXT, b"join"), frame(CLOSE, b"\x03\xe8"))
-        await wait_all_tasks_blocked()
-        there.connection.close(CloseCode.REPLACED)
-        await trio.sleep(10)
-        assert there.transport.aborted
-        there.notes.taken.set()
-        await trio.sleep(10)
-        assert there.over_at == 10.0
 
 
 async def test_a_clients_end_without_a_close_frame_is_a_loss() -> None:

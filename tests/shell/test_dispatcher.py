@@ -56,15 +56,18 @@ class Sink:
 class Asked:
     """The way to the matchmaker: it only writes down."""
 
-    is_backed_up = False
+    deadline = inf
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.pairs: list[Pair] = []
+        """Who is to be introduced with the next flush."""
 
     def ask(self, request: Request) -> None:
         self.requests.append(request)
 
-    async def requests_taken(self) -> None: ...
+    def next_pair(self) -> Pair | None:
+        return self.pairs.pop(0) if self.pairs else None
 
 
 class Seen(Observer):
@@ -119,11 +122,15 @@ class House:
             if isinstance(request, Enter) and request.ticket.client == client
         ][-1]
 
+    def introduce(self, pair: Pair) -> None:
+        self.rendezvous.pairs.append(pair)
+        self.dispatcher.flush()
+
     def pair(self) -> tuple[Sink, Sink]:
         first, second = self.connect(name="Ann"), self.connect(name="Bob")
         for sink in (first, second):
             self.say(sink, "join")
-        self.dispatcher.introduce(Pair(self.ticket(first), self.ticket(second)))
+        self.introduce(Pair(self.ticket(first), self.ticket(second)))
         return first, second
 
     def resume(self, token: str, last_seq: int) -> Sink:
@@ -245,7 +252,7 @@ def test_who_is_gone_already_costs_the_other_nothing_but_the_match(who: int) -> 
         house.say(sink, "join")
     pair = Pair(*(house.ticket(sink) for sink in sinks))
     house.dispatcher.end(sinks[who].endpoint, None)
-    house.dispatcher.introduce(pair)
+    house.introduce(pair)
     assert sinks[1 - who].types[-2:] == ["join", "leave"]
     house.say(sinks[1 - who], "join")
     assert sinks[1 - who].types[-1] == "ready"
@@ -260,7 +267,7 @@ def test_of_a_pair_that_is_gone_nobody_is_told() -> None:
     clients = [sink.endpoint.session.client for sink in (ann, bob)]
     for sink in (ann, bob):
         house.dispatcher.end(sink.endpoint, None)
-    house.dispatcher.introduce(pair)
+    house.introduce(pair)
     assert house.seen.events[-2:] == [("missed", client) for client in clients]
     house.holds(0)
 
@@ -272,7 +279,7 @@ def test_who_has_left_the_wait_declines() -> None:
         house.say(sink, "join")
     pair = Pair(house.ticket(ann), house.ticket(bob))
     house.say(ann, "leave")
-    house.dispatcher.introduce(pair)
+    house.introduce(pair)
     assert ann.types[-1] == "leave"
     assert bob.types[-2:] == ["join", "leave"]
 
@@ -325,7 +332,7 @@ def test_a_match_that_a_bug_broke_is_declined_to_the_partner(
             session.client == broken and isinstance(event, Matched) and isinstance(session.state, Waiting)
         ),
     )
-    house.dispatcher.introduce(Pair(*(house.ticket(sink) for sink in sinks)))
+    house.introduce(Pair(*(house.ticket(sink) for sink in sinks)))
     assert sinks[unlucky].closed == [CloseCode.INTERNAL]
     assert sinks[1 - unlucky].types[-2:] == ["join", "leave"]
     house.holds(1)
