@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import attrs
 import pytest
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.effects import Effect, Forward, Send, Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import (
@@ -30,18 +31,6 @@ from curhat_trio.protocol.events import (
     SessionResumed,
 )
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import (
-    ClientMessage,
-    ErrorMessage,
-    IceRefreshed,
-    IceServer,
-    Join,
-    Joined,
-    Left,
-    Relayable,
-    Relayed,
-    Resumed,
-)
 from curhat_trio.protocol.session import step
 from curhat_trio.protocol.states import Closed, Connected, Negotiating, Paired, Rules, Session, State, Waiting
 from tests.signals import offer
@@ -52,7 +41,7 @@ MY_TICKET = RoomId("my-ticket")
 MY_NEXT_TICKET = RoomId("my-next-ticket")
 ANNAS_TICKET = RoomId("annas-ticket")
 ELSEWHERE = RoomId("elsewhere")
-PLAIN_JOIN = Join()
+PLAIN_JOIN = messages.Join()
 RULES = Rules(first_message_seconds=60.0, offer_seconds=20.0)
 
 NO_RESUME = attrs.evolve(RULES, resume_seconds=0.0)
@@ -119,7 +108,7 @@ class Refusal:
 
     def __eq__(self, other: object) -> bool:
         match other:
-            case Send(ErrorMessage(code, message, ref, fatal=False, retry_after_seconds=None)):
+            case Send(messages.ErrorMessage(code, message, ref, fatal=False, retry_after_seconds=None)):
                 return (code, ref) == (self.code, self.ref) and bool(message)
         return NotImplemented
 
@@ -139,7 +128,7 @@ def freshly_connected(rules: Rules = RULES) -> Conversation:
     return connected(rules=rules).after(ConnectionOpened(0.0))
 
 
-def waiting(profile: Profile = "v1", rules: Rules = RULES, wishes: Join = PLAIN_JOIN) -> Conversation:
+def waiting(profile: Profile = "v1", rules: Rules = RULES, wishes: messages.Join = PLAIN_JOIN) -> Conversation:
     return connected(profile, rules).after(received(wishes, fresh_room=MY_TICKET))
 
 
@@ -148,7 +137,7 @@ def paired(
     profile: Profile = "v1",
     partner: Profile = "v1",
     rules: Rules = RULES,
-    wishes: Join = PLAIN_JOIN,
+    wishes: messages.Join = PLAIN_JOIN,
 ) -> Conversation:
     """With Anna since time 0. The room is the ticket of the offerer, who waited longer."""
     return waiting(profile, rules, wishes).after(matched(offerer, partner))
@@ -159,7 +148,7 @@ def negotiating(
     profile: Profile = "v1",
     partner: Profile = "v1",
     rules: Rules = RULES,
-    wishes: Join = PLAIN_JOIN,
+    wishes: messages.Join = PLAIN_JOIN,
 ) -> Conversation:
     """With Anna; the offerer's first offer was relayed."""
     talk = paired(offerer, profile, partner, rules, wishes)
@@ -189,7 +178,9 @@ RESUME_TIMEOUT = DeadlinePassed(130.0)
 RESUMED = SessionResumed("another token", 7)
 
 
-def received(message: ClientMessage, at: float = 0.0, fresh_room: RoomId | None = None) -> MessageReceived:
+def received(
+    message: messages.ClientMessage, at: float = 0.0, fresh_room: RoomId | None = None
+) -> MessageReceived:
     return MessageReceived(message, at, fresh_room)
 
 
@@ -212,7 +203,7 @@ def matched(
     )
 
 
-def anna_sent(message: Relayable, room: RoomId = MY_TICKET) -> PeerSent:
+def anna_sent(message: messages.Relayable, room: RoomId = MY_TICKET) -> PeerSent:
     """Anna sent a message, which her session forwarded."""
     return PeerSent(room, message)
 
@@ -224,7 +215,9 @@ def anna_left(reason: LeaveReason = LeaveReason.LEFT, room: RoomId = MY_TICKET) 
 # ---------------------------------------------------------------- effects
 
 
-def my_ticket(profile: Profile = "v1", wishes: Join = PLAIN_JOIN, avoid: ClientId | None = None) -> Ticket:
+def my_ticket(
+    profile: Profile = "v1", wishes: messages.Join = PLAIN_JOIN, avoid: ClientId | None = None
+) -> Ticket:
     return Ticket(
         id=MY_TICKET,
         client=ME,
@@ -236,7 +229,7 @@ def my_ticket(profile: Profile = "v1", wishes: Join = PLAIN_JOIN, avoid: ClientI
     )
 
 
-def to_anna(message: Relayable, room: RoomId = MY_TICKET) -> Forward:
+def to_anna(message: messages.Relayable, room: RoomId = MY_TICKET) -> Forward:
     return Forward(ANNA, PeerSent(room, message))
 
 
@@ -244,23 +237,23 @@ def forward_peer_left(reason: LeaveReason, room: RoomId = MY_TICKET) -> Forward:
     return Forward(ANNA, PeerLeft(room, reason))
 
 
-def from_anna(message: Relayable, room: RoomId = MY_TICKET) -> Send:
-    return Send(Relayed(message, ANNA, ME, room, "Anna"))
+def from_anna(message: messages.Relayable, room: RoomId = MY_TICKET) -> Send:
+    return Send(messages.Relayed(message, ANNA, ME, room, "Anna"))
 
 
 def acknowledge_leave(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
     """The `leave` that confirms the client's own."""
-    return Send(Left(ME, room, reason))
+    return Send(messages.Left(ME, room, reason))
 
 
 def send_left(reason: LeaveReason, room: RoomId = MY_TICKET) -> Send:
     """The `leave` for a pairing that Anna or a timeout ended."""
-    return Send(Left(ANNA, room, reason))
+    return Send(messages.Left(ANNA, room, reason))
 
 
 def joined(offerer: bool = True, **fields: Any) -> Send:
     """The `join` for a pairing with Anna."""
-    message = Joined(
+    message = messages.Joined(
         from_=ANNA,
         username="Anna",
         room_id=room_of(offerer),
@@ -273,12 +266,12 @@ def joined(offerer: bool = True, **fields: Any) -> Send:
     return Send(attrs.evolve(message, **fields))
 
 
-def ice_refreshed(*servers: IceServer, ttl_seconds: int | None = None) -> Send:
-    return Send(IceRefreshed(servers, "all", ttl_seconds))
+def ice_refreshed(*servers: messages.IceServer, ttl_seconds: int | None = None) -> Send:
+    return Send(messages.IceRefreshed(servers, "all", ttl_seconds))
 
 
 def resumed() -> Send:
-    return Send(Resumed(ME, "another token", RULES.resume_seconds, 7))
+    return Send(messages.Resumed(ME, "another token", RULES.resume_seconds, 7))
 
 
 def forward_presence(state: Literal["away", "back"]) -> Forward:
@@ -286,19 +279,19 @@ def forward_presence(state: Literal["away", "back"]) -> Forward:
 
 
 def invalid_error() -> Send:
-    return Send(ErrorMessage(INVALID.code, INVALID.message, INVALID.ref))
+    return Send(messages.ErrorMessage(INVALID.code, INVALID.message, INVALID.ref))
 
 
 def rate_limited_error(seconds: float = 0.5) -> Send:
     return Send(
-        ErrorMessage(
+        messages.ErrorMessage(
             ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry_after_seconds=seconds
         )
     )
 
 
 def fatal(code: ErrorCode, message: str, ref: str | None = None, retry: float | None = None) -> Send:
-    return Send(ErrorMessage(code, message, ref, fatal=True, retry_after_seconds=retry))
+    return Send(messages.ErrorMessage(code, message, ref, fatal=True, retry_after_seconds=retry))
 
 
 BUT_SHUTDOWN = [code for code in CloseCode if code is not CloseCode.SHUTDOWN]

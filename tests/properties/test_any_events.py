@@ -37,25 +37,8 @@ from curhat_trio.protocol.messages import (
     Offer,
     Typing,
 )
-from curhat_trio.protocol.session import (
-    Closed,
-    Connected,
-    Negotiating,
-    Paired,
-    Session,
-    State,
-    Waiting,
-    step,
-)
-from tests.conversation import (
-    ANNA,
-    ANNAS_TICKET,
-    ELSEWHERE,
-    INVALID,
-    ME,
-    MY_TICKET,
-    RULES,
-)
+from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Session, State, Waiting, step
+from tests.conversation import ANNA, ANNAS_TICKET, ELSEWHERE, INVALID, ME, MY_TICKET, RULES
 from tests.signals import answer, candidate, offer
 from tests.vocabulary import CLIENT_MESSAGES
 

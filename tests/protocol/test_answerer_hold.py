@@ -21,11 +21,7 @@ from tests.conversation import (
     send_left,
     to_anna,
 )
-from tests.signals import (
-    answer,
-    candidate,
-    offer,
-)
+from tests.signals import answer, candidate, offer
 
 ANNAS_OFFER = anna_sent(offer("anna"), ANNAS_TICKET)
 ANNAS_CANDIDATE = anna_sent(candidate("anna"), ANNAS_TICKET)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.codec import (
     VOCABULARY,
     decode,
@@ -22,29 +23,9 @@ from curhat_trio.protocol.codec import (
 from curhat_trio.protocol.errors import ErrorCode, Fault, LeaveReason
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import (
-    FROM_CLIENT,
-    LEGACY_FROM_CLIENT,
-    OPTIONAL,
-    Candidate,
-    Chat,
-    ClientMessage,
-    IceCandidate,
-    IceServer,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    Limits,
-    Offer,
-    Ready,
-    Relayed,
-    ServerMessage,
-    Welcome,
-)
 from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
-understand = partial(decode, features=OPTIONAL)
+understand = partial(decode, features=messages.OPTIONAL)
 """What a server makes of a text that has all optional parts."""
 
 BOTH_PROFILES = pytest.mark.parametrize("profile", ["v1", "legacy"])
@@ -103,21 +84,21 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 def test_there_is_a_strategy_for_every_message() -> None:
-    assert CLIENT_MESSAGES.keys() == set(FROM_CLIENT.values())
-    assert SERVER_MESSAGES.keys() == set(ServerMessage.__args__)
+    assert CLIENT_MESSAGES.keys() == set(messages.FROM_CLIENT.values())
+    assert SERVER_MESSAGES.keys() == set(messages.ServerMessage.__args__)
 
 
 @given(ANY_CLIENT_MESSAGE)
-def test_what_a_client_says_is_understood(message: ClientMessage) -> None:
+def test_what_a_client_says_is_understood(message: messages.ClientMessage) -> None:
     text = encode_client(message)
     assert understand(text, "v1") == message
     assert understand(text.decode(), "v1") == message
-    if type(message) in LEGACY_FROM_CLIENT.values():
+    if type(message) in messages.LEGACY_FROM_CLIENT.values():
         assert understand(text, "legacy") == message
 
 
 @given(ANY_SERVER_MESSAGE, st.none() | st.integers(1, 1 << 53))
-def test_what_the_server_says_is_understood(message: ServerMessage, seq: int | None) -> None:
+def test_what_the_server_says_is_understood(message: messages.ServerMessage, seq: int | None) -> None:
     text = encode(message, seq)
     assert decode_server(text) == message
     assert json.loads(text).get("seq") == seq
@@ -125,7 +106,7 @@ def test_what_the_server_says_is_understood(message: ServerMessage, seq: int | N
 
 
 @given(ANY_CLIENT_MESSAGE, st.dictionaries(CLEAN_TEXT.map("x-{}".format), CLEAN_JSON, max_size=3))
-def test_unknown_fields_are_ignored(message: ClientMessage, unknown: dict[str, Any]) -> None:
+def test_unknown_fields_are_ignored(message: messages.ClientMessage, unknown: dict[str, Any]) -> None:
     wire = json.loads(encode_client(message))
     if "payload" in wire:
         wire["payload"] |= unknown
@@ -136,14 +117,14 @@ def test_unknown_fields_are_ignored(message: ClientMessage, unknown: dict[str, A
 
 
 def test_names_are_camel_case_on_the_wire() -> None:
-    joined = Joined(
+    joined = messages.Joined(
         from_=ClientId("anna"),
         username="Anna",
         room_id=RoomId("r"),
         role="offerer",
         polite=False,
         topics=("rain",),
-        ice_servers=(IceServer(("stun:192.0.2.1",)),),
+        ice_servers=(messages.IceServer(("stun:192.0.2.1",)),),
         ice_transport_policy="all",
     )
     assert json.loads(encode(joined, seq=3)) == {
@@ -161,12 +142,12 @@ def test_names_are_camel_case_on_the_wire() -> None:
 
 
 def test_a_legacy_client_gets_no_number() -> None:
-    assert encode(Ready(RoomId("r"))) == b'{"type":"ready","roomId":"r"}'
+    assert encode(messages.Ready(RoomId("r"))) == b'{"type":"ready","roomId":"r"}'
 
 
 def test_what_is_relayed_carries_the_servers_word() -> None:
-    said = Candidate(IceCandidate("candidate:1", "0", 0))
-    relayed = Relayed(said, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
+    said = messages.Candidate(messages.IceCandidate("candidate:1", "0", 0))
+    relayed = messages.Relayed(said, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
     assert json.loads(encode(relayed)) == {
         "type": "candidate",
         "payload": {"candidate": "candidate:1", "sdpMid": "0", "sdpMLineIndex": 0},
@@ -179,12 +160,12 @@ def test_what_is_relayed_carries_the_servers_word() -> None:
 
 @pytest.mark.parametrize("claim", ["from", "to", "roomId", "username", "seq"])
 def test_what_a_sender_claims_to_be_does_not_matter(claim: str) -> None:
-    assert understand(as_text({"type": "chat", "text": "hi", claim: "somebody else"}), "v1") == Chat("hi")
+    assert understand(as_text({"type": "chat", "text": "hi", claim: "somebody else"}), "v1") == messages.Chat("hi")
 
 
 def test_what_is_absent_is_not_written() -> None:
-    assert encode_client(Leave()) == b'{"type":"leave"}'
-    assert json.loads(encode(Left(ClientId("a"), RoomId("r"), LeaveReason.PEER_LOST))) == {
+    assert encode_client(messages.Leave()) == b'{"type":"leave"}'
+    assert json.loads(encode(messages.Left(ClientId("a"), RoomId("r"), LeaveReason.PEER_LOST))) == {
         "type": "leave",
         "from": "a",
         "roomId": "r",
@@ -193,20 +174,20 @@ def test_what_is_absent_is_not_written() -> None:
 
 
 def test_limits_by_their_names_on_the_wire() -> None:
-    limits = Limits(1, 2, 3, 4, 5)
+    limits = messages.Limits(1, 2, 3, 4, 5)
     names = ["messageBytes", "chatCharacters", "topics", "topicCharacters", "usernameCharacters"]
     assert limits_to_wire(limits) == dict(zip(names, range(1, 6), strict=True))
-    welcome = Welcome(ClientId("me"), limits, (), 20.0)
+    welcome = messages.Welcome(ClientId("me"), limits, (), 20.0)
     assert json.loads(encode(welcome))["limits"] == limits_to_wire(limits)
 
 
 def test_the_seeds_clients_are_understood() -> None:
     """Messages as its readme and its page write them."""
     candidate: dict[str, Any] = {"candidate": "candidate:...", "sdpMid": "0", "sdpMLineIndex": 0}
-    assert understand('{"type": "join", "username": "User123"}', "legacy") == Join("User123")
-    assert understand('{"type": "leave"}', "legacy") == Leave()
-    assert understand(as_text({"type": "candidate", "payload": candidate}), "legacy") == Candidate(
-        IceCandidate(**candidate)
+    assert understand('{"type": "join", "username": "User123"}', "legacy") == messages.Join("User123")
+    assert understand('{"type": "leave"}', "legacy") == messages.Leave()
+    assert understand(as_text({"type": "candidate", "payload": candidate}), "legacy") == messages.Candidate(
+        messages.IceCandidate(**candidate)
     )
 
 
@@ -222,8 +203,8 @@ def test_the_seeds_clients_are_understood() -> None:
 @example('{"type":"chat","text":"' + "x" * 100_000)
 def test_any_text_is_answered(text: str | bytes) -> None:
     for profile in VOCABULARY:
-        assert isinstance(understand(text, profile), Fault | ClientMessage)
-    assert isinstance(decode_server(text), Fault | ServerMessage)
+        assert isinstance(understand(text, profile), Fault | messages.ClientMessage)
+    assert isinstance(decode_server(text), Fault | messages.ServerMessage)
 
 
 FIELD_NAMES = st.sampled_from(
@@ -231,7 +212,7 @@ FIELD_NAMES = st.sampled_from(
 )
 ENVELOPE = st.builds(
     lambda kind, fields: EXAMPLES.get(kind, {}) | fields | {"type": kind},
-    st.sampled_from([*FROM_CLIENT, *OPTIONAL, "unknown"]),
+    st.sampled_from([*messages.FROM_CLIENT, *messages.OPTIONAL, "unknown"]),
     st.dictionaries(FIELD_NAMES, JSON | st.dictionaries(FIELD_NAMES, JSON), max_size=3),
 )
 """Right messages in which some fields are anything."""
@@ -240,7 +221,7 @@ ENVELOPE = st.builds(
 @given(ENVELOPE)
 def test_any_object_is_answered(value: dict[str, Any]) -> None:
     for profile in VOCABULARY:
-        assert isinstance(understand(as_text(value), profile), Fault | ClientMessage)
+        assert isinstance(understand(as_text(value), profile), Fault | messages.ClientMessage)
 
 
 @given(ENVELOPE)
@@ -282,7 +263,7 @@ def test_an_unknown_type_is_told_what_is_known(kind: str, profile: Profile) -> N
     assert fault.message.endswith(": " + ", ".join(VOCABULARY[profile]))
 
 
-@pytest.mark.parametrize("kind", sorted(OPTIONAL))
+@pytest.mark.parametrize("kind", sorted(messages.OPTIONAL))
 def test_types_that_a_server_lacks_are_unsupported(kind: str) -> None:
     fault = decode(as_text({"type": kind}), "v1")
     assert isinstance(fault, Fault)
@@ -292,10 +273,12 @@ def test_types_that_a_server_lacks_are_unsupported(kind: str) -> None:
 def test_what_a_server_lacks_is_not_among_what_is_known() -> None:
     fault = decode(as_text({"type": "x"}), "v1")
     assert isinstance(fault, Fault)
-    assert not OPTIONAL & set(fault.message.split(": ")[1].split(", "))
+    assert not messages.OPTIONAL & set(fault.message.split(": ")[1].split(", "))
 
 
-@pytest.mark.parametrize("kind", sorted(OPTIONAL | FROM_CLIENT.keys() - LEGACY_FROM_CLIENT.keys()))
+@pytest.mark.parametrize(
+    "kind", sorted(messages.OPTIONAL | messages.FROM_CLIENT.keys() - messages.LEGACY_FROM_CLIENT.keys())
+)
 def test_a_legacy_client_does_not_know_the_later_types(kind: str) -> None:
     assert fault_of({"type": kind}, "legacy").code is ErrorCode.UNKNOWN_TYPE
 
@@ -399,13 +382,15 @@ def test_every_field_is_corrupted_here() -> None:
 
     told = {(field.message, field.path) for field in FIELDS if 1 not in field.path}
     assert told == set().union(*(paths(message, fields) for message, fields in EXAMPLES.items()))
-    for name, kind in FROM_CLIENT.items():
+    for name, kind in messages.FROM_CLIENT.items():
         assert EXAMPLES[name].keys() == set(map(wire_name, attrs.fields_dict(kind)))
 
 
 @pytest.mark.parametrize("message", EXAMPLES)
 def test_an_example_is_understood(message: str) -> None:
-    assert isinstance(understand(as_text({"type": message, **EXAMPLES[message]}), "v1"), FROM_CLIENT[message])
+    assert isinstance(
+        understand(as_text({"type": message, **EXAMPLES[message]}), "v1"), messages.FROM_CLIENT[message]
+    )
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_TYPES, ids=str)
@@ -453,7 +438,7 @@ def test_a_required_field_is_missed_by_its_path(field: Field) -> None:
     "field", [field for field in FIELDS if not field.required and 1 not in field.path], ids=str
 )
 def test_an_optional_field_may_be_absent(field: Field) -> None:
-    assert isinstance(understand(as_text(field.omit()), "v1"), FROM_CLIENT[field.message])
+    assert isinstance(understand(as_text(field.omit()), "v1"), messages.FROM_CLIENT[field.message])
 
 
 @pytest.mark.parametrize(
@@ -510,13 +495,13 @@ def test_a_number_stays_what_it_was() -> None:
     """`true` is no 1, 1.0 is no 1, and "1" is no 1."""
     field = next(field for field in FIELDS if field.path == ("payload", "sdpMLineIndex"))
     read = [understand(as_text(field.corrupt(value)), "v1") for value in (1, True, 1.0, "1")]
-    assert [type(message) for message in read] == [Candidate, Fault, Fault, Fault]
+    assert [type(message) for message in read] == [messages.Candidate, Fault, Fault, Fault]
 
 
 def test_an_offer_is_read_to_its_last_character() -> None:
     sdp = "v=0\r\n\u00e9\U0001f600\x00\x7f" * 100
     message = understand(as_text({"type": "offer", "payload": {"type": "offer", "sdp": sdp}}), "v1")
-    assert isinstance(message, Offer)
+    assert isinstance(message, messages.Offer)
     assert message.payload.sdp == sdp
 
 
@@ -532,7 +517,9 @@ def test_an_offer_is_read_to_its_last_character() -> None:
 )
 def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) -> None:
     wire = {"type": "chat", "text": "hi", "from": "a", "to": "b", "roomId": "r", "username": "A"}
-    assert decode_server(as_text(wire)) == Relayed(Chat("hi"), ClientId("a"), ClientId("b"), RoomId("r"), "A")
+    assert decode_server(as_text(wire)) == messages.Relayed(
+        messages.Chat("hi"), ClientId("a"), ClientId("b"), RoomId("r"), "A"
+    )
     fault = decode_server(as_text(wire | corrupt))
     assert isinstance(fault, Fault)
     assert path in fault.message
@@ -559,7 +546,7 @@ def test_reasons_and_codes_are_those_of_their_tables(wire: dict[str, Any], compl
 
 def test_reasons_and_codes_are_read_as_such() -> None:
     left = decode_server('{"type":"leave","from":"a","roomId":"r","reason":"next"}')
-    assert isinstance(left, Left)
+    assert isinstance(left, messages.Left)
     assert left.reason is LeaveReason.NEXT
 
 

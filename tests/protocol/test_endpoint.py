@@ -5,17 +5,10 @@ from typing import Any
 import pytest
 
 from curhat_trio.protocol import endpoint as endpoint_module
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.actions import CloseConnection, EndSession, Transmit
 from curhat_trio.protocol.codec import encode
-from curhat_trio.protocol.effects import (
-    Enter,
-    FindSession,
-    Forward,
-    Reinstate,
-    Send,
-    Suspend,
-    Withdraw,
-)
+from curhat_trio.protocol.effects import Enter, FindSession, Forward, Reinstate, Send, Suspend, Withdraw
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
@@ -26,19 +19,6 @@ from curhat_trio.protocol.events import (
     PeerLeft,
     PeerPresence,
     Profile,
-)
-from curhat_trio.protocol.messages import (
-    Chat,
-    ErrorMessage,
-    Ice,
-    IceRefreshed,
-    Join,
-    Leave,
-    Ping,
-    Pong,
-    Ready,
-    Resume,
-    Resumed,
 )
 from curhat_trio.protocol.rate_limit import Allowance
 from curhat_trio.protocol.session import step as session_step
@@ -81,13 +61,11 @@ from tests.endpoints import (
     transmit,
     welcome,
 )
-from tests.signals import (
-    offer,
-)
+from tests.signals import offer
 
 GRACE = RULES.resume_seconds
 NO_RESUME = Rules(resume_seconds=0.0)
-RESUME_FAILED = ErrorMessage(
+RESUME_FAILED = messages.ErrorMessage(
     ErrorCode.RESUME_FAILED,
     "that session is gone, or too much of it was missed; this connection is a fresh one",
     "resume",
@@ -100,7 +78,7 @@ def sent(effect: Send, seq: int, connection: object = FIRST) -> Transmit:
 
 
 def resumed(seq: int, heard: int, connection: object = SECOND, token: str = "token 2") -> Transmit:
-    return transmit(Resumed(ME, token, GRACE, heard), seq, connection)
+    return transmit(messages.Resumed(ME, token, GRACE, heard), seq, connection)
 
 
 def replaced(connection: object) -> CloseConnection:
@@ -172,29 +150,31 @@ def test_each_step_is_observed_before_its_actions_are_returned() -> None:
 
 def test_messages_to_a_v1_client_are_numbered() -> None:
     talk = open_endpoint()
-    assert talk >> client_sends(PLAIN_JOIN) << transmit(Ready(MY_TICKET), 2) << Enter(my_ticket())
-    assert talk >> client_sends(Ping("a")) << transmit(Pong("a"), 3)
-    assert talk >> queued(anna_sent(Chat("too early")))
-    assert talk >> client_sends(Ping("b")) << transmit(Pong("b"), 4)
+    assert talk >> client_sends(PLAIN_JOIN) << transmit(messages.Ready(MY_TICKET), 2) << Enter(my_ticket())
+    assert talk >> client_sends(messages.Ping("a")) << transmit(messages.Pong("a"), 3)
+    assert talk >> queued(anna_sent(messages.Chat("too early")))
+    assert talk >> client_sends(messages.Ping("b")) << transmit(messages.Pong("b"), 4)
     assert talk.endpoint.sent == 4
 
 
 def test_messages_to_a_legacy_client_are_not_numbered() -> None:
     talk = open_endpoint("legacy")
-    assert talk >> client_sends(PLAIN_JOIN) << transmit(Ready(MY_TICKET), None) << Enter(my_ticket("legacy"))
+    assert (
+        talk >> client_sends(PLAIN_JOIN) << transmit(messages.Ready(MY_TICKET), None) << Enter(my_ticket("legacy"))
+    )
 
 
 def test_relayed_messages_name_the_partner() -> None:
     talk = negotiating_endpoint()
-    assert talk >> client_sends(Chat("hello")) << to_anna(Chat("hello"))
-    assert talk >> queued(anna_sent(Chat("oh"))) << sent(from_anna(Chat("oh")), 4)
+    assert talk >> client_sends(messages.Chat("hello")) << to_anna(messages.Chat("hello"))
+    assert talk >> queued(anna_sent(messages.Chat("oh"))) << sent(from_anna(messages.Chat("oh")), 4)
 
 
 def test_actions_come_in_the_order_of_the_effects() -> None:
     talk = paired_endpoint()
     assert (
         talk
-        >> client_sends(Leave())
+        >> client_sends(messages.Leave())
         << forward_peer_left(LeaveReason.LEFT)
         << sent(acknowledge_leave(LeaveReason.LEFT), 4)
     )
@@ -204,7 +184,7 @@ def test_actions_come_in_the_order_of_the_effects() -> None:
 def test_fresh_ids_and_credentials_are_made_for_messages_that_need_them() -> None:
     rules = Rules(turn_ttl_seconds=600)
     talk = open_endpoint(rules=rules)
-    assert talk >> client_sends(Ice()) << transmit(IceRefreshed((TURN,), "all", 600), 2)
+    assert talk >> client_sends(messages.Ice()) << transmit(messages.IceRefreshed((TURN,), "all", 600), 2)
     talk.after(client_sends(PLAIN_JOIN))
     assert talk.endpoint.session.room == MY_TICKET
 
@@ -223,57 +203,57 @@ def test_an_invalid_message_gets_an_error_and_is_counted(text: str) -> None:
 def test_every_message_except_resume_is_counted() -> None:
     talk = open_endpoint()
     talk.after(
-        client_sends(Ping()),
+        client_sends(messages.Ping()),
         client_sends("?"),
-        client_sends(Resume("a token", 1)),
+        client_sends(messages.Resume("a token", 1)),
         resume_refused,
         client_sends(PLAIN_JOIN),
         client_sends(PLAIN_JOIN),
     )
     assert talk.endpoint.received == 4
-    talk.after(client_sends(Resume("a token", 1)))
+    talk.after(client_sends(messages.Resume("a token", 1)))
     assert talk.endpoint.received == 4, "`resume` is not counted even in a state that does not allow it"
 
 
 # ---------------------------------------------------------------- rate limits
 
 
-def limited(retry: float, fatal: bool = False) -> ErrorMessage:
+def limited(retry: float, fatal: bool = False) -> messages.ErrorMessage:
     text = "too many messages; this one was dropped"
-    return ErrorMessage(ErrorCode.RATE_LIMITED, text, fatal=fatal, retry_after_seconds=retry)
+    return messages.ErrorMessage(ErrorCode.RATE_LIMITED, text, fatal=fatal, retry_after_seconds=retry)
 
 
 def test_a_message_over_the_rate_limit_is_dropped_with_a_retry_time() -> None:
     talk = open_endpoint(allowance=Allowance(messages_per_second=3.0, message_burst=2.0))
-    talk.after(client_sends(Ping(), at=1.0), client_sends(Ping(), at=1.0))
-    assert talk >> client_sends(Ping("dropped"), at=1.0) << transmit(limited(0.4), 4)
-    assert talk >> client_sends(Ping("again"), at=1.4) << transmit(Pong("again"), 5)
+    talk.after(client_sends(messages.Ping(), at=1.0), client_sends(messages.Ping(), at=1.0))
+    assert talk >> client_sends(messages.Ping("dropped"), at=1.0) << transmit(limited(0.4), 4)
+    assert talk >> client_sends(messages.Ping("again"), at=1.4) << transmit(messages.Pong("again"), 5)
     assert talk.endpoint.received == 4, "a dropped message counts as received"
 
 
 def test_a_message_over_the_rate_limit_is_not_decoded() -> None:
-    talk = open_endpoint(allowance=Allowance(1.0, 1.0)).after(client_sends(Ping()))
+    talk = open_endpoint(allowance=Allowance(1.0, 1.0)).after(client_sends(messages.Ping()))
     assert talk >> client_sends("not JSON") << transmit(limited(1.0), 3)
-    assert talk >> client_sends(Resume("a token", 1)) << transmit(limited(1.0), 4)
+    assert talk >> client_sends(messages.Resume("a token", 1)) << transmit(limited(1.0), 4)
 
 
 def test_bytes_are_counted_as_utf_8() -> None:
     one = '{"type":"ping","data":"x"}'
     allowance = Allowance(1e9, 1e9, bytes_per_second=10.0, byte_burst=float(len(one) + 1))
     talk = open_endpoint(allowance=allowance)
-    assert talk >> client_sends(one.replace("x", "é")) << transmit(Pong("é"), 2)
+    assert talk >> client_sends(one.replace("x", "é")) << transmit(messages.Pong("é"), 2)
     talk = open_endpoint(allowance=allowance)
     assert talk >> client_sends(one.replace("x", "\N{GRINNING FACE}")) << transmit(limited(0.2), 2)
 
 
 def test_too_many_messages_over_the_rate_limit_close_the_connection() -> None:
     talk = open_endpoint(rules=Rules(max_rate_limited=2), allowance=Allowance(1.0, 1.0)).after(
-        client_sends(Ping())
+        client_sends(messages.Ping())
     )
-    assert talk >> client_sends(Ping()) << transmit(limited(1.0), 3)
+    assert talk >> client_sends(messages.Ping()) << transmit(limited(1.0), 3)
     assert (
         talk
-        >> client_sends(Ping())
+        >> client_sends(messages.Ping())
         << transmit(limited(1.0, fatal=True), 4)
         << CloseConnection(FIRST, CloseCode.RATE_LIMITED)
         << EndSession(CloseCode.RATE_LIMITED)
@@ -303,33 +283,38 @@ def test_a_waiting_session_keeps_its_place_when_its_connection_is_lost(code: Clo
 
 def test_a_resumed_session_sends_the_missed_messages_on_the_new_connection() -> None:
     talk = negotiating_endpoint().after(connection_lost())
-    assert talk >> queued(anna_sent(Chat("one")))
-    assert talk >> queued(anna_sent(Chat("two")))
+    assert talk >> queued(anna_sent(messages.Chat("one")))
+    assert talk >> queued(anna_sent(messages.Chat("two")))
     actions = talk.actions_of(resumes(SECOND, last_seq=2))
     assert actions[0] == resumed(2, heard=2)
     assert actions[1] == Forward(ANNA, PeerPresence(MY_TICKET, "back"))
     missed = actions[2:]
     assert [action.connection for action in missed if isinstance(action, Transmit)] == [SECOND] * 3
     assert missed[1:] == [
-        sent(from_anna(Chat("one")), 4, SECOND),
-        sent(from_anna(Chat("two")), 5, SECOND),
+        sent(from_anna(messages.Chat("one")), 4, SECOND),
+        sent(from_anna(messages.Chat("two")), 5, SECOND),
     ], "with their original numbers, after `join`, which was lost too"
-    assert talk >> queued(anna_sent(Chat("three"))) << sent(from_anna(Chat("three")), 6, SECOND)
+    assert talk >> queued(anna_sent(messages.Chat("three"))) << sent(from_anna(messages.Chat("three")), 6, SECOND)
     assert talk.endpoint.connection is SECOND
 
 
 def test_resumed_is_numbered_as_the_next_message_of_the_new_connection() -> None:
-    talk = open_endpoint().after(client_sends(Ping()), connection_lost())
+    talk = open_endpoint().after(client_sends(messages.Ping()), connection_lost())
     assert talk >> resumes(SECOND, 2, sent_there=7) << resumed(8, heard=1)
-    assert talk >> client_sends(Ping()) << transmit(Pong(), 3, SECOND)
+    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(), 3, SECOND)
 
 
 def test_a_session_may_be_resumed_again_and_again() -> None:
-    talk = open_endpoint().after(client_sends(Ping()), connection_lost())
+    talk = open_endpoint().after(client_sends(messages.Ping()), connection_lost())
     assert talk >> resumes(SECOND, 2) << resumed(2, heard=1)
     assert talk >> connection_lost() << CloseConnection(SECOND, None)
-    assert talk >> resumes(THIRD, 1, "token 3") << resumed(2, 1, THIRD, "token 3") << transmit(Pong(), 2, THIRD)
-    assert talk >> client_sends(Ping()) << transmit(Pong(), 3, THIRD)
+    assert (
+        talk
+        >> resumes(THIRD, 1, "token 3")
+        << resumed(2, 1, THIRD, "token 3")
+        << transmit(messages.Pong(), 2, THIRD)
+    )
+    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(), 3, THIRD)
     assert talk.endpoint.was_resumed
 
 
@@ -340,23 +325,23 @@ def test_a_session_can_be_resumed_while_its_old_connection_is_open() -> None:
 
 
 def test_a_client_that_received_nothing_gets_everything_again() -> None:
-    talk = open_endpoint().after(client_sends(Ping("a")), connection_lost())
+    talk = open_endpoint().after(client_sends(messages.Ping("a")), connection_lost())
     assert (
         talk
         >> resumes(SECOND, 0)
         << resumed(2, 1)
         << transmit(welcome(), 1, SECOND)
-        << transmit(Pong("a"), 2, SECOND)
+        << transmit(messages.Pong("a"), 2, SECOND)
     )
 
 
 def test_a_session_cannot_be_resumed_after_a_message_that_was_never_sent() -> None:
-    talk = open_endpoint().after(client_sends(Ping()), connection_lost())
+    talk = open_endpoint().after(client_sends(messages.Ping()), connection_lost())
     assert [talk.endpoint.can_resume(number) for number in range(5)] == [True, True, True, False, False]
 
 
 def test_a_session_cannot_be_resumed_if_missed_messages_are_discarded() -> None:
-    talk = open_endpoint(max_messages=2).after(*[client_sends(Ping())] * 4, connection_lost())
+    talk = open_endpoint(max_messages=2).after(*[client_sends(messages.Ping())] * 4, connection_lost())
     assert [talk.endpoint.can_resume(number) for number in range(6)] == [False, False, False, True, True, True]
 
 
@@ -392,37 +377,42 @@ def test_a_session_that_is_not_resumed_in_time_ends() -> None:
 @pytest.mark.parametrize("missed", [3, 4])
 def test_a_session_ends_at_once_if_more_is_missed_than_the_buffer_holds(missed: int) -> None:
     talk = negotiating_endpoint(max_messages=3).after(connection_lost())
-    talk.after(*[queued(anna_sent(Chat("a")))] * 3)
+    talk.after(*[queued(anna_sent(messages.Chat("a")))] * 3)
     assert talk.endpoint.can_resume(3)
     if missed > 3:
         left = forward_peer_left(LeaveReason.PEER_LOST)
-        assert talk >> queued(anna_sent(Chat("b"))) << left << EndSession(None)
+        assert talk >> queued(anna_sent(messages.Chat("b"))) << left << EndSession(None)
         assert not talk.endpoint.can_resume(3)
 
 
 def test_the_replay_buffer_is_also_limited_in_bytes() -> None:
-    size = len(encode(from_anna(Chat("x" * 1000)).message, 4))
+    size = len(encode(from_anna(messages.Chat("x" * 1000)).message, 4))
     talk = negotiating_endpoint(max_bytes=2 * size).after(connection_lost())
-    assert talk >> queued(anna_sent(Chat("x" * 1000)))
-    assert talk >> queued(anna_sent(Chat("x" * 1000)))
-    assert talk >> queued(anna_sent(Chat("x"))) << forward_peer_left(LeaveReason.PEER_LOST) << EndSession(None)
+    assert talk >> queued(anna_sent(messages.Chat("x" * 1000)))
+    assert talk >> queued(anna_sent(messages.Chat("x" * 1000)))
+    assert (
+        talk
+        >> queued(anna_sent(messages.Chat("x")))
+        << forward_peer_left(LeaveReason.PEER_LOST)
+        << EndSession(None)
+    )
 
 
 def test_messages_discarded_while_connected_do_not_end_the_session() -> None:
     talk = negotiating_endpoint(max_messages=1)
     for number in range(4, 10):
-        assert talk >> queued(anna_sent(Chat("a"))) << sent(from_anna(Chat("a")), number)
+        assert talk >> queued(anna_sent(messages.Chat("a"))) << sent(from_anna(messages.Chat("a")), number)
 
 
 # ---------------------------------------------------------------- resuming another session
 
 
 def test_resume_looks_up_the_session_of_the_token() -> None:
-    assert open_endpoint() >> client_sends(Resume("a token", 7)) << FindSession("a token", 7)
+    assert open_endpoint() >> client_sends(messages.Resume("a token", 7)) << FindSession("a token", 7)
 
 
 def test_a_superseded_session_leaves_its_connection_open() -> None:
-    talk = open_endpoint().after(client_sends(Resume("a token", 7)))
+    talk = open_endpoint().after(client_sends(messages.Resume("a token", 7)))
     assert talk >> superseded << EndSession(None)
     assert talk.endpoint.is_closed
     assert talk.endpoint.connection is None
@@ -431,9 +421,9 @@ def test_a_superseded_session_leaves_its_connection_open() -> None:
 
 
 def test_after_a_refused_resume_the_session_goes_on_normally() -> None:
-    talk = open_endpoint().after(client_sends(Resume("a token", 7)))
+    talk = open_endpoint().after(client_sends(messages.Resume("a token", 7)))
     assert talk >> resume_refused << transmit(RESUME_FAILED, 2)
-    assert talk >> client_sends(PLAIN_JOIN) << transmit(Ready(MY_TICKET), 3) << Enter(my_ticket())
+    assert talk >> client_sends(PLAIN_JOIN) << transmit(messages.Ready(MY_TICKET), 3) << Enter(my_ticket())
     talk.after(connection_lost())
     assert talk >> resumes(SECOND, 3) << resumed(2, heard=1) << Reinstate(MY_TICKET)
 
@@ -461,7 +451,7 @@ def test_without_a_slot_any_message_except_resume_closes_the_connection(text: st
 
 def test_without_a_slot_a_session_can_be_resumed() -> None:
     talk = without_slot()
-    assert talk >> client_sends(Resume("a token", 1)) << FindSession("a token", 1)
+    assert talk >> client_sends(messages.Resume("a token", 1)) << FindSession("a token", 1)
     assert talk >> resume_refused << transmit(RESUME_FAILED, 2)
     assert not talk.slot.is_held
     assert talk.actions_of(client_sends(PLAIN_JOIN)) == list(TURNED_AWAY)
@@ -469,9 +459,9 @@ def test_without_a_slot_a_session_can_be_resumed() -> None:
 
 def test_a_free_slot_is_acquired_with_the_first_message() -> None:
     talk = without_slot(free=True)
-    talk.after(client_sends(Resume("a token", 1)), resume_refused)
+    talk.after(client_sends(messages.Resume("a token", 1)), resume_refused)
     assert not talk.slot.is_held
-    assert talk >> client_sends(PLAIN_JOIN) << transmit(Ready(MY_TICKET), 3) << Enter(my_ticket())
+    assert talk >> client_sends(PLAIN_JOIN) << transmit(messages.Ready(MY_TICKET), 3) << Enter(my_ticket())
     assert talk.slot.is_held
 
 
@@ -494,12 +484,12 @@ def test_a_slot_that_became_free_in_time_is_acquired() -> None:
 
 
 def test_a_session_without_a_slot_ends_with_its_connection() -> None:
-    talk = without_slot().after(client_sends(Resume("a token", 1)), resume_refused)
+    talk = without_slot().after(client_sends(messages.Resume("a token", 1)), resume_refused)
     assert talk >> connection_lost() << CloseConnection(FIRST, None) << EndSession(None)
 
 
 def test_a_connection_without_a_slot_is_closed_with_the_code_of_its_loss() -> None:
-    talk = without_slot().after(client_sends(Resume("a token", 1)), resume_refused)
+    talk = without_slot().after(client_sends(messages.Resume("a token", 1)), resume_refused)
     code = CloseCode.NO_PONG
     assert talk >> connection_lost(1.0, code) << CloseConnection(FIRST, code) << EndSession(code)
 
@@ -536,7 +526,7 @@ ENDINGS = {
 def test_every_end_closes_the_connection_and_then_the_session(
     ending: Any, code: CloseCode | None, connected: bool, state: type
 ) -> None:
-    talk = IN_STATE[state]().after(client_sends(Ping()))
+    talk = IN_STATE[state]().after(client_sends(messages.Ping()))
     if not connected:
         talk.after(connection_lost())
     actions = talk.actions_of(ending)
@@ -555,10 +545,10 @@ def test_every_end_closes_the_connection_and_then_the_session(
 
 
 AFTER_THE_END = {
-    "a message": client_sends(Ping()),
+    "a message": client_sends(messages.Ping()),
     "an invalid message": client_sends("not JSON"),
-    "resume": client_sends(Resume("a token", 1)),
-    "a message of the partner": queued(anna_sent(Chat("a"))),
+    "resume": client_sends(messages.Resume("a token", 1)),
+    "a message of the partner": queued(anna_sent(messages.Chat("a"))),
     "the partner leaves": queued(anna_left()),
     "connection lost": connection_lost(1.0, CloseCode.NO_PONG),
     "time": time_is(1e9),
@@ -598,12 +588,12 @@ def raise_at(monkeypatch: pytest.MonkeyPatch, broken: Event) -> None:
 
 
 def test_an_exception_is_raised_and_its_event_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    raise_at(monkeypatch, anna_sent(Chat("boom")))
+    raise_at(monkeypatch, anna_sent(messages.Chat("boom")))
     talk = negotiating_endpoint()
     before = talk.endpoint.session
     with pytest.raises(ZeroDivisionError):
-        talk.actions_of(queued(anna_sent(Chat("boom"))))
-    assert talk.endpoint.broken == ("queue", anna_sent(Chat("boom")))
+        talk.actions_of(queued(anna_sent(messages.Chat("boom"))))
+    assert talk.endpoint.broken == ("queue", anna_sent(messages.Chat("boom")))
     assert talk.endpoint.session is before
     internal = CloseCode.INTERNAL
     left = forward_peer_left(LeaveReason.PEER_LOST)
@@ -639,6 +629,6 @@ def test_a_match_that_raised_is_declined(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_username_in_join_is_the_sessions() -> None:
-    talk = open_endpoint().after(client_sends(Join(username="Budi")))
+    talk = open_endpoint().after(client_sends(messages.Join(username="Budi")))
     assert isinstance(talk.endpoint.session.state, Waiting)
     assert talk.endpoint.session.state.ticket.username == "Budi"

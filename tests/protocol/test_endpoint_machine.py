@@ -21,19 +21,8 @@ from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Connected, Paired, Session, Waiting
-from tests.conversation import (
-    ANNA,
-    ME,
-    RULES,
-    anna_left,
-    anna_sent,
-    matched,
-)
-from tests.endpoints import (
-    FixedFresh,
-    OneSlot,
-    Recorder,
-)
+from tests.conversation import ANNA, ME, RULES, anna_left, anna_sent, matched
+from tests.endpoints import FixedFresh, OneSlot, Recorder
 
 MAX_MESSAGES = 6
 """So few are kept for a client that is away."""

@@ -5,16 +5,8 @@ from typing import Any
 import attrs
 import pytest
 
-from curhat_trio.protocol.effects import (
-    Close,
-    Count,
-    Effect,
-    Enter,
-    Reinstate,
-    Send,
-    Suspend,
-    Withdraw,
-)
+from curhat_trio.protocol import messages
+from curhat_trio.protocol.effects import Close, Count, Effect, Enter, Reinstate, Send, Suspend, Withdraw
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
@@ -26,25 +18,7 @@ from curhat_trio.protocol.events import (
     PeerPresence,
     RateLimited,
 )
-from curhat_trio.protocol.messages import (
-    Chat,
-    GoAway,
-    Join,
-    Leave,
-    Left,
-    Next,
-    Ping,
-    Ready,
-    Status,
-)
-from curhat_trio.protocol.session import (
-    GO_AWAY_RETRY_SECONDS,
-    Closed,
-    Connected,
-    Negotiating,
-    Paired,
-    Waiting,
-)
+from curhat_trio.protocol.session import GO_AWAY_RETRY_SECONDS, Closed, Connected, Negotiating, Paired, Waiting
 from tests.conversation import (
     ANNAS_TICKET,
     BUT_SHUTDOWN,
@@ -86,11 +60,7 @@ from tests.conversation import (
     to_anna,
     waiting,
 )
-from tests.signals import (
-    answer,
-    candidate,
-    offer,
-)
+from tests.signals import answer, candidate, offer
 
 # ---------------------------------------------------------------- the first message
 
@@ -102,11 +72,11 @@ def test_a_client_that_sends_nothing_in_time_is_closed() -> None:
 
 
 def test_a_join_counts_as_the_first_message() -> None:
-    talk = freshly_connected() >> received(Join(), fresh_room=MY_TICKET)
-    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket())
+    talk = freshly_connected() >> received(messages.Join(), fresh_room=MY_TICKET)
+    assert talk << Send(messages.Ready(MY_TICKET)) << Enter(my_ticket())
     assert (
         talk
-        >> received(Leave())
+        >> received(messages.Leave())
         << Withdraw(MY_TICKET)
         << acknowledge_leave(LeaveReason.LEFT)
         >> DeadlinePassed(1e9)
@@ -116,7 +86,7 @@ def test_a_join_counts_as_the_first_message() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [received(Ping()), received(Leave()), InvalidMessage(INVALID), RateLimited(0.5)],
+    [received(messages.Ping()), received(messages.Leave()), InvalidMessage(INVALID), RateLimited(0.5)],
     ids=["allowed", "not allowed", "no message", "too much"],
 )
 def test_any_message_even_an_invalid_one_counts_as_the_first(words: Event) -> None:
@@ -166,7 +136,7 @@ def test_there_is_no_offer_timeout_after_the_first_offer(offerer: bool) -> None:
 
 def test_only_a_relayed_offer_ends_the_offer_timeout() -> None:
     talk = paired(offerer=False).after(
-        received(candidate("mine")), received(Chat("hello")), received(offer("mine"))
+        received(candidate("mine")), received(messages.Chat("hello")), received(offer("mine"))
     )
     talk.after(anna_sent(candidate("annas"), ANNAS_TICKET))
     talk >> DeadlinePassed(20.0) << forward_peer_left(LeaveReason.NEGOTIATION_TIMEOUT, ANNAS_TICKET)
@@ -175,22 +145,22 @@ def test_only_a_relayed_offer_ends_the_offer_timeout() -> None:
 
 # ---------------------------------------------------------------- media
 
-FAILED = Status("failed")
+FAILED = messages.Status("failed")
 
 
 @pytest.mark.parametrize(
     ("status", "name"),
     [
-        (Status("connected"), "media_connected"),
-        (Status("connected", path="relay"), "media_connected_relay"),
-        (Status("connected", path="host", stage="dtls"), "media_connected_host"),
-        (Status("failed"), "media_failed"),
-        (Status("failed", stage="gathering"), "media_failed_gathering"),
-        (Status("failed", path="relay", stage="lost"), "media_failed_lost"),
+        (messages.Status("connected"), "media_connected"),
+        (messages.Status("connected", path="relay"), "media_connected_relay"),
+        (messages.Status("connected", path="host", stage="dtls"), "media_connected_host"),
+        (messages.Status("failed"), "media_failed"),
+        (messages.Status("failed", stage="gathering"), "media_failed_gathering"),
+        (messages.Status("failed", path="relay", stage="lost"), "media_failed_lost"),
     ],
     ids=str,
 )
-def test_media_status_is_counted(status: Status, name: str) -> None:
+def test_media_status_is_counted(status: messages.Status, name: str) -> None:
     [count, *_] = negotiating().effects_of(received(status))
     assert count == Count(name)
 
@@ -217,7 +187,7 @@ def test_a_second_failed_status_does_not_extend_the_media_timeout() -> None:
 @pytest.mark.shows("P-7.5")
 def test_connected_media_cancels_the_timeout_until_it_fails_again() -> None:
     talk = negotiating() >> received(FAILED) << Count("media_failed")
-    talk >> received(Status("connected"), at=19.0) << Count("media_connected") >> DeadlinePassed(1e9)
+    talk >> received(messages.Status("connected"), at=19.0) << Count("media_connected") >> DeadlinePassed(1e9)
     assert isinstance(talk.state, Negotiating)
     assert talk >> received(FAILED, at=100.0) << Count("media_failed")
     assert talk.deadline == 100.0 + RULES.media_seconds
@@ -240,7 +210,7 @@ def test_a_renegotiation_does_not_extend_the_media_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [received(Leave()), received(Next(), fresh_room=MY_NEXT_TICKET), anna_left()], ids=str
+    "end", [received(messages.Leave()), received(messages.Next(), fresh_room=MY_NEXT_TICKET), anna_left()], ids=str
 )
 def test_the_media_timeout_ends_with_the_pairing(end: Event) -> None:
     talk = negotiating().after(received(FAILED))
@@ -282,7 +252,10 @@ def test_invalid_and_rate_limited_messages_are_counted_separately() -> None:
 
 def test_wrong_state_does_not_count_as_invalid() -> None:
     talk = connected(rules=attrs.evolve(RULES, max_invalid_messages=1, max_rate_limited=1))
-    assert talk.after(received(Leave()), received(Leave()), received(Leave())).state == Connected()
+    assert (
+        talk.after(received(messages.Leave()), received(messages.Leave()), received(messages.Leave())).state
+        == Connected()
+    )
 
 
 def cleanup_of(state: type[Any]) -> list[Effect]:
@@ -307,7 +280,7 @@ def test_a_forced_close_withdraws_the_ticket_or_ends_the_pairing(state: type[Any
 @pytest.mark.parametrize("state", [Connected, Waiting], ids=name_of)
 def test_shutdown_sends_goaway(state: type[Any]) -> None:
     talk = IN_STATE[state]()
-    go_away = Send(GoAway(LeaveReason.SERVER_SHUTDOWN, GO_AWAY_RETRY_SECONDS))
+    go_away = Send(messages.GoAway(LeaveReason.SERVER_SHUTDOWN, GO_AWAY_RETRY_SECONDS))
     assert talk.effects_of(ClosingForced(CloseCode.SHUTDOWN)) == [
         *cleanup_of(state),
         go_away,
@@ -319,7 +292,7 @@ def test_shutdown_sends_goaway(state: type[Any]) -> None:
 def test_shutdown_ends_a_pairing_for_both(in_pairing: InPairing) -> None:
     why = LeaveReason.SERVER_SHUTDOWN
     talk = in_pairing() >> ClosingForced(CloseCode.SHUTDOWN) << forward_peer_left(why)
-    talk << send_left(why) << Send(GoAway(why, GO_AWAY_RETRY_SECONDS)) << Close(CloseCode.SHUTDOWN)
+    talk << send_left(why) << Send(messages.GoAway(why, GO_AWAY_RETRY_SECONDS)) << Close(CloseCode.SHUTDOWN)
     assert talk >> anna_left(why), "which both are told once"
 
 
@@ -332,19 +305,19 @@ def test_events_after_the_close_are_ignored() -> None:
 @pytest.mark.parametrize(
     "events",
     [
-        [received(Leave()), anna_left()],
-        [received(Leave()), received(Leave())],
-        [anna_left(), received(Leave())],
+        [received(messages.Leave()), anna_left()],
+        [received(messages.Leave()), received(messages.Leave())],
+        [anna_left(), received(messages.Leave())],
         [anna_left(), anna_left(LeaveReason.PEER_LOST)],
-        [DeadlinePassed(1e9), received(Leave()), anna_left()],
-        [received(Next(), fresh_room=MY_NEXT_TICKET), anna_left()],
+        [DeadlinePassed(1e9), received(messages.Leave()), anna_left()],
+        [received(messages.Next(), fresh_room=MY_NEXT_TICKET), anna_left()],
         [ClosingForced(CloseCode.SHUTDOWN), anna_left(), ConnectionClosed()],
     ],
     ids=lambda events: "-".join(type(getattr(event, "message", event)).__name__ for event in events),
 )
 def test_a_pairing_ends_with_one_leave(in_pairing: InPairing, events: list[Event]) -> None:
     talk = in_pairing()
-    leaves: list[Left] = []
+    leaves: list[messages.Left] = []
     for event in events:
         leaves += sent_messages("leave", talk.effects_of(event))
     assert [left.room_id for left in leaves] == [MY_TICKET]

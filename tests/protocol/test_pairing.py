@@ -5,12 +5,8 @@ from typing import Any
 import attrs
 import pytest
 
-from curhat_trio.protocol.effects import (
-    Count,
-    Enter,
-    Send,
-    Withdraw,
-)
+from curhat_trio.protocol import messages
+from curhat_trio.protocol.effects import Count, Enter, Send, Withdraw
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.events import (
     ClosingForced,
@@ -20,30 +16,7 @@ from curhat_trio.protocol.events import (
     Event,
     Profile,
 )
-from curhat_trio.protocol.messages import (
-    Answer,
-    Candidate,
-    Chat,
-    Description,
-    Ice,
-    IceCandidate,
-    IceServer,
-    Join,
-    Leave,
-    Limits,
-    Next,
-    Offer,
-    Ready,
-    Typing,
-    Welcome,
-)
-from curhat_trio.protocol.session import (
-    FEATURES,
-    Closed,
-    Connected,
-    Negotiating,
-    Rules,
-)
+from curhat_trio.protocol.session import FEATURES, Closed, Connected, Negotiating, Rules
 from curhat_trio.protocol.signaling import relay_only
 from tests.conversation import (
     ANNA,
@@ -79,38 +52,35 @@ from tests.conversation import (
     to_anna,
     waiting,
 )
-from tests.signals import (
-    answer,
-    candidate,
-    end_of_candidates,
-    offer,
-)
+from tests.signals import answer, candidate, end_of_candidates, offer
 
 # ---------------------------------------------------------------- waiting
 
 
 def test_the_ticket_of_a_join_has_its_room_and_topics() -> None:
-    wishes = Join(username="Budi", topics=("music", "rain"), room="tea")
+    wishes = messages.Join(username="Budi", topics=("music", "rain"), room="tea")
     talk = connected() >> received(wishes, fresh_room=MY_TICKET)
-    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=wishes))
+    assert talk << Send(messages.Ready(MY_TICKET)) << Enter(my_ticket(wishes=wishes))
 
 
 def test_a_username_is_kept_for_later_joins() -> None:
-    talk = connected().after(received(Join(username="Budi"), fresh_room=MY_TICKET), received(Leave()))
-    talk >> received(Join(), fresh_room=MY_TICKET)
-    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(wishes=Join(username="Budi")))
+    talk = connected().after(
+        received(messages.Join(username="Budi"), fresh_room=MY_TICKET), received(messages.Leave())
+    )
+    talk >> received(messages.Join(), fresh_room=MY_TICKET)
+    assert talk << Send(messages.Ready(MY_TICKET)) << Enter(my_ticket(wishes=messages.Join(username="Budi")))
 
 
 @EITHER_ROLE
 def test_a_second_ready_is_sent_if_the_room_is_the_partners(offerer: bool) -> None:
     talk = waiting() >> matched(offerer)
     if not offerer:
-        talk << Send(Ready(ANNAS_TICKET))
+        talk << Send(messages.Ready(ANNAS_TICKET))
     assert talk << joined(offerer)
 
 
 def test_a_match_sends_ice_servers_and_topics_and_starts_the_offer_timeout() -> None:
-    servers = (IceServer(("stun:192.0.2.1",)),)
+    servers = (messages.IceServer(("stun:192.0.2.1",)),)
     rules = Rules(offer_seconds=7.0, ice_servers=servers, ice_transport_policy="relay")
     talk = waiting(rules=rules) >> matched(topics=("rain",), at=100.0)
     expected = joined(topics=("rain",), ice_servers=servers, ice_transport_policy="relay")
@@ -118,12 +88,12 @@ def test_a_match_sends_ice_servers_and_topics_and_starts_the_offer_timeout() -> 
     assert talk.deadline == 107.0
 
 
-TURN = IceServer(("turn:192.0.2.9",), "1700000000:x", "password")
-WITH_TURN = attrs.evolve(RULES, ice_servers=(IceServer(("stun:192.0.2.1",)),), turn_ttl_seconds=600)
+TURN = messages.IceServer(("turn:192.0.2.9",), "1700000000:x", "password")
+WITH_TURN = attrs.evolve(RULES, ice_servers=(messages.IceServer(("stun:192.0.2.1",)),), turn_ttl_seconds=600)
 
 
 def test_ice_is_a_feature_if_there_is_a_turn_server() -> None:
-    told = Welcome(ME, Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
+    told = messages.Welcome(ME, messages.Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
     assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(told)
     assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
@@ -142,44 +112,46 @@ def test_a_join_contains_fresh_turn_credentials(profile: Profile) -> None:
 def test_ice_is_answered_with_fresh_credentials_in_every_state(state: type[Any]) -> None:
     talk = IN_STATE[state](rules=WITH_TURN)
     before = talk.session
-    asked = attrs.evolve(received(Ice()), fresh_turn=TURN)
+    asked = attrs.evolve(received(messages.Ice()), fresh_turn=TURN)
     assert talk >> asked << ice_refreshed(*WITH_TURN.ice_servers, TURN, ttl_seconds=600)
     assert talk.session == before
 
 
 def test_credentials_are_not_in_any_repr() -> None:
     talk = waiting(rules=WITH_TURN).after(attrs.evolve(matched(), fresh_turn=TURN))
-    asked = attrs.evolve(received(Ice()), fresh_turn=TURN)
+    asked = attrs.evolve(received(messages.Ice()), fresh_turn=TURN)
     assert "password" not in repr((talk.session, asked, talk.effects_of(asked)))
 
 
 def test_next_keeps_room_and_topics_and_avoids_the_last_partner() -> None:
-    wishes = Join(username="Budi", topics=("rain",), room="tea")
-    talk = negotiating(wishes=wishes) >> received(Next("bored"), fresh_room=MY_NEXT_TICKET)
+    wishes = messages.Join(username="Budi", topics=("rain",), room="tea")
+    talk = negotiating(wishes=wishes) >> received(messages.Next("bored"), fresh_room=MY_NEXT_TICKET)
     talk << forward_peer_left(LeaveReason.NEXT) << acknowledge_leave(LeaveReason.NEXT)
     ticket = attrs.evolve(my_ticket(wishes=wishes, avoid=ANNA), id=MY_NEXT_TICKET)
-    assert talk << Send(Ready(MY_NEXT_TICKET)) << Enter(ticket)
+    assert talk << Send(messages.Ready(MY_NEXT_TICKET)) << Enter(ticket)
 
 
 @pytest.mark.parametrize(
-    "ending", [received(Leave()), anna_left(), DeadlinePassed(20.0)], ids=["mine", "the partner's", "the clock's"]
+    "ending",
+    [received(messages.Leave()), anna_left(), DeadlinePassed(20.0)],
+    ids=["mine", "the partner's", "the clock's"],
 )
 def test_after_any_end_the_last_partner_is_avoided(ending: Event) -> None:
-    talk = paired().after(ending) >> received(Join(), fresh_room=MY_TICKET)
-    assert talk << Send(Ready(MY_TICKET)) << Enter(my_ticket(avoid=ANNA))
+    talk = paired().after(ending) >> received(messages.Join(), fresh_room=MY_TICKET)
+    assert talk << Send(messages.Ready(MY_TICKET)) << Enter(my_ticket(avoid=ANNA))
 
 
 # ---------------------------------------------------------------- events that cross each other
 
 
 def test_a_match_that_crosses_a_leave_is_declined() -> None:
-    talk = waiting() >> received(Leave()) << Withdraw(MY_TICKET) << acknowledge_leave(LeaveReason.LEFT)
+    talk = waiting() >> received(messages.Leave()) << Withdraw(MY_TICKET) << acknowledge_leave(LeaveReason.LEFT)
     assert talk >> matched() << forward_peer_left(LeaveReason.LEFT)
     assert talk.state == Connected()
 
 
 def test_a_match_of_an_earlier_ticket_is_declined_and_the_wait_goes_on() -> None:
-    talk = waiting().after(received(Leave()), received(Join(), fresh_room=MY_NEXT_TICKET))
+    talk = waiting().after(received(messages.Leave()), received(messages.Join(), fresh_room=MY_NEXT_TICKET))
     before = talk.session
     assert talk >> matched() << forward_peer_left(LeaveReason.LEFT)
     assert talk.session == before
@@ -187,7 +159,7 @@ def test_a_match_of_an_earlier_ticket_is_declined_and_the_wait_goes_on() -> None
 
 @EITHER_ROLE
 def test_a_match_of_an_earlier_ticket_does_not_disturb_a_pairing(offerer: bool) -> None:
-    talk = waiting().after(received(Leave()), received(Join(), fresh_room=MY_NEXT_TICKET))
+    talk = waiting().after(received(messages.Leave()), received(messages.Join(), fresh_room=MY_NEXT_TICKET))
     talk.after(attrs.evolve(matched(), ticket=MY_NEXT_TICKET, room=MY_NEXT_TICKET))
     before = talk.session
     assert talk >> matched(offerer) << forward_peer_left(LeaveReason.LEFT, room_of(offerer))
@@ -204,7 +176,7 @@ def test_a_match_that_crosses_the_end_of_the_session_is_declined(end: Event) -> 
 @EITHER_PAIRING
 @pytest.mark.parametrize(
     "late",
-    [anna_sent(offer("annas"), ELSEWHERE), anna_sent(Chat("late"), ELSEWHERE), anna_left(room=ELSEWHERE)],
+    [anna_sent(offer("annas"), ELSEWHERE), anna_sent(messages.Chat("late"), ELSEWHERE), anna_left(room=ELSEWHERE)],
     ids=["offer", "chat", "leave"],
 )
 def test_messages_of_an_earlier_pairing_are_dropped(in_pairing: InPairing, late: Event) -> None:
@@ -216,16 +188,16 @@ def test_messages_of_an_earlier_pairing_are_dropped(in_pairing: InPairing, late:
 
 @EITHER_PAIRING
 def test_if_both_leave_at_once_each_gets_one_leave(in_pairing: InPairing) -> None:
-    talk = in_pairing() >> received(Leave())
+    talk = in_pairing() >> received(messages.Leave())
     talk << forward_peer_left(LeaveReason.LEFT) << acknowledge_leave(LeaveReason.LEFT)
     assert talk >> anna_left()
     assert talk.state == Connected()
 
 
 def test_messages_of_the_partner_after_next_are_dropped() -> None:
-    talk = negotiating().after(received(Next(), fresh_room=MY_NEXT_TICKET))
+    talk = negotiating().after(received(messages.Next(), fresh_room=MY_NEXT_TICKET))
     before = talk.session
-    assert talk >> anna_sent(answer("annas")) >> anna_sent(Chat("wait!")) >> anna_left()
+    assert talk >> anna_sent(answer("annas")) >> anna_sent(messages.Chat("wait!")) >> anna_left()
     assert talk.session == before
 
 
@@ -251,7 +223,7 @@ def test_a_client_may_offer_again_after_the_answer() -> None:
     ids=["answer-paired", "answer-negotiating", "offer-negotiating"],
 )
 def test_a_signal_out_of_turn_is_refused_with_its_own_reason(
-    in_pairing: InPairing, signal: Offer | Answer, why: str
+    in_pairing: InPairing, signal: messages.Offer | messages.Answer, why: str
 ) -> None:
     """And not with a list of what may be said now, in which it would stand itself."""
     [error] = sent_messages("error", in_pairing().effects_of(received(signal)))
@@ -283,13 +255,13 @@ def test_a_legacy_client_gets_no_welcome() -> None:
 
 
 def test_a_legacy_client_gets_no_leave_when_it_stops_waiting() -> None:
-    assert waiting("legacy") >> received(Leave()) << Withdraw(MY_TICKET)
+    assert waiting("legacy") >> received(messages.Leave()) << Withdraw(MY_TICKET)
 
 
 @EITHER_PAIRING
 def test_a_legacy_client_gets_no_leave_when_it_leaves_its_partner(in_pairing: InPairing) -> None:
     talk = in_pairing(profile="legacy")
-    assert talk >> received(Leave()) << forward_peer_left(LeaveReason.LEFT)
+    assert talk >> received(messages.Leave()) << forward_peer_left(LeaveReason.LEFT)
 
 
 @EITHER_PAIRING
@@ -299,14 +271,14 @@ def test_a_legacy_client_gets_leave_when_its_partner_leaves(in_pairing: InPairin
 
 @EITHER_PAIRING
 def test_a_legacy_client_gets_no_chat(in_pairing: InPairing) -> None:
-    assert in_pairing(profile="legacy") >> anna_sent(Chat("hello"))
+    assert in_pairing(profile="legacy") >> anna_sent(messages.Chat("hello"))
 
 
 @pytest.mark.shows("P-10.6")
 @EITHER_PAIRING
 def test_typing_for_a_legacy_client_is_dropped_without_an_error(in_pairing: InPairing) -> None:
-    assert in_pairing(profile="legacy") >> anna_sent(Typing(True))
-    assert in_pairing(partner="legacy") >> received(Typing(True)) << to_anna(Typing(True))
+    assert in_pairing(profile="legacy") >> anna_sent(messages.Typing(True))
+    assert in_pairing(partner="legacy") >> received(messages.Typing(True)) << to_anna(messages.Typing(True))
 
 
 @EITHER_PAIRING
@@ -315,12 +287,12 @@ def test_typing_is_relayed_like_chat(in_pairing: InPairing) -> None:
     before = talk.session
     assert (
         talk
-        >> received(Typing(True))
-        << to_anna(Typing(True))
-        >> anna_sent(Typing(False))
-        << from_anna(Typing(False))
+        >> received(messages.Typing(True))
+        << to_anna(messages.Typing(True))
+        >> anna_sent(messages.Typing(False))
+        << from_anna(messages.Typing(False))
     )
-    assert talk >> anna_sent(Typing(True), ELSEWHERE)
+    assert talk >> anna_sent(messages.Typing(True), ELSEWHERE)
     assert talk.session == before
 
 
@@ -328,7 +300,7 @@ def test_typing_is_relayed_like_chat(in_pairing: InPairing) -> None:
 def test_chat_with_a_legacy_partner_gets_unsupported(in_pairing: InPairing) -> None:
     talk = in_pairing(partner="legacy")
     before = talk.session
-    assert talk >> received(Chat("hello")) << Refusal(ErrorCode.UNSUPPORTED, "chat")
+    assert talk >> received(messages.Chat("hello")) << Refusal(ErrorCode.UNSUPPORTED, "chat")
     assert talk.session == before
 
 
@@ -336,11 +308,15 @@ def test_chat_with_a_legacy_partner_gets_unsupported(in_pairing: InPairing) -> N
 
 RELAY_ONLY = attrs.evolve(RULES, ice_transport_policy="relay")
 HOST = candidate("mine")
-RELAY = Candidate(
-    IceCandidate("candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 203.0.113.5 rport 5 ufrag mine", "0", 0, "mine")
+RELAY = messages.Candidate(
+    messages.IceCandidate(
+        "candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 203.0.113.5 rport 5 ufrag mine", "0", 0, "mine"
+    )
 )
-RELAY_SHOWN = Candidate(
-    IceCandidate("candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 0.0.0.0 rport 0 ufrag mine", "0", 0, "mine")
+RELAY_SHOWN = messages.Candidate(
+    messages.IceCandidate(
+        "candidate:1 1 udp 1 192.0.2.9 9 typ relay raddr 0.0.0.0 rport 0 ufrag mine", "0", 0, "mine"
+    )
 )
 
 
@@ -363,8 +339,12 @@ def test_withheld_candidates_do_not_count_as_held() -> None:
 @pytest.mark.shows("P-6.6")
 @EITHER_PROFILE
 def test_descriptions_are_forwarded_without_addresses(profile: Profile) -> None:
-    told = Offer(Description("offer", "v=0\r\no=me 1 2 IN IP4 203.0.113.5\r\ns=-\r\na=ice-ufrag:mine\r\n"))
-    shown = Offer(Description("offer", "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\na=ice-ufrag:mine\r\n"))
+    told = messages.Offer(
+        messages.Description("offer", "v=0\r\no=me 1 2 IN IP4 203.0.113.5\r\ns=-\r\na=ice-ufrag:mine\r\n")
+    )
+    shown = messages.Offer(
+        messages.Description("offer", "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\na=ice-ufrag:mine\r\n")
+    )
     assert paired(profile=profile, rules=RELAY_ONLY) >> received(told) << to_anna(shown)
 
 

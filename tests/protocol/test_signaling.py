@@ -15,22 +15,10 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from curhat_trio.protocol import signaling
 from curhat_trio.protocol.errors import ErrorCode
 from curhat_trio.protocol.messages import Answer, Candidate, Offer
 from curhat_trio.protocol.sdp import candidate_ufrag, description_ufrags
-from curhat_trio.protocol.signaling import (
-    HELD_CANDIDATES,
-    REFUSED_UFRAGS,
-    HaveLocalOffer,
-    HaveRemoteOffer,
-    Passed,
-    Refused,
-    Signal,
-    Signaling,
-    Stable,
-    receive_from_client,
-    receive_from_partner,
-)
 from tests.signals import answer, candidate, end_of_candidates, offer
 
 
@@ -38,22 +26,22 @@ class Side:
     """One side of a pairing, and what it passes on of the signals that its client and the partner send."""
 
     def __init__(self, polite: bool) -> None:
-        self.signaling = Signaling(polite)
+        self.signaling = signaling.Signaling(polite)
 
-    def client_sends(self, signal: Signal) -> list[Signal] | ErrorCode:
+    def client_sends(self, signal: signaling.Signal) -> list[signaling.Signal] | ErrorCode:
         """What is passed on to the partner, or the code of the error that the client gets."""
         before = self.signaling
-        self.signaling, verdict = receive_from_client(self.signaling, signal)
-        if isinstance(verdict, Refused):
+        self.signaling, verdict = signaling.receive_from_client(self.signaling, signal)
+        if isinstance(verdict, signaling.Refused):
             assert self.signaling == before
             assert verdict.message
             return verdict.code
         return list(verdict.signals)
 
-    def partner_sends(self, signal: Signal) -> list[Signal]:
+    def partner_sends(self, signal: signaling.Signal) -> list[signaling.Signal]:
         """What is passed on to the client."""
-        self.signaling, verdict = receive_from_partner(self.signaling, signal)
-        assert isinstance(verdict, Passed)
+        self.signaling, verdict = signaling.receive_from_partner(self.signaling, signal)
+        assert isinstance(verdict, signaling.Passed)
         return list(verdict.signals)
 
 
@@ -87,17 +75,21 @@ EITHER = pytest.mark.parametrize("polite", [False, True], ids=["offerer", "answe
 def test_the_offerers_offer_and_its_answer_pass() -> None:
     side = offerer()
     assert side.client_sends(offer("a")) == [offer("a")]
-    assert side.signaling.view == HaveLocalOffer(frozenset({"a"}))
+    assert side.signaling.view == signaling.HaveLocalOffer(frozenset({"a"}))
     assert side.partner_sends(answer("b")) == [answer("b")]
-    assert side.signaling == Signaling(False, Stable(), own=frozenset({"a"}), peer=frozenset({"b"}))
+    assert side.signaling == signaling.Signaling(
+        False, signaling.Stable(), own=frozenset({"a"}), peer=frozenset({"b"})
+    )
 
 
 def test_the_answerer_gets_the_offer_and_its_answer_passes() -> None:
     side = answerer()
     assert side.partner_sends(offer("a")) == [offer("a")]
-    assert side.signaling.view == HaveRemoteOffer(frozenset({"a"}))
+    assert side.signaling.view == signaling.HaveRemoteOffer(frozenset({"a"}))
     assert side.client_sends(answer("b")) == [answer("b")]
-    assert side.signaling == Signaling(True, Stable(), own=frozenset({"b"}), peer=frozenset({"a"}))
+    assert side.signaling == signaling.Signaling(
+        True, signaling.Stable(), own=frozenset({"b"}), peer=frozenset({"a"})
+    )
 
 
 def test_the_answerer_may_not_make_the_first_offer() -> None:
@@ -151,7 +143,7 @@ def test_either_side_may_offer_after_the_first_exchange(polite: bool) -> None:
     assert side.partner_sends(answer("peer")) == [answer("peer")]
     assert side.partner_sends(offer("peer")) == [offer("peer")]
     assert side.client_sends(answer("own")) == [answer("own")]
-    assert side.signaling.view == Stable()
+    assert side.signaling.view == signaling.Stable()
 
 
 # ---------------------------------------------------------------- glare
@@ -163,7 +155,7 @@ def test_the_impolite_side_drops_an_offer_that_crosses_its_own() -> None:
     assert side.partner_sends(offer("peer2")) == []
     assert side.partner_sends(candidate("peer2")) == []
     assert side.partner_sends(answer("peer")) == [answer("peer")]
-    assert side.signaling.view == Stable()
+    assert side.signaling.view == signaling.Stable()
 
 
 def test_the_polite_side_yields_to_an_offer_that_crosses_its_own() -> None:
@@ -191,7 +183,7 @@ def test_a_polite_clients_offer_that_crosses_a_delivered_one_is_dropped() -> Non
     assert side.partner_sends(offer("peer2")) == [offer("peer2")]
     assert side.client_sends(offer("own2")) == []
     assert side.client_sends(answer("own")) == [answer("own")]
-    assert side.signaling.view == Stable()
+    assert side.signaling.view == signaling.Stable()
 
 
 @EITHER
@@ -224,11 +216,11 @@ def test_glare_without_an_ice_restart_drops_no_candidates() -> None:
 
 def test_only_the_latest_void_user_fragments_are_remembered() -> None:
     side = established(polite=False)
-    for number in range(3 * REFUSED_UFRAGS):
+    for number in range(3 * signaling.REFUSED_UFRAGS):
         side.client_sends(offer("own"))
         side.partner_sends(offer(f"void{number:03}"))
         side.partner_sends(answer("peer"))
-    assert len(side.signaling.refused) == REFUSED_UFRAGS
+    assert len(side.signaling.refused) == signaling.REFUSED_UFRAGS
     assert side.partner_sends(candidate(f"void{number:03}")) == []
 
 
@@ -236,7 +228,7 @@ def test_an_offer_with_very_many_user_fragments_is_remembered_only_in_part() -> 
     side = established(polite=False)
     side.client_sends(offer("own"))
     side.partner_sends(offer(*(f"void{number}" for number in range(100))))
-    assert len(side.signaling.refused) == REFUSED_UFRAGS
+    assert len(side.signaling.refused) == signaling.REFUSED_UFRAGS
 
 
 # ---------------------------------------------------------------- candidates
@@ -348,12 +340,12 @@ def test_held_candidates_survive_the_partners_answer_and_offer(polite: bool) -> 
 
 def test_the_number_of_held_candidates_is_limited() -> None:
     side = offerer()
-    for number in range(HELD_CANDIDATES):
+    for number in range(signaling.HELD_CANDIDATES):
         assert side.client_sends(candidate("a", number)) == []
-    assert side.client_sends(candidate("a", HELD_CANDIDATES)) == ErrorCode.WRONG_STATE
+    assert side.client_sends(candidate("a", signaling.HELD_CANDIDATES)) == ErrorCode.WRONG_STATE
     assert side.client_sends(offer("a")) == [
         offer("a"),
-        *(candidate("a", number) for number in range(HELD_CANDIDATES)),
+        *(candidate("a", number) for number in range(signaling.HELD_CANDIDATES)),
     ]
     assert side.signaling.held == ()
 
@@ -428,7 +420,7 @@ class Client:
         self._candidates_left -= 1
         return candidate(self._gathers if self._names else None, self._candidates_left)
 
-    def receive(self, signal: Signal) -> Signal | None:
+    def receive(self, signal: signaling.Signal) -> signaling.Signal | None:
         """Receive a signal; returns the answer, if there is one."""
         match signal:
             case Offer():
@@ -476,9 +468,9 @@ class Simulation:
         self.clients, self.sides = clients, sides
         self.refusals: list[tuple[Client, ErrorCode]] = []
         self._steps = 0
-        self._to_server: tuple[deque[Signal], ...] = (deque(), deque())
-        self._to_partner: tuple[deque[Signal], ...] = (deque(), deque())
-        self._to_client: tuple[deque[Signal], ...] = (deque(), deque())
+        self._to_server: tuple[deque[signaling.Signal], ...] = (deque(), deque())
+        self._to_partner: tuple[deque[signaling.Signal], ...] = (deque(), deque())
+        self._to_client: tuple[deque[signaling.Signal], ...] = (deque(), deque())
 
     def run(self, choose: Choose[Callable[[], None]]) -> None:
         while possible := self._possible():
@@ -532,7 +524,7 @@ class Simulation:
         if reply is not None:
             self._to_server[index].append(reply)
 
-    def _note_arrival(self, signal: Signal) -> None:
+    def _note_arrival(self, signal: signaling.Signal) -> None:
         for sent in (*self.clients[0].sent_offers, *self.clients[1].sent_offers):
             if sent.message is signal:
                 sent.arrived_at = self._steps
@@ -543,7 +535,7 @@ class Simulation:
             self.clients, self.sides, self.clients[::-1], self.sides[::-1], strict=True
         ):
             assert client.pending is None
-            assert side.signaling.view == Stable()
+            assert side.signaling.view == signaling.Stable()
             assert side.signaling.own == other.signaling.peer
             assert side.signaling.own == frozenset({client.local}) == frozenset({partner.remote})
 
