@@ -1,6 +1,6 @@
 """The whole server: which tasks there are, in what order they start, and how they end. Wiring only.
 
-root nursery ......... deadlines
+root nursery ......... deadlines, who waits for the matchmaker to fail
   connections nursery  one task for each TCP connection: HTTP, then a session; writers, while something is queued
     listeners ........ accept
 """
@@ -49,6 +49,7 @@ async def serve(
     deadlines = Deadlines()
     dispatcher = Dispatcher(environment, rendezvous, deadlines, observer)
     async with trio.open_nursery() as root:
+        root.start_soon(rendezvous.watch)
         root.start_soon(deadlines.run)
         try:
             await _serve_connections(environment, dispatcher, deadlines, listeners, stop, task_status)

@@ -6,6 +6,7 @@ either channel, and whoever joins is introduced in the turn in which the join wa
 
 from collections import deque
 from contextlib import suppress
+from math import inf
 
 import trio
 
@@ -31,11 +32,13 @@ class MemoryRendezvous:
         self._matchmaker = Matchmaker(requests, introductions, pool, observer)
         self._backlog: deque[Request] = deque()
         self._has_asked = False
+        self._failure: Exception | None = None
+        self._has_failed = trio.Event()
         self.deadline = self._matchmaker.deadline
 
     def ask(self, request: Request) -> None:
         """Send a request to the matchmaker."""
-        self._has_asked = True
+        self._has_asked = self._failure is None
         if self._backlog:
             self._backlog.append(request)
             return
@@ -45,9 +48,28 @@ class MemoryRendezvous:
             self._backlog.append(request)
 
     def next_pair(self) -> Pair | None:
-        """Let the matchmaker serve until it has found a pair, or has nothing left to do."""
+        """Let the matchmaker serve until it has found a pair, or has nothing left to do. If a bug breaks it, nobody
+        is paired any more, and `watch` raises."""
         if not self._has_asked and self.deadline > trio.current_time():
             return None
+        try:
+            return self._serve()
+        except Exception as error:  # of no session: it must not look like a fault of whoever has its turn
+            self._failure, self._has_asked, self.deadline = error, False, inf
+            self._has_failed.set()
+            return None
+
+    async def watch(self) -> None:
+        """Wait for as long as the matchmaker works.
+
+        Raises:
+            Exception: What broke it.
+        """
+        await self._has_failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
+    def _serve(self) -> Pair | None:
         while not self._matchmaker.serve():
             if not self._backlog:
                 self._has_asked, self.deadline = False, self._matchmaker.deadline

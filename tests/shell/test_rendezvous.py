@@ -1,10 +1,11 @@
 """The two channels to the matchmaker and back, within one process."""
 
 from math import inf
+from typing import NoReturn
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from curhat_trio.backends.memory import MemoryRendezvous
 from curhat_trio.observer import Observer
@@ -96,4 +97,30 @@ async def test_time_alone_may_bring_two_together(rendezvous: MemoryRendezvous, a
     assert rendezvous.next_pair() is None
     await trio.sleep(1)
     assert pairs(rendezvous) == ["anna budi"]
+    assert rendezvous.deadline == inf
+
+
+async def test_what_breaks_the_matchmaker_is_raised_by_watch(
+    rendezvous: MemoryRendezvous, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(_pool: Pool, _request: Request | None, _now: float) -> NoReturn:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Pool, "serve", break_down)
+    raised: list[str] = []
+
+    async def watch() -> None:
+        try:
+            await rendezvous.watch()
+        except ZeroDivisionError as error:
+            raised.append(str(error))
+
+    nursery.start_soon(watch)
+    await wait_all_tasks_blocked()
+    assert raised == []
+    for name in ("anna", "budi"):
+        rendezvous.ask(enter(name))
+        assert rendezvous.next_pair() is None, "whoever has its turn is not to blame"
+    await wait_all_tasks_blocked()
+    assert raised == ["a bug"]
     assert rendezvous.deadline == inf
