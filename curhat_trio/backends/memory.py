@@ -48,8 +48,10 @@ class MemoryRendezvous:
             self._backlog.append(request)
 
     def next_pair(self) -> Pair | None:
-        """Let the matchmaker serve until it has found a pair, or has nothing left to do. If a bug breaks it, nobody
-        is paired any more, and `watch` raises."""
+        """Let the matchmaker serve until it has found a pair, or has nothing left to do.
+
+        If a bug breaks it, nobody is paired any more, and `watch` raises.
+        """
         if not self._has_asked and self.deadline > trio.current_time():
             return None
         try:
