@@ -1,4 +1,4 @@
-"""What was tried and how it went, by requirement: as text for people, as JSON and JUnit XML for machines."""
+"""What was tested and with what result, by requirement: as text, JSON and JUnit XML."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -11,17 +11,17 @@ from curhat_trio.documents.requirements import Level, Party, Requirement
 
 
 class Outcome(StrEnum):
-    """How one trial went."""
+    """The result of one trial."""
 
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """Not tried, or it came to nothing: the detail says why."""
+    """Not tried, or it showed nothing: the detail says why."""
 
 
 @attrs.frozen
 class Trial:
-    """One thing that was tried."""
+    """One vector, scenario or other test."""
 
     name: str
     requirements: tuple[str, ...]
@@ -29,9 +29,9 @@ class Trial:
     outcome: Outcome
     seconds: float = 0.0
     detail: str = ""
-    """What was expected, what came instead, what to look at; empty if it passed."""
+    """What was expected, and what happened instead; empty if it passed."""
     transcript: tuple[str, ...] = ()
-    """What was said on the way there, a line each, if it failed."""
+    """What was sent and received until it failed, a line each."""
 
 
 @attrs.frozen
@@ -39,10 +39,10 @@ class Report:
     """All trials of one run.
 
     Args:
-        subject: What was tried, such as `ws://127.0.0.1:8080/ws`.
+        subject: What was tested, such as `ws://127.0.0.1:8080/ws`.
         party: Which side it is: only its requirements are reported.
         requirements: All rules of the protocol, by id.
-        trials: In the order in which they were made.
+        trials: In order.
     """
 
     subject: str
@@ -52,13 +52,15 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """1 if a MUST was broken, or nothing was shown at all; a broken SHOULD is told, and no failure."""
+        """1 if a MUST was broken, or nothing passed; a broken SHOULD is reported, and is no failure."""
         outcomes = self.by_requirement()
         broken = any(
             outcome is Outcome.FAILED and self.requirements[identifier].level is Level.MUST
             for identifier, outcome in outcomes.items()
         )
-        unassigned = any(trial.outcome is Outcome.FAILED and not self._own(trial) for trial in self.trials)
+        unassigned = any(
+            trial.outcome is Outcome.FAILED and not self._binds_subject(trial) for trial in self.trials
+        )
         return int(broken or unassigned or Outcome.PASSED not in outcomes.values())
 
     def by_requirement(self) -> dict[str, Outcome]:
@@ -70,13 +72,13 @@ class Report:
         }
 
     def text(self) -> str:
-        """For people: what failed and how, then a line for each rule."""
+        """What failed and how, then a line for each rule."""
         failed = [trial for trial in self.trials if trial.outcome is Outcome.FAILED]
-        parts = [line for trial in failed for line in _told(trial)]
+        parts = [line for trial in failed for line in _failure_lines(trial)]
         parts += [f"{self.subject}, by the rules of spec/protocol.md for a {self.party}:"]
         for identifier, outcome in self.by_requirement().items():
             requirement = self.requirements[identifier]
-            parts.append(f"  {_WORDS[outcome]:9} {identifier:7} {requirement.level:6} {_short(requirement.text)}")
+            parts.append(f"  {_LABELS[outcome]:9} {identifier:7} {requirement.level:6} {_short(requirement.text)}")
         counts = [sum(trial.outcome is outcome for trial in self.trials) for outcome in Outcome]
         parts.append(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
         return "\n".join(parts) + "\n"
@@ -109,11 +111,11 @@ class Report:
         written: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
         return written
 
-    def _own(self, trial: Trial) -> bool:
+    def _binds_subject(self, trial: Trial) -> bool:
         return any(self.requirements[identifier].party is self.party for identifier in trial.requirements)
 
 
-_WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.SKIPPED: "not shown"}
+_LABELS = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.SKIPPED: "untested"}
 _SHORT = 70
 
 
@@ -126,7 +128,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[:_SHORT].rstrip()}..."
 
 
-def _told(trial: Trial) -> list[str]:
+def _failure_lines(trial: Trial) -> list[str]:
     rules = ", ".join(trial.requirements)
     return [f"FAILED {trial.name} ({rules}): {trial.detail}", *(f"    {line}" for line in trial.transcript), ""]
 
@@ -147,5 +149,5 @@ def _test_case(trial: Trial, party: Party) -> ElementTree.Element:
 
 
 def _printable(text: str) -> str:
-    """Without the characters that XML can't hold."""
+    """Without the characters that XML can't contain."""
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,7 +1,7 @@
-"""A WebSocket client that does what it is told and no more, right or wrong, on any Trio stream.
+"""A WebSocket client for tests, on any Trio stream.
 
-It reads only when it is told to, can be made to leave pings unanswered, and its stream is there for bytes that no
-client should send. What a server must never do on the wire, whatever the conversation, is a `Breach`.
+It reads only when it is asked to, can leave pings unanswered, and can send frames and bytes that no client should.
+What a server must never send, whatever the conversation, raises a `RuleViolation`.
 """
 
 import base64
@@ -26,18 +26,18 @@ KEY = base64.b64encode(b"sixteen bytes...").decode()
 _MAX_HEAD_BYTES = 65536
 
 
-class Breach(Exception):
+class RuleViolation(Exception):
     """The other side broke a rule.
 
     Args:
-        requirement: The rule's id in spec/protocol.md; empty: that of whatever was tried.
-        what: What was expected, and what came.
+        requirement: The rule's id in spec/protocol.md; empty: that of the present step.
+        detail: What was expected, and what arrived.
     """
 
-    def __init__(self, requirement: str, what: str) -> None:
-        super().__init__(requirement, what)
+    def __init__(self, requirement: str, detail: str) -> None:
+        super().__init__(requirement, detail)
         self.requirement = requirement
-        self.what = what
+        self.detail = detail
 
 
 class ClosedConnection(Exception):
@@ -50,7 +50,7 @@ class ClosedConnection(Exception):
 
 
 class NoWebSocket(Exception):
-    """The server answered the opening handshake with something else; the argument tells with what."""
+    """The server answered the opening handshake with something else, which is the argument."""
 
 
 # ---------------------------------------------------------------- bytes
@@ -68,7 +68,12 @@ def frame(
     """One frame as a client sends it (RFC 6455, section 5.2), or as it should not.
 
     Args:
-        declared: The length that the header claims; by default the payload's.
+        opcode: Such as `TEXT`.
+        payload: Before it is masked.
+        fin: Whether the message ends with it.
+        reserved: The three reserved bits.
+        masked: Whether it is masked, as a client must.
+        declared: The length in the header; by default that of the payload.
     """
     size = len(payload) if declared is None else declared
     short = size if size < 126 else 126 if size < 1 << 16 else 127
@@ -81,12 +86,12 @@ def frame(
     return head + MASK + hidden.to_bytes(len(payload), "big")
 
 
-def said(type: str, **fields: Any) -> bytes:
-    """The frame of one message; several can be glued into one segment."""
+def message_frame(type: str, **fields: Any) -> bytes:
+    """One message in a frame; several can be sent in one segment."""
     return frame(TEXT, orjson.dumps({"type": type, **fields}))
 
 
-def upgrade_head(target: str = "/ws", **headers: str | None) -> bytes:
+def upgrade_request(target: str = "/ws", **headers: str | None) -> bytes:
     """A WebSocket opening request; `headers` replace the usual ones (`_` is `-`), None leaves one out."""
     usual: dict[str, str | None] = {
         "host": "curhat.test",
@@ -105,13 +110,13 @@ class Handshake:
     """How the server opened the connection."""
 
     early: bytes
-    """Bytes that came with the end of its answer."""
+    """Bytes that followed the head of its answer."""
     subprotocol: str | None
     """What it selected."""
 
 
-async def shake_hands(stream: trio.abc.Stream, request: bytes) -> Handshake:
-    """Send an opening request, and what is pipelined behind it; read the answer.
+async def open_handshake(stream: trio.abc.Stream, request: bytes) -> Handshake:
+    """Send an opening request, and what is pipelined after it; read the answer.
 
     Raises:
         ClosedConnection: The server ended the connection.
@@ -145,11 +150,11 @@ async def _receive(stream: trio.abc.Stream) -> bytes:
 # ---------------------------------------------------------------- a WebSocket client
 
 
-class Peer:
+class WebSocketClient:
     """A WebSocket client after its opening handshake.
 
     Args:
-        early: Bytes of the server's that came with the end of its handshake.
+        early: Bytes from the server that followed its handshake.
         subprotocol: What the server selected.
     """
 
@@ -162,85 +167,85 @@ class Peer:
         self.pongs: list[bytes] = []
         self.unread: list[Message] = []
         self._text: list[str] = []
-        self._goodbye: ClosedConnection | None = None
+        self._closed: ClosedConnection | None = None
         self._ws = Connection(ConnectionType.CLIENT, trailing_data=early)
         self._sending = trio.Lock()
-        """Whoever reads may have to answer while another task sends."""
+        """A task that receives may have to answer a ping while another one sends."""
 
-    async def say(self, type: str, **fields: Any) -> None:
+    async def send(self, type: str, **fields: Any) -> None:
         """Send one message."""
-        await self.send(said(type, **fields))
+        await self.send_bytes(message_frame(type, **fields))
 
-    async def send(self, *frames: bytes) -> None:
-        """Send frames, right or wrong, in one segment."""
+    async def send_bytes(self, *frames: bytes) -> None:
+        """Send frames or other bytes, valid or not, in one segment."""
         async with self._sending:
             await self.stream.send_all(b"".join(frames))
 
-    async def hear(self, *types: str) -> Message:
-        """The next message; with `types`, each of them in this order and nothing else: returns the last.
+    async def receive(self, *types: str) -> Message:
+        """Receive a message; with `types`, messages of exactly these types in this order, and return the last.
 
         Raises:
-            ClosedConnection: There is none any more.
+            ClosedConnection: There are no more.
         """
         message = await self.next_message()
         for position, expected in enumerate(types):
             if position:
                 message = await self.next_message()
-            assert message["type"] == expected, f"expected {expected}, heard {message}"
+            assert message["type"] == expected, f"expected {expected}, received {message}"
         return message
 
-    async def hear_close(self) -> ClosedConnection:
-        """The end, and on the way to it whatever is still said (kept in `unread`)."""
-        said_before = []
+    async def receive_close(self) -> ClosedConnection:
+        """Receive the end of the connection; messages before it are kept in `unread`."""
+        received = []
         try:
             while True:
-                said_before.append(await self.next_message())
-        except ClosedConnection as goodbye:
-            self.unread = said_before
-            return goodbye
+                received.append(await self.next_message())
+        except ClosedConnection as closed:
+            self.unread = received
+            return closed
 
     async def begin_close(self, code: int = 1000) -> None:
-        """Send a close frame; the server's answer is its goodbye."""
+        """Send a close frame."""
         with suppress(trio.BrokenResourceError):
-            await self.send(self._ws.send(CloseConnection(code)))
+            await self.send_bytes(self._ws.send(CloseConnection(code)))
 
     async def close(self, code: int = 1000) -> ClosedConnection:
-        """Close politely; returns the server's answer."""
+        """Do the closing handshake; returns the server's close frame."""
         await self.begin_close(code)
-        goodbye = await self.hear_close()
-        await self.vanish()
-        return goodbye
+        closed = await self.receive_close()
+        await self.disconnect()
+        return closed
 
-    async def vanish(self) -> None:
-        """Be gone without a word."""
+    async def disconnect(self) -> None:
+        """Close the stream without a closing handshake."""
         await trio.aclose_forcefully(self.stream)
 
     async def next_message(self) -> Message:
         """The next message.
 
         Raises:
-            ClosedConnection: There is none any more.
-            Breach: What came is none, or follows the close frame.
+            ClosedConnection: There are no more.
+            RuleViolation: What arrived is no message, or follows the close frame.
         """
         while True:
-            await self._take_in()
+            await self._handle_events()
             if self.unread:
                 return self.unread.pop(0)
-            if self._goodbye is not None:
-                raise self._goodbye
+            if self._closed is not None:
+                raise self._closed
             data = await _receive(self.stream)
             if not data:
                 raise ClosedConnection(None)
             self._ws.receive_data(data)
 
-    async def _take_in(self) -> None:
+    async def _handle_events(self) -> None:
         try:
             for event in self._ws.events():
                 match event:
                     case TextMessage():
-                        self._take_text(event)
+                        self._handle_text(event)
                     case BytesMessage():
-                        raise Breach("P-2.9", "expected text, the server sent a binary message")
+                        raise RuleViolation("P-2.9", "expected text, the server sent a binary message")
                     case Ping():
                         self.pinged_at.append(trio.current_time())
                         if self.answers_pings:
@@ -248,14 +253,14 @@ class Peer:
                     case Pong():
                         self.pongs.append(bytes(event.payload))
                     case CloseConnection():
-                        self._goodbye = ClosedConnection(event.code, event.reason or "")
+                        self._closed = ClosedConnection(event.code, event.reason or "")
                         if self.answers_close:
                             await self._answer_close(event)
                         return
         except RemoteProtocolError as error:
-            raise Breach("P-2.1", f"the server's frames break RFC 6455: {error}") from None
+            raise RuleViolation("P-2.1", f"the server's frames break RFC 6455: {error}") from None
 
-    def _take_text(self, event: TextMessage) -> None:
+    def _handle_text(self, event: TextMessage) -> None:
         self._text.append(event.data)
         if event.message_finished:
             text, self._text = "".join(self._text), []
@@ -263,26 +268,28 @@ class Peer:
 
     async def _answer(self, data: bytes) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.send(data)
+            await self.send_bytes(data)
 
     async def _answer_close(self, event: CloseConnection) -> None:
         if self._ws.state is not ConnectionState.CLOSED:
             await self._answer(self._ws.send(event.response()))
         if await _receive(self.stream):
-            raise Breach("P-2.1", "something followed the server's close frame")
-        await self.vanish()
+            raise RuleViolation("P-2.1", "something followed the server's close frame")
+        await self.disconnect()
 
 
 def one_object(text: str) -> Message:
-    """What one text message holds.
+    """The object in one text message.
 
     Raises:
-        Breach: It is not one JSON object.
+        RuleViolation: It is not one JSON object.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Breach("P-2.9", f"expected one JSON object in a text message: {error} (in {text[:200]!r})") from None
+        raise RuleViolation(
+            "P-2.9", f"expected one JSON object in a text message: {error} (in {text[:200]!r})"
+        ) from None
     if not isinstance(value, dict):
-        raise Breach("P-2.9", f"expected a JSON object in a text message, not {text[:200]!r}")
+        raise RuleViolation("P-2.9", f"expected a JSON object in a text message, not {text[:200]!r}")
     return value

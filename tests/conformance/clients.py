@@ -281,7 +281,7 @@ class Client:
         if self._timers is not None and "ttlSeconds" in message and "ice" in self._features:
             self._timers.start_soon(self.renew, message["ttlSeconds"], self._room)
 
-    async def renew(self, seconds: float, room: str) -> None:
+    async def renew(self, seconds: float, room: str | None) -> None:
         """Ask for fresh credentials in time, unless the pairing is over by then."""
         await trio.sleep(0.75 * seconds)
         if self._room == room:
@@ -703,7 +703,7 @@ class LetsCredentialsExpire(Client):
 
     breaks = ("P-3.16",)
 
-    async def renew(self, seconds: float, room: str) -> None:
+    async def renew(self, seconds: float, room: str | None) -> None:
         pass
 
 

@@ -1,4 +1,4 @@
-"""`curhat-trio conform URL` as its user meets it: a server elsewhere, a report, an exit status."""
+"""`curhat-trio conform URL` as a program: a server in another process, a report, an exit status."""
 
 import json
 import signal
@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 from curhat_trio.cli import main
-from curhat_trio.conformance import command
 from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.server import command
 from curhat_trio.conformance.server.random_conversations import Exploration
 from curhat_trio.conformance.server.vectors import Step, Vector, read_library
 
@@ -72,14 +72,14 @@ def test_the_real_server_passes(url: str, tmp_path: Path, capsys: pytest.Capture
     assert suite.get("failures") == "0"
 
 
-def test_only_some_are_tried(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_chosen_vectors_are_played(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", url, "--only", "ends a wait"]) == 0
     assert capsys.readouterr().out.endswith("1 passed, 0 failed, 0 skipped\n")
     assert main(["conform", url, "--only", "P-2.5"]) == 0
     assert main(["conform", url, "--only", "there is none of this"]) == 1
 
 
-def test_what_fails_is_told_and_the_status_is_1(
+def test_a_failure_is_reported_and_the_status_is_1(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The vector wants the impossible; the server is right."""
@@ -92,14 +92,14 @@ def test_what_fails_is_told_and_the_status_is_1(
         json.dumps({"vectors": [{"name": "mine", "shows": [], "clients": {"ani": "v1"}, "steps": steps}]})
     )
     assert main(["conform", url, "--vectors", str(file)]) == 1
-    told = capsys.readouterr().out
-    assert told.startswith("FAILED mine (P-2.6): step 2, ")
-    assert "$.sessionId: expected 7, not '" in told
-    assert '    ani < {"type":"welcome"' in told
-    assert "  BROKEN    P-2.6 " in told
+    printed = capsys.readouterr().out
+    assert printed.startswith("FAILED mine (P-2.6): step 2, ")
+    assert "$.sessionId: expected 7, not '" in printed
+    assert '    ani < {"type":"welcome"' in printed
+    assert "  BROKEN    P-2.6 " in printed
 
 
-def test_a_failing_conversation_is_saved(
+def test_a_random_conversation_that_fails_is_saved(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vector = Vector("short", ("P-2.6",), {"ani": "v1"}, (Step("opens", {}, "ani"),))
@@ -111,11 +111,11 @@ def test_a_failing_conversation_is_saved(
     monkeypatch.setattr("curhat_trio.conformance.server.random_conversations.explore", explore)
     file = tmp_path / "found.json"
     assert main(["conform", url, "--save", str(file), "--time", "a moment=0.01"]) == 1
-    assert f"FAILED short (P-2.6): no welcome; play it again with --vectors {file}" in capsys.readouterr().out
+    assert f"FAILED short (P-2.6): no welcome; repeat it with --vectors {file}" in capsys.readouterr().out
     assert read_library(file).vectors == (vector,)
 
 
-def test_without_hypothesis_the_vectors_are_played_all_the_same(
+def test_the_vectors_are_played_without_hypothesis_too(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "find_spec", lambda _name: None)
@@ -128,21 +128,21 @@ def test_without_hypothesis_the_vectors_are_played_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reason"),
     [
-        ("http://127.0.0.1:8080/", "give a WebSocket's URL, such as ws://127.0.0.1:8080/ws"),
-        ("ws://", "give a WebSocket's URL"),
+        ("http://127.0.0.1:8080/", "expected the URL of a WebSocket, such as ws://127.0.0.1:8080/ws"),
+        ("ws://", "expected the URL of a WebSocket"),
         ("ws://127.0.0.1:port/ws", "Port could not be cast"),
         ("ws://127.0.0.1:1/ws", "can't connect to 127.0.0.1 port 1: Connection refused; is the server running"),
     ],
 )
-def test_without_a_server_the_status_is_2(url: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_server_the_status_is_2(url: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", url]) == 2
-    assert told in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "reason"),
     [
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
@@ -152,20 +152,22 @@ def test_without_a_server_the_status_is_2(url: str, told: str, capsys: pytest.Ca
         (b"", "got a closed connection"),
     ],
 )
-def test_what_is_no_websocket_is_told(answer: bytes, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_opens_no_websocket_is_an_error(
+    answer: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with answering(answer) as port:
         assert main(["conform", f"ws://127.0.0.1:{port}/ws"]) == 2
-    assert told in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
 
 
-def test_a_server_without_tls_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_without_tls_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         assert main(["conform", f"wss://127.0.0.1:{port}/ws"]) == 2
     assert "TLS failed" in capsys.readouterr().err
 
 
-def test_unknown_times_and_vectors_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_times_and_files_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "ws://127.0.0.1:1/ws", "--time", "soon=3"]) == 2
-    assert "no class of time is called 'soon'; there are at once" in capsys.readouterr().err
+    assert "unknown class of time 'soon'; expected one of at once" in capsys.readouterr().err
     assert main(["conform", "ws://127.0.0.1:1/ws", "--vectors", str(tmp_path / "none.json")]) == 2
     assert "none.json" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The files of vectors are as their schema and their README have it; what is not is refused with a reason."""
+"""The files of vectors are valid by their schema and their README; invalid ones are refused with a reason."""
 
 import json
 import re
@@ -8,14 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from curhat_trio.conformance.server import vectors
 from curhat_trio.conformance.server.patterns import Names, difference, expand
-from curhat_trio.conformance.server.vectors import (
-    ACTS,
-    VectorError,
-    read_library,
-    standard_files,
-    write_vectors,
-)
 
 FOLDER = Path(__file__).parents[2] / "spec" / "vectors"
 SCHEMA = json.loads((FOLDER / "vectors.schema.json").read_text())
@@ -23,12 +17,12 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 README = (FOLDER / "README.md").read_text()
 
 
-@pytest.mark.parametrize("file", standard_files(), ids=lambda file: file.name)
-def test_each_file_is_as_the_schema_has_it(file: Any) -> None:
+@pytest.mark.parametrize("file", vectors.standard_files(), ids=lambda file: file.name)
+def test_each_file_is_valid_by_the_schema(file: Any) -> None:
     assert [error.message for error in VALIDATOR.iter_errors(json.loads(file.read_text()))] == []
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
@@ -45,15 +39,15 @@ def test_the_schema_is_one() -> None:
         {"who": "ani", "dances": True},
     ],
 )
-def test_the_schema_refuses_what_is_no_step(step: dict[str, Any]) -> None:
+def test_the_schema_refuses_invalid_steps(step: dict[str, Any]) -> None:
     vector = {"name": "x", "shows": [], "clients": {"ani": "v1"}, "steps": [step]}
     assert not VALIDATOR.is_valid({"vectors": [vector]})
 
 
-def test_the_readme_and_the_schema_tell_of_every_act() -> None:
+def test_the_readme_and_the_schema_have_every_act() -> None:
     steps = README.partition("## Steps")[2].partition("## Patterns")[0]
-    assert re.findall(r"^\| `(\w+)` \|", steps, re.MULTILINE) == list(ACTS)
-    assert {each["required"][-1] for each in SCHEMA["$defs"]["step"]["oneOf"]} == set(ACTS)
+    assert re.findall(r"^\| `(\w+)` \|", steps, re.MULTILINE) == list(vectors.ACTS)
+    assert {each["required"][-1] for each in SCHEMA["$defs"]["step"]["oneOf"]} == set(vectors.ACTS)
 
 
 def test_the_readmes_example_is_a_standard_vector() -> None:
@@ -62,12 +56,12 @@ def test_the_readmes_example_is_a_standard_vector() -> None:
     assert example in states
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    standard = read_library()
+def test_written_vectors_can_be_read(tmp_path: Path) -> None:
+    standard = vectors.read_library()
     file = tmp_path / "saved.json"
-    file.write_text(write_vectors(standard.vectors))
+    file.write_text(vectors.write_vectors(standard.vectors))
     assert VALIDATOR.is_valid(json.loads(file.read_text()))
-    assert read_library(file) == standard
+    assert vectors.read_library(file) == standard
 
 
 def a_vector(fields: str) -> str:
@@ -75,23 +69,23 @@ def a_vector(fields: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("document", "complaint"),
+    ("document", "reason"),
     [
         ("{", "broken.json: Expecting"),
         ("[]", "broken.json: expected a JSON object"),
         ('{"vectors": [{}]}', "an object with a name"),
-        (a_vector('"begins": "nowhere"'), "x: no beginning is called 'nowhere'; there are connected"),
+        (a_vector('"begins": "nowhere"'), "x: unknown beginning 'nowhere'; expected one of connected"),
         (a_vector('"steps": [{"who": "ani", "dances": 1}]'), "x: step 1: expected an object with one of opens"),
         (a_vector('"steps": [{"who": "ani", "opens": {}}]'), "x: step 1: who: expected one of"),
-        (a_vector('"steps": [{"waits": "long"}]'), "x: step 1: no class of time is called 'long'; there are"),
+        (a_vector('"steps": [{"waits": "long"}]'), "x: step 1: unknown class of time 'long'; expected one of"),
     ],
 )
-def test_a_broken_file_is_refused_with_a_reason(document: str, complaint: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused_with_a_reason(document: str, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "broken.json"
     file.write_text(document)
-    with pytest.raises(VectorError) as refused:
-        read_library(file)
-    assert complaint in str(refused.value)
+    with pytest.raises(vectors.VectorError) as refused:
+        vectors.read_library(file)
+    assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +102,7 @@ def test_a_broken_file_is_refused_with_a_reason(document: str, complaint: str, t
         (["$x", "$x"], [1, 1]),
     ],
 )
-def test_what_matches(pattern: Any, value: Any) -> None:
+def test_a_pattern_matches(pattern: Any, value: Any) -> None:
     assert difference(pattern, value, {}) is None
 
 
@@ -130,13 +124,13 @@ def test_what_matches(pattern: Any, value: Any) -> None:
         (["$x", "$x"], [1, 2], "$[1]: expected $x, which is 1, not 2"),
     ],
 )
-def test_what_does_not_match_is_told_with_its_path(pattern: Any, value: Any, fault: str) -> None:
-    told = difference(pattern, value, {})
-    assert told is not None
-    assert told.startswith(fault)
+def test_a_difference_is_reported_with_its_path(pattern: Any, value: Any, fault: str) -> None:
+    found = difference(pattern, value, {})
+    assert found is not None
+    assert found.startswith(fault)
 
 
-def test_a_name_keeps_what_it_stands_for() -> None:
+def test_a_name_keeps_its_value() -> None:
     names: Names = {}
     assert difference({"from": "$ani"}, {"from": "c-1"}, names) is None
     assert expand({"to": "$ani", "text": {"$repeat": "é", "times": 2}}, names) == {"to": "c-1", "text": "éé"}

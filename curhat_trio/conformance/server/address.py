@@ -1,4 +1,4 @@
-"""How a server at a URL is reached, and whether there is one."""
+"""The URL of a server under test: how to connect to it, and whether there is a server."""
 
 import os
 import socket
@@ -9,28 +9,20 @@ import attrs
 import trio
 import trio.abc
 
-from curhat_trio.conformance.server.player import SUBPROTOCOL, Site
-from curhat_trio.conformance.wire import (
-    Breach,
-    ClosedConnection,
-    Message,
-    NoWebSocket,
-    Peer,
-    shake_hands,
-    upgrade_head,
-)
+from curhat_trio.conformance import wire
+from curhat_trio.conformance.server.client_connections import ServerUnderTest
 
 _CONNECT_SECONDS = 10.0
 _PORTS = {"ws": 80, "wss": 443}
 
 
 class Unreachable(Exception):
-    """There is no server to try; the argument tells why and what to do."""
+    """There is no server to test; the argument says why and what to do."""
 
 
 @attrs.frozen
 class Address:
-    """A WebSocket URL, taken apart."""
+    """A WebSocket URL in its parts."""
 
     url: str
     secure: bool
@@ -39,11 +31,11 @@ class Address:
     netloc: str
     target: str
 
-    async def dial(self) -> trio.abc.Stream:
+    async def connect(self) -> trio.abc.Stream:
         """A connection, over TLS if the URL says so.
 
         Raises:
-            OSError: Nobody answers, or not in time.
+            OSError: There is no answer, or not in time.
         """
         try:
             with trio.fail_after(_CONNECT_SECONDS):
@@ -66,25 +58,25 @@ class Address:
             raise
         return secured
 
-    def site(self) -> Site:
-        """The server as a player needs it."""
-        return Site(self.dial, self.netloc, self.target)
+    def server(self) -> ServerUnderTest:
+        """The server, as a player of vectors needs it."""
+        return ServerUnderTest(self.connect, self.netloc, self.target)
 
 
 def read_address(url: str) -> Address:
-    """Take a URL apart; without a path it is `/ws`.
+    """Parse a URL; without a path it is `/ws`.
 
     Raises:
-        Unreachable: It is none of a WebSocket.
+        Unreachable: It is not the URL of a WebSocket.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise Unreachable(f"{url}: {error}; give a URL such as ws://127.0.0.1:8080/ws") from None
+        raise Unreachable(f"{url}: {error}; expected a URL such as ws://127.0.0.1:8080/ws") from None
     if parts.scheme not in _PORTS or not parts.hostname:
         raise Unreachable(
-            f"{url}: give a WebSocket's URL, such as ws://127.0.0.1:8080/ws or wss://chat.example/ws"
+            f"{url}: expected the URL of a WebSocket, such as ws://127.0.0.1:8080/ws or wss://chat.example/ws"
         )
     path = "/ws" if parts.path in ("", "/") else parts.path
     target = f"{path}?{parts.query}" if parts.query else path
@@ -92,24 +84,24 @@ def read_address(url: str) -> Address:
     return Address(url, secure, parts.hostname, port or _PORTS[parts.scheme], parts.netloc, target)
 
 
-async def ask_welcome(address: Address) -> Message:
-    """Connect once. Returns the `welcome`, or nothing if something else came: the vectors will tell of that.
+async def ask_welcome(address: Address) -> wire.Message:
+    """Connect once. Returns the `welcome`, or nothing if something else arrived: the vectors will report that.
 
     Raises:
-        Unreachable: Nobody is there, or nobody who opens a WebSocket.
+        Unreachable: There is no server, or it opens no WebSocket.
     """
     stream = await _connect(address)
-    request = upgrade_head(address.target, host=address.netloc, sec_websocket_protocol=SUBPROTOCOL)
+    request = wire.upgrade_request(address.target, host=address.netloc, sec_websocket_protocol=wire.SUBPROTOCOL)
     try:
         with trio.move_on_after(_CONNECT_SECONDS):
-            opened = await shake_hands(stream, request)
-            return await Peer(stream, opened.early, opened.subprotocol).next_message()
-    except NoWebSocket as error:
+            opened = await wire.open_handshake(stream, request)
+            return await wire.WebSocketClient(stream, opened.early, opened.subprotocol).next_message()
+    except wire.NoWebSocket as error:
         raise Unreachable(_explain(address, str(error))) from None
-    except ClosedConnection as goodbye:
-        if goodbye.code is None:
+    except wire.ClosedConnection as closed:
+        if closed.code is None:
             raise Unreachable(_explain(address, "a closed connection")) from None
-    except Breach:
+    except wire.RuleViolation:
         pass
     finally:
         await trio.aclose_forcefully(stream)
@@ -118,7 +110,7 @@ async def ask_welcome(address: Address) -> Message:
 
 async def _connect(address: Address) -> trio.abc.Stream:
     try:
-        return await address.dial()
+        return await address.connect()
     except OSError as error:
         why = _reason(error)
         raise Unreachable(
@@ -128,7 +120,7 @@ async def _connect(address: Address) -> trio.abc.Stream:
 
 
 def _reason(error: OSError) -> str:
-    """What the operating system says, without what trio says around it."""
+    """The message of the operating system, without that of Trio."""
     inner: BaseException | None = error
     if isinstance(error.__cause__, BaseExceptionGroup):
         inner = error.__cause__.exceptions[0]
@@ -140,5 +132,5 @@ def _reason(error: OSError) -> str:
 def _explain(address: Address, answer: str) -> str:
     return (
         f"{address.url}: asked for a WebSocket and got {answer}; expected HTTP/1.1 101. "
-        "The path is /ws by rule P-2.1; behind a proxy, see that it passes upgrades on"
+        "The path is /ws by rule P-2.1; a proxy must pass upgrades on"
     )

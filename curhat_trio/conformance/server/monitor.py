@@ -1,23 +1,24 @@
-"""What is true of everything that a server tells one client, whatever the conversation: spec/vectors/README.md,
-Always. A `Witness` hears one session and objects with the rule that was broken.
+"""What must always hold of the messages that a server sends to one client: spec/vectors/README.md, Always.
+
+A `SessionMonitor` gets every message of one session, and raises the rule that one breaks.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import orjson
 
 from curhat_trio.conformance.server.vectors import Profile
-from curhat_trio.conformance.wire import Breach, Message
+from curhat_trio.conformance.wire import Message, RuleViolation
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.errors import ErrorCode, Fault
-from curhat_trio.protocol.messages import LEGACY_FROM_SERVER
+from curhat_trio.protocol.messages import LEGACY_FROM_SERVER, Relayable
 
-_RELAYED = frozenset({"offer", "answer", "candidate", "chat", "typing"})
+_RELAYED = frozenset(kind.type for kind in get_args(Relayable))
 
 
 @attrs.define
-class Witness:
+class SessionMonitor:
     """One session from its first message to its last, over however many connections.
 
     Args:
@@ -25,26 +26,26 @@ class Witness:
     """
 
     profile: Profile
-    _heard: list[Message] = attrs.Factory(list)
+    _messages: list[Message] = attrs.Factory(list)
     _own_id: Any = None
     _ready: Any = None
     """The room of the last `ready`."""
     _partner: Message | None = None
-    """The `join` of the pairing that is not over yet."""
+    """The `join` of the present pairing."""
     _rooms: set[Any] = attrs.Factory(set)
     """Of every `join` so far."""
     _left: set[Any] = attrs.Factory(set)
     """Of every `leave` so far."""
     _away: bool = False
-    """The partner is, and has not been told to be back."""
+    """The partner is away."""
 
-    def hear(self, message: Message) -> None:
-        """One message.
+    def receive(self, message: Message) -> None:
+        """Check one message.
 
         Raises:
-            Breach: It should not have been said, or not like this.
+            RuleViolation: The server should not have sent it, or not like this.
         """
-        self._heard.append(message)
+        self._messages.append(message)
         self._check_shape(message)
         if self.profile == "legacy":
             self._check_legacy(message)
@@ -62,81 +63,81 @@ class Witness:
         elif kind == "peer":
             self._check_presence(message)
 
-    def rewound(self, last_seq: int) -> "Witness":
+    def rewound_to(self, last_seq: int) -> "SessionMonitor":
         """The same session as it was after so many messages: it is resumed there.
 
         Raises:
-            Breach: It has never come so far.
+            RuleViolation: It has not had so many.
         """
-        if not 0 < last_seq <= len(self._heard):
-            raise Breach("P-13.3", f"resumed after message {last_seq}, which this session has never said")
-        witness = Witness(self.profile)
-        for message in self._heard[:last_seq]:
-            witness.hear(message)
-        return witness
+        if not 0 < last_seq <= len(self._messages):
+            raise RuleViolation("P-13.3", f"resumed after message {last_seq}, which this session has never had")
+        monitor = SessionMonitor(self.profile)
+        for message in self._messages[:last_seq]:
+            monitor.receive(message)
+        return monitor
 
     def _check_shape(self, message: Message) -> None:
         fault = decode_server(orjson.dumps(message))
         if isinstance(fault, Fault) and fault.code is not ErrorCode.UNKNOWN_TYPE:
-            raise Breach("", f"not of the shape in spec/generated/schemas: {fault.message}")
+            raise RuleViolation("", f"not valid by spec/generated/schemas: {fault.message}")
 
     def _check_v1(self, message: Message) -> None:
-        count = len(self._heard)
+        count = len(self._messages)
         if message.get("seq") != count:
-            raise Breach("P-3.9", f"expected seq {count}, not {message.get('seq')!r}")
+            raise RuleViolation("P-3.9", f"expected seq {count}, not {message.get('seq')!r}")
         if (message.get("type") == "welcome") != (count == 1):
-            raise Breach("P-2.6", "expected welcome as the first message and never again")
+            raise RuleViolation("P-2.6", "expected welcome as the first message, and only once")
         if count == 1:
             self._own_id = message.get("sessionId")
 
     def _check_legacy(self, message: Message) -> None:
         if message.get("type") not in LEGACY_FROM_SERVER:
-            raise Breach("P-10.1", f"a legacy client does not know {message.get('type')!r}")
+            raise RuleViolation("P-10.1", f"a legacy client does not know {message.get('type')!r}")
         if "seq" in message:
-            raise Breach("P-10.1", "a legacy client is not told seq")
+            raise RuleViolation("P-10.1", "expected no seq in a message to a legacy client")
 
     def _check_join(self, message: Message) -> None:
         room = message.get("roomId")
         if room in self._rooms:
-            raise Breach("P-3.12", "the roomId of this join was used before")
+            raise RuleViolation("P-3.12", "the roomId of this join was used before")
         if room != self._ready:
-            raise Breach("P-3.11", "expected join in the room of the last ready")
+            raise RuleViolation("P-3.11", "expected join in the room of the last ready")
         if self._partner is not None and self.profile == "v1":
-            raise Breach("P-4.5", "a second join, but no leave since the first")
+            raise RuleViolation("P-4.5", "a second join, but no leave since the first")
         if message.get("polite") != (message.get("role") == "answerer"):
-            raise Breach("P-5.1", "expected the answerer to be polite, and the offerer not")
+            raise RuleViolation("P-5.1", "expected the answerer to be polite, and the offerer not")
         self._rooms.add(room)
         self._partner, self._away = message, False
 
     def _check_presence(self, message: Message) -> None:
         away = message.get("state") == "away"
         if self._partner is None:
-            raise Breach("P-13.2", "peer came outside any pairing")
+            raise RuleViolation("P-13.2", "peer outside any pairing")
         if away == self._away:
-            raise Breach("P-13.2", f"the partner was {message.get('state')} already")
+            raise RuleViolation("P-13.2", f"the partner was {message.get('state')} already")
         self._away = away
 
     def _check_relayed(self, message: Message) -> None:
-        partner = self._partner
+        partner, kind = self._partner, message.get("type")
         if partner is None:
-            raise Breach("P-3.13", f"{message.get('type')} came outside any pairing")
+            raise RuleViolation("P-3.13", f"{kind} outside any pairing")
         if message.get("roomId") != partner.get("roomId") or message.get("from") != partner.get("from"):
-            raise Breach("P-3.10", f"{message.get('type')} tells another from or roomId than the last join")
+            raise RuleViolation("P-3.10", f"{kind} has another from or roomId than the last join")
         if message.get("username") != partner.get("username"):
-            raise Breach("P-3.10", f"{message.get('type')} tells another username than the last join")
+            raise RuleViolation("P-3.10", f"{kind} has another username than the last join")
         if self._own_id is None:
             self._own_id = message.get("to")
         if message.get("to") != self._own_id:
-            raise Breach("P-3.10", f"{message.get('type')}: to is not this client")
+            raise RuleViolation("P-3.10", f"{kind}: to is not this client")
 
     def _check_leave(self, message: Message) -> None:
         room = message.get("roomId")
         if room in self._left:
-            raise Breach("P-4.5", "a second leave for the same room")
+            raise RuleViolation("P-4.5", "a second leave for the same room")
         self._left.add(room)
         if self._partner is not None and room == self._partner.get("roomId"):
             if message.get("from") not in (self._partner.get("from"), self._own_id):
-                raise Breach("P-4.5", "a leave from somebody who is not in this pairing")
+                raise RuleViolation("P-4.5", "a leave from a client outside this pairing")
             self._partner = None
         elif self.profile == "v1" and (room != self._ready or message.get("from") != self._own_id):
-            raise Breach("P-4.5", "a leave that belongs to no wait and no pairing of this client")
+            raise RuleViolation("P-4.5", "a leave that belongs to no wait and no pairing of this client")

@@ -1,7 +1,7 @@
-"""What a vector expects of a message, and what it says with names in it; see spec/vectors/README.md, Patterns.
+"""What a vector expects of a message, and names in what it sends; see spec/vectors/README.md, Patterns.
 
-A pattern is JSON. Listed fields must match, at any depth; others may be there. `"$name"` takes what stands there
-the first time and must be equal from then on.
+A pattern is JSON. Listed fields must match, at any depth; others may be there. `"$name"` gets the value that
+stands there the first time, and must be equal from then on.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Names = dict[str, Any]
-"""What each name stands for, without the `$`."""
+"""The value of each name, without the `$`."""
 
 _NAME = re.compile(r"\$([A-Za-z][A-Za-z0-9]*)")
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -20,15 +20,15 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 _ABSENT = object()
-_SHOWN = 160
+_MAX_CHARACTERS = 160
 
 
 class UnknownName(Exception):
-    """A vector says a name that nothing has given a meaning to."""
+    """A vector sends a name that has no value yet."""
 
 
 def expand(value: Any, names: Names) -> Any:
-    """What is really said: names replaced by what they stand for, repetitions written out."""
+    """What is really sent: names replaced by their values, repetitions written out."""
     match value:
         case str():
             return _named(value, names)
@@ -51,10 +51,10 @@ def _named(text: str, names: Names) -> Any:
 
 
 def difference(pattern: Any, value: Any, names: Names) -> str | None:
-    """Compare, and give names a meaning where they stand for the first time.
+    """Compare, and give names a value where they stand for the first time.
 
     Returns:
-        The first thing that is not as expected, with its path; None if all is.
+        The first difference, with its path; None if there is none.
     """
     return next(_differences(pattern, value, names, "$"), None)
 
@@ -67,7 +67,7 @@ def _differences(pattern: Any, value: Any, names: Names, path: str) -> Iterator[
             elif _same(names.setdefault(name[1], value), value):
                 return
             else:
-                yield f"{path}: expected {pattern}, which is {shown(names[name[1]])}, not {shown(value)}"
+                yield f"{path}: expected {pattern}, which is {abridged(names[name[1]])}, not {abridged(value)}"
         case dict() if len(operators := [key for key in pattern if key in _OPERATORS]) == 1:
             yield from _OPERATORS[operators[0]](pattern, value, names, path)
         case _ if value is _ABSENT:
@@ -77,7 +77,7 @@ def _differences(pattern: Any, value: Any, names: Names, path: str) -> Iterator[
         case list():
             yield from _list_differences(pattern, value, names, path)
         case _ if not _same(pattern, value):
-            yield f"{path}: expected {shown(pattern)}, not {shown(value)}"
+            yield f"{path}: expected {abridged(pattern)}, not {abridged(value)}"
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -87,7 +87,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _object_differences(pattern: dict[str, Any], value: Any, names: Names, path: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{path}: expected an object, not {shown(value)}"
+        yield f"{path}: expected an object, not {abridged(value)}"
         return
     for key, wanted in pattern.items():
         yield from _differences(wanted, value.get(key, _ABSENT), names, f"{path}.{key}")
@@ -95,7 +95,7 @@ def _object_differences(pattern: dict[str, Any], value: Any, names: Names, path:
 
 def _list_differences(pattern: list[Any], value: Any, names: Names, path: str) -> Iterator[str]:
     if not isinstance(value, list) or len(value) != len(pattern):
-        yield f"{path}: expected an array of {len(pattern)}, not {shown(value)}"
+        yield f"{path}: expected an array of {len(pattern)}, not {abridged(value)}"
         return
     for position, (wanted, item) in enumerate(zip(pattern, value, strict=True)):
         yield from _differences(wanted, item, names, f"{path}[{position}]")
@@ -104,12 +104,12 @@ def _list_differences(pattern: list[Any], value: Any, names: Names, path: str) -
 def _any(pattern: dict[str, Any], value: Any, _names: Names, path: str) -> Iterator[str]:
     kinds = _KINDS[pattern["$any"]]
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        yield f"{path}: expected any {pattern['$any']}, not {shown(value)}"
+        yield f"{path}: expected any {pattern['$any']}, not {abridged(value)}"
 
 
 def _absent(_pattern: dict[str, Any], value: Any, _names: Names, path: str) -> Iterator[str]:
     if value is not _ABSENT:
-        yield f"{path}: expected no such field, not {shown(value)}"
+        yield f"{path}: expected no such field, not {abridged(value)}"
 
 
 def _one_of(pattern: dict[str, Any], value: Any, names: Names, path: str) -> Iterator[str]:
@@ -118,22 +118,22 @@ def _one_of(pattern: dict[str, Any], value: Any, names: Names, path: str) -> Ite
         if difference(choice, value, tried) is None:
             names.update(tried)
             return
-    yield f"{path}: expected one of {shown(pattern['$oneOf'])}, not {shown(value)}"
+    yield f"{path}: expected one of {abridged(pattern['$oneOf'])}, not {abridged(value)}"
 
 
 def _not(pattern: dict[str, Any], value: Any, names: Names, path: str) -> Iterator[str]:
     if difference(pattern["$not"], value, dict(names)) is None:
-        yield f"{path}: expected anything but {shown(pattern['$not'])}"
+        yield f"{path}: expected anything but {abridged(pattern['$not'])}"
 
 
 def _contains(pattern: dict[str, Any], value: Any, _names: Names, path: str) -> Iterator[str]:
     if not isinstance(value, str) or pattern["$contains"] not in value:
-        yield f"{path}: expected a text with {shown(pattern['$contains'])} in it, not {shown(value)}"
+        yield f"{path}: expected a text with {abridged(pattern['$contains'])} in it, not {abridged(value)}"
 
 
 def _repeat(pattern: dict[str, Any], value: Any, names: Names, path: str) -> Iterator[str]:
     if value != expand(pattern, names):
-        yield f"{path}: expected {shown(pattern['$repeat'])} {pattern['times']} times, not {shown(value)}"
+        yield f"{path}: expected {abridged(pattern['$repeat'])} {pattern['times']} times, not {abridged(value)}"
 
 
 _OPERATORS: dict[str, Callable[[dict[str, Any], Any, Names, str], Iterator[str]]] = {
@@ -146,9 +146,9 @@ _OPERATORS: dict[str, Callable[[dict[str, Any], Any, Names, str], Iterator[str]]
 }
 
 
-def shown(value: Any) -> str:
-    """A value for a person to read, not too long."""
+def abridged(value: Any) -> str:
+    """A value as text, not too long."""
     if value is _ABSENT:
         return "nothing"
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}..."

@@ -1,5 +1,5 @@
-"""Random conversations: Hypothesis invents what clients do, the reference tells what they must hear, a player
-finds out whether they do; the shortest conversation that goes wrong is kept. Needs the extra `conform`.
+"""Random conversations: Hypothesis generates what clients do, the reference server tells what they must receive, a
+player finds out whether they do; the shortest conversation that fails is kept. Needs the extra `conform`.
 """
 
 import time
@@ -13,38 +13,38 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 
 from curhat_trio.conformance.report import Outcome, Trial
-from curhat_trio.conformance.server.reference import Reference
+from curhat_trio.conformance.server.reference import ReferenceServer
 from curhat_trio.conformance.server.vectors import Profile, Vector
 from curhat_trio.protocol.session import Rules
 
-PEOPLE = ("ani", "budi", "cinta", "dewi")
+CLIENTS = ("ani", "budi", "cinta", "dewi")
 PROFILES: tuple[Profile, ...] = ("v1", "v1", "legacy")
-STRETCHES, STRETCH = 5, 10
-"""A conversation is so many stretches of at most so many acts, after a beginning."""
+SEGMENTS, SEGMENT_LENGTH = 5, 10
+"""After its beginning a conversation has so many segments, with at most so many actions each."""
 _BEGINNINGS = (0, 2, 4, 4)
-"""How many sensible things the first two have said by turns when it begins: 2 join, 4 offer and answer too."""
+"""Sensible messages that the first two clients send by turns at first: 2 are joins, 4 also offer and answer."""
 
 Play = Callable[[Vector], Trial]
-Act = tuple[str, Any]
+Action = tuple[str, Any]
 """What is done, and with what."""
 
 DEFAULT_RULES = Rules()
-_SENSIBLE_ACT: Act = ("is sensible", None)
+_SENSIBLE: Action = ("send sensible", None)
 
 
 @attrs.frozen
 class Conversation:
-    """What a few people do, one after the other."""
+    """What a few clients do, one after the other."""
 
     profiles: tuple[Profile, ...]
     beginning: int
-    acts: tuple[tuple[int, Act], ...]
-    """(who, counted around the people, what)"""
+    actions: tuple[tuple[int, Action], ...]
+    """(who, counted modulo the number of clients; what)"""
 
 
-def _join(room: str, username: str | None, topics: list[str]) -> Act:
+def _join(room: str, username: str | None, topics: list[str]) -> Action:
     name = {} if username is None else {"username": username}
-    return "says", {"type": "join", "room": room, **name, **({"topics": topics} if topics else {})}
+    return "send", {"type": "join", "room": room, **name, **({"topics": topics} if topics else {})}
 
 
 _OFFERS = ("$offerA", "$offerA2", "$offerB")
@@ -53,11 +53,11 @@ _CANDIDATES = (
     "$candidateA", "$candidateA2", "$candidateA3", "$candidateB", "$candidateB2", "$candidateOfAny",
     "$noMoreCandidates",
 )  # fmt: skip
-_NO_MESSAGES = ("{", "[]", '{"type":"chat"}', '{"type":"dance"}', '{"type":"offer","payload":7}')
+_INVALID_TEXTS = ("{", "[]", '{"type":"chat"}', '{"type":"dance"}', '{"type":"offer","payload":7}')
 
 
-def _said(kind: str, **choices: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
-    return st.fixed_dictionaries({"type": st.just(kind), **choices}).map(lambda message: ("says", message))
+def _messages(kind: str, **choices: st.SearchStrategy[Any]) -> st.SearchStrategy[Action]:
+    return st.fixed_dictionaries({"type": st.just(kind), **choices}).map(lambda message: ("send", message))
 
 
 _JOINS = st.builds(
@@ -66,85 +66,84 @@ _JOINS = st.builds(
     st.sampled_from((None, "Nama", "\N{GRINNING FACE}")),
     st.lists(st.sampled_from(("musik", "Musik ", "film")), max_size=2),
 )
-_SENSIBLE: st.SearchStrategy[Act] = st.just(_SENSIBLE_ACT)
-_ACTS: st.SearchStrategy[Act] = st.one_of(
-    _SENSIBLE,
-    _SENSIBLE,
+_ACTIONS: st.SearchStrategy[Action] = st.one_of(
+    st.just(_SENSIBLE),
+    st.just(_SENSIBLE),
     _JOINS,
-    _said("offer", payload=st.sampled_from(_OFFERS)),
-    _said("answer", payload=st.sampled_from(_ANSWERS)),
-    _said("candidate", payload=st.sampled_from(_CANDIDATES)),
-    _said("chat", text=st.sampled_from(("hi", "\N{GRINNING FACE}", "\u0000\n", "hi"))),
-    st.sampled_from(("next", "leave")).flatmap(_said),
-    _said("next"),
-    st.one_of(_said("ping"), _said("status", media=st.sampled_from(("connected", "failed")))),
-    st.sampled_from(_NO_MESSAGES).map(lambda text: ("saysText", text)),
-    _said("typing", active=st.booleans()),
-    st.sampled_from((("closes", None), ("vanishes", None), ("sends binary", None))),
-    st.just(("resumes", None)),
+    _messages("offer", payload=st.sampled_from(_OFFERS)),
+    _messages("answer", payload=st.sampled_from(_ANSWERS)),
+    _messages("candidate", payload=st.sampled_from(_CANDIDATES)),
+    _messages("chat", text=st.sampled_from(("hi", "\N{GRINNING FACE}", "\u0000\n", "hi"))),
+    st.sampled_from(("next", "leave")).flatmap(_messages),
+    _messages("next"),
+    st.one_of(_messages("ping"), _messages("status", media=st.sampled_from(("connected", "failed")))),
+    st.sampled_from(_INVALID_TEXTS).map(lambda text: ("send text", text)),
+    _messages("typing", active=st.booleans()),
+    st.sampled_from((("close", None), ("disconnect", None), ("send binary", None))),
+    st.just(("resume", None)),
 )
 
 
-def _company(size: int) -> st.SearchStrategy[tuple[Profile, ...]]:
+def _profiles(size: int) -> st.SearchStrategy[tuple[Profile, ...]]:
     return st.tuples(*[st.sampled_from(PROFILES)] * size)
 
 
-_COMPANIES = st.sampled_from((2, 2, 3, len(PEOPLE))).flatmap(_company)
-_STRETCH = st.lists(st.tuples(st.integers(0, len(PEOPLE) - 1), _ACTS), max_size=STRETCH)
+_PROFILES = st.sampled_from((2, 2, 3, len(CLIENTS))).flatmap(_profiles)
+_SEGMENT = st.lists(st.tuples(st.integers(0, len(CLIENTS) - 1), _ACTIONS), max_size=SEGMENT_LENGTH)
 _CONVERSATIONS = st.builds(
     Conversation,
-    _COMPANIES,
+    _PROFILES,
     st.sampled_from(_BEGINNINGS),
-    st.lists(_STRETCH, min_size=STRETCHES, max_size=STRETCHES).map(lambda each: tuple(chain.from_iterable(each))),
+    st.lists(_SEGMENT, min_size=SEGMENTS, max_size=SEGMENTS).map(lambda each: tuple(chain.from_iterable(each))),
 )
 
 
 def compose(
     conversation: Conversation, values: Mapping[str, Any], name: str, rules: Rules = DEFAULT_RULES
 ) -> Vector:
-    """Write down what is done, and what everybody must hear because of it."""
-    reference = Reference(values, rules)
-    opening = [(number % 2, _SENSIBLE_ACT) for number in range(conversation.beginning)]
-    for number, (kind, detail) in [*opening, *conversation.acts]:
-        seat = number % len(conversation.profiles)
-        who = PEOPLE[seat]
-        if kind == "resumes" and reference.is_open(who):
-            reference.vanish(who)
-        if kind == "resumes" and reference.can_resume(who):
+    """Write down what is done, and what each client must receive because of it."""
+    reference = ReferenceServer(values, rules)
+    opening = [(number % 2, _SENSIBLE) for number in range(conversation.beginning)]
+    for number, (kind, detail) in [*opening, *conversation.actions]:
+        index = number % len(conversation.profiles)
+        who = CLIENTS[index]
+        if kind == "resume" and reference.is_connected(who):
+            reference.disconnect(who)
+        if kind == "resume" and reference.can_resume(who):
             reference.resume(who)
-        elif not reference.is_open(who):
-            reference.open(who, conversation.profiles[seat])
+        elif not reference.is_connected(who):
+            reference.connect(who, conversation.profiles[index])
         match kind:
-            case "says":
-                reference.say(who, detail)
-            case "saysText":
-                reference.say_text(who, detail)
-            case "is sensible":
-                reference.say(who, reference.sensible(who))
-            case "closes":
+            case "send":
+                reference.send(who, detail)
+            case "send text":
+                reference.send_text(who, detail)
+            case "send sensible":
+                reference.send(who, reference.next_sensible_message(who))
+            case "close":
                 reference.close(who)
-            case "vanishes":
-                reference.vanish(who)
-            case "sends binary":
+            case "disconnect":
+                reference.disconnect(who)
+            case "send binary":
                 reference.send_binary(who)
     return reference.vector(name)
 
 
 class _Failed(Exception):
-    """A conversation went wrong; Hypothesis looks for a shorter one."""
+    """A conversation failed; Hypothesis looks for a shorter one."""
 
 
 @attrs.define
 class Exploration:
-    """What came of it."""
+    """The result of `explore`."""
 
     tried: int = 0
     rules: set[str] = attrs.Factory(set)
-    """That conversations which went well have shown."""
+    """Shown by the conversations that passed."""
     shortest: tuple[Vector, Trial] | None = None
-    """The shortest that went wrong."""
+    """The shortest conversation that failed."""
     flaky: bool = False
-    """The same conversation went well at another time."""
+    """The same conversation passed another time."""
     out_of_time: bool = False
 
 
@@ -158,33 +157,33 @@ def explore(
     rules: Rules = DEFAULT_RULES,
     progress: Callable[[int, bool], None] = lambda _tried, _failing: None,
 ) -> Exploration:
-    """Play random conversations until one goes wrong, then look for the shortest that does.
+    """Play random conversations until one fails, then look for the shortest that does.
 
     Args:
         play: Plays one.
-        values: What names in messages stand for.
-        examples: How many to try before all is well.
-        seconds: When to stop, even amid it.
-        number: Decides which: the same number tries the same ones.
-        rules: What the server's operator chose.
-        progress: Told how many were tried so far, and whether one has failed.
+        values: Those of names in messages.
+        examples: How many to play if none fails.
+        seconds: When to stop.
+        number: The seed: the same number plays the same ones.
+        rules: The server's settings.
+        progress: Called with how many were played so far, and whether one has failed.
     """
-    found = Exploration()
+    result = Exploration()
     began = time.monotonic()
 
     def attempt(conversation: Conversation) -> None:
         if time.monotonic() - began > seconds:
-            found.out_of_time = True
+            result.out_of_time = True
             return
         vector = compose(conversation, values, f"a random conversation (seed {number})", rules)
         trial = play(vector)
-        found.tried += 1
-        progress(found.tried, found.shortest is not None)
+        result.tried += 1
+        progress(result.tried, result.shortest is not None)
         if trial.outcome is Outcome.FAILED:
-            if found.shortest is None or len(vector.steps) <= len(found.shortest[0].steps):
-                found.shortest = vector, trial
+            if result.shortest is None or len(vector.steps) <= len(result.shortest[0].steps):
+                result.shortest = vector, trial
             raise _Failed
-        found.rules.update(vector.rules())
+        result.rules.update(vector.rules())
 
     bounded = settings(
         max_examples=examples,
@@ -199,5 +198,5 @@ def explore(
     except _Failed:
         pass
     except FlakyFailure:
-        found.flaky = not found.out_of_time
-    return found
+        result.flaky = not result.out_of_time
+    return result

@@ -1,9 +1,9 @@
-"""What a server by the book would answer: the endpoints, pool and introductions that this project's server runs,
-without time or network, one thing after the other.
+"""What a server that follows the protocol would send: the endpoints, pool and introductions of this project's
+server, without time or network, one thing after the other.
 
-Told what clients do, it writes the whole conversation down as a vector: what was done, and what everybody must
-hear because of it. Where a client would hear nothing, it is asked something first that it must be answered, so
-that the next thing happens after this one on a real server too.
+It is told what clients do, and writes the whole conversation down as a vector: what was done, and what each client
+must receive because of it. Where a client would receive nothing, it first sends something that must be answered:
+so on a real server too the next thing happens after this one.
 """
 
 from collections import deque
@@ -48,30 +48,30 @@ RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "unknown_type": ("P-3.3",),
     "unsupported": ("P-3.3",),
 }
-"""What is broken if a message of this type, or an error of this code, does not come as it should."""
+"""What is broken if a message of this type, or an error of this code, does not arrive as it should."""
 
 BINARY_FRAME = "828000000000"
-_LEFT_OPEN = frozenset(
+_IGNORED_FIELDS = frozenset(
     {
         *("message", "limits", "features", "pingSeconds", "resumeSeconds"),
         *("iceServers", "iceTransportPolicy", "ttlSeconds", "seq"),
     }
 )
-"""Fields that a server words as it likes, or that have a name only where somebody needs it: `seq`."""
-_PLENTY = 1_000_000
-"""So many sessions, and messages at once, that nobody is ever refused."""
+"""Fields whose value is up to the server, and `seq`, which gets a name only where it is needed."""
+_UNLIMITED = 1_000_000
+"""Sessions, and messages at once: more than any conversation has."""
 
 
-class _Unwatched:
-    """Nobody looks at single steps."""
+class _NoMonitor:
+    """Ignores the single steps."""
 
     def received(self, *_: object) -> None: ...
     def stepped(self, *_: object) -> None: ...
     def transitioned(self, *_: object) -> None: ...
 
 
-class _Named:
-    """What a server never makes twice, by names."""
+class _Names:
+    """Names in place of what a server never makes twice."""
 
     def __init__(self) -> None:
         self._rooms = count(1)
@@ -84,59 +84,60 @@ class _Named:
 
 
 @attrs.define(eq=False)
-class _Seat:
-    """One client: its session, and what it hears over its connection, which is this too."""
+class _Client:
+    """One client: its session, and what it receives; it is the endpoint's connection too."""
 
     name: str
     endpoint: Endpoint
     token: str | None = None
-    """What its session can be resumed with."""
-    told: list[Step] = attrs.Factory(list)
+    """Its session can be resumed with this."""
+    received: list[Step] = attrs.Factory(list)
     """Not written down yet."""
     last: Step | None = None
-    """The last numbered message that it has heard. `last_seq` is its number."""
+    """The last numbered message that it has received. `last_seq` is its number."""
     last_seq: int = 0
     touched: bool = False
-    """Something was done or told to it that it may not notice."""
+    """Something happened to its session that it may not notice."""
 
     @property
     def session(self) -> Session:
+        """The session of its endpoint."""
         return self.endpoint.session
 
-    def hear(self, message: bytes) -> None:
-        """One message from the server."""
+    def receive(self, message: bytes) -> None:
+        """Receive one message from the server."""
         wire = orjson.loads(message)
         step = _expected(self.name, wire)
-        self.told.append(step)
+        self.received.append(step)
         if "seq" in wire and wire["type"] != "resumed":
             self.last, self.last_seq = step, wire["seq"]
 
 
 @attrs.define
-class Reference:
-    """The server by the book.
+class ReferenceServer:
+    """A server that follows the protocol.
 
     Args:
-        values: What names in messages stand for.
+        values: Those of names in messages.
     """
 
     _values: Mapping[str, Any]
     _rules: Rules = attrs.Factory(Rules)
     _pool: Pool = attrs.Factory(lambda: Pool(0.0))
-    _slots: ConnectionSlots = attrs.Factory(lambda: ConnectionSlots(_PLENTY))
-    _fresh: _Named = attrs.Factory(_Named)
+    _slots: ConnectionSlots = attrs.Factory(lambda: ConnectionSlots(_UNLIMITED))
+    _fresh: _Names = attrs.Factory(_Names)
     _tokens: Iterator[int] = attrs.Factory(lambda: count(1))
-    _seats: dict[str, _Seat] = attrs.Factory(dict)
+    _connected: dict[str, _Client] = attrs.Factory(dict)
     """By the client's name, while it is connected."""
-    _away: dict[str, _Seat] = attrs.Factory(dict)
-    """By the client's name, while it has vanished and may come back."""
-    _by_id: dict[ClientId, _Seat] = attrs.Factory(dict)
+    _away: dict[str, _Client] = attrs.Factory(dict)
+    """By the client's name, while its connection is lost and it may resume."""
+    _by_id: dict[ClientId, _Client] = attrs.Factory(dict)
     """Until the session ends."""
     _queue: deque[tuple[ClientId, Event]] = attrs.Factory(deque)
-    """What is for somebody's session and not handled yet."""
+    """Events for sessions that are not handled yet."""
     _profiles: dict[str, Profile] = attrs.Factory(dict)
     _opened: int = 0
-    _asked: int = 0
+    _round_trips: int = 0
     steps: list[Step] = attrs.Factory(list)
     """The conversation so far."""
 
@@ -147,90 +148,91 @@ class Reference:
 
     # ------------------------------------------------------------ what clients do
 
-    def is_open(self, who: str) -> bool:
-        return who in self._seats
+    def is_connected(self, who: str) -> bool:
+        """Whether the client has a connection."""
+        return who in self._connected
 
-    def open(self, who: str, profile: Profile) -> None:
-        """Connect, as a client that was never here before."""
+    def connect(self, who: str, profile: Profile) -> None:
+        """A client connects, with a session of its own."""
         self._opened += 1
-        client = ClientId(f"${who}{self._opened}")
+        client_id = ClientId(f"${who}{self._opened}")
         resumable = profile == "v1" and self._rules.resume_seconds > 0
-        seat = _Seat(who, self._begin(Session(client, profile, "Anonymous", self._rules), resumable))
-        seat.token = self._fresh_token() if resumable else None
-        self._seats[who] = self._by_id[client] = seat
+        client = _Client(who, self._begin(Session(client_id, profile, "Anonymous", self._rules), resumable))
+        client.token = self._new_token() if resumable else None
+        self._connected[who] = self._by_id[client_id] = client
         self._profiles[who] = profile
         self._away.pop(who, None)
         self.steps.append(Step("opens", {}, who))
-        self._do(seat, seat.endpoint.open(seat, seat.token, 0.0))
+        self._perform_all(client, client.endpoint.open(client, client.token, 0.0))
 
     def _begin(self, session: Session, resumable: bool) -> Endpoint:
         slot = self._slots.admit(0.0, may_resume=False)
-        assert slot is not None, "there are plenty"
-        rate_limit = RateLimit(Allowance(_PLENTY, _PLENTY))
-        return Endpoint(session, rate_limit, ReplayBuffer() if resumable else None, slot, _Unwatched())
+        assert slot is not None, "there are enough"
+        rate_limit = RateLimit(Allowance(_UNLIMITED, _UNLIMITED))
+        return Endpoint(session, rate_limit, ReplayBuffer() if resumable else None, slot, _NoMonitor())
 
-    def _fresh_token(self) -> str:
+    def _new_token(self) -> str:
         return f"$token{next(self._tokens)}"
 
-    def say(self, who: str, message: Mapping[str, Any]) -> None:
-        """Say one message."""
+    def send(self, who: str, message: Mapping[str, Any]) -> None:
+        """A client sends a message."""
         self.steps.append(Step("says", dict(message), who))
-        self._say(who, self._text(message))
+        self._receive_text(who, self._text(message))
 
-    def say_text(self, who: str, text: str) -> None:
-        """Say anything."""
+    def send_text(self, who: str, text: str) -> None:
+        """A client sends any text."""
         self.steps.append(Step("saysText", text, who))
-        self._say(who, text)
+        self._receive_text(who, text)
 
-    def _say(self, who: str, text: str) -> None:
-        seat = self._seats[who]
-        self._do(seat, seat.endpoint.receive_text(text, 0.0, self._fresh))
+    def _receive_text(self, who: str, text: str) -> None:
+        client = self._connected[who]
+        self._perform_all(client, client.endpoint.receive_text(text, 0.0, self._fresh))
 
     def send_binary(self, who: str) -> None:
-        """Send what is closed with 1003."""
+        """A client sends a binary message, which is closed with 1003."""
         self.steps.append(Step("sendsBytes", [BINARY_FRAME], who))
         self._end(who, ClosingForced(CloseCode.UNSUPPORTED_DATA))
 
     def close(self, who: str) -> None:
-        """Close politely."""
+        """A client does the closing handshake."""
         self.steps.append(Step("closes", 1000, who))
         self._end(who, ConnectionClosed())
 
     def _end(self, who: str, event: Event) -> None:
-        seat = self._seats[who]
-        self._do(seat, seat.endpoint.handle(event))
+        client = self._connected[who]
+        self._perform_all(client, client.endpoint.handle(event))
 
-    def vanish(self, who: str) -> None:
-        """Be gone without a word; `resume` may follow."""
-        seat = self._seats.pop(who)
-        if seat.last is not None:
-            seat.last.value.setdefault("seq", f"${who}Heard{len(self.steps)}")
+    def disconnect(self, who: str) -> None:
+        """A client's connection is lost; `resume` may follow."""
+        client = self._connected.pop(who)
+        if client.last is not None:
+            client.last.value.setdefault("seq", f"${who}Heard{len(self.steps)}")
         self.steps.append(Step("vanishes", True, who))
         before = len(self.steps)
-        self._do(seat, seat.endpoint.lose_connection(0.0))
-        if not seat.endpoint.is_closed:
-            self._away[who] = seat
-        if len(self.steps) == before:  # nobody hears of it: nothing else tells that the server knows
+        self._perform_all(client, client.endpoint.lose_connection(0.0))
+        if not client.endpoint.is_closed:
+            self._away[who] = client
+        if len(self.steps) == before:  # no client is told: nothing else shows that the server knows
             self.steps.append(Step("waits", "a moment"))
 
     def can_resume(self, who: str) -> bool:
-        """Whether the client has vanished, and its session can go on."""
+        """Whether the client's connection is lost, and its session can be resumed."""
         return who in self._away and self._away[who].endpoint.can_resume(self._away[who].last_seq)
 
     def resume(self, who: str) -> None:
-        """Come back after `vanish`, and go on."""
-        seat = self._seats[who] = self._away.pop(who)
-        assert seat.last is not None, "a session that can be resumed begins with a welcome"
-        fresh = {"type": "welcome", "sessionId": {"$not": seat.session.client}}
-        resume = {"type": "resume", "token": seat.token, "lastSeq": seat.last.value["seq"]}
+        """A client reconnects after `disconnect`, and resumes."""
+        client = self._connected[who] = self._away.pop(who)
+        assert client.last is not None, "a session that can be resumed begins with a welcome"
+        fresh = {"type": "welcome", "sessionId": {"$not": client.session.client}}
+        resume = {"type": "resume", "token": client.token, "lastSeq": client.last.value["seq"]}
         self.steps += [Step("opens", {}, who), Step("hears", fresh, who, RULES_BY_TYPE["welcome"])]
         self.steps.append(Step("says", resume, who))
-        seat.token = self._fresh_token()
-        self._do(seat, seat.endpoint.resume(seat, seat.last_seq, seat.token, sent_there=1))
+        client.token = self._new_token()
+        self._perform_all(client, client.endpoint.resume(client, client.last_seq, client.token, sent_there=1))
 
-    def sensible(self, who: str) -> dict[str, Any]:
-        """What a client that wants a call would say now."""
-        state = self._seats[who].session.state
+    def next_sensible_message(self, who: str) -> dict[str, Any]:
+        """What a client that wants a call would send now."""
+        state = self._connected[who].session.state
         if isinstance(state, Paired | Negotiating):
             signaling = state.pairing.signaling
             if isinstance(signaling.view, HaveRemoteOffer):
@@ -246,61 +248,61 @@ class Reference:
 
     # ------------------------------------------------------------ what follows from it
 
-    def _do(self, seat: _Seat, actions: Sequence[Action]) -> None:
-        """Let everything follow that something led to; write down what everybody hears."""
-        seat.touched = True
-        self._perform(seat, actions)
+    def _perform_all(self, client: _Client, actions: Sequence[Action]) -> None:
+        """Perform actions and all that follows from them; write down what the clients receive."""
+        client.touched = True
+        self._perform(client, actions)
         while self._queue:
-            client, event = self._queue.popleft()
-            if client in self._by_id:
-                told = self._by_id[client]
-                told.touched = True
-                self._perform(told, told.endpoint.handle(event, "queue"))
+            client_id, event = self._queue.popleft()
+            if client_id in self._by_id:
+                receiver = self._by_id[client_id]
+                receiver.touched = True
+                self._perform(receiver, receiver.endpoint.handle(event, "queue"))
         self._write_down()
 
     def _write_down(self) -> None:
-        for seat in [*self._seats.values()]:
-            self._write_down_one(seat)
-        for seat in [*self._seats.values()]:
-            if seat.endpoint.is_closed:
-                del self._seats[seat.name]
-        for seat in self._seats.values():
-            if _is_held(seat.session):
-                # a page that gathers: the rest would hang on the clock
-                self.say(seat.name, {"type": "candidate", "payload": "$candidateOfAny"})
+        for client in [*self._connected.values()]:
+            self._write_down_one(client)
+        for client in [*self._connected.values()]:
+            if client.endpoint.is_closed:
+                del self._connected[client.name]
+        for client in self._connected.values():
+            if _is_held(client.session):
+                # a page that gathers: what follows would depend on the clock
+                self.send(client.name, {"type": "candidate", "payload": "$candidateOfAny"})
 
-    def _write_down_one(self, seat: _Seat) -> None:
-        heard, seat.told = _without_ready_before_join(seat.told), []
-        unnoticed = seat.touched and not heard and not seat.endpoint.is_closed
-        seat.touched = False
-        self.steps += heard
+    def _write_down_one(self, client: _Client) -> None:
+        received, client.received = _without_ready_before_join(client.received), []
+        unnoticed = client.touched and not received and not client.endpoint.is_closed
+        client.touched = False
+        self.steps += received
         if unnoticed:
-            self._ask(seat)
+            self._round_trip(client)
 
-    def _ask(self, seat: _Seat) -> None:
-        """Say what changes nothing and must be answered."""
-        self._asked += 1
-        message: dict[str, Any] = {"type": "ping", "data": f"{self._asked}"}
-        if seat.session.profile == "legacy":
-            message = {"type": "leave" if isinstance(seat.session.state, Connected) else "join"}
-        self.steps.append(Step("says", message, seat.name))
-        self._perform(seat, seat.endpoint.receive_text(orjson.dumps(message).decode(), 0.0, self._fresh))
-        self.steps += seat.told
-        seat.told = []
+    def _round_trip(self, client: _Client) -> None:
+        """Send what changes nothing and must be answered."""
+        self._round_trips += 1
+        message: dict[str, Any] = {"type": "ping", "data": f"{self._round_trips}"}
+        if client.session.profile == "legacy":
+            message = {"type": "leave" if isinstance(client.session.state, Connected) else "join"}
+        self.steps.append(Step("says", message, client.name))
+        self._perform(client, client.endpoint.receive_text(orjson.dumps(message).decode(), 0.0, self._fresh))
+        self.steps += client.received
+        client.received = []
 
-    def _perform(self, seat: _Seat, actions: Sequence[Action]) -> None:
+    def _perform(self, client: _Client, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
                 case Transmit(connection, message):
-                    connection.hear(message)
+                    connection.receive(message)
                 case CloseConnection(_, code) if code is not None:
-                    seat.told.append(Step("closed", int(code), seat.name, ("P-2.11", "P-8.3")))
+                    client.received.append(Step("closed", int(code), client.name, ("P-2.11", "P-8.3")))
                 case Forward(partner, event):
                     self._queue.append((partner, event))
                 case Enter() | Withdraw() | Suspend() | Reinstate():
                     self._ask_matchmaker(action)
                 case EndSession():
-                    del self._by_id[seat.session.client]
+                    del self._by_id[client.session.client]
 
     def _ask_matchmaker(self, request: Request) -> None:
         for outcome in self._pool.serve(request, 0.0):
@@ -312,10 +314,10 @@ def _is_held(session: Session) -> bool:
     return isinstance(session.state, Paired) and session.state.hold is not None
 
 
-def _without_ready_before_join(told: Sequence[Step]) -> list[Step]:
-    """Where a pairing follows at once, `ready` may be said once or twice before it: the `join` skips it."""
+def _without_ready_before_join(steps: Sequence[Step]) -> list[Step]:
+    """Where a pairing follows at once, `ready` may arrive once or twice before it: the `join` skips it."""
     kept: list[Step] = []
-    for each in reversed(told):
+    for each in reversed(steps):
         if not (kept and _type(each) == "ready" and _type(kept[-1]) == "join"):
             kept.append(each)
     return kept[::-1]
@@ -326,8 +328,8 @@ def _type(step: Step) -> str:
 
 
 def _expected(who: str, message: Mapping[str, Any]) -> Step:
-    """The step that hears a message. A room has its name from `join` on."""
-    wire = {key: value for key, value in message.items() if key not in _LEFT_OPEN}
+    """The step that expects a message. A room has its name from `join` on."""
+    wire = {key: value for key, value in message.items() if key not in _IGNORED_FIELDS}
     kind = wire["type"]
     options: dict[str, Any] = {}
     if kind == "ready":

@@ -1,6 +1,6 @@
-"""Conversations in a file: read, checked and written; see spec/vectors/README.md for the format.
+"""Conversations in files: read, checked and written; see spec/vectors/README.md for the format.
 
-Nothing is played here.
+`player.py` plays them.
 """
 
 import json
@@ -25,12 +25,12 @@ SLOW_SECONDS = 5.0
 
 
 class VectorError(Exception):
-    """A file of vectors is not as spec/vectors/README.md has it; the argument tells where and why."""
+    """A file of vectors is not valid by spec/vectors/README.md; the argument says where and why."""
 
 
 @attrs.frozen
 class Time:
-    """One of the classes of time that steps name."""
+    """One of the classes of time that steps name, in seconds."""
 
     seconds: float
     tolerance: float
@@ -46,10 +46,10 @@ class Step:
     shows: tuple[str, ...] = ()
     """Rules that are broken if it fails; empty: those of the vector."""
     options: Mapping[str, Any] = attrs.Factory(dict)
-    """Whatever else the step has."""
+    """The other fields of the step."""
 
     def wire(self) -> dict[str, Any]:
-        """The step as it stands in a file."""
+        """The step as in a file."""
         who = {} if self.who is None else {"who": self.who}
         shows = {"shows": list(self.shows)} if self.shows else {}
         value = [step.wire() for step in self.value] if self.act == "together" else self.value
@@ -65,20 +65,21 @@ class Vector:
     clients: Mapping[str, Profile]
     steps: tuple[Step, ...]
     alone: bool = False
-    """Somebody else on the server would disturb it."""
+    """Other clients of the server would disturb it."""
     setup: Mapping[str, Any] = attrs.Factory(dict)
-    """What the operator must have chosen for it to make sense."""
+    """Settings that the server must have."""
     features: tuple[str, ...] = ()
-    """Of `welcome.features`: without them it is not for this server."""
+    """Those of `welcome.features` that it needs."""
     lacks: tuple[str, ...] = ()
-    """Of `welcome.features`: with them neither."""
+    """Those of `welcome.features` that must be absent."""
 
     @property
     def stops_server(self) -> bool:
+        """Whether the server must be stopped while it is played."""
         return any(step.act == "stopsServer" for step in self.steps)
 
     def rules(self) -> tuple[str, ...]:
-        """Ids of all rules that it shows, those of its steps among them."""
+        """Ids of all rules that it shows, with those of its steps."""
         return tuple(dict.fromkeys([*self.shows, *(rule for step in self.steps for rule in step.shows)]))
 
     def seconds(self, times: Mapping[str, Time]) -> float:
@@ -99,7 +100,7 @@ class Library:
     vectors: tuple[Vector, ...]
     times: Mapping[str, Time]
     values: Mapping[str, Any]
-    """Names that have a meaning from the start."""
+    """Names that have a value from the start."""
 
 
 def standard_files() -> list[Traversable]:
@@ -110,10 +111,10 @@ def standard_files() -> list[Traversable]:
 
 
 def read_library(*further: Traversable) -> Library:
-    """The standard vectors; or, with further files, theirs alone, which may use what the standard ones share.
+    """The standard vectors; or, with further files, only theirs, which may use what the standard ones share.
 
     Raises:
-        VectorError: A file is not as it should be.
+        VectorError: A file is not valid.
     """
     standard = [_load(file) for file in standard_files()]
     documents = [_load(file) for file in further]
@@ -148,7 +149,7 @@ def _vector(raw: Any, beginnings: Mapping[str, Any], times: Mapping[str, Any]) -
     name = raw["name"]
     begins = raw.get("begins")
     if begins is not None and begins not in beginnings:
-        raise VectorError(f"{name}: no beginning is called {begins!r}; there are {', '.join(beginnings)}")
+        raise VectorError(f"{name}: unknown beginning {begins!r}; expected one of {', '.join(beginnings)}")
     beginning = beginnings[begins] if begins is not None else {}
     clients = {**beginning.get("clients", {}), **raw.get("clients", {})}
     steps = [*beginning.get("steps", []), *raw.get("steps", [])]
@@ -179,7 +180,7 @@ def read_step(raw: Any, clients: Mapping[str, Any], times: Mapping[str, Any]) ->
     """One step of a file.
 
     Raises:
-        VectorError: It is none.
+        VectorError: It is not valid.
     """
     acts = [act for act in ACTS if isinstance(raw, dict) and act in raw]
     if len(acts) != 1:
@@ -187,7 +188,7 @@ def read_step(raw: Any, clients: Mapping[str, Any], times: Mapping[str, Any]) ->
     (act,) = acts
     who = raw.get("who")
     if act in WITHOUT_A_CLIENT and who is not None:
-        raise VectorError(f"{act} is nobody's: leave out who")
+        raise VectorError(f"{act} belongs to no client: leave out who")
     if act not in WITHOUT_A_CLIENT and who not in clients:
         raise VectorError(f"who: expected one of {', '.join(clients)}, not {who!r}")
     value = raw[act]
@@ -197,7 +198,7 @@ def read_step(raw: Any, clients: Mapping[str, Any], times: Mapping[str, Any]) ->
     step = Step(act, value, who, tuple(raw.get("shows", ())), options)
     waits_for = _waits_for(step)
     if waits_for is not None and waits_for not in times:
-        raise VectorError(f"no class of time is called {waits_for!r}; there are {', '.join(times)}")
+        raise VectorError(f"unknown class of time {waits_for!r}; expected one of {', '.join(times)}")
     return step
 
 
