@@ -662,7 +662,7 @@ def test_each_state_allows_the_messages_of_the_protocol() -> None:
         api.State.LEAVING: always,
         api.State.MOVING_ON: always,
     }
-    assert MAY_SEND == allowed
+    assert allowed == MAY_SEND
 
 
 # ---------------------------------------------------------------- a slow reader
