@@ -1,7 +1,7 @@
-"""Who may be paired with whom, straight from `policy/matching.py`'s first lines: a list, read from end to end.
+"""The rules of matching as `policy/matching.py` states them, applied to a list that is searched from end to end.
 
-Written a second time on purpose. Everybody else asks the pool itself who is paired, so only what knows these rules
-from elsewhere can tell that the pool is wrong.
+A second implementation on purpose: all other code asks the pool itself who is paired, so only independent rules
+can show that the pool is wrong.
 """
 
 import attrs
@@ -28,7 +28,7 @@ def are_compatible(one: Waiter, other: Waiter, now: float, widen_after: float) -
 
 
 def prefer(newcomer: Ticket, choices: list[Waiter]) -> Waiter | None:
-    """The best of those who would do, given from the longest waiting to the newest."""
+    """The best of these compatible waiters, which are given from the longest waiting to the newest."""
     best = None
     for choice in choices:
         if best is None or _is_better(newcomer, choice.ticket, best.ticket):

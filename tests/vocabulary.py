@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every message, from the limits that stand beside its fields."""
+"""Hypothesis strategies for every message, from the limits that are declared with its fields."""
 
 from hypothesis import strategies as st
 
@@ -6,7 +6,7 @@ from curhat_trio.protocol import messages
 from curhat_trio.protocol.errors import ErrorCode, LeaveReason
 
 _SOME = 40
-"""Generated texts are no longer, but for those of exactly the greatest length."""
+"""The maximum length of generated strings, except those of exactly the allowed length."""
 
 
 _ANY = st.characters(exclude_categories=["Cs"])
@@ -63,7 +63,7 @@ CLIENT_MESSAGES = {
     messages.Ping: st.builds(messages.Ping, st.none() | _TOKEN),
 }
 
-_RELAYABLE = st.one_of(
+RELAYABLE = st.one_of(
     *(
         CLIENT_MESSAGES[kind]
         for kind in (messages.Offer, messages.Answer, messages.Candidate, messages.Chat, messages.Typing)
@@ -100,7 +100,7 @@ SERVER_MESSAGES = {
         ttl_seconds=st.none() | _COUNT,
     ),
     messages.IceRefreshed: st.builds(messages.IceRefreshed, _ICE_SERVERS, _POLICY, st.none() | _COUNT),
-    messages.Relayed: st.builds(messages.Relayed, _RELAYABLE, _ID, _ID, _ID, _USERNAME),
+    messages.Relayed: st.builds(messages.Relayed, RELAYABLE, _ID, _ID, _ID, _USERNAME),
     messages.Left: st.builds(messages.Left, _ID, _ID, st.sampled_from(LeaveReason)),
     messages.ErrorMessage: st.builds(
         messages.ErrorMessage,

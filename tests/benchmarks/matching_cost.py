@@ -18,7 +18,7 @@ from curhat_trio.protocol.ids import ClientId, RoomId
 WAITERS = (10, 1_000, 100_000)
 OPERATIONS = 2_000
 ROUNDS = 5
-"""The best of so many counts: the others had something else to do as well."""
+"""The best of this many measurements counts: the others were disturbed by something else."""
 WIDEN_AFTER_SECONDS = 10.0
 
 
@@ -35,27 +35,27 @@ def ticket(name: str, *, room: str | None = None, topics: Iterable[str] = ()) ->
 
 
 def strict(number: int) -> Ticket:
-    """Somebody with a topic that nobody else has."""
+    """A ticket with a topic that no other has."""
     return ticket(f"strict {number}", topics=[f"topic {number}"])
 
 
-def hermit(number: int) -> Ticket:
-    """Somebody alone in a named room."""
-    return ticket(f"hermit {number}", room=f"room {number}")
+def alone(number: int) -> Ticket:
+    """A ticket that is alone in its named room."""
+    return ticket(f"alone {number}", room=f"room {number}")
 
 
-def chatty(number: int) -> Ticket:
-    """Somebody with five topics of which no other has one."""
-    return ticket(f"chatty {number}", topics=[f"topic {number}.{part}" for part in range(5)])
+def many_topics(number: int) -> Ticket:
+    """A ticket with five topics that no other has."""
+    return ticket(f"many_topics {number}", topics=[f"topic {number}.{part}" for part in range(5)])
 
 
 def any_of_these(number: int) -> Ticket:
-    return (strict, hermit, chatty)[number % 3](number)
+    return (strict, alone, many_topics)[number % 3](number)
 
 
 @attrs.frozen
 class Case:
-    """Who waits already, and who comes then. `partner` waits for the newcomer too; its coming is not counted."""
+    """Tickets that wait already, and the newcomer. Its `partner` joins just before it, which is not measured."""
 
     name: str
     waiter: Callable[[int], Ticket]
@@ -65,8 +65,8 @@ class Case:
 
 CASES = (
     Case("strict, stays", strict, strict),
-    Case("strict with 5 topics, stays", chatty, chatty),
-    Case("alone in a room, stays", hermit, hermit),
+    Case("strict with 5 topics, stays", many_topics, many_topics),
+    Case("alone in a room, stays", alone, alone),
     Case("mixed, stays", any_of_these, any_of_these),
     Case(
         "pairs by a topic",
@@ -76,7 +76,7 @@ CASES = (
     ),
     Case(
         "pairs in a room",
-        hermit,
+        alone,
         lambda number: ticket(f"newcomer {number}", room=f"common {number}"),
         lambda number: ticket(f"partner {number}", room=f"common {number}"),
     ),
@@ -118,7 +118,7 @@ def cpu_seconds(do: Callable[[Request], object], requests: Sequence[Request]) ->
 
 
 def cpu_seconds_of_pairing(pool: Pool, partner: Enter, newcomer: Enter) -> float:
-    """The partner comes before the clock starts, so the time is the newcomer's alone."""
+    """The partner joins before the measurement starts, so the time is that of the newcomer alone."""
     assert not pairs(pool, partner, now=1.0)
     start = time.process_time()
     (outcome,) = pool.serve(newcomer, now=1.0)

@@ -1,7 +1,7 @@
-"""Who is paired with whom: the rules by example, and any history at all against a slow, obvious pool.
+"""Matching: the rules by example, and random histories compared with a slow but simple pool.
 
-That one interprets requests by itself, and shares nothing with `Pool` but what a ticket is. Everything else that
-has to know who is paired asks `Pool.serve`, and would repeat its mistakes; here they would show.
+The simple pool interprets requests by itself, and shares nothing with `Pool` but the tickets. All other code that
+has to know who is paired calls `Pool.serve`, and would repeat its mistakes.
 """
 
 import pytest
@@ -30,15 +30,15 @@ def ticket(client: str, *topics: str, room: str | None = None, avoid: str | None
     )
 
 
-class WaitingRoom:
-    """A pool whose people are called by their names; they come one second after another."""
+class ClientPool:
+    """A pool whose clients are identified by name, and join one second after another."""
 
     def __init__(self, widen_after: float = WIDEN_AFTER) -> None:
         self.pool = Pool(widen_after)
         self.now = 0.0
 
     def joins(self, newcomer: Ticket) -> tuple[str, str] | None:
-        """Who is paired then, the longer waiting first."""
+        """Returns who is paired, the longer waiting first."""
         pair = self._asked(Enter(newcomer))
         self.now += 1
         return pair
@@ -68,129 +68,129 @@ def names(pair: Pair) -> tuple[str, str]:
     return pair.first.client, pair.second.client
 
 
-# ---------------------------------------------------------------- anybody
+# ---------------------------------------------------------------- without preferences
 
 
-def test_two_are_paired_the_longer_waiting_first() -> None:
-    room = WaitingRoom()
-    assert room.joins(ticket("anna")) is None
-    assert room.joins(ticket("budi")) == ("anna", "budi")
-    assert len(room.pool) == 0
-    assert room.joins(ticket("citra")) is None
+def test_two_tickets_are_paired_the_longer_waiting_first() -> None:
+    clients = ClientPool()
+    assert clients.joins(ticket("anna")) is None
+    assert clients.joins(ticket("budi")) == ("anna", "budi")
+    assert len(clients.pool) == 0
+    assert clients.joins(ticket("citra")) is None
 
 
-def test_who_left_is_not_paired() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna"))
-    assert RoomId("anna-1") in room.pool
-    room.leaves("anna-1")
-    assert RoomId("anna-1") not in room.pool
-    assert room.joins(ticket("budi")) is None
-    assert room.joins(ticket("citra")) == ("budi", "citra")
+def test_a_withdrawn_ticket_is_not_paired() -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna"))
+    assert RoomId("anna-1") in clients.pool
+    clients.leaves("anna-1")
+    assert RoomId("anna-1") not in clients.pool
+    assert clients.joins(ticket("budi")) is None
+    assert clients.joins(ticket("citra")) == ("budi", "citra")
 
 
-def test_who_is_not_there_may_leave() -> None:
-    room = WaitingRoom()
-    room.leaves("anna-1")
-    room.joins(ticket("anna"))
-    room.leaves("anna-1")
-    room.leaves("anna-1")
-    room.joins(ticket("anna", wait=2))
-    room.joins(ticket("budi"))
-    room.leaves("anna-2")
-    assert len(room.pool) == 0
+def test_withdrawing_a_ticket_that_is_not_in_the_pool_has_no_effect() -> None:
+    clients = ClientPool()
+    clients.leaves("anna-1")
+    clients.joins(ticket("anna"))
+    clients.leaves("anna-1")
+    clients.leaves("anna-1")
+    clients.joins(ticket("anna", wait=2))
+    clients.joins(ticket("budi"))
+    clients.leaves("anna-2")
+    assert len(clients.pool) == 0
 
 
 # ---------------------------------------------------------------- named rooms
 
 
-def test_a_named_room_is_for_those_who_name_it() -> None:
-    room = WaitingRoom()
-    assert room.joins(ticket("anna", room="tea")) is None
-    assert room.joins(ticket("budi", room="coffee")) is None
-    assert room.joins(ticket("citra")) is None
-    assert room.joins(ticket("dewi", room="tea")) == ("anna", "dewi")
-    assert room.joins(ticket("eka", room="coffee")) == ("budi", "eka")
-    assert room.joins(ticket("fajar")) == ("citra", "fajar")
+def test_tickets_are_paired_only_within_their_named_room() -> None:
+    clients = ClientPool()
+    assert clients.joins(ticket("anna", room="tea")) is None
+    assert clients.joins(ticket("budi", room="coffee")) is None
+    assert clients.joins(ticket("citra")) is None
+    assert clients.joins(ticket("dewi", room="tea")) == ("anna", "dewi")
+    assert clients.joins(ticket("eka", room="coffee")) == ("budi", "eka")
+    assert clients.joins(ticket("fajar")) == ("citra", "fajar")
 
 
-def test_in_a_named_room_anybody_will_do() -> None:
-    """Whatever the topics; nobody there waits for a better one."""
-    room = WaitingRoom()
-    assert room.joins(ticket("anna", "rain", room="tea")) is None
-    assert room.pool.next_widening() is None
-    assert room.joins(ticket("budi", "sun", room="tea")) == ("anna", "budi")
+def test_in_a_named_room_topics_are_not_required() -> None:
+    """Whatever its topics, a ticket there is flexible from the beginning."""
+    clients = ClientPool()
+    assert clients.joins(ticket("anna", "rain", room="tea")) is None
+    assert clients.pool.next_widening() is None
+    assert clients.joins(ticket("budi", "sun", room="tea")) == ("anna", "budi")
 
 
 # ---------------------------------------------------------------- topics
 
 
-def test_topics_want_a_topic_shared() -> None:
-    room = WaitingRoom()
-    assert room.joins(ticket("anna", "rain")) is None
-    assert room.joins(ticket("budi", "sun")) is None
-    assert room.joins(ticket("citra")) is None
-    assert room.joins(ticket("dewi", "wind", "rain")) == ("anna", "dewi")
+def test_a_strict_ticket_is_paired_only_with_a_shared_topic() -> None:
+    clients = ClientPool()
+    assert clients.joins(ticket("anna", "rain")) is None
+    assert clients.joins(ticket("budi", "sun")) is None
+    assert clients.joins(ticket("citra")) is None
+    assert clients.joins(ticket("dewi", "wind", "rain")) == ("anna", "dewi")
 
 
-def test_a_pair_tells_its_topics_in_alphabetical_order() -> None:
+def test_the_topics_of_a_pair_are_in_alphabetical_order() -> None:
     pair = Pair(ticket("anna", "c", "a", "b"), ticket("budi", "b", "c", "d"))
     assert pair.topics == ("b", "c")
 
 
 def test_the_most_shared_topics_win() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.joins(ticket("budi", "sun", "wind"))
-    assert room.joins(ticket("citra", "rain", "sun", "wind")) == ("budi", "citra")
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.joins(ticket("budi", "sun", "wind"))
+    assert clients.joins(ticket("citra", "rain", "sun", "wind")) == ("budi", "citra")
 
 
 def test_the_longest_wait_breaks_a_tie() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.joins(ticket("budi", "sun"))
-    assert room.joins(ticket("citra", "sun", "rain")) == ("anna", "citra")
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.joins(ticket("budi", "sun"))
+    assert clients.joins(ticket("citra", "sun", "rain")) == ("anna", "citra")
 
 
-def test_who_waited_long_enough_takes_anybody() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    assert room.pool.next_widening() == WIDEN_AFTER
-    assert room.wait(8.9) == [], "9.9 s since anna came"
-    assert room.joins(ticket("budi")) is None, "anna is still strict"
-    assert room.wait(0.1) == [("anna", "budi")]
-    assert room.pool.next_widening() is None
+def test_a_strict_ticket_is_widened_in_time() -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    assert clients.pool.next_widening() == WIDEN_AFTER
+    assert clients.wait(8.9) == [], "9.9 s since anna joined"
+    assert clients.joins(ticket("budi")) is None, "anna is still strict"
+    assert clients.wait(0.1) == [("anna", "budi")]
+    assert clients.pool.next_widening() is None
 
 
-def test_two_who_waited_long_enough_take_each_other() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.joins(ticket("budi", "sun"))
-    assert room.wait(8) == [], "anna is flexible now, but budi is still strict"
-    assert room.wait(1) == [("anna", "budi")]
+def test_two_strict_tickets_are_paired_when_both_are_widened() -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.joins(ticket("budi", "sun"))
+    assert clients.wait(8) == [], "anna is flexible now, but budi is still strict"
+    assert clients.wait(1) == [("anna", "budi")]
 
 
 def test_a_flexible_ticket_still_prefers_shared_topics() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.wait(WIDEN_AFTER)
-    assert room.joins(ticket("budi", "sun")) is None
-    assert room.joins(ticket("citra", "rain")) == ("anna", "citra")
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.wait(WIDEN_AFTER)
+    assert clients.joins(ticket("budi", "sun")) is None
+    assert clients.joins(ticket("citra", "rain")) == ("anna", "citra")
 
 
 def test_a_withdrawn_ticket_is_not_widened() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.leaves("anna-1")
-    assert room.pool.next_widening() is None
-    assert room.wait(WIDEN_AFTER) == []
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.leaves("anna-1")
+    assert clients.pool.next_widening() is None
+    assert clients.wait(WIDEN_AFTER) == []
 
 
 def test_topics_are_only_a_preference_if_the_wait_is_zero() -> None:
-    room = WaitingRoom(widen_after=0.0)
-    room.joins(ticket("anna", "rain"))
-    assert room.pool.next_widening() is None
-    assert room.joins(ticket("budi", "sun")) == ("anna", "budi")
+    clients = ClientPool(widen_after=0.0)
+    clients.joins(ticket("anna", "rain"))
+    assert clients.pool.next_widening() is None
+    assert clients.joins(ticket("budi", "sun")) == ("anna", "budi")
 
 
 # ---------------------------------------------------------------- the last partner
@@ -199,85 +199,85 @@ def test_topics_are_only_a_preference_if_the_wait_is_zero() -> None:
 @pytest.mark.parametrize(
     ("anna_avoids", "budi_avoids"), [("budi", None), (None, "anna"), ("budi", "anna")], ids=["she", "he", "both"]
 )
-def test_the_last_partner_is_better_than_nobody(anna_avoids: str | None, budi_avoids: str | None) -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", avoid=anna_avoids))
-    assert room.joins(ticket("budi", avoid=budi_avoids)) == ("anna", "budi")
+def test_the_last_partner_is_chosen_if_there_is_no_other(anna_avoids: str | None, budi_avoids: str | None) -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna", avoid=anna_avoids))
+    assert clients.joins(ticket("budi", avoid=budi_avoids)) == ("anna", "budi")
 
 
 @pytest.mark.parametrize(("anna_avoids", "citra_avoids"), [("citra", None), (None, "anna")], ids=["she", "he"])
-def test_anybody_is_better_than_the_last_partner(anna_avoids: str | None, citra_avoids: str | None) -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain", "sun", avoid=anna_avoids))
-    room.joins(ticket("budi", "wind"))
-    assert room.joins(ticket("citra", "rain", "sun", "wind", avoid=citra_avoids)) == ("budi", "citra")
+def test_any_other_partner_is_preferred_to_the_last_one(anna_avoids: str | None, citra_avoids: str | None) -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain", "sun", avoid=anna_avoids))
+    clients.joins(ticket("budi", "wind"))
+    assert clients.joins(ticket("citra", "rain", "sun", "wind", avoid=citra_avoids)) == ("budi", "citra")
 
 
-# ---------------------------------------------------------------- away for a while
+# ---------------------------------------------------------------- suspended tickets
 
 
-def test_who_is_suspended_is_not_paired_and_keeps_its_place() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna"))
-    room.is_suspended("anna-1")
-    assert RoomId("anna-1") in room.pool
-    assert room.joins(ticket("budi")) is None
-    assert len(room.pool) == 2
-    assert room.is_reinstated("anna-1") == ("anna", "budi")
+def test_a_suspended_ticket_is_not_paired_and_keeps_its_place() -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna"))
+    clients.is_suspended("anna-1")
+    assert RoomId("anna-1") in clients.pool
+    assert clients.joins(ticket("budi")) is None
+    assert len(clients.pool) == 2
+    assert clients.is_reinstated("anna-1") == ("anna", "budi")
 
 
 def test_a_ticket_whose_time_passed_while_suspended_is_widened_when_reinstated() -> None:
-    room = WaitingRoom()
+    clients = ClientPool()
     anna, budi = ticket("anna", "rain"), ticket("budi")
-    room.joins(anna)
-    room.is_suspended("anna-1")
-    room.joins(budi)
-    assert room.pool.next_widening() is None
-    assert room.wait(WIDEN_AFTER) == []
+    clients.joins(anna)
+    clients.is_suspended("anna-1")
+    clients.joins(budi)
+    assert clients.pool.next_widening() is None
+    assert clients.wait(WIDEN_AFTER) == []
     back = Reinstate(anna.id)
-    assert room.pool.serve(back, room.now) == [
+    assert clients.pool.serve(back, room.now) == [
         Outcome(back, pair=None, waiting=2),
         Outcome(Widened(anna), Pair(anna, budi), waiting=0),
     ]
 
 
 def test_a_ticket_reinstated_before_its_time_is_still_strict() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    room.is_suspended("anna-1")
-    room.joins(ticket("budi"))
-    assert room.is_reinstated("anna-1") is None
-    assert room.pool.next_widening() == WIDEN_AFTER, "counted since anna came"
-    assert room.wait(WIDEN_AFTER) == [("anna", "budi")]
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    clients.is_suspended("anna-1")
+    clients.joins(ticket("budi"))
+    assert clients.is_reinstated("anna-1") is None
+    assert clients.pool.next_widening() == WIDEN_AFTER, "counted since anna joined"
+    assert clients.wait(WIDEN_AFTER) == [("anna", "budi")]
 
 
 def test_a_ticket_widened_before_it_was_suspended_is_still_flexible_when_reinstated() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna", "rain"))
-    assert room.wait(WIDEN_AFTER) == []
-    room.is_suspended("anna-1")
-    assert room.joins(ticket("budi")) is None
-    assert room.is_reinstated("anna-1") == ("anna", "budi"), "at once, not when a ticket is widened"
+    clients = ClientPool()
+    clients.joins(ticket("anna", "rain"))
+    assert clients.wait(WIDEN_AFTER) == []
+    clients.is_suspended("anna-1")
+    assert clients.joins(ticket("budi")) is None
+    assert clients.is_reinstated("anna-1") == ("anna", "budi"), "at once, not when a ticket is widened"
 
 
-def test_a_ticket_that_is_not_there_is_not_suspended() -> None:
-    room = WaitingRoom()
-    room.is_suspended("anna-1")
-    assert room.is_reinstated("anna-1") is None
-    assert len(room.pool) == 0
+def test_suspending_a_ticket_that_is_not_in_the_pool_has_no_effect() -> None:
+    clients = ClientPool()
+    clients.is_suspended("anna-1")
+    assert clients.is_reinstated("anna-1") is None
+    assert len(clients.pool) == 0
 
 
-def test_who_is_suspended_may_leave() -> None:
-    room = WaitingRoom()
-    room.joins(ticket("anna"))
-    room.is_suspended("anna-1")
-    room.leaves("anna-1")
-    assert RoomId("anna-1") not in room.pool
-    assert room.is_reinstated("anna-1") is None
-    assert room.joins(ticket("budi")) is None
+def test_a_suspended_ticket_can_be_withdrawn() -> None:
+    clients = ClientPool()
+    clients.joins(ticket("anna"))
+    clients.is_suspended("anna-1")
+    clients.leaves("anna-1")
+    assert RoomId("anna-1") not in clients.pool
+    assert clients.is_reinstated("anna-1") is None
+    assert clients.joins(ticket("budi")) is None
 
 
-# ---------------------------------------------------------------- what time brings
+# ---------------------------------------------------------------- widening
 
 
 def test_a_request_is_served_before_tickets_are_widened() -> None:
@@ -293,7 +293,7 @@ def test_a_request_is_served_before_tickets_are_widened() -> None:
     ]
 
 
-def test_time_alone_brings_nothing_before_it_is_due() -> None:
+def test_without_a_request_only_due_tickets_are_widened() -> None:
     pool = Pool(WIDEN_AFTER)
     assert pool.serve(None, 0.0) == []
     pool.serve(Enter(ticket("anna", "rain")), 0.0)
@@ -302,10 +302,10 @@ def test_time_alone_brings_nothing_before_it_is_due() -> None:
     assert pool.serve(None, WIDEN_AFTER) == []
 
 
-# ---------------------------------------------------------------- what both are told
+# ---------------------------------------------------------------- introductions
 
 ANNA_AND_BUDI = Pair(ticket("anna", "rain", "sun"), ticket("budi", "sun"))
-TOLD_ANNA = (
+ANNAS_MATCH = (
     ClientId("anna"),
     Matched(
         ticket=RoomId("anna-1"),
@@ -318,7 +318,7 @@ TOLD_ANNA = (
         at=7.0,
     ),
 )
-TOLD_BUDI = (
+BUDIS_MATCH = (
     ClientId("budi"),
     Matched(
         ticket=RoomId("budi-1"),
@@ -344,14 +344,14 @@ OVER = PeerLeft(RoomId("anna-1"), LeaveReason.PEER_LOST)
     ],
     ids=["both", "the first", "the second", "neither"],
 )
-def test_who_is_introduced_to_nobody_hears_that_it_is_over(
+def test_a_client_whose_partner_is_unreachable_gets_peer_left(
     reachable: set[str], then: list[tuple[ClientId, PeerLeft]]
 ) -> None:
-    told = introductions(ANNA_AND_BUDI, reachable.__contains__, 7.0)
-    assert told == [TOLD_ANNA, TOLD_BUDI, *then]
+    events = introductions(ANNA_AND_BUDI, reachable.__contains__, 7.0)
+    assert events == [ANNAS_MATCH, BUDIS_MATCH, *then]
 
 
-# ---------------------------------------------------------------- any history
+# ---------------------------------------------------------------- random histories
 
 CLIENTS = ["anna", "budi", "citra", "dewi", "eka", "fajar"]
 TOPICS = st.lists(st.sampled_from(["rain", "sun", "wind", "tea"]), max_size=3)
@@ -359,7 +359,7 @@ ROOMS = st.none() | st.none() | st.sampled_from(["attic", "cellar"])
 
 
 class PoolAgainstAList(RuleBasedStateMachine):
-    """The pool with its indexes, and a list of waiters that is read from end to end."""
+    """The pool with its indexes, compared with a list of waiters that is searched from end to end."""
 
     tickets = Bundle("tickets")
 
@@ -367,14 +367,14 @@ class PoolAgainstAList(RuleBasedStateMachine):
         super().__init__()
         self.pool = Pool(WIDEN_AFTER)
         self.waiters: list[Waiter] = []
-        """In the order in which they came."""
+        """In the order in which they joined."""
         self.strict: list[Waiter] = []
         """Those that still require a shared topic, suspended or not, in the same order."""
         self.away: list[Waiter] = []
         """Those who are suspended."""
         self.now = 100.0
-        self.heard = self.now
-        """Up to when the pool knows of the time."""
+        self.served_at = self.now
+        """The latest time that was passed to the pool."""
         self.joined = 0
 
     @rule(
@@ -391,21 +391,21 @@ class PoolAgainstAList(RuleBasedStateMachine):
         pair = self.pair_up(waiter, self.now)
         if pair is None and topics and room is None:
             self.strict.append(waiter)
-        self.asks(Enter(newcomer), pair)
+        self.serve(Enter(newcomer), pair)
         return newcomer
 
     @rule(left=consumes(tickets))
     def leave(self, left: Ticket) -> None:
         for waiters in (self.waiters, self.away, self.strict):
             waiters[:] = [waiter for waiter in waiters if waiter.ticket != left]
-        self.asks(Withdraw(left.id), None)
+        self.serve(Withdraw(left.id), None)
 
     @rule(lost=tickets)
     def suspend(self, lost: Ticket) -> None:
         for waiter in [waiter for waiter in self.waiters if waiter.ticket == lost]:
             self.waiters.remove(waiter)
             self.away.append(waiter)
-        self.asks(Suspend(lost.id), None)
+        self.serve(Suspend(lost.id), None)
 
     @rule(back=tickets)
     def reinstate(self, back: Ticket) -> None:
@@ -414,23 +414,23 @@ class PoolAgainstAList(RuleBasedStateMachine):
         for waiter in [waiter for waiter in self.away if waiter.ticket == back]:
             self.away.remove(waiter)
             pair = self.pair_up(waiter, waiter.since if waiter in self.strict else self.now)
-        self.asks(Reinstate(back.id), pair)
+        self.serve(Reinstate(back.id), pair)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 9.0, 10.0, 11.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes, and the pool hears of it."""
+        """Time passes, and the pool serves no request."""
         self.now += seconds
-        self.heard = self.now
+        self.served_at = self.now
         assert self.pool.serve(None, self.now) == self.widen()
 
     @rule(seconds=st.sampled_from([3.0, 9.0, 10.0, 11.0]))
     def be_late(self, seconds: float) -> None:
-        """Time passes, and the pool hears of it with the next request."""
+        """Time passes, which the pool learns with the next request."""
         self.now += seconds
 
-    def asks(self, request: Request, pair: Pair | None) -> None:
+    def serve(self, request: Request, pair: Pair | None) -> None:
         """The pool serves a request, and finds this pair; then it widens those whose time has come."""
-        self.heard = self.now
+        self.served_at = self.now
         assert self.pool.serve(request, self.now) == [Outcome(request, pair, self.waiting), *self.widen()]
 
     def widen(self) -> list[Outcome]:
@@ -458,35 +458,35 @@ class PoolAgainstAList(RuleBasedStateMachine):
         ]
         chosen = prefer(newcomer.ticket, choices)
         if chosen is None:
-            self.waiters = sorted((*self.waiters, newcomer), key=self.came)
+            self.waiters = sorted((*self.waiters, newcomer), key=self.order)
             return None
         self.waiters.remove(chosen)
         self.strict = [waiter for waiter in self.strict if waiter not in (newcomer, chosen)]
-        first, second = sorted((newcomer, chosen), key=self.came)
+        first, second = sorted((newcomer, chosen), key=self.order)
         return Pair(first.ticket, second.ticket)
 
     @staticmethod
-    def came(waiter: Waiter) -> int:
+    def order(waiter: Waiter) -> int:
         return int(waiter.ticket.id.rpartition("-")[2])
 
     @invariant()
-    def the_same_wait(self) -> None:
+    def the_same_tickets_wait(self) -> None:
         assert len(self.pool) == self.waiting
         assert all(waiter.ticket.id in self.pool for waiter in (*self.waiters, *self.away))
 
     @invariant()
-    def no_two_who_would_do_both_stay(self) -> None:
+    def no_two_compatible_tickets_are_left(self) -> None:
         for number, one in enumerate(self.waiters):
             for other in self.waiters[:number]:
-                assert not are_compatible(one, other, self.heard, WIDEN_AFTER)
+                assert not are_compatible(one, other, self.served_at, WIDEN_AFTER)
 
     @invariant()
-    def the_indexes_hold_those_who_wait_and_nobody_else(self) -> None:
-        flexible, topics = {}, {}
+    def the_indexes_contain_exactly_the_waiting_tickets(self) -> None:
+        flexible, topics = {}, dict[tuple[str | None, str], object]()
         for waiter in self.waiters:
             held = self.pool._waits[waiter.ticket.id]
             assert held.ticket == waiter.ticket
-            assert (waiter in self.strict) != waiter.is_flexible(self.heard, WIDEN_AFTER)
+            assert (waiter in self.strict) != waiter.is_flexible(self.served_at, WIDEN_AFTER)
             topics |= {(waiter.ticket.room, topic): held for topic in waiter.ticket.topics}
             if waiter not in self.strict:
                 flexible[waiter.ticket.room] = held
@@ -506,7 +506,7 @@ class PoolAgainstAList(RuleBasedStateMachine):
 
 
 def test_a_flexible_ticket_stays_flexible_while_suspended_in_any_order() -> None:
-    """Chance rarely finds this one."""
+    """Random histories rarely contain this one."""
     pool = PoolAgainstAList()
     anna = pool.join("anna", ["rain"], room=None, avoid=None)
     pool.wait(WIDEN_AFTER)

@@ -1,4 +1,4 @@
-"""Text to message and back: what is written is read again, and nothing that is wrong gets through or does harm."""
+"""The codec: messages survive a round trip, and invalid ones are refused with an error that helps their sender."""
 
 import json
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
 from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
 
-understand = partial(decode, features=messages.OPTIONAL)
-"""What a server makes of a text that has all optional parts."""
+decode_any = partial(decode, features=messages.OPTIONAL)
+"""Decodes as a server with all optional features does."""
 
-BOTH_PROFILES = pytest.mark.parametrize("profile", ["v1", "legacy"])
+EITHER_PROFILE = pytest.mark.parametrize("profile", ["v1", "legacy"])
 ANY_CLIENT_MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
 ANY_SERVER_MESSAGE = st.one_of(*SERVER_MESSAGES.values())
 
@@ -51,13 +51,13 @@ JSON = json_values(ANY_TEXT, st.integers() | st.floats())
 
 
 def as_text(value: Any) -> str:
-    """As any JSON writer may put it: with NaN, with escaped lone surrogates, with endless numbers."""
+    """JSON as other encoders may write it: with NaN, escaped lone surrogates, very long numbers."""
     return json.dumps(value)
 
 
 def fault_of(value: Any, profile: Profile = "v1") -> Fault:
-    fault = understand(as_text(value), profile)
-    assert isinstance(fault, Fault), f"understood as {fault}"
+    fault = decode_any(as_text(value), profile)
+    assert isinstance(fault, Fault), f"decoded as {fault}"
     return fault
 
 
@@ -77,10 +77,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "resume": {"token": "t", "lastSeq": 5},
     "ping": {"data": "1"},
 }
-"""A right message of each type, without the `type`."""
+"""A valid message of each type, without the `type`."""
 
 
-# ---------------------------------------------------------------- there and back
+# ---------------------------------------------------------------- round trips
 
 
 def test_there_is_a_strategy_for_every_message() -> None:
@@ -89,16 +89,18 @@ def test_there_is_a_strategy_for_every_message() -> None:
 
 
 @given(ANY_CLIENT_MESSAGE)
-def test_what_a_client_says_is_understood(message: messages.ClientMessage) -> None:
+def test_every_client_message_is_decoded_as_it_was_encoded(message: messages.ClientMessage) -> None:
     text = encode_client(message)
-    assert understand(text, "v1") == message
-    assert understand(text.decode(), "v1") == message
+    assert decode_any(text, "v1") == message
+    assert decode_any(text.decode(), "v1") == message
     if type(message) in messages.LEGACY_FROM_CLIENT.values():
-        assert understand(text, "legacy") == message
+        assert decode_any(text, "legacy") == message
 
 
 @given(ANY_SERVER_MESSAGE, st.none() | st.integers(1, 1 << 53))
-def test_what_the_server_says_is_understood(message: messages.ServerMessage, seq: int | None) -> None:
+def test_every_server_message_is_decoded_as_it_was_encoded(
+    message: messages.ServerMessage, seq: int | None
+) -> None:
     text = encode(message, seq)
     assert decode_server(text) == message
     assert json.loads(text).get("seq") == seq
@@ -110,10 +112,10 @@ def test_unknown_fields_are_ignored(message: messages.ClientMessage, unknown: di
     wire = json.loads(encode_client(message))
     if "payload" in wire:
         wire["payload"] |= unknown
-    assert understand(as_text(wire | unknown), "v1") == message
+    assert decode_any(as_text(wire | unknown), "v1") == message
 
 
-# ---------------------------------------------------------------- how it looks on the wire
+# ---------------------------------------------------------------- wire format
 
 
 def test_names_are_camel_case_on_the_wire() -> None:
@@ -141,11 +143,11 @@ def test_names_are_camel_case_on_the_wire() -> None:
     }
 
 
-def test_a_legacy_client_gets_no_number() -> None:
+def test_a_message_for_a_legacy_client_has_no_seq() -> None:
     assert encode(messages.Ready(RoomId("r"))) == b'{"type":"ready","roomId":"r"}'
 
 
-def test_what_is_relayed_carries_the_servers_word() -> None:
+def test_a_relayed_message_has_sender_recipient_and_room() -> None:
     said = messages.Candidate(messages.IceCandidate("candidate:1", "0", 0))
     relayed = messages.Relayed(said, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
     assert json.loads(encode(relayed)) == {
@@ -159,11 +161,11 @@ def test_what_is_relayed_carries_the_servers_word() -> None:
 
 
 @pytest.mark.parametrize("claim", ["from", "to", "roomId", "username", "seq"])
-def test_what_a_sender_claims_to_be_does_not_matter(claim: str) -> None:
-    assert understand(as_text({"type": "chat", "text": "hi", claim: "somebody else"}), "v1") == messages.Chat("hi")
+def test_sender_and_room_in_a_clients_message_are_ignored(claim: str) -> None:
+    assert decode_any(as_text({"type": "chat", "text": "hi", claim: "somebody else"}), "v1") == messages.Chat("hi")
 
 
-def test_what_is_absent_is_not_written() -> None:
+def test_absent_optional_fields_are_not_encoded() -> None:
     assert encode_client(messages.Leave()) == b'{"type":"leave"}'
     assert json.loads(encode(messages.Left(ClientId("a"), RoomId("r"), LeaveReason.PEER_LOST))) == {
         "type": "leave",
@@ -173,7 +175,7 @@ def test_what_is_absent_is_not_written() -> None:
     }
 
 
-def test_limits_by_their_names_on_the_wire() -> None:
+def test_limits_have_their_wire_names() -> None:
     limits = messages.Limits(1, 2, 3, 4, 5)
     names = ["messageBytes", "chatCharacters", "topics", "topicCharacters", "usernameCharacters"]
     assert limits_to_wire(limits) == dict(zip(names, range(1, 6), strict=True))
@@ -181,17 +183,17 @@ def test_limits_by_their_names_on_the_wire() -> None:
     assert json.loads(encode(welcome))["limits"] == limits_to_wire(limits)
 
 
-def test_the_seeds_clients_are_understood() -> None:
+def test_messages_of_the_seeds_clients_are_decoded() -> None:
     """Messages as its readme and its page write them."""
     candidate: dict[str, Any] = {"candidate": "candidate:...", "sdpMid": "0", "sdpMLineIndex": 0}
-    assert understand('{"type": "join", "username": "User123"}', "legacy") == messages.Join("User123")
-    assert understand('{"type": "leave"}', "legacy") == messages.Leave()
-    assert understand(as_text({"type": "candidate", "payload": candidate}), "legacy") == messages.Candidate(
+    assert decode_any('{"type": "join", "username": "User123"}', "legacy") == messages.Join("User123")
+    assert decode_any('{"type": "leave"}', "legacy") == messages.Leave()
+    assert decode_any(as_text({"type": "candidate", "payload": candidate}), "legacy") == messages.Candidate(
         messages.IceCandidate(**candidate)
     )
 
 
-# ---------------------------------------------------------------- whatever comes
+# ---------------------------------------------------------------- arbitrary input
 
 
 @given(st.one_of(st.text(), st.binary(), JSON.map(as_text), JSON.map(lambda value: as_text(value).encode())))
@@ -201,9 +203,9 @@ def test_the_seeds_clients_are_understood() -> None:
 @example("[" * 100_000)
 @example('{"type":' * 5_000)
 @example('{"type":"chat","text":"' + "x" * 100_000)
-def test_any_text_is_answered(text: str | bytes) -> None:
+def test_any_text_gives_a_message_or_a_fault(text: str | bytes) -> None:
     for profile in VOCABULARY:
-        assert isinstance(understand(text, profile), Fault | messages.ClientMessage)
+        assert isinstance(decode_any(text, profile), Fault | messages.ClientMessage)
     assert isinstance(decode_server(text), Fault | messages.ServerMessage)
 
 
@@ -215,62 +217,70 @@ ENVELOPE = st.builds(
     st.sampled_from([*messages.FROM_CLIENT, *messages.OPTIONAL, "unknown"]),
     st.dictionaries(FIELD_NAMES, JSON | st.dictionaries(FIELD_NAMES, JSON), max_size=3),
 )
-"""Right messages in which some fields are anything."""
+"""Valid messages with arbitrary values in some fields."""
 
 
 @given(ENVELOPE)
-def test_any_object_is_answered(value: dict[str, Any]) -> None:
+def test_any_object_gives_a_message_or_a_fault(value: dict[str, Any]) -> None:
     for profile in VOCABULARY:
-        assert isinstance(understand(as_text(value), profile), Fault | messages.ClientMessage)
+        assert isinstance(decode_any(as_text(value), profile), Fault | messages.ClientMessage)
 
 
 @given(ENVELOPE)
 def test_nothing_is_coerced(value: dict[str, Any]) -> None:
-    """What is understood says the same when it is written again, and with the same JSON types."""
-    message = understand(as_text(value), "v1")
+    """A decoded message is encoded again with the same values, of the same JSON types."""
+    message = decode_any(as_text(value), "v1")
     if isinstance(message, Fault):
         return
-    for said, written in pairs_of_leaves(value, json.loads(encode_client(message))):
-        assert (type(said), said) == (type(written), written)
+    for before, after in pairs_of_leaves(value, json.loads(encode_client(message))):
+        assert (type(before), before) == (type(after), after)
 
 
-def pairs_of_leaves(said: Any, written: Any) -> Iterator[tuple[Any, Any]]:
-    """What was said beside what is written, but for what was ignored and for defaults."""
-    if isinstance(said, dict) and isinstance(written, dict):
-        for name in written.keys() & said.keys():
-            yield from pairs_of_leaves(said[name], written[name])
-    elif isinstance(said, list) and isinstance(written, list) and len(said) == len(written):
-        for pair in zip(said, written, strict=True):
+def pairs_of_leaves(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
+    """Corresponding values of two JSON values; names that only one of them has are left out."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in after.keys() & before.keys():
+            yield from pairs_of_leaves(before[name], after[name])
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for pair in zip(before, after, strict=True):
             yield from pairs_of_leaves(*pair)
     else:
-        yield said, written
+        yield before, after
 
 
-def test_the_envelope() -> None:
+def test_a_message_must_be_an_object_with_a_type() -> None:
     for not_an_object in ([], "join", 5, 1.5, True, None, [{"type": "join"}]):
         assert fault_of(not_an_object).code is ErrorCode.BAD_MESSAGE
-    for no_type in ({}, {"Type": "join"}, {"type": None}, {"type": 5}, {"type": ["join"]}, {"type": {}}):
+    no_types: list[dict[str, Any]] = [
+        {},
+        {"Type": "join"},
+        {"type": None},
+        {"type": 5},
+        {"type": ["join"]},
+        {"type": {}},
+    ]
+    for no_type in no_types:
         assert fault_of(no_type) == Fault(
             ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message"
         )
 
 
 @pytest.mark.parametrize("kind", ["", "welcome", "Join", "join ", "x" * 1000])
-@BOTH_PROFILES
-def test_an_unknown_type_is_told_what_is_known(kind: str, profile: Profile) -> None:
+@EITHER_PROFILE
+def test_an_unknown_type_gets_a_list_of_the_known_types(kind: str, profile: Profile) -> None:
     fault = fault_of({"type": kind}, profile)
     assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, kind[:64])
     assert fault.message.endswith(": " + ", ".join(VOCABULARY[profile]))
 
 
 @pytest.mark.parametrize("kind", sorted(messages.OPTIONAL))
-def test_types_that_a_server_lacks_are_unsupported(kind: str) -> None:
+def test_an_optional_type_that_the_server_lacks_is_unsupported(kind: str) -> None:
     fault = decode(as_text({"type": kind}), "v1")
     assert isinstance(fault, Fault)
     assert (fault.code, fault.ref) == (ErrorCode.UNSUPPORTED, kind)
 
 
-def test_what_a_server_lacks_is_not_among_what_is_known() -> None:
+def test_types_that_the_server_lacks_are_not_listed_as_known() -> None:
     fault = decode(as_text({"type": "x"}), "v1")
     assert isinstance(fault, Fault)
     assert not messages.OPTIONAL & set(fault.message.split(": ")[1].split(", "))
@@ -279,23 +289,23 @@ def test_what_a_server_lacks_is_not_among_what_is_known() -> None:
 @pytest.mark.parametrize(
     "kind", sorted(messages.OPTIONAL | messages.FROM_CLIENT.keys() - messages.LEGACY_FROM_CLIENT.keys())
 )
-def test_a_legacy_client_does_not_know_the_later_types(kind: str) -> None:
+def test_later_types_are_unknown_for_a_legacy_client(kind: str) -> None:
     assert fault_of({"type": kind}, "legacy").code is ErrorCode.UNKNOWN_TYPE
 
 
-# ---------------------------------------------------------------- every field, wrong in every way
+# ---------------------------------------------------------------- invalid values for every field
 
 
 @attrs.frozen
 class Field:
-    """What may stand in one place of a message."""
+    """The values that one field of a message accepts and refuses."""
 
     message: str
     path: tuple[str | int, ...]
     types: tuple[str, ...]
     required: bool = False
     out_of_range: tuple[Any, ...] = ()
-    """Values of the right type that are wrong all the same."""
+    """Values of the right type that are invalid nevertheless."""
 
     def __str__(self) -> str:
         return self.message + self.json_path[1:]
@@ -305,23 +315,23 @@ class Field:
         return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
 
     def corrupt(self, value: Any) -> dict[str, Any]:
-        """The example message with this value in this place."""
-        message = json.loads(as_text({"type": self.message, **EXAMPLES[self.message]}))
-        *way, last = self.path
-        place = message
-        for step in way:
-            place = place[step]
-        place[last] = value
+        """The example message with this value in the field."""
+        message: dict[str, Any] = json.loads(as_text({"type": self.message, **EXAMPLES[self.message]}))
+        self._parent(message)[self.path[-1]] = value
         return message
 
     def omit(self) -> dict[str, Any]:
+        """The example message without the field."""
         message = self.corrupt(None)
-        *way, last = self.path
-        place = message
-        for step in way:
-            place = place[step]
-        del place[last]
+        del self._parent(message)[self.path[-1]]
         return message
+
+    def _parent(self, message: dict[str, Any]) -> Any:
+        """The object or array that has the field."""
+        place: Any = message
+        for step in self.path[:-1]:
+            place = place[step]
+        return place
 
 
 TEXT, TEXT_OR_NONE = ("string",), ("string", "null")
@@ -363,7 +373,7 @@ VALUES: dict[str, list[Any]] = {
     "array": [[], ["a"], [0], [[]]],
     "object": [{}, {"0": "a"}],
 }
-"""JSON values by type; a number that no 64 bits hold is read as a fraction."""
+"""JSON values by type. An integer that does not fit into 64 bits is decoded as a fraction."""
 
 WRONG_TYPES = [
     (field, value)
@@ -374,22 +384,22 @@ WRONG_TYPES = [
 ]
 
 
-def test_every_field_is_corrupted_here() -> None:
+def test_every_field_of_every_message_is_listed() -> None:
     def paths(message: str, value: Any, path: tuple[str, ...] = ()) -> set[tuple[str, tuple[str, ...]]]:
         inner = value.items() if isinstance(value, dict) else ()
         own = {(message, path)} if path else set()
         return own.union(*(paths(message, item, (*path, name)) for name, item in inner))
 
-    told = {(field.message, field.path) for field in FIELDS if 1 not in field.path}
-    assert told == set().union(*(paths(message, fields) for message, fields in EXAMPLES.items()))
+    listed = {(field.message, field.path) for field in FIELDS if 1 not in field.path}
+    assert listed == set().union(*(paths(message, fields) for message, fields in EXAMPLES.items()))
     for name, kind in messages.FROM_CLIENT.items():
         assert EXAMPLES[name].keys() == set(map(wire_name, attrs.fields_dict(kind)))
 
 
 @pytest.mark.parametrize("message", EXAMPLES)
-def test_an_example_is_understood(message: str) -> None:
+def test_an_example_is_valid(message: str) -> None:
     assert isinstance(
-        understand(as_text({"type": message, **EXAMPLES[message]}), "v1"), messages.FROM_CLIENT[message]
+        decode_any(as_text({"type": message, **EXAMPLES[message]}), "v1"), messages.FROM_CLIENT[message]
     )
 
 
@@ -401,7 +411,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(field: Field, value:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "error"),
     [
         (None, "must be a string, not null"),
         (True, "must be a string, not true or false"),
@@ -412,23 +422,23 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(field: Field, value:
     ],
     ids=repr,
 )
-def test_a_wrong_type_is_called_by_its_name(value: Any, told: str) -> None:
-    assert fault_of({"type": "chat", "text": value}) == Fault(ErrorCode.BAD_MESSAGE, f"{told} @ $.text", "chat")
+def test_an_error_names_the_wrong_json_type(value: Any, error: str) -> None:
+    assert fault_of({"type": "chat", "text": value}) == Fault(ErrorCode.BAD_MESSAGE, f"{error} @ $.text", "chat")
 
 
-def test_a_limit_is_told_with_what_was_over_it() -> None:
+def test_an_error_names_the_limit_and_the_actual_length() -> None:
     fault = fault_of({"type": "chat", "text": "x" * 2001})
     assert fault.message == "text must have 1 to 2000 characters, not 2001 @ $"
 
 
-def test_a_fault_names_fields_as_they_are_on_the_wire() -> None:
+def test_an_error_uses_wire_names() -> None:
     assert fault_of({"type": "resume", "token": "x"}).message == "required field is missing @ $.lastSeq"
     fault = fault_of({"type": "resume", "token": "x", "lastSeq": -1})
     assert fault.message.startswith("lastSeq must be 0 to ")
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if field.required], ids=str)
-def test_a_required_field_is_missed_by_its_path(field: Field) -> None:
+def test_a_missing_required_field_is_reported_with_its_path(field: Field) -> None:
     fault = fault_of(field.omit())
     expected = f"required field is missing @ {field.json_path}"
     assert fault == Fault(ErrorCode.BAD_MESSAGE, expected, field.message)
@@ -438,7 +448,7 @@ def test_a_required_field_is_missed_by_its_path(field: Field) -> None:
     "field", [field for field in FIELDS if not field.required and 1 not in field.path], ids=str
 )
 def test_an_optional_field_may_be_absent(field: Field) -> None:
-    assert isinstance(understand(as_text(field.omit()), "v1"), messages.FROM_CLIENT[field.message])
+    assert isinstance(decode_any(as_text(field.omit()), "v1"), messages.FROM_CLIENT[field.message])
 
 
 @pytest.mark.parametrize(
@@ -446,7 +456,7 @@ def test_an_optional_field_may_be_absent(field: Field) -> None:
     [(field, value) for field in FIELDS for value in field.out_of_range],
     ids=lambda value: str(value)[:20],
 )
-def test_a_value_out_of_range_is_refused_by_name(field: Field, value: Any) -> None:
+def test_a_value_out_of_range_is_refused_with_its_field(field: Field, value: Any) -> None:
     fault = fault_of(field.corrupt(value))
     assert (fault.code, fault.ref) == (ErrorCode.BAD_MESSAGE, field.message)
     [name, *_] = [step for step in reversed(field.path) if isinstance(step, str)]
@@ -454,15 +464,15 @@ def test_a_value_out_of_range_is_refused_by_name(field: Field, value: Any) -> No
     assert "$" in fault.message
 
 
-def test_all_wrong_types_of_a_message_are_told_at_once() -> None:
+def test_all_wrong_types_of_a_message_are_reported_at_once() -> None:
     fault = fault_of({"type": "join", "username": 5, "topics": "abc", "room": ["r"]})
     for path in ("$.username", "$.topics", "$.room"):
         assert path in fault.message
 
 
 @pytest.mark.parametrize("item", [0, None, "x" * 33, [], {}], ids=repr)
-def test_the_faults_of_a_long_array_are_not_longer_than_it(item: Any) -> None:
-    """Or else a small message would cost the server far more than its sender."""
+def test_the_errors_of_a_long_array_are_limited_in_length(item: Any) -> None:
+    """Otherwise a small message would cost the server far more than its sender."""
     fault = fault_of({"type": "join", "topics": [item] * 20_000})
     assert fault.code is ErrorCode.BAD_MESSAGE
     assert "topics" in fault.message
@@ -478,29 +488,29 @@ SECRET = "k7secret"
     [SECRET, SECRET * 300_000, [SECRET], {SECRET: SECRET}, [[SECRET]] * 7, SECRET + "\n"],
     ids=["text", "long text", "list", "object", "lists", "line"],
 )
-def test_a_fault_keeps_what_the_client_said_to_itself(field: Field, value: Any) -> None:
-    outcome = understand(as_text(field.corrupt(value)), "v1")
+def test_an_error_does_not_quote_values(field: Field, value: Any) -> None:
+    outcome = decode_any(as_text(field.corrupt(value)), "v1")
     if isinstance(outcome, Fault):
         assert SECRET not in outcome.message
 
 
 @pytest.mark.parametrize("text", [SECRET, f'{{"type":"chat","text":"{SECRET}', f'"{SECRET}"', f'["{SECRET}"]'])
-def test_neither_does_a_fault_of_the_envelope_repeat_it(text: str) -> None:
-    fault = understand(text, "v1")
+def test_an_error_does_not_quote_text_that_is_not_a_message(text: str) -> None:
+    fault = decode_any(text, "v1")
     assert isinstance(fault, Fault)
     assert SECRET not in repr(fault)
 
 
-def test_a_number_stays_what_it_was() -> None:
-    """`true` is no 1, 1.0 is no 1, and "1" is no 1."""
+def test_only_an_integer_is_accepted_for_an_integer() -> None:
+    """Not `true`, 1.0 or "1"."""
     field = next(field for field in FIELDS if field.path == ("payload", "sdpMLineIndex"))
-    read = [understand(as_text(field.corrupt(value)), "v1") for value in (1, True, 1.0, "1")]
+    read = [decode_any(as_text(field.corrupt(value)), "v1") for value in (1, True, 1.0, "1")]
     assert [type(message) for message in read] == [messages.Candidate, Fault, Fault, Fault]
 
 
-def test_an_offer_is_read_to_its_last_character() -> None:
+def test_an_sdp_is_decoded_unchanged() -> None:
     sdp = "v=0\r\n\u00e9\U0001f600\x00\x7f" * 100
-    message = understand(as_text({"type": "offer", "payload": {"type": "offer", "sdp": sdp}}), "v1")
+    message = decode_any(as_text({"type": "offer", "payload": {"type": "offer", "sdp": sdp}}), "v1")
     assert isinstance(message, messages.Offer)
     assert message.payload.sdp == sdp
 
@@ -515,7 +525,7 @@ def test_an_offer_is_read_to_its_last_character() -> None:
     ],
     ids=str,
 )
-def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) -> None:
+def test_a_client_refuses_an_invalid_server_message(corrupt: dict[str, Any], path: str) -> None:
     wire = {"type": "chat", "text": "hi", "from": "a", "to": "b", "roomId": "r", "username": "A"}
     assert decode_server(as_text(wire)) == messages.Relayed(
         messages.Chat("hi"), ClientId("a"), ClientId("b"), RoomId("r"), "A"
@@ -526,7 +536,7 @@ def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) ->
 
 
 @pytest.mark.parametrize(
-    ("wire", "complaint"),
+    ("wire", "error"),
     [
         ({"type": "leave", "from": "a", "roomId": "r", "reason": "bored"}, "must be one of left, next, peer_lost"),
         (
@@ -538,19 +548,19 @@ def test_a_client_refuses_a_broken_server(corrupt: dict[str, Any], path: str) ->
     ],
     ids=str,
 )
-def test_reasons_and_codes_are_those_of_their_tables(wire: dict[str, Any], complaint: str) -> None:
+def test_unknown_reasons_and_codes_are_refused(wire: dict[str, Any], error: str) -> None:
     fault = decode_server(as_text(wire))
     assert isinstance(fault, Fault)
-    assert complaint in fault.message
+    assert error in fault.message
 
 
-def test_reasons_and_codes_are_read_as_such() -> None:
+def test_a_reason_is_decoded_as_a_leave_reason() -> None:
     left = decode_server('{"type":"leave","from":"a","roomId":"r","reason":"next"}')
     assert isinstance(left, messages.Left)
     assert left.reason is LeaveReason.NEXT
 
 
-def test_a_client_ignores_what_a_later_server_says() -> None:
+def test_an_unknown_server_message_gives_unknown_type() -> None:
     fault = decode_server('{"type":"applause"}')
     assert isinstance(fault, Fault)
     assert (fault.code, fault.ref) == (ErrorCode.UNKNOWN_TYPE, "applause")

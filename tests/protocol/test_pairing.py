@@ -16,8 +16,8 @@ from curhat_trio.protocol.events import (
     Event,
     Profile,
 )
+from curhat_trio.protocol.sdp import relay_only_description
 from curhat_trio.protocol.session import FEATURES, Closed, Connected, Negotiating, Rules
-from curhat_trio.protocol.signaling import relay_only
 from tests.conversation import (
     ANNA,
     ANNAS_TICKET,
@@ -333,7 +333,7 @@ def test_withheld_candidates_do_not_count_as_held() -> None:
     talk = paired(rules=RELAY_ONLY).after(*[received(HOST)] * 100)
     assert talk >> received(RELAY)
     talk >> received(offer("mine"))
-    assert talk << to_anna(relay_only(offer("mine"))) << to_anna(RELAY_SHOWN)
+    assert talk << to_anna(messages.Offer(relay_only_description(offer("mine").payload))) << to_anna(RELAY_SHOWN)
 
 
 @pytest.mark.shows("P-6.6")

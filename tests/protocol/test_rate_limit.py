@@ -1,4 +1,4 @@
-"""How much one client may send."""
+"""The rate limit of one client."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 
 
 def rate_limit(messages: float = 10.0, burst: float = 3.0, byte_burst: float = 100.0) -> RateLimit:
-    """So many messages a second, and 50 bytes a second."""
+    """With `messages` and 50 bytes per second."""
     return RateLimit(Allowance(messages, burst, 50.0, byte_burst))
 
 
@@ -21,7 +21,7 @@ def test_a_burst_is_allowed_and_then_the_rate() -> None:
     assert client.spend(1, now=1000.125) == pytest.approx(0.075)
 
 
-def test_bytes_count_too() -> None:
+def test_bytes_are_limited_too() -> None:
     client = rate_limit()
     assert client.spend(90, now=0.0) == 0.0
     assert client.spend(30, now=0.0) == pytest.approx(20 / 50)
@@ -29,7 +29,7 @@ def test_bytes_count_too() -> None:
 
 
 def test_a_refused_message_costs_nothing() -> None:
-    """Neither its bytes, nor a message if it was the bytes that were missing."""
+    """Neither bytes nor a message are taken."""
     client = rate_limit(burst=2.0)
     assert client.spend(101, now=0.0) > 0
     assert client.spend(101, now=0.0) > 0
@@ -38,14 +38,14 @@ def test_a_refused_message_costs_nothing() -> None:
     assert client.spend(0, now=0.0) > 0
 
 
-def test_the_longer_wait_of_the_two_is_told() -> None:
+def test_the_longer_of_the_two_waits_is_returned() -> None:
     client = rate_limit(messages=1.0, burst=1.0)
     client.spend(100, now=0.0)
     assert client.spend(10, now=0.0) == pytest.approx(1.0)
     assert client.spend(75, now=0.0) == pytest.approx(1.5)
 
 
-def test_nobody_saves_up_more_than_a_burst() -> None:
+def test_an_idle_client_accumulates_no_more_than_a_burst() -> None:
     client = rate_limit()
     client.spend(1, now=0.0)
     assert [client.spend(1, now=1e6) > 0 for _ in range(4)] == [False, False, False, True]
@@ -56,9 +56,7 @@ def test_nobody_saves_up_more_than_a_burst() -> None:
     burst=st.integers(1, 20),
     pauses=st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60),
 )
-def test_in_no_stretch_of_time_is_more_allowed_than_burst_and_rate(
-    rate: float, burst: int, pauses: list[float]
-) -> None:
+def test_no_interval_allows_more_than_burst_and_rate(rate: float, burst: int, pauses: list[float]) -> None:
     client = RateLimit(Allowance(rate, burst))
     now, allowed = 0.0, []
     for pause in pauses:
@@ -71,8 +69,8 @@ def test_in_no_stretch_of_time_is_more_allowed_than_burst_and_rate(
 
 
 @given(rate=st.floats(0.5, 100.0), burst=st.integers(1, 20), extra=st.integers(0, 30))
-def test_who_waits_as_told_is_heard(rate: float, burst: int, extra: int) -> None:
-    """The endpoint rounds up to tenths of a second; a millionth is enough."""
+def test_a_message_after_the_returned_wait_is_allowed(rate: float, burst: int, extra: int) -> None:
+    """The endpoint rounds up to tenths of a second, which is more than enough."""
     client = RateLimit(Allowance(rate, burst))
     now = 5.0
     for _ in range(burst + extra):

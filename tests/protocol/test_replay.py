@@ -1,4 +1,4 @@
-"""What a client may have missed, against a plain list that forgets nothing."""
+"""The replay buffer, compared with a list that discards nothing."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ MESSAGES = st.lists(st.binary(max_size=12), max_size=30)
 
 
 def fitting(messages: list[bytes], most: int, most_bytes: int) -> int:
-    """How many of the last messages may be kept."""
+    """How many of the latest messages may be kept."""
     kept = 0
     while kept < min(len(messages), most) and sum(map(len, messages[-kept - 1 :])) <= most_bytes:
         kept += 1
@@ -18,7 +18,7 @@ def fitting(messages: list[bytes], most: int, most_bytes: int) -> int:
 
 @given(MESSAGES, st.integers(0, 10), st.integers(0, 60), st.integers(-2, 33))
 @example([b"too long for it"], 5, 3, 0)
-def test_what_was_sent_last_is_there_whole_or_not_at_all(
+def test_the_latest_messages_are_returned_completely_or_not_at_all(
     messages: list[bytes], most: int, most_bytes: int, number: int
 ) -> None:
     replay = ReplayBuffer(most, most_bytes)
@@ -33,7 +33,7 @@ def test_what_was_sent_last_is_there_whole_or_not_at_all(
     assert replay.after(number) == (messages[number:] if is_known else None)
 
 
-def test_what_is_forgotten_is_not_held() -> None:
+def test_discarded_messages_do_not_use_memory() -> None:
     replay = ReplayBuffer(max_messages=4, max_bytes=100)
     for _ in range(1000):
         replay.append(b"x" * 30)

@@ -1,7 +1,7 @@
-"""What is read in SDP, and what the partner may see of it under the policy `relay`: no address but relays'.
+"""What the server parses of SDP, and that under the policy `relay` only addresses of relays are passed on.
 
-The samples are of the shape that Chromium and Firefox write. In the properties at the end anything at all is put
-in, addresses in every spelling among it, and what comes out is searched by other means than the server's own.
+The samples have the form that Chromium and Firefox write. The properties at the end generate arbitrary input with
+addresses in every notation, and search the output for addresses by other means than the server's own code.
 """
 
 import json
@@ -119,52 +119,52 @@ def shown(sdp: str) -> str:
 def shown_line(line: str) -> str | None:
     """What the partner may see of one line, between two that it does."""
     before, after = "v=0\r\na=before\r\n", "a=after\r\n"
-    told = shown(f"{before}{line}\r\n{after}")
-    assert told.startswith(before)
-    assert told.endswith(after)
-    return told[len(before) : -len(after)].removesuffix("\r\n") or None
+    result = shown(f"{before}{line}\r\n{after}")
+    assert result.startswith(before)
+    assert result.endswith(after)
+    return result[len(before) : -len(after)].removesuffix("\r\n") or None
 
 
 def shown_candidate(line: str, mid: str | None = "0", ufrag: str | None = "Zx9k") -> str | None:
-    told = relay_only_candidate(IceCandidate(line, mid, 0, ufrag))
-    assert told is None or (told.sdpMid, told.sdpMLineIndex, told.usernameFragment) == (mid, 0, ufrag)
-    return None if told is None else told.candidate
+    result = relay_only_candidate(IceCandidate(line, mid, 0, ufrag))
+    assert result is None or (result.sdpMid, result.sdpMLineIndex, result.usernameFragment) == (mid, 0, ufrag)
+    return None if result is None else result.candidate
 
 
 # ---------------------------------------------------------------- descriptions
 
 
 @pytest.mark.shows("P-6.6")
-def test_a_description_as_chromium_writes_it() -> None:
+def test_addresses_are_removed_from_a_description_of_chromium() -> None:
     assert shown(crlf(CHROMIUM)) == crlf(CHROMIUM_SHOWN)
 
 
-def test_a_description_as_firefox_writes_it() -> None:
-    told = FIREFOX.replace("mozilla...THIS_IS_SDPARTA-99.0", "-")
-    told = told.replace("raddr 198.51.100.4 rport 60000", "raddr 0.0.0.0 rport 0")
-    assert shown(crlf(FIREFOX)) == crlf(told)
+def test_addresses_are_removed_from_a_description_of_firefox() -> None:
+    result = FIREFOX.replace("mozilla...THIS_IS_SDPARTA-99.0", "-")
+    result = result.replace("raddr 198.51.100.4 rport 60000", "raddr 0.0.0.0 rport 0")
+    assert shown(crlf(FIREFOX)) == crlf(result)
 
 
 @pytest.mark.parametrize("sample", [CHROMIUM, FIREFOX], ids=["Chromium", "Firefox"])
-def test_what_was_shown_is_shown_again_as_it_is(sample: str) -> None:
+def test_a_description_without_addresses_is_not_changed_again(sample: str) -> None:
     once = shown(crlf(sample))
     assert shown(once) == once
 
 
-def test_the_kind_and_the_generation_stay() -> None:
-    told = relay_only_description(Description("answer", crlf(CHROMIUM)))
-    assert told.type == "answer"
-    assert description_ufrags(told) == {"Zx9k"}
+def test_the_type_and_the_user_fragment_are_kept() -> None:
+    result = relay_only_description(Description("answer", crlf(CHROMIUM)))
+    assert result.type == "answer"
+    assert description_ufrags(result) == {"Zx9k"}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\r\n", "\n\n"], ids=repr)
-def test_lines_may_end_in_other_ways(end: str) -> None:
-    told = shown(CHROMIUM.replace("\n", end))
-    assert told.replace("\r", "") == CHROMIUM_SHOWN
+def test_other_line_endings_are_accepted(end: str) -> None:
+    result = shown(CHROMIUM.replace("\n", end))
+    assert result.replace("\r", "") == CHROMIUM_SHOWN
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "result"),
     [
         ("a=rtcp:9", "a=rtcp:9"),
         ("a=rtcp:54321", "a=rtcp:9"),
@@ -183,8 +183,8 @@ def test_lines_may_end_in_other_ways(end: str) -> None:
         ("a=x-version:1.2.3", "a=x-version:1.2.3"),
     ],
 )
-def test_lines_that_may_stand(line: str, told: str) -> None:
-    assert shown_line(line) == told
+def test_these_lines_are_kept(line: str, result: str) -> None:
+    assert shown_line(line) == result
 
 
 @pytest.mark.parametrize(
@@ -232,16 +232,16 @@ def test_lines_that_may_stand(line: str, told: str) -> None:
         "a=\u0661.2.3.4",
     ],
 )
-def test_lines_that_are_left_out(line: str) -> None:
+def test_these_lines_are_removed(line: str) -> None:
     assert shown_line(line) is None
 
 
 @pytest.mark.parametrize("sdp", ["x", "\r\n", "\u00e9", "{}", "203.0.113.5"])
-def test_what_is_no_description_leaves_nothing_but_a_beginning(sdp: str) -> None:
+def test_of_an_invalid_description_only_the_version_line_is_left(sdp: str) -> None:
     assert shown(sdp) == "v=0\r\n"
 
 
-def test_there_is_one_beginning_and_one_origin() -> None:
+def test_there_is_one_version_line_and_one_origin() -> None:
     twice = "v=0\r\no=ani 1 2 IN IP4 203.0.113.5\r\ns=mine\r\n" * 3
     assert shown(twice) == "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\n"
 
@@ -249,7 +249,7 @@ def test_there_is_one_beginning_and_one_origin() -> None:
 @pytest.mark.parametrize(
     "line", ["o=- 1 2 IN IP4", "o=- x 2 IN IP4 203.0.113.5", "o=- 203.0.113.5 2 IN IP4 x", "o=203.0.113.5"]
 )
-def test_a_malformed_origin_is_left_out(line: str) -> None:
+def test_a_malformed_origin_is_removed(line: str) -> None:
     assert shown(f"v=0\r\n{line}\r\na=x\r\n") == "v=0\r\na=x\r\n"
 
 
@@ -260,7 +260,7 @@ HEAD = "candidate:1 1 udp 41885439"
 
 @pytest.mark.shows("P-6.5")
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "result"),
     [
         (f"{HEAD} 198.51.100.4 9 typ relay", f"{HEAD} 198.51.100.4 9 typ relay"),
         (
@@ -281,9 +281,9 @@ HEAD = "candidate:1 1 udp 41885439"
         ),
     ],
 )
-def test_relays_are_shown_without_what_is_behind_them(line: str, told: str) -> None:
-    assert shown_candidate(line) == told
-    assert shown_line(f"a={line}") == f"a={told}"
+def test_relay_candidates_are_kept_without_their_related_address(line: str, result: str) -> None:
+    assert shown_candidate(line) == result
+    assert shown_line(f"a={line}") == f"a={result}"
 
 
 @pytest.mark.shows("P-6.5")
@@ -319,13 +319,13 @@ def test_relays_are_shown_without_what_is_behind_them(line: str, told: str) -> N
         "203.0.113.5",
     ],
 )
-def test_everything_else_is_dropped(line: str) -> None:
+def test_all_other_candidates_are_dropped(line: str) -> None:
     assert shown_candidate(line) is None
     if "\n" not in line:
         assert "203.0.113.5" not in (shown_line(f"a={line}") or "")
 
 
-def test_the_end_of_candidates_has_no_address() -> None:
+def test_the_end_of_candidates_is_kept() -> None:
     assert shown_candidate("") == ""
     assert shown_candidate("", mid=None, ufrag=None) == ""
 
@@ -335,18 +335,18 @@ def test_the_end_of_candidates_has_no_address() -> None:
     [("203.0.113.5", None), ("x\r\nc=IN IP4 x", None), ("caf\u00e9", None), ("0", "203.0.113.5"), ("0", "a b")],
 )
 @pytest.mark.parametrize("line", [f"{HEAD} 198.51.100.4 9 typ relay", ""])
-def test_the_other_fields_are_no_way_out(line: str, mid: str, ufrag: str | None) -> None:
+def test_a_candidate_with_an_address_in_another_field_is_dropped(line: str, mid: str, ufrag: str | None) -> None:
     assert shown_candidate(line, mid, ufrag) is None
 
 
-def test_the_generation_of_a_candidate_stays() -> None:
+def test_the_user_fragment_of_a_candidate_is_kept() -> None:
     line = f"{HEAD} 198.51.100.4 9 typ relay raddr 203.0.113.5 rport 9 generation 0 ufrag b2 network-cost 10"
-    told = relay_only_candidate(IceCandidate(line, "0", 0))
-    assert told is not None
-    assert candidate_ufrag(told) == "b2"
+    result = relay_only_candidate(IceCandidate(line, "0", 0))
+    assert result is not None
+    assert candidate_ufrag(result) == "b2"
 
 
-# ---------------------------------------------------------------- whatever goes in
+# ---------------------------------------------------------------- arbitrary input
 
 V4, V6 = st.ip_addresses(v=4), st.ip_addresses(v=6)
 ADDRESSES = st.one_of(
@@ -441,7 +441,7 @@ def anything_like_a_line(draw: st.DrawFn) -> str:
 
 @st.composite
 def nearly_a_candidate(draw: st.DrawFn) -> str:
-    """A candidate with a few of its words replaced, left out or doubled."""
+    """A candidate with a few of its words replaced, removed or repeated."""
     kind = draw(st.sampled_from(["host", "srflx", "relay", "relay", "relay"]))
     line = (
         f"candidate:1 1 udp 1 {draw(ADDRESSES)} 9 typ {kind} raddr {draw(ADDRESSES)} rport 9 ufrag x generation 0"
@@ -455,7 +455,7 @@ def nearly_a_candidate(draw: st.DrawFn) -> str:
 
 
 LINES = anything_like_a_line() | nearly_a_candidate().map("a={}".format)
-"""What stands in a description, more or less."""
+"""Lines that resemble those of a description."""
 DESCRIPTIONS = st.lists(st.tuples(LINES, ENDS), max_size=8).map(lambda lines: "".join(map("".join, lines)))
 
 DUMMIES = {ip_address("0.0.0.0"), ip_address("::")}
@@ -463,8 +463,8 @@ RELAY_LINE = re.compile(r"(?:a=)?candidate:[^ ]+ [0-9]+ [A-Za-z]+ [0-9]+ ([^ ]+)
 
 
 def addresses_in(text: str) -> set[object]:
-    """Every address that stands anywhere in a text, however it goes on before and behind it."""
-    found = set()
+    """Every address at any position of a text, whatever surrounds it."""
+    found: set[object] = set()
     for run in re.findall(r"[0-9A-Fa-f.:]{2,}", text):
         for start in range(len(run)):
             for end in range(start + 2, min(len(run), start + 45) + 1):
@@ -475,31 +475,34 @@ def addresses_in(text: str) -> set[object]:
     return found
 
 
-def given_away(text: str) -> set[object]:
-    """The addresses in what is shown, but for those of relays, hashes and what stands for no address."""
+def revealed_addresses(text: str) -> set[object]:
+    """The addresses in the output, except those of relays, hashes, and the placeholders for no address."""
     found: set[object] = set()
     for line in re.split(r"[\r\n\x00-\x1f\x85\u2028\u2029]", text):
+        if re.fullmatch(r"a=fingerprint:\S+ (..:){15,}..", line):
+            continue
         if relay := RELAY_LINE.fullmatch(line):
             ip_address(relay[1])
             event("a relay is shown")
-            line = line.replace(f" {relay[1]} ", " ", 1)
-        if re.fullmatch(r"a=fingerprint:\S+ (..:){15,}..", line):
-            continue
-        found |= addresses_in(line)
+            found |= addresses_in(line.replace(f" {relay[1]} ", " ", 1))
+        else:
+            found |= addresses_in(line)
     return found - DUMMIES
 
 
 @pytest.mark.shows("P-6.6")
 @given(DESCRIPTIONS)
-def test_no_description_gives_an_address_away(sdp: str) -> None:
+def test_no_description_reveals_an_address(sdp: str) -> None:
     if not sdp:
         return
-    told = shown(sdp)
-    assert given_away(told) == set()
-    assert ".local" not in "".join(line for line in told.splitlines() if "candidate" in line)
-    assert shown(told) == told
-    assert told.isascii()
-    assert len(json.dumps(told)) <= 1.1 * len(json.dumps(sdp)) + 60, "or the partner's queue would overflow"
+    result = shown(sdp)
+    assert revealed_addresses(result) == set()
+    assert ".local" not in "".join(line for line in result.splitlines() if "candidate" in line)
+    assert shown(result) == result
+    assert result.isascii()
+    assert len(json.dumps(result)) <= 1.1 * len(json.dumps(sdp)) + 60, (
+        "otherwise the partner's queue could overflow"
+    )
 
 
 @pytest.mark.shows("P-6.5")
@@ -508,20 +511,20 @@ def test_no_description_gives_an_address_away(sdp: str) -> None:
     st.none() | WORDS | st.just("0"),
     st.none() | WORDS | st.just("Zx9k"),
 )
-def test_no_candidate_gives_an_address_away(line: str, mid: str | None, ufrag: str | None) -> None:
-    told = relay_only_candidate(IceCandidate(line[:1024], mid, 0, ufrag))
-    if told is None:
+def test_no_candidate_reveals_an_address(line: str, mid: str | None, ufrag: str | None) -> None:
+    result = relay_only_candidate(IceCandidate(line[:1024], mid, 0, ufrag))
+    if result is None:
         event("dropped")
         return
-    assert given_away(told.candidate) == set()
-    assert addresses_in(f"{told.sdpMid} {told.usernameFragment}") == set()
-    assert relay_only_candidate(told) == told
+    assert revealed_addresses(result.candidate) == set()
+    assert addresses_in(f"{result.sdpMid} {result.usernameFragment}") == set()
+    assert relay_only_candidate(result) == result
 
 
 @given(V4.map(str) | V6.map(str), st.sampled_from(CHROMIUM.splitlines()), st.data())
-def test_an_address_is_found_wherever_it_stands(address: str, line: str, data: st.DataObject) -> None:
+def test_an_address_at_any_position_is_removed(address: str, line: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(line)))
-    assert given_away(shown(crlf(CHROMIUM.replace(line, line[:place] + address + line[place:], 1)))) <= {
+    assert revealed_addresses(shown(crlf(CHROMIUM.replace(line, line[:place] + address + line[place:], 1)))) <= {
         ip_address("198.51.100.4"),
         ip_address("2001:db8::4"),
     }
@@ -533,7 +536,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
-def test_a_fragment_stands_at_the_beginning_of_a_line_and_ends_at_a_blank(sdp: str) -> None:
-    """Against the rule as a regular expression."""
+def test_a_user_fragment_starts_at_the_beginning_of_a_line_and_ends_at_whitespace(sdp: str) -> None:
+    """Compared with a regular expression."""
     found = re.findall(r"^a=ice-ufrag:([^\s]{1,256})", sdp, re.MULTILINE)
     assert description_ufrags(Description("offer", sdp or "-")) == frozenset(found)

@@ -1,4 +1,4 @@
-"""What is a value can be compared and hashed at run time, and is immutable to the type checker."""
+"""A value is comparable and hashable at run time, and immutable for the type checker."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Point:
     y: int = 0
 
 
-def test_equal_values_are_equal_and_have_one_hash() -> None:
+def test_values_with_equal_fields_are_equal_and_have_the_same_hash() -> None:
     assert Point(1) == Point(1, 0) != Point(1, 1)
     assert len({Point(1), Point(1, 0), Point(1, 1)}) == 2
 
@@ -38,7 +38,7 @@ def test_a_value_has_no_other_attributes() -> None:
 def test_the_type_checker_refuses_an_assignment(tmp_path: Path) -> None:
     file = tmp_path / "assignment.py"
     file.write_text(ASSIGNMENT)
-    told, _, status = api.run(["--strict", "--cache-dir", str(tmp_path / "cache"), str(file)])
+    output, _, status = api.run(["--strict", "--cache-dir", str(tmp_path / "cache"), str(file)])
     assert status == 1
-    assert 'Property "x" defined in "Point" is read-only' in told
-    assert "Found 1 error" in told
+    assert 'Property "x" defined in "Point" is read-only' in output
+    assert "Found 1 error" in output
