@@ -235,7 +235,7 @@ def test_a_ticket_whose_time_passed_while_suspended_is_widened_when_reinstated()
     assert clients.pool.next_widening() is None
     assert clients.wait(WIDEN_AFTER) == []
     back = Reinstate(anna.id)
-    assert clients.pool.serve(back, room.now) == [
+    assert clients.pool.serve(back, clients.now) == [
         Outcome(back, pair=None, waiting=2),
         Outcome(Widened(anna), Pair(anna, budi), waiting=0),
     ]
