@@ -1,8 +1,8 @@
-"""An endpoint and its client, whose connections break anywhere, against plain lists that forget nothing.
+"""An endpoint and its client, whose connections break at any time, compared with lists that discard nothing.
 
-The client does as the protocol asks: it keeps the number of the last message that came, asks to resume with it,
-and says again what was not heard. Whatever happens, it hears what it was told once and in order, its partner hears
-what it said once and in order, and the session ends once.
+The client follows the protocol: it remembers the number of the last message that it received, resumes with it, and
+sends again what the server has not received. In every case it receives all messages once and in order, its partner
+receives its messages once and in order, and the session ends once.
 """
 
 from collections.abc import Callable
@@ -20,22 +20,22 @@ from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, Event, 
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Ping, Resume
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
-from curhat_trio.protocol.session import Connected, Paired, Session, Waiting
+from curhat_trio.protocol.states import Connected, Paired, Session, Waiting
 from tests.conversation import ANNA, ME, RULES, anna_left, anna_sent, matched
 from tests.endpoints import FixedFresh, OneSlot, Recorder
 
 MAX_MESSAGES = 6
-"""So few are kept for a client that is away."""
+"""The size of the replay buffer; small, so that it overflows."""
 
 
-class Wire:
-    """One connection, seen from the client: what is on its way can be lost, from some message on."""
+class ClientConnection:
+    """A connection as the client sees it. From some message on, messages in transit can be lost."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.to_client: list[bytes] = []
-        self.loses_words = False
-        """What the client says does not arrive any more."""
+        self.loses_messages = False
+        """Whether messages of the client no longer arrive."""
         self.closed_with: list[CloseCode | None] = []
 
     def __repr__(self) -> str:
@@ -43,14 +43,14 @@ class Wire:
 
 
 class RecordingBuffer(ReplayBuffer):
-    """Writes down all that it is given, and forgets nothing of that."""
+    """A replay buffer that also appends to a list without limit."""
 
-    def __init__(self, told: list[bytes]) -> None:
+    def __init__(self, sent: list[bytes]) -> None:
         super().__init__(MAX_MESSAGES)
-        self._told = told
+        self._sent = sent
 
     def append(self, message: bytes) -> None:
-        self._told.append(message)
+        self._sent.append(message)
         super().append(message)
 
 
@@ -59,7 +59,7 @@ class EndpointMachine(RuleBasedStateMachine):
         legacy=st.sampled_from([False, False, False, True]),
         has_slot=st.sampled_from([True, True, False]),
         generous=st.booleans(),
-        end=st.sampled_from(["goodbye", "force", "bug", "superseded"]),
+        end=st.sampled_from(["client closes", "forced close", "exception", "superseded"]),
     )
     def begin(self, legacy: bool, has_slot: bool, generous: bool, end: str) -> None:
         self.legacy = legacy
@@ -69,33 +69,33 @@ class EndpointMachine(RuleBasedStateMachine):
         allowance = Allowance(1e9, 1e9) if generous else Allowance(1.0, 4.0)
         session = Session(ME, "legacy" if legacy else "v1", "Me", RULES)
         self.is_generous = generous
-        self.told: list[bytes] = []
-        """All that the session has sent, to whoever was there, but `resumed`."""
-        replay = None if legacy else RecordingBuffer(self.told)
+        self.sent: list[bytes] = []
+        """All messages of the session, on whichever connection, except `resumed`."""
+        replay = None if legacy else RecordingBuffer(self.sent)
         self.endpoint = Endpoint(session, RateLimit(allowance), replay, self.slot, Recorder())
         self.tokens = iter(range(1, 1000))
-        self.wires: list[Wire] = [Wire(0)]
-        self.came: list[bytes] = []
-        """What arrived at the client, over whichever connection."""
-        self.words: list[ClientMessage] = []
-        """What the client has said, once each."""
-        self.taken = 0
-        """How many of them the endpoint was given."""
+        self.connections: list[ClientConnection] = [ClientConnection(0)]
+        self.arrived: list[bytes] = []
+        """The messages that arrived at the client, on whichever connection."""
+        self.messages: list[ClientMessage] = []
+        """The messages that the client has sent, each once even if it was sent again."""
+        self.delivered = 0
+        """How many of them were delivered to the endpoint."""
         self.forwarded: list[Chat] = []
         self.presence: list[str] = []
         self.leaves = 0
         self.endings_by_partner = 0
         self.pairings = 0
         self.ends: list[CloseCode | None] = []
-        self.has_spoken = False
+        self.has_sent = False
         self.sent_before: int | None = None
-        """How much was sent when the connection was lost; None: it is there."""
+        """The number of messages sent when the connection was lost; None while there is one."""
         token = None if legacy else "token 0"
-        self.perform(self.endpoint.open(self.wire, token, self.now))
+        self.perform(self.endpoint.open(self.connection, token, self.now))
 
     @property
-    def wire(self) -> Wire:
-        return self.wires[-1]
+    def connection(self) -> ClientConnection:
+        return self.connections[-1]
 
     @property
     def is_over(self) -> bool:
@@ -106,11 +106,11 @@ class EndpointMachine(RuleBasedStateMachine):
             assert not self.is_over, f"{action} after the end"
             match action:
                 case Transmit(connection, message):
-                    assert connection is self.wire, "only over the present connection"
-                    assert not connection.closed_with, "nothing is sent over a closed one"
-                    told = orjson.loads(message)
-                    if told["type"] == "resumed":
-                        assert told["heard"] == self.taken
+                    assert connection is self.connection, "only on the present connection"
+                    assert not connection.closed_with, "nothing is sent on a closed connection"
+                    decoded = orjson.loads(message)
+                    if decoded["type"] == "resumed":
+                        assert decoded["heard"] == self.delivered
                     else:
                         connection.to_client.append(message)
                 case CloseConnection(connection, code):
@@ -131,7 +131,7 @@ class EndpointMachine(RuleBasedStateMachine):
             case PeerLeft():
                 self.leaves += 1
 
-    # ------------------------------------------------------------ what happens
+    # ------------------------------------------------------------ rules
 
     def live(self) -> bool:
         return not self.is_over
@@ -139,15 +139,15 @@ class EndpointMachine(RuleBasedStateMachine):
     def is_attached(self) -> bool:
         return not self.is_over and self.endpoint.connection is not None
 
-    def say(self, message: ClientMessage, lost: bool) -> None:
-        self.words.append(message)
-        self.wire.loses_words = self.wire.loses_words or lost
-        if not self.wire.loses_words and not self.wire.closed_with:
-            self.give(message)
+    def send(self, message: ClientMessage, lost: bool) -> None:
+        self.messages.append(message)
+        self.connection.loses_messages = self.connection.loses_messages or lost
+        if not self.connection.loses_messages and not self.connection.closed_with:
+            self.deliver(message)
 
-    def give(self, message: ClientMessage) -> None:
-        self.has_spoken = True
-        self.taken += 1
+    def deliver(self, message: ClientMessage) -> None:
+        self.has_sent = True
+        self.delivered += 1
         is_relayed = (
             isinstance(message, Chat) and isinstance(self.endpoint.session.state, Paired) and self.slot.is_held
         )
@@ -158,42 +158,42 @@ class EndpointMachine(RuleBasedStateMachine):
 
     @precondition(is_attached)
     @rule(lost=st.sampled_from([False, False, False, True]), message=st.sampled_from([Ping(), Join(), Leave()]))
-    def the_client_says(self, message: ClientMessage, lost: bool) -> None:
-        self.say(message, lost)
+    def the_client_sends(self, message: ClientMessage, lost: bool) -> None:
+        self.send(message, lost)
 
     @precondition(is_attached)
     @rule(lost=st.sampled_from([False, False, False, True]))
     def the_client_chats(self, lost: bool) -> None:
-        self.say(Chat(f"word {len(self.words)}"), lost)
+        self.send(Chat(f"chat {len(self.messages)}"), lost)
 
     @precondition(is_attached)
     @rule(count=st.integers(1, 8))
     def messages_arrive(self, count: int) -> None:
-        arriving, self.wire.to_client = self.wire.to_client[:count], self.wire.to_client[count:]
-        self.came += arriving
+        arriving, self.connection.to_client = self.connection.to_client[:count], self.connection.to_client[count:]
+        self.arrived += arriving
 
     @precondition(live)
     @rule(count=st.integers(1, 4))
-    def the_partner_says(self, count: int) -> None:
+    def the_partner_sends(self, count: int) -> None:
         for number in range(count):
             if not self.is_over:
-                self.queued(anna_sent(Chat(f"hers {number}")))
+                self.deliver_event(anna_sent(Chat(f"chat of the partner {number}")))
 
     @precondition(live)
     @rule()
     def the_partner_leaves(self) -> None:
         self.endings_by_partner += 1
         self.presence.clear()
-        self.queued(anna_left())
+        self.deliver_event(anna_left())
 
     @precondition(lambda self: not self.is_over and isinstance(self.endpoint.session.state, Waiting))
     @rule()
-    def the_matchmaker_introduces(self) -> None:
+    def the_matchmaker_finds_a_partner(self) -> None:
         self.pairings += 1
         self.presence.clear()
-        self.queued(matched(at=self.now))
+        self.deliver_event(matched(at=self.now))
 
-    def queued(self, event: Event) -> None:
+    def deliver_event(self, event: Event) -> None:
         self.perform(self.endpoint.handle(event, "queue"))
         if self.sent_before is not None:
             assert self.is_over == (self.endpoint.sent - self.sent_before > MAX_MESSAGES)
@@ -201,10 +201,10 @@ class EndpointMachine(RuleBasedStateMachine):
     @precondition(is_attached)
     @rule(code=st.sampled_from([None, CloseCode.NO_PONG]))
     def the_connection_is_lost(self, code: CloseCode | None) -> None:
-        can_come_back = not self.legacy and self.has_spoken and (self.slot.is_held or self.slot.is_free)
+        can_come_back = not self.legacy and self.has_sent and (self.slot.is_held or self.slot.is_free)
         self.perform(self.endpoint.lose_connection(self.now, code))
-        self.wire.to_client.clear()
-        assert self.wire.closed_with == [code]
+        self.connection.to_client.clear()
+        assert self.connection.closed_with == [code]
         assert self.is_over != can_come_back
         self.sent_before = self.endpoint.sent
         assert self.endpoint.lose_connection(self.now, code) == []
@@ -212,8 +212,8 @@ class EndpointMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_over and not self.legacy)
     @rule(beyond=st.sampled_from([0, 0, 0, 0, 1]))
     def the_client_resumes(self, beyond: int) -> None:
-        """Over a new connection, whether the old one was missed or not."""
-        last_seq = len(self.came) + beyond
+        """On a new connection, whether the loss of the old one was noticed or not."""
+        last_seq = len(self.arrived) + beyond
         missed = self.endpoint.sent - last_seq
         assert self.endpoint.can_resume(last_seq) == (0 <= missed <= MAX_MESSAGES)
         if not self.endpoint.can_resume(last_seq):
@@ -222,28 +222,30 @@ class EndpointMachine(RuleBasedStateMachine):
             return
         if beyond:
             return
-        old = self.wire
+        old = self.connection
         old.to_client.clear()
-        self.wires.append(Wire(old.number + 1))
+        self.connections.append(ClientConnection(old.number + 1))
         was_there = not old.closed_with
         self.sent_before = None
-        self.perform(self.endpoint.resume(self.wire, last_seq, f"token {next(self.tokens)}", 1))
+        self.perform(self.endpoint.resume(self.connection, last_seq, f"token {next(self.tokens)}", 1))
         assert old.closed_with == ([CloseCode.REPLACED] if was_there else old.closed_with[:1])
-        for message in self.words[self.taken :]:
+        for message in self.messages[self.delivered :]:
             if not self.is_over:
-                self.give(message)
+                self.deliver(message)
 
     @precondition(is_attached)
     @rule()
-    def the_client_asks_in_vain(self) -> None:
-        """A `resume` that is refused; it does not count."""
+    def the_clients_resume_is_refused(self) -> None:
+        """A refused `resume` is not counted."""
         text = encode_client(Resume("a token", 1)).decode()
-        self.has_spoken = True
+        self.has_sent = True
         received = self.endpoint.received
         self.perform(self.endpoint.receive_text(text, self.now, FixedFresh()))
-        self.taken += self.endpoint.received - received  # dropped unread, it was one too many all the same
+        self.delivered += (
+            self.endpoint.received - received
+        )  # it counts if it was dropped because of the rate limit
         if self.endpoint.received > received:
-            self.words.insert(self.taken - 1, Resume("a token", 1))
+            self.messages.insert(self.delivered - 1, Resume("a token", 1))
 
     @precondition(live)
     @rule(seconds=st.sampled_from([0.5, 5.0, 25.0]), free=st.booleans())
@@ -254,7 +256,7 @@ class EndpointMachine(RuleBasedStateMachine):
             self.now = max(self.now, self.endpoint.deadline)
             before = self.endpoint.deadline
             self.perform(self.endpoint.pass_time(self.now))
-            assert self.endpoint.deadline > before, "a deadline that has come must move"
+            assert self.endpoint.deadline > before, "a deadline that was reached must change"
         self.now = until
 
     @precondition(lambda self: self.is_over)
@@ -264,10 +266,10 @@ class EndpointMachine(RuleBasedStateMachine):
         assert self.endpoint.pass_time(self.now) == []
 
     def teardown(self) -> None:
-        """Then it ends in one way or another, and nothing follows."""
+        """End the session in one of the ways; then nothing has any effect."""
         endpoint = self.endpoint
         if not self.is_over:
-            self.end_it()
+            self.end_session()
         late: list[Callable[[], list[Action]]] = [
             lambda: endpoint.receive_text("?", self.now, FixedFresh()),
             lambda: endpoint.handle(anna_sent(Chat("late")), "queue"),
@@ -276,65 +278,67 @@ class EndpointMachine(RuleBasedStateMachine):
             lambda: endpoint.pass_time(self.now + 1e6),
             endpoint.fail,
         ]
-        assert [input_() for input_ in late] == [[]] * len(late)
+        assert [call() for call in late] == [[]] * len(late)
         assert len(self.ends) == self.slot.released == 1
-        assert not endpoint.can_resume(len(self.came))
+        assert not endpoint.can_resume(len(self.arrived))
         assert self.leaves + self.endings_by_partner >= self.pairings
 
-    def end_it(self) -> None:
+    def end_session(self) -> None:
         endpoint = self.endpoint
         was_there = endpoint.connection is not None
         expected: list[CloseCode | None] = [None]
         if self.end == "superseded" and isinstance(endpoint.session.state, Connected):
-            closed = list(self.wire.closed_with)
+            closed = list(self.connection.closed_with)
             self.perform(endpoint.supersede())
-            assert self.wire.closed_with == closed, "the other session has it now"
-        elif self.end == "goodbye":
+            assert self.connection.closed_with == closed, "the other session has the connection now"
+        elif self.end == "client closes":
             self.perform(endpoint.handle(ConnectionClosed()))
-        elif self.end == "force":
+        elif self.end == "forced close":
             expected = [CloseCode.SHUTDOWN]
             self.perform(endpoint.handle(ClosingForced(CloseCode.SHUTDOWN)))
         else:
             expected = [CloseCode.INTERNAL]
             self.perform(endpoint.fail())
         assert self.ends == expected
-        assert not was_there or self.wire.closed_with == expected or self.end == "superseded"
+        assert not was_there or self.connection.closed_with == expected or self.end == "superseded"
 
-    # ------------------------------------------------------------ what is always true
+    # ------------------------------------------------------------ invariants
 
     @invariant()
-    def what_came_is_numbered_without_a_gap(self) -> None:
+    def arrived_messages_are_numbered_without_a_gap(self) -> None:
         if self.legacy:
             return
-        assert [orjson.loads(message)["seq"] for message in self.told] == list(range(1, self.endpoint.sent + 1))
+        assert [orjson.loads(message)["seq"] for message in self.sent] == list(range(1, self.endpoint.sent + 1))
         if self.is_attached():
-            assert self.came + self.wire.to_client == self.told, "all has come, or is on its way"
+            assert self.arrived + self.connection.to_client == self.sent, (
+                "every message has arrived, or is in transit"
+            )
         else:
-            assert self.came == self.told[: len(self.came)]
+            assert self.arrived == self.sent[: len(self.arrived)]
 
     @invariant()
-    def what_was_said_is_forwarded_once_and_in_order(self) -> None:
-        chats = [word for word in self.words[: self.taken] if isinstance(word, Chat)]
+    def chats_are_forwarded_once_and_in_order(self) -> None:
+        chats = [message for message in self.messages[: self.delivered] if isinstance(message, Chat)]
         places = [chats.index(chat) for chat in self.forwarded]
         assert places == sorted(set(places))
 
     @invariant()
-    def a_session_ends_once_and_with_it_its_slot(self) -> None:
+    def a_session_ends_once_and_frees_its_slot(self) -> None:
         assert len(self.ends) == self.slot.released == self.endpoint.is_closed
         if self.is_over:
             assert self.endpoint.deadline == float("inf")
 
     @invariant()
     def only_the_present_connection_is_open(self) -> None:
-        for wire in self.wires[:-1]:
-            assert len(wire.closed_with) == 1
-        assert len(self.wire.closed_with) <= 1
+        for each in self.connections[:-1]:
+            assert len(each.closed_with) == 1
+        assert len(self.connection.closed_with) <= 1
         if self.is_attached():
-            assert self.endpoint.connection is self.wire
-            assert not self.wire.closed_with
+            assert self.endpoint.connection is self.connection
+            assert not self.connection.closed_with
 
     @invariant()
-    def the_partner_hears_of_each_end_once(self) -> None:
+    def the_partner_gets_each_end_once(self) -> None:
         assert self.leaves <= self.pairings
         if self.endpoint.session.room is not None and self.is_attached():
             assert self.presence[-1:] != ["away"]
