@@ -148,8 +148,8 @@ def test_a_message_for_a_legacy_client_has_no_seq() -> None:
 
 
 def test_a_relayed_message_has_sender_recipient_and_room() -> None:
-    said = messages.Candidate(messages.IceCandidate("candidate:1", "0", 0))
-    relayed = messages.Relayed(said, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
+    candidate = messages.Candidate(messages.IceCandidate("candidate:1", "0", 0))
+    relayed = messages.Relayed(candidate, ClientId("anna"), ClientId("me"), RoomId("r"), "Anna")
     assert json.loads(encode(relayed)) == {
         "type": "candidate",
         "payload": {"candidate": "candidate:1", "sdpMid": "0", "sdpMLineIndex": 0},

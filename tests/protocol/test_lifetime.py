@@ -293,7 +293,7 @@ def test_shutdown_ends_a_pairing_for_both(in_pairing: InPairing) -> None:
     why = LeaveReason.SERVER_SHUTDOWN
     talk = in_pairing() >> ClosingForced(CloseCode.SHUTDOWN) << forward_peer_left(why)
     talk << send_left(why) << Send(messages.GoAway(why, GO_AWAY_RETRY_SECONDS)) << Close(CloseCode.SHUTDOWN)
-    assert talk >> anna_left(why), "which both are told once"
+    assert talk >> anna_left(why), "both get one leave"
 
 
 def test_events_after_the_close_are_ignored() -> None:

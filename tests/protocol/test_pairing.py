@@ -93,8 +93,10 @@ WITH_TURN = attrs.evolve(RULES, ice_servers=(messages.IceServer(("stun:192.0.2.1
 
 
 def test_ice_is_a_feature_if_there_is_a_turn_server() -> None:
-    told = messages.Welcome(ME, messages.Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds)
-    assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(told)
+    welcome = messages.Welcome(
+        ME, messages.Limits(RULES.max_message_bytes), WITH_TURN.features, RULES.ping_seconds
+    )
+    assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(welcome)
     assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
 
@@ -103,8 +105,8 @@ def test_ice_is_a_feature_if_there_is_a_turn_server() -> None:
 @EITHER_PROFILE
 def test_a_join_contains_fresh_turn_credentials(profile: Profile) -> None:
     match = attrs.evolve(matched(), fresh_turn=TURN)
-    told = joined(ice_servers=(*WITH_TURN.ice_servers, TURN), ttl_seconds=600)
-    assert waiting(profile, rules=WITH_TURN) >> match << told
+    expected = joined(ice_servers=(*WITH_TURN.ice_servers, TURN), ttl_seconds=600)
+    assert waiting(profile, rules=WITH_TURN) >> match << expected
 
 
 @pytest.mark.shows("P-3.15")
@@ -225,7 +227,7 @@ def test_a_client_may_offer_again_after_the_answer() -> None:
 def test_a_signal_out_of_turn_is_refused_with_its_own_reason(
     in_pairing: InPairing, signal: messages.Offer | messages.Answer, why: str
 ) -> None:
-    """And not with a list of what may be said now, in which it would stand itself."""
+    """A list of the allowed messages would contain the refused type itself."""
     [error] = sent_messages("error", in_pairing().effects_of(received(signal)))
     assert (error.code, error.message) == (ErrorCode.WRONG_STATE, why)
 
@@ -339,13 +341,13 @@ def test_withheld_candidates_do_not_count_as_held() -> None:
 @pytest.mark.shows("P-6.6")
 @EITHER_PROFILE
 def test_descriptions_are_forwarded_without_addresses(profile: Profile) -> None:
-    told = messages.Offer(
+    sent = messages.Offer(
         messages.Description("offer", "v=0\r\no=me 1 2 IN IP4 203.0.113.5\r\ns=-\r\na=ice-ufrag:mine\r\n")
     )
     shown = messages.Offer(
         messages.Description("offer", "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\na=ice-ufrag:mine\r\n")
     )
-    assert paired(profile=profile, rules=RELAY_ONLY) >> received(told) << to_anna(shown)
+    assert paired(profile=profile, rules=RELAY_ONLY) >> received(sent) << to_anna(shown)
 
 
 @EITHER_PROFILE

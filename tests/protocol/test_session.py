@@ -306,7 +306,7 @@ MOVES: dict[tuple[type[Any], type[Any]], list[tuple[Conversation, events.Event]]
     (Waiting, events.DeadlinePassed): [(waiting().after(LOST), RESUME_TIMEOUT)],
     **{(state, events.ConnectionLost): [(IN_STATE[state](rules=NO_RESUME), LOST)] for state in LIVE},
 }
-"""What moves a session where the event of `ROWS`, with patience for not a single fault, does not."""
+"""Sessions and events that lead to the states of `Row.to`, where the event of `ROWS` under `STRICT` does not."""
 
 
 @pytest.mark.parametrize(("state", "kind"), ROWS, ids=name_of)
@@ -381,7 +381,7 @@ def test_an_event_without_a_row_is_ignored(state: type[Any], event: events.Event
 @pytest.mark.parametrize("state", LIVE, ids=name_of)
 @EITHER_PROFILE
 def test_wrong_state_lists_the_messages_that_are_allowed(state: type[Any], profile: events.Profile) -> None:
-    """And nothing of which the client's profile has never heard."""
+    """Only those of the client's profile."""
     refused = messages.Join() if state is not Connected else messages.Leave()
     talk = IN_STATE[state](profile) if state in (Connected, Waiting) else IN_STATE[state](profile=profile)
     [error] = sent_messages("error", talk.effects_of(received(refused, fresh_room=MY_NEXT_TICKET)))
