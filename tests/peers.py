@@ -1,8 +1,8 @@
-"""Clients for tests, and a running server for them to meet in.
+"""Clients for tests, and a running server.
 
-A `Peer` is a WebSocket client on any Trio stream. It does what the test says and no more: it reads only when it is
-told to `hear`, and its stream is there for bytes that no client should send. `running_server` runs the real thing,
-either on memory streams or on a port of 127.0.0.1, and looks inside when the test is over.
+A `Peer` is a WebSocket client on any Trio stream. It does only what the test calls for: it reads nothing unless the
+test calls `receive`, and `send_bytes` takes bytes that no client should send. `running_server` runs the real server on
+memory streams or on a port of 127.0.0.1, and checks its state when the test is over.
 """
 
 import io
@@ -40,9 +40,9 @@ from curhat_trio.conformance.wire import (
     ClosedConnection,
     Message,
     frame,
-    said,
-    shake_hands,
-    upgrade_head,
+    message_frame,
+    open_handshake,
+    upgrade_request,
 )
 from curhat_trio.dispatcher import Dispatcher
 from curhat_trio.environment import Environment
@@ -65,11 +65,11 @@ __all__ = [
     "ClosedConnection",
     "Message",
     "frame",
-    "said",
-    "shake_hands",
-    "upgrade_head",
+    "message_frame",
+    "open_handshake",
+    "upgrade_request",
 ]
-"""What tests get from here, but the conformance kit needs too."""
+"""What tests import from here although it belongs to the conformance kit."""
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -81,20 +81,20 @@ CANDIDATE = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": 
 # ---------------------------------------------------------------- a WebSocket client
 
 
-class Peer(wire.Peer):
+class Peer(wire.WebSocketClient):
     """A WebSocket client after its opening handshake, over memory streams or sockets."""
 
-    async def hear_what_is_there(self) -> list[Message]:
-        """Everything that is said until the whole server has nothing left to do. Only over memory streams."""
+    async def receive_all(self) -> list[Message]:
+        """Receive all messages that are sent until all tasks are blocked. Only over memory streams."""
         messages: list[Message] = []
         async with trio.open_nursery() as nursery:
 
-            async def listen() -> None:
+            async def receive() -> None:
                 with suppress(ClosedConnection):
                     while True:
                         messages.append(await self.next_message())
 
-            nursery.start_soon(listen)
+            nursery.start_soon(receive)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         return messages
@@ -108,14 +108,14 @@ async def open_peer(
     pipelined: bytes = b"",
     **headers: str | None,
 ) -> Peer:
-    """Do the opening handshake. A curhat.v1 client has yet to hear its `welcome`.
+    """Do the opening handshake. A curhat.v1 client has yet to receive its `welcome`.
 
     Raises:
         ClosedConnection: The server ended the connection.
     """
     target = "/ws" if username is None else f"/ws?username={username}"
-    request = upgrade_head(target, sec_websocket_protocol=subprotocol, **headers) + pipelined
-    opened = await shake_hands(stream, request)
+    request = upgrade_request(target, sec_websocket_protocol=subprotocol, **headers) + pipelined
+    opened = await open_handshake(stream, request)
     return Peer(stream, opened.early, opened.subprotocol)
 
 
@@ -123,7 +123,7 @@ async def open_peer(
 
 
 @attrs.frozen
-class Answer:
+class HttpResponse:
     """An HTTP response."""
 
     status: int
@@ -134,35 +134,35 @@ class Answer:
         return json.loads(self.body)
 
 
-class Browser:
+class HttpClient:
     """An HTTP/1.1 client that keeps one connection."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._http = h11.Connection(h11.CLIENT)
 
-    async def get(self, target: str, method: str = "GET", **headers: str) -> Answer:
-        """Ask, and wait for the answer. `headers` have `_` for `-`."""
+    async def get(self, target: str, method: str = "GET", **headers: str) -> HttpResponse:
+        """Send a request and receive the response; `_` in the names of `headers` stands for `-`."""
         named = {"host": "curhat.test"} | {name.replace("_", "-"): value for name, value in headers.items()}
         request = h11.Request(method=method, target=target, headers=list(named.items()))
         await self.stream.send_all(
             (self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         )
-        return await self.answer()
+        return await self.receive_response()
 
-    async def ask_raw(self, request: bytes, method: str = "GET") -> Answer:
-        """Send these bytes in place of a request."""
-        self.expect_answer(method)
+    async def request_raw(self, request: bytes, method: str = "GET") -> HttpResponse:
+        """Send these bytes as a request and receive the response."""
+        self.expect_response(method)
         await self.stream.send_all(request)
-        return await self.answer()
+        return await self.receive_response()
 
-    def expect_answer(self, method: str = "GET") -> None:
-        """What was sent by other means counts as a request."""
+    def expect_response(self, method: str = "GET") -> None:
+        """Expect a response to a request that was sent by other means."""
         self._http.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
         self._http.send(h11.EndOfMessage())
 
-    async def answer(self) -> Answer:
-        """The next response, whole."""
+    async def receive_response(self) -> HttpResponse:
+        """Receive a whole response."""
         response, body = None, b""
         while True:
             event = self._http.next_event()
@@ -180,21 +180,21 @@ class Browser:
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         headers = {name.decode(): value.decode() for name, value in response.headers}
-        return Answer(response.status_code, headers, body)
+        return HttpResponse(response.status_code, headers, body)
 
-    async def is_ended(self) -> bool:
-        """Whether the server ends the connection now (and says nothing more)."""
+    async def is_closed(self) -> bool:
+        """Wait for data; returns whether the server closes the connection instead of sending any."""
         try:
             return not await self.stream.receive_some() and not self._http.trailing_data[0]
         except trio.BrokenResourceError:
             return True
 
 
-# ---------------------------------------------------------------- a server to meet in
+# ---------------------------------------------------------------- a server
 
 
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
-    """A listener without a network: `connect` makes both ends of a connection."""
+    """A listener without a network: `connect` creates both ends of a connection."""
 
     def __init__(self) -> None:
         self._arrive, self._arrivals = trio.open_memory_channel[trio.abc.Stream](math.inf)
@@ -202,13 +202,13 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
     async def connect(
         self, make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
     ) -> trio.abc.Stream:
-        """The client's end of a new connection."""
+        """Open a connection; returns the client's end."""
         client, served = make_pair()
         await self.admit(served)
         return client
 
     async def admit(self, served: trio.abc.Stream) -> None:
-        """Let the server have a stream of the test's own making."""
+        """Pass the server a stream that the test has created."""
         await self._arrive.send(served)
 
     async def accept(self) -> trio.abc.Stream:
@@ -220,43 +220,43 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 
 
 @attrs.define
-class Served:
-    """One connection inside the server: its task, and a handle to cancel it."""
+class ConnectionTask:
+    """A connection inside the server: its task, and a scope to cancel it."""
 
     task: trio.lowlevel.Task
     scope: trio.CancelScope
 
 
-class _Watched:
-    """The parts that `serve` makes for itself, kept for the test to look at."""
+class _Parts:
+    """The parts that `serve` creates, recorded for tests."""
 
     dispatcher: Dispatcher
     environment: Environment
     pool: Pool
 
     def __init__(self) -> None:
-        self.served: list[Served] = []
+        self.served: list[ConnectionTask] = []
 
     def http(self, environment: Environment, admission: Admission) -> HttpServer:
-        """An HTTP server that tells who is connected to it."""
-        watched = self
+        """An HTTP server that records its connections."""
+        parts = self
 
-        class WatchedServer(HttpServer):
+        class RecordingServer(HttpServer):
             async def serve(self, stream: trio.abc.Stream) -> None:
                 with trio.CancelScope() as scope:
-                    watched.served.append(Served(trio.lowlevel.current_task(), scope))
+                    parts.served.append(ConnectionTask(trio.lowlevel.current_task(), scope))
                     await super().serve(stream)
 
-        return WatchedServer(environment, admission)
+        return RecordingServer(environment, admission)
 
-    def made(self, name: str, part: Any) -> Any:
+    def record(self, name: str, part: Any) -> Any:
         setattr(self, name, part)
         return part
 
 
 @attrs.define
 class RunningServer:
-    """A server, the way to connect to it, and a look inside."""
+    """A running server, ways to connect to it, and access to its parts."""
 
     settings: Settings
     stop: trio.Event
@@ -265,65 +265,66 @@ class RunningServer:
     port: int | None
     """Of 127.0.0.1."""
     listener: MemoryListener | None
-    """The other way in, when there is no port."""
+    """Set if there is no port."""
     scope: trio.CancelScope
     """Cancel it to end the server at once."""
-    _watched: _Watched
+    _parts: _Parts
     _log: io.StringIO
     _idle_tasks: int = attrs.field(init=False)
-    expects_trouble: bool = False
-    """Warnings and errors in the log are what the test is about."""
+    allows_warnings: bool = False
+    """Set it if the test expects warnings or errors in the log."""
 
     def __attrs_post_init__(self) -> None:
         self._idle_tasks = len(self.tasks)
 
-    async def legacy(self, username: str | None = None, **headers: str | None) -> Peer:
-        """A client of the seed's, connected."""
+    async def connect_legacy(self, username: str | None = None, **headers: Any) -> Peer:
+        """Connect a client without subprotocol, as of the Go server."""
         return await open_peer(await self.dial(), username=username, subprotocol=None, **headers)
 
-    async def v1(self, username: str | None = None, **headers: str | None) -> Peer:
-        """A curhat.v1 client that has heard its welcome."""
+    async def connect(self, username: str | None = None, **headers: Any) -> Peer:
+        """Connect a curhat.v1 client and receive its welcome."""
         peer = await open_peer(await self.dial(), username=username, **headers)
-        await peer.hear("welcome")
+        await peer.receive("welcome")
         return peer
 
-    async def pair(self) -> tuple[Peer, Peer]:
-        """Two curhat.v1 clients that have just met: the offerer and the answerer."""
-        offerer, answerer = await self.v1("Ann"), await self.v1("Bob")
-        await offerer.say("join")
-        await offerer.hear("ready")
-        await answerer.say("join")
-        assert (await answerer.hear("ready", "ready", "join"))["role"] == "answerer"
-        assert (await offerer.hear("join"))["role"] == "offerer"
+    async def connect_pair(self) -> tuple[Peer, Peer]:
+        """Connect two curhat.v1 clients that are paired; returns offerer and answerer."""
+        offerer, answerer = await self.connect("Ann"), await self.connect("Bob")
+        await offerer.send("join")
+        await offerer.receive("ready")
+        await answerer.send("join")
+        assert (await answerer.receive("ready", "ready", "join"))["role"] == "answerer"
+        assert (await offerer.receive("join"))["role"] == "offerer"
         return offerer, answerer
 
-    async def negotiating_pair(self) -> tuple[Peer, Peer]:
-        """Two clients in a call."""
-        offerer, answerer = await self.pair()
-        await offerer.say("offer", payload=OFFER)
-        await answerer.hear("offer")
-        await answerer.say("answer", payload=ANSWER)
-        await offerer.hear("answer")
+    async def connect_negotiating_pair(self) -> tuple[Peer, Peer]:
+        """Connect two clients that have exchanged offer and answer; returns offerer and answerer."""
+        offerer, answerer = await self.connect_pair()
+        await offerer.send("offer", payload=OFFER)
+        await answerer.receive("offer")
+        await answerer.send("answer", payload=ANSWER)
+        await offerer.receive("answer")
         return offerer, answerer
 
     async def health(self) -> Message:
-        """What `/health` says under `data`, asked over a new connection."""
+        """Request `/health` over a new connection; returns its `data`."""
         stream = await self.dial()
-        answer = await Browser(stream).get("/health", connection="close")
+        answer = await HttpClient(stream).get("/health", connection="close")
         await trio.aclose_forcefully(stream)
-        return answer.json()["data"]
+        data: Message = answer.json()["data"]
+        return data
 
-    async def serves_others(self) -> None:
-        """Two newcomers can meet and talk."""
-        offerer, answerer = await self.negotiating_pair()
-        await offerer.say("chat", text="still here?")
-        assert (await answerer.hear("chat"))["text"] == "still here?"
+    async def check_that_it_serves(self) -> None:
+        """Check that two new clients are paired and can exchange messages."""
+        offerer, answerer = await self.connect_negotiating_pair()
+        await offerer.send("chat", text="still here?")
+        assert (await answerer.receive("chat"))["text"] == "still here?"
         await offerer.close()
-        await answerer.hear("leave")
+        await answerer.receive("leave")
         await answerer.close()
 
-    async def is_empty(self) -> None:
-        """Everybody has gone: wait until the server has noticed, and see that nothing is left of anybody."""
+    async def wait_until_empty(self) -> None:
+        """Wait until the server knows that all clients have disconnected, and check that it keeps no state of them."""
         if self.listener is not None:
             settings = self.settings
             await trio.sleep(settings.resume_seconds + settings.close_seconds + settings.write_seconds)
@@ -334,10 +335,10 @@ class RunningServer:
             await trio.lowlevel.checkpoint()
         assert (health["room_count"], health["waiting"]) == (0, 0)
         assert len(self.pool) == 0
-        self.holds_nobody()
+        self.check_no_sessions()
 
-    def holds_nobody(self) -> None:
-        """No session is reachable or counted."""
+    def check_no_sessions(self) -> None:
+        """Check that no session is reachable or counted."""
         assert len(self.dispatcher.sessions) == 0
         assert not any(self.environment.metrics.states.values())
         assert (self.slots.taken, self.slots.sockets) == (0, 0)
@@ -352,34 +353,34 @@ class RunningServer:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        return self._watched.dispatcher
+        return self._parts.dispatcher
 
     @property
     def environment(self) -> Environment:
-        return self._watched.environment
+        return self._parts.environment
 
     @property
     def pool(self) -> Pool:
-        return self._watched.pool
+        return self._parts.pool
 
     @property
-    def served(self) -> list[Served]:
-        """The connections so far, in the order they came."""
-        return self._watched.served
+    def served(self) -> list[ConnectionTask]:
+        """The connections so far, in order of arrival."""
+        return self._parts.served
 
     @property
     def tasks(self) -> list[trio.lowlevel.Task]:
-        """The server's tasks now."""
+        """The current tasks of the server."""
         return list(tasks_under(self.task))
 
     @property
-    def complaints(self) -> list[Message]:
-        """Warnings and errors that the server logged."""
+    def logged_problems(self) -> list[Message]:
+        """Warnings and errors in the log, parsed."""
         return [json.loads(line) for line in self._log.getvalue().splitlines()]
 
 
 def tasks_under(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
-    """A task's children, and theirs."""
+    """All descendants of a task."""
     for nursery in task.child_nurseries:
         for child in nursery.child_tasks:
             yield child
@@ -388,7 +389,7 @@ def tasks_under(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 @contextmanager
 def captured_log() -> Iterator[io.StringIO]:
-    """Warnings and errors, as JSON lines; afterwards all is configured as before."""
+    """Capture warnings and errors as JSON lines; afterwards the configuration of logging is restored."""
     loggers = [logging.getLogger(name) for name in (None, "trio-websocket")]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     log = io.StringIO()
@@ -407,59 +408,60 @@ async def running_server(
     settings: Settings | None = None,
     *,
     sockets: bool = False,
-    patience: float = 3600.0,
+    timeout: float = 3600.0,
     trace_file: Path | None = None,
     traced: bool = True,
 ) -> AsyncIterator[RunningServer]:
-    """A server for the time of a `with` block; afterwards it is cancelled, and must have forgotten everybody.
+    """Run a server in a `with` block; afterwards it is cancelled, and must have no sessions left.
 
     Args:
         sockets: On a free port of 127.0.0.1 rather than in memory.
-        patience: Seconds after which the test has failed (autojump makes an hour short).
-        trace_file: Where to write a trace; by default where the whole run's are, if it is traced.
-        traced: False if the test makes up what no server says: then a trace would tell of wonders.
+        timeout: Seconds after which the test fails; with the autojump clock an hour is short.
+        trace_file: Where to write a trace; by default with those of the whole test run, if it is traced.
+        traced: False if the test fakes behaviour that a trace checker would reject.
     """
     settings = settings or Settings()
-    memory = None if sockets else MemoryListener()
-    listeners: Sequence[trio.abc.Listener[Any]] = (
-        await trio.open_tcp_listeners(0, host="127.0.0.1") if memory is None else [memory]
-    )
-    port = None if memory else listeners[0].socket.getsockname()[1]
-    connect = memory.connect if memory else partial(trio.open_tcp_stream, "127.0.0.1", port)
+    memory, port = None if sockets else MemoryListener(), None
+    listeners: Sequence[trio.abc.Listener[Any]]
+    connect: Dial
+    if memory is None:
+        listeners = tcp = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = tcp[0].socket.getsockname()[1]
+        connect = partial(trio.open_tcp_stream, "127.0.0.1", port)
+    else:
+        listeners, connect = [memory], memory.connect
     dialed: list[trio.abc.Stream] = []
 
     async def dial() -> trio.abc.Stream:
         dialed.append(await connect())
         return dialed[-1]
 
-    watched, stop = _Watched(), trio.Event()
+    parts, stop = _Parts(), trio.Event()
     with (
         captured_log() as log,
         _trace(settings, trace_file or (new_trace_file() if traced else None)) as trace,
-        trio.fail_after(patience),
+        trio.fail_after(timeout),
         pytest.MonkeyPatch.context() as patch,
     ):
-        _watch(patch, watched)
+        _record(patch, parts)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.serve, settings, listeners, stop, trace)
                 (task,) = nursery.child_tasks
-                running = RunningServer(
-                    settings, stop, dial, task, port, memory, nursery.cancel_scope, watched, log
-                )
+                running = RunningServer(settings, stop, dial, task, port, memory, nursery.cancel_scope, parts, log)
                 yield running
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 for stream in dialed:
                     await trio.aclose_forcefully(stream)
-        running.holds_nobody()
-        assert running.expects_trouble or not running.complaints, running.complaints
+        running.check_no_sessions()
+        assert running.allows_warnings or not running.logged_problems, running.logged_problems
 
 
 @contextmanager
 def _trace(settings: Settings, path: Path | None) -> Iterator[TraceWriter | None]:
-    """A trace of a server of this process, as `--trace` writes it."""
+    """A trace of a server in this process, as `--trace` writes it."""
     if path is None:
         yield None
         return
@@ -467,11 +469,11 @@ def _trace(settings: Settings, path: Path | None) -> Iterator[TraceWriter | None
         yield trace
 
 
-def _watch(patch: pytest.MonkeyPatch, watched: _Watched) -> None:
-    def keep(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *arguments, **named: watched.made(name, kind(*arguments, **named))
+def _record(patch: pytest.MonkeyPatch, parts: _Parts) -> None:
+    def recording(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **named: parts.record(name, kind(*arguments, **named))
 
-    patch.setattr(server, "Environment", keep("environment", Environment))
-    patch.setattr(server, "Dispatcher", keep("dispatcher", Dispatcher))
-    patch.setattr(server, "Pool", keep("pool", Pool))
-    patch.setattr(server, "HttpServer", watched.http)
+    patch.setattr(server, "Environment", recording("environment", Environment))
+    patch.setattr(server, "Dispatcher", recording("dispatcher", Dispatcher))
+    patch.setattr(server, "Pool", recording("pool", Pool))
+    patch.setattr(server, "HttpServer", parts.http)

@@ -1,4 +1,4 @@
-"""Clients that keep what they need to resume, and check that nothing is lost or told twice."""
+"""Clients that keep what they need to resume, and check that no message is lost or duplicated."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,115 +8,117 @@ from curhat_trio.config import Settings
 from tests.peers import ANSWER, OFFER, Message, Peer, RunningServer, open_peer, running_server
 
 
-class Caller:
-    """A client that keeps its token and the last number it has heard, as the protocol asks."""
+class ResumingClient:
+    """A client that keeps its token and the messages it has received and sent, as the protocol requires."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self.story: list[Message] = []
-        """All that was heard of the session, over whichever connection."""
-        self.words: list[tuple[str, dict[str, Any]]] = []
-        """All that was said."""
+        self.received: list[Message] = []
+        """All messages of the session, over all its connections."""
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        """All messages: type and fields."""
 
-    async def begin(self) -> None:
+    async def connect(self) -> None:
         self.peer, welcome = await self._connect()
         self.session, self.token = welcome["sessionId"], welcome["resumeToken"]
-        self.story.append(welcome)
+        self.received.append(welcome)
 
     async def _connect(self) -> tuple[Peer, Message]:
         peer = await open_peer(await self._server.dial())
-        return peer, await peer.hear("welcome")
+        return peer, await peer.receive("welcome")
 
     @property
     def last_seq(self) -> int:
-        return len(self.story)
+        return len(self.received)
 
-    async def say(self, type: str, **fields: Any) -> None:
-        self.words.append((type, fields))
-        await self.peer.say(type, **fields)
+    async def send(self, type: str, **fields: Any) -> None:
+        self.sent.append((type, fields))
+        await self.peer.send(type, **fields)
 
-    async def hear(self, *types: str) -> Message:
+    async def receive(self, *types: str) -> Message:
         for expected in types:
-            self._note(await self.peer.hear(expected))
-        return self.story[-1]
+            self._record(await self.peer.receive(expected))
+        return self.received[-1]
 
-    async def catch_up(self) -> list[str]:
-        """Hear all that is said; the types."""
-        news = await self.peer.hear_what_is_there()
-        for message in news:
-            self._note(message)
-        return [message["type"] for message in news]
+    async def receive_all(self) -> list[str]:
+        """Receive all messages that are there; returns their types."""
+        messages = await self.peer.receive_all()
+        for message in messages:
+            self._record(message)
+        return [message["type"] for message in messages]
 
-    def _note(self, message: Message) -> None:
-        assert message["seq"] == self.last_seq + 1, "nothing is lost, nothing is told twice"
-        self.story.append(message)
+    def _record(self, message: Message) -> None:
+        assert message["seq"] == self.last_seq + 1, "no message is lost or duplicated"
+        self.received.append(message)
 
-    async def vanish(self) -> None:
-        await self.peer.vanish()
+    async def disconnect(self) -> None:
+        await self.peer.disconnect()
 
-    async def ask_to_resume(self, **fields: Any) -> Message:
-        """Connect anew and ask; the answer. The old connection is left as it is."""
+    async def request_resume(self, **fields: Any) -> Message:
+        """Open another connection and send `resume`; returns the response. The old connection is left as it is."""
         self.peer, _ = await self._connect()
-        await self.peer.say("resume", **{"token": self.token, "lastSeq": self.last_seq, **fields})
-        return await self.peer.hear()
+        await self.peer.send("resume", **{"token": self.token, "lastSeq": self.last_seq, **fields})
+        return await self.peer.receive()
 
     async def resume(self) -> Message:
-        """Go on over a new connection, and say again what was not heard."""
-        resumed = await self.ask_to_resume()
+        """Resume over a new connection, and retransmit what the server has not received."""
+        resumed = await self.request_resume()
         assert resumed["type"] == "resumed"
         assert (resumed["sessionId"], resumed["seq"]) == (self.session, 2)
         assert resumed["resumeToken"] != self.token
         self.token = resumed["resumeToken"]
-        for type, fields in self.words[resumed["heard"] :]:
-            await self.peer.say(type, **fields)
+        for type, fields in self.sent[resumed["heard"] :]:
+            await self.peer.send(type, **fields)
         return resumed
 
-    def all(self, type: str) -> list[Message]:
-        return [message for message in self.story if message["type"] == type]
+    def received_of_type(self, type: str) -> list[Message]:
+        return [message for message in self.received if message["type"] == type]
 
 
-async def caller(server: RunningServer) -> Caller:
-    someone = Caller(server)
-    await someone.begin()
-    return someone
+async def connect_client(server: RunningServer) -> ResumingClient:
+    client = ResumingClient(server)
+    await client.connect()
+    return client
 
 
-async def two_in_a_call(server: RunningServer) -> tuple[Caller, Caller]:
-    offerer, answerer = await caller(server), await caller(server)
-    await offerer.say("join")
-    await offerer.hear("ready")
-    await answerer.say("join")
-    await answerer.hear("ready", "ready", "join")
-    await offerer.hear("join")
-    await offerer.say("offer", payload=OFFER)
-    await answerer.hear("offer")
-    await answerer.say("answer", payload=ANSWER)
-    await offerer.hear("answer")
+async def connect_negotiating_pair(server: RunningServer) -> tuple[ResumingClient, ResumingClient]:
+    offerer, answerer = await connect_client(server), await connect_client(server)
+    await offerer.send("join")
+    await offerer.receive("ready")
+    await answerer.send("join")
+    await answerer.receive("ready", "ready", "join")
+    await offerer.receive("join")
+    await offerer.send("offer", payload=OFFER)
+    await answerer.receive("offer")
+    await answerer.send("answer", payload=ANSWER)
+    await offerer.receive("answer")
     return offerer, answerer
 
 
 @asynccontextmanager
-async def a_call(settings: Settings | None = None) -> AsyncIterator[tuple[RunningServer, Caller, Caller]]:
+async def negotiating_pair(
+    settings: Settings | None = None,
+) -> AsyncIterator[tuple[RunningServer, ResumingClient, ResumingClient]]:
     async with running_server(settings) as server:
-        offerer, answerer = await two_in_a_call(server)
+        offerer, answerer = await connect_negotiating_pair(server)
         yield server, offerer, answerer
 
 
-async def they_talk(one: Caller, other: Caller) -> None:
-    for speaker, hearer in ((one, other), (other, one)):
-        await speaker.say("chat", text=f"said by {speaker.session}")
-        assert (await hearer.hear("chat"))["text"] == f"said by {speaker.session}"
+async def check_that_they_exchange_chat(one: ResumingClient, other: ResumingClient) -> None:
+    for sender, receiver in ((one, other), (other, one)):
+        await sender.send("chat", text=f"from {sender.session}")
+        assert (await receiver.receive("chat"))["text"] == f"from {sender.session}"
 
 
-async def is_refused(someone: Caller, **fields: Any) -> None:
-    """The answer is an error, and the connection is as good as any new one."""
-    error = await someone.ask_to_resume(**fields)
+async def check_resume_is_refused(client: ResumingClient, **fields: Any) -> None:
+    """Check that the response is an error, and that the connection can then be used like a new one."""
+    error = await client.request_resume(**fields)
     assert (error["type"], error["code"], error["ref"], error["fatal"]) == (
         "error",
         "resume_failed",
         "resume",
         False,
     )
-    await someone.peer.say("join")
-    await someone.peer.hear("ready")
-    await someone.peer.close()
+    await client.peer.send("join")
+    await client.peer.receive("ready")
+    await client.peer.close()

@@ -16,7 +16,7 @@ import trio.testing
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
-from tests.peers import ClosedConnection, upgrade_head
+from tests.peers import ClosedConnection, upgrade_request
 
 _PATIENCE_SECONDS = 60.0
 """Real ones, for a tick that never comes: then the run is broken."""
@@ -236,7 +236,7 @@ class SteppedClient:
     def connect(self, *pipelined: bytes, username: str | None = None, subprotocol: str | None = None) -> None:
         """Ask for a WebSocket, and say something at once."""
         target = "/ws" if username is None else f"/ws?username={username}"
-        self.wire.put(upgrade_head(target, sec_websocket_protocol=subprotocol) + b"".join(pipelined))
+        self.wire.put(upgrade_request(target, sec_websocket_protocol=subprotocol) + b"".join(pipelined))
 
     @property
     def is_open(self) -> bool:

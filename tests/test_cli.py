@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from tests.peers import ANSWER, CANDIDATE, OFFER, Answer, Browser, Peer, open_peer
+from tests.peers import ANSWER, CANDIDATE, OFFER, HttpClient, HttpResponse, Peer, open_peer
 from tests.trace_files import new_trace_file, was_killed
 
 COMMAND = [sys.executable, "-m", "curhat_trio"]
@@ -51,9 +51,9 @@ class ServerProcess:
                     return line
             await self._news.wait()
 
-    async def get(self, target: str) -> Answer:
+    async def get(self, target: str) -> HttpResponse:
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-            return await Browser(stream).get(target)
+            return await HttpClient(stream).get(target)
 
     async def connect(self, **options: Any) -> Peer:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -119,10 +119,10 @@ async def test_it_says_where_it_listens_and_serves_there() -> None:
 async def test_sigterm_says_goodbye_to_clients_and_exits_0() -> None:
     async with server_process() as server:
         peer = await server.connect()
-        await peer.hear("welcome")
+        await peer.receive("welcome")
         server.process.send_signal(signal.SIGTERM)
-        await peer.hear("goaway")
-        assert (await peer.hear_close()).code == 4000
+        await peer.receive("goaway")
+        assert (await peer.receive_close()).code == 4000
         assert await server.process.wait() == 0
         await server.logged("stopped")
 
@@ -133,9 +133,9 @@ async def test_a_second_signal_ends_at_once_with_0(number: signal.Signals) -> No
     async with server_process(*flags) as server:
         peer = await server.connect()
         peer.answers_close = False
-        await peer.hear("welcome")
+        await peer.receive("welcome")
         server.process.send_signal(signal.SIGINT)
-        assert (await peer.hear_close()).code == 4000
+        assert (await peer.receive_close()).code == 4000
         assert server.process.poll() is None, "it waits for the client's answer"
         server.process.send_signal(number)
         assert await server.process.wait() == 0
@@ -194,11 +194,11 @@ async def test_a_trace_tells_of_everybody_and_is_accepted(tmp_path: Path) -> Non
     file = tmp_path / "trace.ndjson"
     async with server_process("--trace", str(file)) as server:
         peer = await server.connect()
-        await peer.hear("welcome")
-        await peer.say("join")
-        await peer.hear("ready")
+        await peer.receive("welcome")
+        await peer.send("join")
+        await peer.receive("ready")
         server.process.send_signal(signal.SIGTERM)
-        await peer.hear_close()
+        await peer.receive_close()
         assert await server.process.wait() == 0
     assert run("check-trace", str(file)).returncode == 0
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -213,9 +213,9 @@ async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
     async with server_process(*flags) as server:
         peer = await server.connect()
         peer.answers_close = False
-        await peer.hear("welcome")
+        await peer.receive("welcome")
         server.process.send_signal(signal.SIGINT)
-        await peer.hear_close()
+        await peer.receive_close()
         server.process.send_signal(signal.SIGINT)
         assert await server.process.wait() == 0
     assert run("check-trace", str(file)).returncode == 0
@@ -224,7 +224,7 @@ async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
 async def test_a_trace_of_a_server_that_is_killed_is_cut_short(tmp_path: Path) -> None:
     file = tmp_path / "trace.ndjson"
     async with server_process("--trace", str(file)) as server:
-        await (await server.connect()).hear("welcome")
+        await (await server.connect()).receive("welcome")
         server.process.kill()
         await server.process.wait()
     assert run("check-trace", str(file)).returncode == 1
@@ -241,10 +241,10 @@ def test_a_trace_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> N
 async def test_a_full_disk_ends_the_trace_and_hurts_nobody() -> None:
     async with server_process("--trace", "/dev/full") as server:
         peer = await server.connect()
-        await peer.hear("welcome")
+        await peer.receive("welcome")
         server.process.send_signal(signal.SIGTERM)
-        await peer.hear("goaway")
-        assert (await peer.hear_close()).code == 4000
+        await peer.receive("goaway")
+        assert (await peer.receive_close()).code == 4000
         assert await server.process.wait() == 0
         assert (await server.logged("trace_given_up"))["why"] == "No space left on device"
         assert b"Traceback" not in server.raw_log
@@ -259,25 +259,25 @@ async def test_at_debug_a_whole_conversation_leaves_nothing_of_it_in_the_log() -
         peers = []
         for number in (1, 2):
             peer = await server.connect(username=f"{name}{number}", origin=f"https://{origin}")
-            await peer.hear("welcome")
-            await peer.say("join", username=f"{name}-{number}", room="mark-room", topics=["mark-topic"])
-            await peer.hear("ready")
+            await peer.receive("welcome")
+            await peer.send("join", username=f"{name}-{number}", room="mark-room", topics=["mark-topic"])
+            await peer.receive("ready")
             peers.append(peer)
         offerer, answerer = peers
-        await offerer.hear("join")
-        await offerer.say("offer", payload=OFFER | {"sdp": sdp})
-        await offerer.say("candidate", payload=CANDIDATE | {"candidate": line})
-        await offerer.say("chat", text=text)
-        while (await answerer.hear())["type"] != "chat":
+        await offerer.receive("join")
+        await offerer.send("offer", payload=OFFER | {"sdp": sdp})
+        await offerer.send("candidate", payload=CANDIDATE | {"candidate": line})
+        await offerer.send("chat", text=text)
+        while (await answerer.receive())["type"] != "chat":
             pass
-        await answerer.say("answer", payload=ANSWER | {"sdp": sdp})
-        await answerer.say("leave", reason="mark-reason")
-        while (await offerer.hear())["type"] != "leave":
+        await answerer.send("answer", payload=ANSWER | {"sdp": sdp})
+        await answerer.send("leave", reason="mark-reason")
+        while (await offerer.receive())["type"] != "leave":
             pass
-        await offerer.send(b"\x81\x8b" + bytes(4) + b"mark-broken")
-        await offerer.hear("error")
-        await offerer.send(b"mark-garbage")
-        await offerer.hear_close()
+        await offerer.send_bytes(b"\x81\x8b" + bytes(4) + b"mark-broken")
+        await offerer.receive("error")
+        await offerer.send_bytes(b"mark-garbage")
+        await offerer.receive_close()
         assert (await server.get("/mark-path?mark-query")).status == 404
         await answerer.close()
         server.process.send_signal(signal.SIGTERM)

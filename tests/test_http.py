@@ -10,7 +10,16 @@ from trio.testing import MockClock
 from curhat_trio import __version__
 from curhat_trio.config import Settings
 from curhat_trio.http import MAX_HEAD_BYTES
-from tests.peers import KEY, Answer, Browser, RunningServer, open_peer, running_server, said, upgrade_head
+from tests.peers import (
+    KEY,
+    HttpClient,
+    HttpResponse,
+    RunningServer,
+    message_frame,
+    open_peer,
+    running_server,
+    upgrade_request,
+)
 
 DOCUMENTS = {
     "/": "text/html; charset=utf-8",
@@ -27,19 +36,19 @@ DOCUMENTS = {
 FILES = [path for path in DOCUMENTS if path not in ("/health", "/v1/info")]
 
 
-async def ask(target: str, method: str = "GET", settings: Settings | None = None, **headers: str) -> Answer:
+async def ask(target: str, method: str = "GET", settings: Settings | None = None, **headers: str) -> HttpResponse:
     """One request to a server of its own."""
     async with running_server(settings) as server:
-        return await Browser(await server.dial()).get(target, method, **headers)
+        return await HttpClient(await server.dial()).get(target, method, **headers)
 
 
-async def ask_raw(request: bytes, method: str = "GET") -> Answer:
+async def ask_raw(request: bytes, method: str = "GET") -> HttpResponse:
     """Bytes in place of a request, to a server that has to end the connection after its answer."""
     async with running_server() as server:
-        browser = Browser(await server.dial())
-        answer = await browser.ask_raw(request, method)
+        browser = HttpClient(await server.dial())
+        answer = await browser.request_raw(request, method)
         assert "close" in answer.headers["connection"]
-        assert await browser.is_ended()
+        assert await browser.is_closed()
         return answer
 
 
@@ -49,7 +58,7 @@ async def ask_raw(request: bytes, method: str = "GET") -> Answer:
 @pytest.mark.parametrize(("path", "content_type"), DOCUMENTS.items())
 async def test_get_answers_with_the_content_type_and_head_with_the_same_head(path: str, content_type: str) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         got = await browser.get(path)
         assert got.status == 200
         assert got.headers["content-type"] == content_type
@@ -71,7 +80,7 @@ async def test_the_page_is_the_file_in_the_static_folder() -> None:
 
 async def test_every_file_of_the_static_folder_is_served_as_it_is() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         for file in files("curhat_trio").joinpath("static").iterdir():
             got = await browser.get(f"/{file.name}")
             assert (got.status, got.body) == (200, file.read_bytes()), file.name
@@ -79,7 +88,7 @@ async def test_every_file_of_the_static_folder_is_served_as_it_is() -> None:
 
 async def test_everything_that_the_page_refers_to_is_there() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         page = (await browser.get("/")).body.decode()
         references = set(re.findall(r'(?:src|href)="([^"#:]+)"', page))
         assert references
@@ -98,11 +107,11 @@ async def test_health_has_the_seeds_shape() -> None:
 
 async def test_health_counts_rooms_as_the_seed_does(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        await server.pair()
-        waiting = await server.v1()
-        await waiting.say("join")
-        await waiting.hear("ready")
-        await server.v1()
+        await server.connect_pair()
+        waiting = await server.connect()
+        await waiting.send("join")
+        await waiting.receive("ready")
+        await server.connect()
         health = await server.health()
         assert (health["room_count"], health["connections"], health["waiting"]) == (2, 4, 1)
         await trio.sleep(12.5)
@@ -143,7 +152,7 @@ async def test_files_carry_the_headers_that_keep_a_page_safe(path: str) -> None:
 @pytest.mark.parametrize("template", ["{}", "W/{}", '"other", {}', "*"])
 async def test_a_file_that_the_client_has_is_not_sent_again(template: str, method: str) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         etag = (await browser.get("/page.css")).headers["etag"]
         again = await browser.get("/page.css", method, if_none_match=template.format(etag))
         assert (again.status, again.body) == (304, b"")
@@ -217,7 +226,7 @@ async def test_405_tells_what_is_allowed(path: str, method: str) -> None:
 async def test_101_has_the_accept_key_of_rfc_6455() -> None:
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_head(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="))
+        await stream.send_all(upgrade_request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="))
         head = bytes(await stream.receive_some()).lower()
         assert head.startswith(b"http/1.1 101 ")
         assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
@@ -233,7 +242,7 @@ async def test_426_for_a_plain_get_of_the_websocket() -> None:
 
 @pytest.mark.parametrize("version", [None, "8", "14", "13, 8", ""])
 async def test_426_names_the_version_that_is_spoken(version: str | None) -> None:
-    answer = await ask_raw(upgrade_head(sec_websocket_version=version))
+    answer = await ask_raw(upgrade_request(sec_websocket_version=version))
     assert answer.status == 426
     assert answer.headers["sec-websocket-version"] == "13"
 
@@ -266,7 +275,7 @@ async def test_426_names_the_version_that_is_spoken(version: str | None) -> None
     ],
 )
 async def test_400_for_an_upgrade_that_is_not_as_it_should_be(name: str, value: str | None) -> None:
-    assert (await ask_raw(upgrade_head(**{name: value}))).status == 400
+    assert (await ask_raw(upgrade_request(**{name: value}))).status == 400
 
 
 async def test_a_list_may_be_spread_over_several_lines() -> None:
@@ -274,7 +283,7 @@ async def test_a_list_may_be_spread_over_several_lines() -> None:
     offers = b"sec-websocket-protocol: chat\r\nSEC-WEBSOCKET-PROTOCOL: , curhat.v1\t,\r\n\r\n"
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_head().removesuffix(b"\r\n") + offers)
+        await stream.send_all(upgrade_request().removesuffix(b"\r\n") + offers)
         head = bytes(await stream.receive_some()).lower()
         assert head.startswith(b"http/1.1 101 ")
         assert b"\r\nsec-websocket-protocol: curhat.v1\r\n" in head
@@ -282,7 +291,7 @@ async def test_a_list_may_be_spread_over_several_lines() -> None:
 
 @pytest.mark.parametrize("line", [f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"])
 async def test_a_single_value_may_not_come_twice(line: str) -> None:
-    request = upgrade_head().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
+    request = upgrade_request().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
     assert (await ask_raw(request)).status in (400, 426)
 
 
@@ -290,7 +299,7 @@ async def test_a_single_value_may_not_come_twice(line: str) -> None:
 async def test_odd_bytes_in_connection_hurt_nobody(value: str) -> None:
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_head(connection=value))
+        await stream.send_all(upgrade_request(connection=value))
         assert bytes(await stream.receive_some()).startswith(
             (b"HTTP/1.1 101 ", b"HTTP/1.1 426 ", b"HTTP/1.1 400 ")
         )
@@ -299,8 +308,8 @@ async def test_odd_bytes_in_connection_hurt_nobody(value: str) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS"])
 async def test_an_upgrade_that_is_no_get_opens_no_websocket(method: str) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
-        answer = await browser.ask_raw(upgrade_head().replace(b"GET", method.encode(), 1), method)
+        browser = HttpClient(await server.dial())
+        answer = await browser.request_raw(upgrade_request().replace(b"GET", method.encode(), 1), method)
         assert answer.status == 426
         assert (answer.body == b"") == (method == "HEAD")
         assert (await browser.get("/health")).status == 200
@@ -308,30 +317,32 @@ async def test_an_upgrade_that_is_no_get_opens_no_websocket(method: str) -> None
 
 async def test_an_upgrade_elsewhere_than_ws_is_answered_as_a_plain_get() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
-        assert (await browser.ask_raw(upgrade_head("/health"))).status == 200
-        assert (await browser.ask_raw(upgrade_head("/nowhere"))).status == 404
+        browser = HttpClient(await server.dial())
+        assert (await browser.request_raw(upgrade_request("/health"))).status == 200
+        assert (await browser.request_raw(upgrade_request("/nowhere"))).status == 404
 
 
 async def test_a_websocket_can_be_opened_after_browsing_on_the_same_connection() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         await browser.get("/")
         peer = await open_peer(browser.stream)
-        await peer.hear("welcome")
+        await peer.receive("welcome")
 
 
 async def test_frames_behind_the_upgrade_are_heard() -> None:
     async with running_server() as server:
-        peer = await open_peer(await server.dial(), pipelined=said("ping", data="early") + said("join"))
-        assert (await peer.hear("welcome", "pong"))["data"] == "early"
-        await peer.hear("ready")
+        peer = await open_peer(
+            await server.dial(), pipelined=message_frame("ping", data="early") + message_frame("join")
+        )
+        assert (await peer.receive("welcome", "pong"))["data"] == "early"
+        await peer.receive("ready")
 
 
 async def test_frames_behind_the_upgrade_may_come_in_any_pieces() -> None:
     async with running_server() as server:
         stream = await server.dial()
-        request = upgrade_head(sec_websocket_protocol="curhat.v1") + said("ping", data="early")
+        request = upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("ping", data="early")
         for byte in request:
             await stream.send_all(bytes([byte]))
         answer = b""
@@ -376,7 +387,7 @@ async def test_431_for_a_header_section_of_many_small_lines() -> None:
 
 async def test_a_head_just_below_16_kib_is_read() -> None:
     async with running_server() as server:
-        answer = await Browser(await server.dial()).get("/health", x="x" * (MAX_HEAD_BYTES - 200))
+        answer = await HttpClient(await server.dial()).get("/health", x="x" * (MAX_HEAD_BYTES - 200))
         assert answer.status == 200
 
 
@@ -385,22 +396,22 @@ async def test_a_head_just_below_16_kib_is_read() -> None:
 
 async def test_two_requests_on_one_connection() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         for path, status in [("/", 200), ("/nothing", 404), ("/health", 200), ("/ws", 426), ("/", 200)]:
             assert (await browser.get(path)).status == status
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         paths = ["/health", "/nothing", "/page.css", "/health"]
         await browser.stream.send_all(
             b"".join(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in paths)
         )
         statuses = []
         for _ in paths:
-            browser.expect_answer()
-            statuses.append((await browser.answer()).status)
+            browser.expect_response()
+            statuses.append((await browser.receive_response()).status)
         assert statuses == [200, 404, 200, 200]
 
 
@@ -435,12 +446,12 @@ async def test_who_leaves_in_the_middle_of_anything_is_no_trouble() -> None:
         assert (await server.health())["status"] == "healthy"
 
 
-@pytest.mark.parametrize("size", [1, 40, len(upgrade_head())])
+@pytest.mark.parametrize("size", [1, 40, len(upgrade_request())])
 async def test_who_ends_only_its_own_half_is_answered_if_there_is_anything_to_answer(size: int) -> None:
     async with running_server() as server:
         stream = await server.dial()
         assert isinstance(stream, trio.abc.HalfCloseableStream)
-        await stream.send_all(upgrade_head()[:size])
+        await stream.send_all(upgrade_request()[:size])
         await stream.send_eof()
         with trio.fail_after(5):
             while await stream.receive_some():
@@ -457,12 +468,12 @@ async def name_of(query: str) -> str:
 
 
 async def _name_told(server: RunningServer, query: str) -> str:
-    partner = await server.v1()
-    await partner.say("join")
-    await partner.hear("ready")
+    partner = await server.connect()
+    await partner.send("join")
+    await partner.receive("ready")
     named = await open_peer(await server.dial(), username=query, subprotocol=None)
-    await named.say("join")
-    name: str = (await partner.hear("join"))["username"]
+    await named.send("join")
+    name: str = (await partner.receive("join"))["username"]
     return name
 
 
@@ -492,18 +503,18 @@ async def test_the_username_in_the_query(query: str, name: str) -> None:
 
 async def test_without_a_query_somebody_is_anonymous() -> None:
     async with running_server() as server:
-        partner = await server.v1()
-        await partner.say("join")
-        await partner.hear("ready")
+        partner = await server.connect()
+        await partner.send("join")
+        await partner.receive("ready")
         unnamed = await open_peer(await server.dial(), subprotocol=None)
-        await unnamed.say("join")
-        assert (await partner.hear("join"))["username"] == "Anonymous"
+        await unnamed.send("join")
+        assert (await partner.receive("join"))["username"] == "Anonymous"
 
 
 async def test_the_username_in_join_wins() -> None:
     async with running_server() as server:
-        partner, named = await server.v1(), await server.legacy("FromQuery")
-        await partner.say("join")
-        await partner.hear("ready")
-        await named.say("join", username="FromJoin")
-        assert (await partner.hear("join"))["username"] == "FromJoin"
+        partner, named = await server.connect(), await server.connect_legacy("FromQuery")
+        await partner.send("join")
+        await partner.receive("ready")
+        await named.send("join", username="FromJoin")
+        assert (await partner.receive("join"))["username"] == "FromJoin"

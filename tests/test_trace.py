@@ -235,20 +235,20 @@ async def test_a_trace_is_accepted_whichever_step_a_bug_interrupts(
 ) -> None:
     file = tmp_path / "trace.ndjson"
     async with running_server(trace_file=file) as server:
-        server.expects_trouble = True
+        server.allows_warnings = True
         ann = await open_peer(await server.dial())
-        token = (await ann.hear("welcome"))["resumeToken"]
-        bob = await server.v1()
-        await ann.say("join")
-        await ann.hear("ready")
-        await bob.say("join")
-        await ann.hear("join")
+        token = (await ann.receive("welcome"))["resumeToken"]
+        bob = await server.connect()
+        await ann.send("join")
+        await ann.receive("ready")
+        await bob.send("join")
+        await ann.receive("join")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(endpoint, "step", fragile_step(lambda event: isinstance(event, broken)))
-            await ann.vanish()
+            await ann.disconnect()
             again = await open_peer(await server.dial())
             with suppress(trio.BrokenResourceError):  # it may be closed already
-                await again.say("resume", token=token, lastSeq=2)
+                await again.send("resume", token=token, lastSeq=2)
             await trio.testing.wait_all_tasks_blocked()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     (bug,) = (line for line in lines if line["what"] == "bug")

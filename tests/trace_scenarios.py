@@ -20,7 +20,7 @@ from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
-from tests.peers import CLOSE, Peer, RunningServer, frame, open_peer, running_server, said
+from tests.peers import CLOSE, Peer, RunningServer, frame, message_frame, open_peer, running_server
 
 MARK = "mark"
 
@@ -38,223 +38,223 @@ def candidate(ufrag: str | None) -> dict[str, Any]:
 
 async def a_call(server: RunningServer) -> None:
     """Held and stale candidates, offers that cross, all that is refused, and all that ends a pairing."""
-    ann, bob = await server.v1(f"{MARK}-ann"), await server.v1(f"{MARK}-bob")
-    await ann.say("leave")
-    await ann.say("join", username=f"{MARK}-Ann")
-    await ann.hear("error", "ready")
-    await bob.say("join")
-    await bob.hear("ready", "ready", "join")
-    await ann.hear("join")
-    await bob.say("offer", payload=description("offer", "hasty"))
-    await bob.hear("error")
+    ann, bob = await server.connect(f"{MARK}-ann"), await server.connect(f"{MARK}-bob")
+    await ann.send("leave")
+    await ann.send("join", username=f"{MARK}-Ann")
+    await ann.receive("error", "ready")
+    await bob.send("join")
+    await bob.receive("ready", "ready", "join")
+    await ann.receive("join")
+    await bob.send("offer", payload=description("offer", "hasty"))
+    await bob.receive("error")
     await ann.send_bytes(
-        said("candidate", payload=candidate("a")),
-        said("candidate", payload=candidate("old")),
-        said("offer", payload=description("offer", "a")),
-        said("candidate", payload=candidate(None)),
+        message_frame("candidate", payload=candidate("a")),
+        message_frame("candidate", payload=candidate("old")),
+        message_frame("offer", payload=description("offer", "a")),
+        message_frame("candidate", payload=candidate(None)),
     )
-    await bob.hear("offer", "candidate", "candidate")
-    await bob.say("answer", payload=description("answer", "b"))
-    await ann.hear("answer")
-    await ann.say("offer", payload=description("offer", "a2"))
-    await bob.say("offer", payload=description("offer", "b2"))
-    await bob.say("candidate", payload=candidate("b2"))
-    await bob.hear("offer")
-    await bob.say("answer", payload=description("answer", "b3"))
-    await ann.hear("answer")
+    await bob.receive("offer", "candidate", "candidate")
+    await bob.send("answer", payload=description("answer", "b"))
+    await ann.receive("answer")
+    await ann.send("offer", payload=description("offer", "a2"))
+    await bob.send("offer", payload=description("offer", "b2"))
+    await bob.send("candidate", payload=candidate("b2"))
+    await bob.receive("offer")
+    await bob.send("answer", payload=description("answer", "b3"))
+    await ann.receive("answer")
     await ann.send_bytes(
-        said("status", media="connected"),
-        said("chat", text=f"{MARK}, hello"),
-        said("ping", data=MARK),
-        said("answer", payload=description("answer", "none")),
-        said(f"{MARK}-nonsense"),
+        message_frame("status", media="connected"),
+        message_frame("chat", text=f"{MARK}, hello"),
+        message_frame("ping", data=MARK),
+        message_frame("answer", payload=description("answer", "none")),
+        message_frame(f"{MARK}-nonsense"),
     )
-    await ann.hear("pong", "error", "error")
-    await bob.hear("chat")
-    await bob.say("next", reason=MARK)
-    await ann.hear("leave")
-    await ann.say("join")
-    await ann.hear("ready", "ready", "join")
-    await bob.hear("leave", "ready", "join")
-    await ann.say("leave")
-    await bob.hear("leave")
-    await ann.hear("leave")
+    await ann.receive("pong", "error", "error")
+    await bob.receive("chat")
+    await bob.send("next", reason=MARK)
+    await ann.receive("leave")
+    await ann.send("join")
+    await ann.receive("ready", "ready", "join")
+    await bob.receive("leave", "ready", "join")
+    await ann.send("leave")
+    await bob.receive("leave")
+    await ann.receive("leave")
     await ann.close()
-    await bob.vanish()
+    await bob.disconnect()
 
 
 async def legacy_clients(server: RunningServer) -> None:
     """Legacy clients: signals are held while the answerer may offer, or until it gathers; no chat; time passes."""
-    first, second = await server.legacy(f"{MARK}-first"), await server.legacy(f"{MARK}-second")
-    await first.say("join")
-    await first.hear("ready")
-    await second.say("join")
-    await second.hear("ready", "ready", "join")
-    await first.hear("join")
-    await first.say("offer", payload=description("offer", "a"))
-    await first.say("candidate", payload=candidate("a"))
-    await second.say("offer", payload=description("offer", "b"))
-    await second.hear("error")
-    await second.say("candidate", payload=candidate("b"))
-    await second.hear("offer", "candidate")
-    await second.say("answer", payload=description("answer", "b"))
-    await first.hear("answer", "candidate")
-    await second.say("leave")
-    await first.hear("leave")
-    newcomer = await server.v1(f"{MARK}-new")
-    await newcomer.say("join")
-    await newcomer.hear("ready")
-    await first.say("join")
-    await first.hear("ready", "ready", "join")
-    await newcomer.hear("join")
-    await newcomer.say("chat", text=MARK)
-    await newcomer.hear("error")
+    first, second = await server.connect_legacy(f"{MARK}-first"), await server.connect_legacy(f"{MARK}-second")
+    await first.send("join")
+    await first.receive("ready")
+    await second.send("join")
+    await second.receive("ready", "ready", "join")
+    await first.receive("join")
+    await first.send("offer", payload=description("offer", "a"))
+    await first.send("candidate", payload=candidate("a"))
+    await second.send("offer", payload=description("offer", "b"))
+    await second.receive("error")
+    await second.send("candidate", payload=candidate("b"))
+    await second.receive("offer", "candidate")
+    await second.send("answer", payload=description("answer", "b"))
+    await first.receive("answer", "candidate")
+    await second.send("leave")
+    await first.receive("leave")
+    newcomer = await server.connect(f"{MARK}-new")
+    await newcomer.send("join")
+    await newcomer.receive("ready")
+    await first.send("join")
+    await first.receive("ready", "ready", "join")
+    await newcomer.receive("join")
+    await newcomer.send("chat", text=MARK)
+    await newcomer.receive("error")
     await trio.sleep(server.settings.offer_seconds + 1)
-    await newcomer.hear("leave")
-    silent = await server.v1()
-    await silent.hear_close()
+    await newcomer.receive("leave")
+    silent = await server.connect()
+    await silent.receive_close()
 
 
 async def wishes(server: RunningServer) -> None:
     """Topics that are shared, or given up; a named room; a wait that is withdrawn; the last partner avoided."""
-    peers = [await server.v1(f"{MARK}-{number}") for number in range(3)]
+    peers = [await server.connect(f"{MARK}-{number}") for number in range(3)]
     music, art, tea = peers
-    await music.say("join", topics=[f"{MARK} Music ", f"{MARK}-sea"])
-    await art.say("join", topics=[f"{MARK}-art"])
-    await tea.say("join", room=f"{MARK}-tea")
+    await music.send("join", topics=[f"{MARK} Music ", f"{MARK}-sea"])
+    await art.send("join", topics=[f"{MARK}-art"])
+    await tea.send("join", room=f"{MARK}-tea")
     for peer in peers:
-        await peer.hear("ready")
+        await peer.receive("ready")
     await trio.sleep(server.settings.widen_after_seconds + 1)
-    await music.hear("join")
-    await art.hear("ready", "join")
-    await tea.say("leave")
-    await tea.hear("leave")
-    await tea.say("join", topics=[f"{MARK}-sea"])
-    await tea.hear("ready")
-    await music.say("next")
-    await art.hear("leave")
-    await music.hear("leave", "ready")
-    await tea.hear("join")
+    await music.receive("join")
+    await art.receive("ready", "join")
+    await tea.send("leave")
+    await tea.receive("leave")
+    await tea.send("join", topics=[f"{MARK}-sea"])
+    await tea.receive("ready")
+    await music.send("next")
+    await art.receive("leave")
+    await music.receive("leave", "ready")
+    await tea.receive("join")
 
 
 async def too_much(server: RunningServer) -> None:
     """Clients that read too little, miss too much, send more than is allowed, or break a rule."""
     assert server.listener is not None
-    ann, bob = await server.v1(), await open_peer(await server.listener.connect(lockstep_stream_pair))
-    await bob.hear("welcome")
-    await ann.say("join")
-    await ann.hear("ready")
-    await bob.say("join")
-    await bob.hear("ready", "ready", "join")
-    await ann.hear("join")
+    ann, bob = await server.connect(), await open_peer(await server.listener.connect(lockstep_stream_pair))
+    await bob.receive("welcome")
+    await ann.send("join")
+    await ann.receive("ready")
+    await bob.send("join")
+    await bob.receive("ready", "ready", "join")
+    await ann.receive("join")
     for _ in range(25):
-        await ann.say("chat", text=MARK)
+        await ann.send("chat", text=MARK)
         await trio.sleep(0.5)
-    await bob.hear_close()
-    await ann.hear_what_is_there()
+    await bob.receive_close()
+    await ann.receive_all()
     await trio.sleep(10)
-    cid = await server.v1()
-    await cid.say("join")
-    await cid.hear("ready")
-    await ann.say("join")
-    await ann.hear("ready", "ready", "join")
-    await cid.hear("join")
-    await cid.vanish()
-    await ann.hear("peer")
+    cid = await server.connect()
+    await cid.send("join")
+    await cid.receive("ready")
+    await ann.send("join")
+    await ann.receive("ready", "ready", "join")
+    await cid.receive("join")
+    await cid.disconnect()
+    await ann.receive("peer")
     for _ in range(11):
-        await ann.say("chat", text=MARK)
+        await ann.send("chat", text=MARK)
         await trio.sleep(0.5)
-    await ann.hear("leave")
+    await ann.receive("leave")
     await trio.sleep(10)
-    await ann.send_bytes(*[said("ping")] * 12)
-    assert [message["type"] for message in await ann.hear_what_is_there()].count("error") > 0
+    await ann.send_bytes(*[message_frame("ping")] * 12)
+    assert [message["type"] for message in await ann.receive_all()].count("error") > 0
     await ann.send_bytes(frame(0x2, b"binary"))
-    await ann.hear_close()
+    await ann.receive_close()
 
 
 async def gone_before_the_introduction(server: RunningServer) -> None:
     """A client is gone before it is introduced to the partner that the matchmaker has found."""
-    ann, bob, cid = [await server.v1() for _ in range(3)]
+    ann, bob, cid = [await server.connect() for _ in range(3)]
     for gone, other in ((bob, ann), (cid, ann)):
-        await other.say("join")
-        await other.hear("ready")
-        await gone.send_bytes(said("join"), frame(CLOSE, b"\x03\xe8"))
-        await other.hear("join", "leave")
+        await other.send("join")
+        await other.receive("ready")
+        await gone.send_bytes(message_frame("join"), frame(CLOSE, b"\x03\xe8"))
+        await other.receive("join", "leave")
 
 
 async def a_drain(server: RunningServer) -> None:
     """The server drains while clients wait and are paired; one more comes too late."""
-    old, new = await server.legacy(), await server.v1()
-    await old.say("join")
-    await old.hear("ready")
-    await new.say("join")
-    await new.hear("ready", "ready", "join")
-    await old.hear("join")
-    waiting = await server.v1()
-    await waiting.say("join")
-    await waiting.hear("ready")
-    await server.v1()
+    old, new = await server.connect_legacy(), await server.connect()
+    await old.send("join")
+    await old.receive("ready")
+    await new.send("join")
+    await new.receive("ready", "ready", "join")
+    await old.receive("join")
+    waiting = await server.connect()
+    await waiting.send("join")
+    await waiting.receive("ready")
+    await server.connect()
     server.stop.set()
     for peer in (old, new, waiting):
-        await peer.hear_close()
+        await peer.receive_close()
 
 
 async def a_bug(server: RunningServer) -> None:
     """The server's own fault costs one client the connection."""
-    server.expects_trouble = True
-    ann, bob = await server.negotiating_pair()
+    server.allows_warnings = True
+    ann, bob = await server.connect_negotiating_pair()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint, "step", fragile_step(_is_chat))
-        await ann.say("chat", text=MARK)
-        await ann.hear_close()
-    await bob.hear("leave")
+        await ann.send("chat", text=MARK)
+        await ann.receive_close()
+    await bob.receive("leave")
     await bob.close()
 
 
 async def lost_connections(server: RunningServer) -> None:
     """Connections that are lost: calls and waits that go on, one that can't, and one that times out."""
     ann, bob = await _resuming_client(server), await _resuming_client(server)
-    await ann.peer.say("join")
-    await ann.peer.hear("ready")
-    await bob.peer.say("join")
-    await bob.peer.hear("ready", "ready", "join")
-    await ann.peer.hear("join")
-    await ann.peer.say("offer", payload=description("offer", "a"))
-    await bob.peer.hear("offer")
-    await ann.peer.vanish()
-    await bob.peer.hear("peer")
-    await bob.peer.say("answer", payload=description("answer", "b"))
+    await ann.peer.send("join")
+    await ann.peer.receive("ready")
+    await bob.peer.send("join")
+    await bob.peer.receive("ready", "ready", "join")
+    await ann.peer.receive("join")
+    await ann.peer.send("offer", payload=description("offer", "a"))
+    await bob.peer.receive("offer")
+    await ann.peer.disconnect()
+    await bob.peer.receive("peer")
+    await bob.peer.send("answer", payload=description("answer", "b"))
     await ann.resume(last_seq=3)
-    await ann.peer.hear("answer")
-    await bob.peer.hear("peer")
+    await ann.peer.receive("answer")
+    await bob.peer.receive("peer")
     await bob.resume(last_seq=7)  # over another one, though the old one is still there
-    await bob.peer.send_bytes(said("typing", active=True), said("ice"))
-    await ann.peer.hear("typing")
-    await bob.peer.hear("ice")
-    await ann.ask_to_resume(said("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
-    await ann.peer.hear_close()
-    await bob.peer.hear("chat", "leave")
+    await bob.peer.send_bytes(message_frame("typing", active=True), message_frame("ice"))
+    await ann.peer.receive("typing")
+    await bob.peer.receive("ice")
+    await ann.ask_to_resume(message_frame("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
+    await ann.peer.receive_close()
+    await bob.peer.receive("chat", "leave")
 
-    await bob.peer.say("join", topics=[f"{MARK}-tea"])
-    await bob.peer.hear("ready")
-    await bob.peer.vanish()
+    await bob.peer.send("join", topics=[f"{MARK}-tea"])
+    await bob.peer.receive("ready")
+    await bob.peer.disconnect()
     await trio.sleep(server.settings.widen_after_seconds + 1)
     cid = await _resuming_client(server)
-    await cid.peer.say("join")
-    await cid.peer.hear("ready")
+    await cid.peer.send("join")
+    await cid.peer.receive("ready")
     await bob.resume(last_seq=11)
-    await bob.peer.hear("join")
-    await cid.peer.hear("ready", "join")
-    await bob.peer.say("offer", payload=description("offer", "a"))
-    await bob.peer.say("status", media="failed", stage="checking")
-    await cid.peer.hear("offer")
+    await bob.peer.receive("join")
+    await cid.peer.receive("ready", "join")
+    await bob.peer.send("offer", payload=description("offer", "a"))
+    await bob.peer.send("status", media="failed", stage="checking")
+    await cid.peer.receive("offer")
     cid.peer.answers_pings = False
-    await bob.peer.vanish()
-    await cid.peer.hear("peer", "leave")
-    assert (await cid.peer.hear_close()).code == 4002
+    await bob.peer.disconnect()
+    await cid.peer.receive("peer", "leave")
+    assert (await cid.peer.receive_close()).code == 4002
 
     await cid.ask_to_resume(last_seq=99)
-    await cid.peer.hear("error")
+    await cid.peer.receive("error")
     await trio.sleep(server.settings.resume_seconds)
 
 
@@ -268,65 +268,65 @@ class _ResumingClient:
 
     async def resume(self, *, last_seq: int) -> None:
         await self.ask_to_resume(last_seq=last_seq)
-        self._token = (await self.peer.hear("resumed"))["resumeToken"]
+        self._token = (await self.peer.receive("resumed"))["resumeToken"]
 
     async def ask_to_resume(self, *more: bytes, last_seq: int) -> None:
         """... and send more in the same segment."""
-        self.peer = await self._server.v1()
-        await self.peer.send_bytes(said("resume", token=self._token, lastSeq=last_seq), *more)
+        self.peer = await self._server.connect()
+        await self.peer.send_bytes(message_frame("resume", token=self._token, lastSeq=last_seq), *more)
 
 
 async def _resuming_client(server: RunningServer) -> _ResumingClient:
     peer = await open_peer(await server.dial())
-    return _ResumingClient(server, peer, (await peer.hear("welcome"))["resumeToken"])
+    return _ResumingClient(server, peer, (await peer.receive("welcome"))["resumeToken"])
 
 
 async def a_refusal(server: RunningServer) -> None:
     """A session that can't go on, and the fresh one in its place, which can."""
     ann = await _resuming_client(server)
-    await ann.peer.say("resume", token=MARK, lastSeq=1)
-    await ann.peer.hear("error")
-    await ann.peer.say("join")
-    await ann.peer.hear("ready")
-    await ann.peer.vanish()
+    await ann.peer.send("resume", token=MARK, lastSeq=1)
+    await ann.peer.receive("error")
+    await ann.peer.send("join")
+    await ann.peer.receive("ready")
+    await ann.peer.disconnect()
     await ann.resume(last_seq=3)
     await ann.peer.close()
 
 
 async def relays(server: RunningServer) -> None:
     """Partners get no candidates but those of relays, and fresh credentials."""
-    ann, bob = await server.pair()
-    await ann.say("offer", payload=description("offer", "a"))
-    await ann.say("candidate", payload=candidate("a"))
-    await ann.say("candidate", payload={**candidate("a"), "candidate": RELAY})
-    await bob.hear("offer", "candidate")
-    await bob.say("ice")
-    await bob.hear("ice")
+    ann, bob = await server.connect_pair()
+    await ann.send("offer", payload=description("offer", "a"))
+    await ann.send("candidate", payload=candidate("a"))
+    await ann.send("candidate", payload={**candidate("a"), "candidate": RELAY})
+    await bob.receive("offer", "candidate")
+    await bob.send("ice")
+    await bob.receive("ice")
 
 
 async def a_full_house(server: RunningServer) -> None:
     """There is one slot: for a client that resumes, and for one that waits until it is free."""
     ann = await _resuming_client(server)
-    await ann.peer.say("join")
-    await ann.peer.hear("ready")
-    newcomer = await server.v1()
-    await newcomer.say("join")
-    await newcomer.hear_close()
-    for messages in ([], [said("resume", token=MARK, lastSeq=1)]):
-        silent = await server.v1()
+    await ann.peer.send("join")
+    await ann.peer.receive("ready")
+    newcomer = await server.connect()
+    await newcomer.send("join")
+    await newcomer.receive_close()
+    for messages in ([], [message_frame("resume", token=MARK, lastSeq=1)]):
+        silent = await server.connect()
         await silent.send_bytes(*messages)
-        await silent.hear_close()
-    await ann.peer.vanish()
+        await silent.receive_close()
+    await ann.peer.disconnect()
     await ann.resume(last_seq=2)
-    lost = await server.v1()
-    await lost.say("resume", token=MARK, lastSeq=1)
-    await lost.hear("error")
-    await lost.vanish()
+    lost = await server.connect()
+    await lost.send("resume", token=MARK, lastSeq=1)
+    await lost.receive("error")
+    await lost.disconnect()
     await trio.testing.wait_all_tasks_blocked()
-    patient = await server.v1()
+    patient = await server.connect()
     await ann.peer.close()
-    await patient.say("join")
-    await patient.hear("ready")
+    await patient.send("join")
+    await patient.receive("ready")
 
 
 def fragile_step(is_broken: Callable[[Event], bool]) -> Callable[[Session, Event], Step]:

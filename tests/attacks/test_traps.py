@@ -19,14 +19,14 @@ from tests.peers import (
     KEY,
     PING,
     TEXT,
-    Browser,
+    HttpClient,
     Peer,
     RunningServer,
     frame,
+    message_frame,
     open_peer,
     running_server,
-    said,
-    upgrade_head,
+    upgrade_request,
 )
 
 PATIENCE = 20.0
@@ -44,9 +44,9 @@ IMPATIENT = Settings(
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
     """On a real port; after the attack it must serve others, and afterwards nobody is left."""
-    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as running:
+    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as running:
         yield running
-        await running.serves_others()
+        await running.check_that_it_serves()
 
 
 async def what_comes(stream: trio.abc.Stream) -> bytes:
@@ -64,7 +64,7 @@ async def say_on_and_on(peer: Peer, frames: bytes) -> None:
     """Send the same without reading anything, until the server hangs up."""
     while True:
         try:
-            await peer.send(frames)
+            await peer.send_bytes(frames)
         except trio.BrokenResourceError:
             return
 
@@ -98,7 +98,7 @@ async def reset(stream: trio.abc.Stream) -> None:
 )
 async def test_trap_1_bytes_that_are_no_ascii_in_the_head(server: RunningServer, headers: dict[str, str]) -> None:
     stream = await server.dial()
-    await stream.send_all(upgrade_head(**headers))
+    await stream.send_all(upgrade_request(**headers))
     first = bytes(await stream.receive_some())
     assert first.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 400 ", b"HTTP/1.1 426 "))
 
@@ -108,19 +108,19 @@ async def test_trap_1_bytes_that_are_no_ascii_in_the_head(server: RunningServer,
 
 @pytest.mark.parametrize("count", [1, 20])
 async def test_trap_2_pings_while_the_server_closes(server: RunningServer, count: int) -> None:
-    peer = await server.v1()
-    await peer.send(frame(BINARY, b"x"))
+    peer = await server.connect()
+    await peer.send_bytes(frame(BINARY, b"x"))
     peer.answers_close = False
-    assert (await peer.hear_close()).code == 1003
-    await peer.send(frame(PING) * count)
+    assert (await peer.receive_close()).code == 1003
+    await peer.send_bytes(frame(PING) * count)
     await what_comes(peer.stream)
 
 
 async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningServer) -> None:
     for pings in range(1, 6):
-        peer = await server.v1()
-        await peer.send(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
-        assert (await peer.hear_close()).code == 4501, pings
+        peer = await server.connect()
+        await peer.send_bytes(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+        assert (await peer.receive_close()).code == 4501, pings
 
 
 # ---------------------------------------------------------------- 3: a GET that is no upgrade, heads without end
@@ -128,24 +128,24 @@ async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningSe
 
 async def test_trap_3_a_plain_get_is_answered_and_leaves_no_task(server: RunningServer) -> None:
     for path, status in [("/", 200), ("/ws", 426), ("/nothing", 404)]:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         assert (await browser.get(path, connection="close")).status == status
-        assert await browser.is_ended()
+        assert await browser.is_closed()
         await reset(browser.stream)
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 async def test_trap_3_slowloris(server: RunningServer) -> None:
     async with trio.open_nursery() as nursery:
 
         async def drip() -> None:
-            browser = Browser(await server.dial())
-            browser.expect_answer()
-            for byte in upgrade_head():
+            browser = HttpClient(await server.dial())
+            browser.expect_response()
+            for byte in upgrade_request():
                 try:
                     await browser.stream.send_all(bytes([byte]))
                     with trio.move_on_after(0.02):
-                        answer = await browser.answer()
+                        answer = await browser.receive_response()
                         assert answer.status == 408
                         return
                 except trio.BrokenResourceError:
@@ -159,12 +159,12 @@ async def test_trap_3_slowloris(server: RunningServer) -> None:
 async def test_trap_3_a_hundred_half_open_connections(server: RunningServer) -> None:
     streams = [await server.dial() for _ in range(100)]
     for number, stream in enumerate(streams):
-        await stream.send_all(upgrade_head()[:number])
-    await server.serves_others()
+        await stream.send_all(upgrade_request()[:number])
+    await server.check_that_it_serves()
     for stream in streams:
         await what_comes(stream)
         await reset(stream)
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 @pytest.mark.parametrize(
@@ -205,66 +205,66 @@ async def test_trap_3_garbage_in_place_of_a_request(server: RunningServer, garba
 async def test_trap_4_a_client_that_is_silent_after_its_fault_is_not_waited_for(
     server: RunningServer, fault: bytes
 ) -> None:
-    peer = await server.v1()
+    peer = await server.connect()
     peer.answers_close = False
-    await peer.send(fault)
-    assert (await peer.hear_close()).code in (1002, 1007, 1009)
-    await server.is_empty()  # though the client's socket is still open
+    await peer.send_bytes(fault)
+    assert (await peer.receive_close()).code in (1002, 1007, 1009)
+    await server.wait_until_empty()  # though the client's socket is still open
 
 
 async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server: RunningServer) -> None:
-    peer = await server.v1()
+    peer = await server.connect()
     peer.answers_close = False
-    await peer.send(frame(TEXT, b"x", reserved=4))
-    await peer.hear_close()
-    await say_on_and_on(peer, said("join") * 100)
-    await server.is_empty()
+    await peer.send_bytes(frame(TEXT, b"x", reserved=4))
+    await peer.receive_close()
+    await say_on_and_on(peer, message_frame("join") * 100)
+    await server.wait_until_empty()
 
 
 # ---------------------------------------------------------------- 5: frames that cost the sender nothing
 
 
 async def test_trap_5_empty_fragments_without_end(server: RunningServer) -> None:
-    peer = await server.v1()
-    await peer.send(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
-    assert (await peer.hear_close()).code == 1009
+    peer = await server.connect()
+    await peer.send_bytes(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
+    assert (await peer.receive_close()).code == 1009
 
 
 async def test_trap_5_characters_of_four_bytes_are_counted_as_four(server: RunningServer) -> None:
-    peer = await server.v1()
+    peer = await server.connect()
     grins = "\N{GRINNING FACE}".encode() * 16_384
-    await peer.send(frame(TEXT, b'"' + grins))
-    assert (await peer.hear_close()).code == 1009
+    await peer.send_bytes(frame(TEXT, b'"' + grins))
+    assert (await peer.receive_close()).code == 1009
 
 
 async def test_trap_5_a_ping_flood() -> None:
-    async with running_server(sockets=True, patience=PATIENCE) as server:
-        partner, flooder = await server.negotiating_pair()
-        await flooder.send(frame(PING, b"x" * 125) * 1000)
-        assert (await flooder.hear_close()).code == 4003
-        assert (await partner.hear("leave"))["reason"] == "peer_lost"
-        await server.serves_others()
+    async with running_server(sockets=True, timeout=PATIENCE) as server:
+        partner, flooder = await server.connect_negotiating_pair()
+        await flooder.send_bytes(frame(PING, b"x" * 125) * 1000)
+        assert (await flooder.receive_close()).code == 4003
+        assert (await partner.receive("leave"))["reason"] == "peer_lost"
+        await server.check_that_it_serves()
 
 
 async def test_trap_5_a_ping_flood_by_who_does_not_read_the_pongs() -> None:
-    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as server:
-        peer = await server.v1()
+    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
+        peer = await server.connect()
         await say_on_and_on(peer, frame(PING, b"x" * 125) * 100)
-        await server.is_empty()
-        await server.serves_others()
+        await server.wait_until_empty()
+        await server.check_that_it_serves()
 
 
 # ---------------------------------------------------------------- 6: shutdown
 
 
 async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
-    async with running_server(IMPATIENT, sockets=True, patience=PATIENCE) as server:
-        polite, partner = await server.negotiating_pair()
-        rude = await server.v1()
+    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
+        polite, partner = await server.connect_negotiating_pair()
+        rude = await server.connect()
         rude.answers_close = False
         server.stop.set()
         for peer in (polite, partner, rude):
-            assert (await peer.hear_close()).code == 4000
+            assert (await peer.receive_close()).code == 4000
         assert await what_comes(rude.stream) == b""
         while server.tasks:
             await trio.lowlevel.checkpoint()
@@ -274,23 +274,23 @@ async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
 
 
 async def test_trap_7_frames_behind_the_upgrade_head_are_served(server: RunningServer) -> None:
-    burst = b"".join(said("ping", data=str(number)) for number in range(100))
-    peer = await open_peer(await server.dial(), pipelined=burst + said("join"))
-    await peer.hear("welcome")
+    burst = b"".join(message_frame("ping", data=str(number)) for number in range(100))
+    peer = await open_peer(await server.dial(), pipelined=burst + message_frame("join"))
+    await peer.receive("welcome")
     for number in range(100):
-        assert (await peer.hear("pong"))["data"] == str(number)
-    await peer.hear("ready")
+        assert (await peer.receive("pong"))["data"] == str(number)
+    await peer.receive("ready")
     await peer.close()
 
 
 async def test_trap_7_a_close_behind_the_upgrade_head_is_answered(server: RunningServer) -> None:
-    peer = await open_peer(await server.dial(), pipelined=said("join") + frame(CLOSE, b"\x03\xe8"))
-    assert (await peer.hear_close()).code == 1000
+    peer = await open_peer(await server.dial(), pipelined=message_frame("join") + frame(CLOSE, b"\x03\xe8"))
+    assert (await peer.receive_close()).code == 1000
 
 
 async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(server: RunningServer) -> None:
     peer = await open_peer(await server.dial(), pipelined=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert (await peer.hear_close()).code == 1002
+    assert (await peer.receive_close()).code == 1002
 
 
 @pytest.mark.parametrize(
@@ -305,9 +305,9 @@ async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(serve
 async def test_trap_7_what_trio_websocket_drops_gets_a_close_frame(
     server: RunningServer, bad: bytes, code: int
 ) -> None:
-    peer = await server.v1()
-    await peer.send(bad)
-    assert (await peer.hear_close()).code == code
+    peer = await server.connect()
+    await peer.send_bytes(bad)
+    assert (await peer.receive_close()).code == code
 
 
 # ---------------------------------------------------------------- 8: who never reads
@@ -319,11 +319,11 @@ async def talk_until_left(peer: Peer) -> None:
 
     async def talk() -> None:
         while not left.is_set():
-            await peer.send(said("chat", text="x" * 2000) * 10)
+            await peer.send_bytes(message_frame("chat", text="x" * 2000) * 10)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(talk)
-        assert (await peer.hear("leave"))["reason"] == "peer_lost"
+        assert (await peer.receive("leave"))["reason"] == "peer_lost"
         left.set()
 
 
@@ -336,20 +336,20 @@ async def test_trap_8_who_never_reads_while_its_partner_talks_is_cut_off() -> No
         bytes_per_second=1e9,
         outbound_bytes=4_194_304,
     )
-    async with running_server(generous, sockets=True, patience=PATIENCE) as server:
-        talker, deaf = await server.pair()
+    async with running_server(generous, sockets=True, timeout=PATIENCE) as server:
+        talker, deaf = await server.connect_pair()
         assert isinstance(deaf.stream, trio.SocketStream)
         deaf.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await talk_until_left(talker)
-        await server.serves_others()
+        await server.check_that_it_serves()
         await talker.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_trap_8_who_reads_nothing_and_says_much_is_cut_off(server: RunningServer) -> None:
-    peer = await server.v1()
-    await say_on_and_on(peer, said("ping", data="x" * 256) * 40)
-    await server.is_empty()
+    peer = await server.connect()
+    await say_on_and_on(peer, message_frame("ping", data="x" * 256) * 40)
+    await server.wait_until_empty()
 
 
 # ---------------------------------------------------------------- vanishing for real
@@ -361,30 +361,32 @@ def every_so_many(data: bytes, step: int) -> Iterator[bytes]:
 
 
 async def test_resets_at_any_byte_of_a_connection_are_no_trouble(server: RunningServer) -> None:
-    whole = upgrade_head(sec_websocket_protocol="curhat.v1") + said("join") + frame(PING) + frame(CLOSE)
+    whole = (
+        upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("join") + frame(PING) + frame(CLOSE)
+    )
     for beginning in every_so_many(whole, 7):
         stream = await server.dial()
         await stream.send_all(beginning)
         await reset(stream)
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 async def test_a_reset_in_a_call_tells_the_partner(server: RunningServer) -> None:
-    survivor, gone = await server.negotiating_pair()
+    survivor, gone = await server.connect_negotiating_pair()
     await reset(gone.stream)
-    assert (await survivor.hear("peer"))["state"] == "away"
-    assert (await survivor.hear("leave"))["reason"] == "peer_lost"
+    assert (await survivor.receive("peer"))["state"] == "away"
+    assert (await survivor.receive("leave"))["reason"] == "peer_lost"
     await survivor.close()
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 async def test_many_at_once_and_half_of_them_reset(server: RunningServer) -> None:
     async with trio.open_nursery() as nursery:
 
         async def come_and_go(number: int) -> None:
-            peer = await server.v1()
-            await peer.say("join")
-            await peer.hear("ready")
+            peer = await server.connect()
+            await peer.send("join")
+            await peer.receive("ready")
             if number % 2:
                 await reset(peer.stream)
             else:
@@ -392,7 +394,7 @@ async def test_many_at_once_and_half_of_them_reset(server: RunningServer) -> Non
 
         for number in range(100):
             nursery.start_soon(come_and_go, number)
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 def test_the_key_of_these_clients_is_valid() -> None:

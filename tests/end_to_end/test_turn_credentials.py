@@ -32,7 +32,7 @@ def allocate(coturn: Coturn, *, secret: str = SECRET, age_seconds: float = 0) ->
     return coturn.allocate(made.username, made.credential)
 
 
-def test_fresh_credentials_are_taken(coturn: Coturn) -> None:
+def test_fresh_credentials_are_accepted(coturn: Coturn) -> None:
     assert allocate(coturn) == 0
     assert allocate(coturn, age_seconds=50) == 0
 
@@ -46,14 +46,14 @@ def test_credentials_of_another_secret_are_refused(coturn: Coturn) -> None:
     assert allocate(coturn, secret="another") == UNAUTHORIZED
 
 
-def test_an_expiry_that_a_client_makes_later_is_refused(coturn: Coturn) -> None:
+def test_credentials_with_a_changed_expiry_are_refused(coturn: Coturn) -> None:
     made = Turn((coturn.url,), SECRET, ttl_seconds=60).ice_server("x", time.time() - 70)
     assert made.credential is not None
     assert coturn.allocate(f"{int(time.time()) + 60}:x", made.credential) == UNAUTHORIZED
 
 
 @pytest.mark.shows("P-3.15")
-async def test_when_they_have_expired_ice_gives_new_ones(
+async def test_ice_replaces_expired_credentials(
     coturn: Coturn, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """The server's clock is an hour behind at the `join`, so its credentials have expired for coturn."""
@@ -68,11 +68,11 @@ async def test_when_they_have_expired_ice_gives_new_ones(
     async with running_server(settings) as server:
         with monkeypatch.context() as an_hour_ago:
             an_hour_ago.setattr("time.time", lambda: now - 3600)
-            ani, budi = await server.v1(), await server.v1()
-            await ani.say("join")
-            await ani.hear("ready")
-            await budi.say("join")
-            told = await ani.hear("join")
+            ani, budi = await server.connect(), await server.connect()
+            await ani.send("join")
+            await ani.receive("ready")
+            await budi.send("join")
+            told = await ani.receive("join")
         assert coturn.allocate(*credentials_in(told)) == UNAUTHORIZED
-        await ani.say("ice")
-        assert coturn.allocate(*credentials_in(await ani.hear("ice"))) == 0
+        await ani.send("ice")
+        assert coturn.allocate(*credentials_in(await ani.receive("ice"))) == 0

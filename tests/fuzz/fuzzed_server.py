@@ -8,17 +8,17 @@ import trio
 from curhat_trio.config import Settings
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.messages import ServerMessage
-from tests.peers import running_server, said, upgrade_head
+from tests.peers import message_frame, running_server, upgrade_request
 from tests.stepped_trio import SteppedClient, SteppedTrio, Wire
 
 NEW_PIECE = b"\xfe\xed"
 """In an input: what follows arrives later. At the end of one: the client stays, and is silent."""
 
 BEGINNINGS = {
-    b"0": upgrade_head(),
-    b"1": upgrade_head(sec_websocket_protocol="curhat.v1"),
-    b"2": upgrade_head(sec_websocket_protocol="curhat.v1") + said("join"),
-    b"3": upgrade_head() + said("join"),
+    b"0": upgrade_request(),
+    b"1": upgrade_request(sec_websocket_protocol="curhat.v1"),
+    b"2": upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("join"),
+    b"3": upgrade_request() + message_frame("join"),
 }
 """An input that begins with one of these goes on from there; any other is all that is said."""
 
@@ -67,13 +67,13 @@ class FuzzedServer:
         self._trio.start(self._run)
         self._trio.settle()
         self._bystander = SteppedClient(self._arrive())
-        self._bystander.connect(said("join"), subprotocol="curhat.v1")
+        self._bystander.connect(message_frame("join"), subprotocol="curhat.v1")
         self._settle()
         self._quiet_tasks = len(self._server.tasks)
         self._pings = 0
 
     async def _run(self) -> None:
-        async with running_server(_SETTINGS, patience=float("inf")) as self._server:
+        async with running_server(_SETTINGS, timeout=float("inf")) as self._server:
             await trio.sleep_forever()
 
     def _arrive(self) -> Wire:
@@ -116,7 +116,7 @@ class FuzzedServer:
 
     def _see_that_all_is_well(self) -> None:
         server = self._server
-        assert not server.complaints, server.complaints
+        assert not server.logged_problems, server.logged_problems
         assert self._is_quiet
         assert server.slots.taken == 1
         self._let_the_bystander_wait_again()
@@ -127,9 +127,9 @@ class FuzzedServer:
         stages = [message["type"] for message in told if message["type"] in ("ready", "join", "leave")]
         assert stages[-1:] != ["join"], "nobody is left in a pairing with somebody who is gone"
         if stages[-1:] == ["leave"]:
-            self._bystander.wire.put(said("join"))
+            self._bystander.wire.put(message_frame("join"))
         self._pings += 1
-        self._bystander.wire.put(said("ping", data=str(self._pings)))
+        self._bystander.wire.put(message_frame("ping", data=str(self._pings)))
         self._settle()
         *_, pong = self._take_what_was_told()
         assert (pong["type"], pong["data"]) == ("pong", str(self._pings))

@@ -19,7 +19,7 @@ from curhat_trio.protocol.codec import decode, decode_server, encode, encode_cli
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
 from tests.fuzz.fuzzed_server import NEW_PIECE, FuzzedServer
-from tests.peers import ANSWER, CANDIDATE, OFFER, said
+from tests.peers import ANSWER, CANDIDATE, OFFER, message_frame
 
 # ---------------------------------------------------------------- the codec
 
@@ -142,7 +142,11 @@ DICTIONARIES: dict[str, list[bytes]] = {
     "codec": [b"null", b"1.0", b"\\ud800", b'{"type":'],
     "frames": [],
     "server": [NEW_PIECE]
-    + [said(name)[:-1] for name in (*_CLIENT, "report")]
-    + [said("offer", payload=OFFER), said("answer", payload=ANSWER), said("candidate", payload=CANDIDATE)],
+    + [message_frame(name)[:-1] for name in (*_CLIENT, "report")]
+    + [
+        message_frame("offer", payload=OFFER),
+        message_frame("answer", payload=ANSWER),
+        message_frame("candidate", payload=CANDIDATE),
+    ],
 }
 """Words that help a fuzzer, which by itself would hardly ever write a message."""

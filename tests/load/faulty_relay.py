@@ -1,7 +1,7 @@
 """A small server of the protocol that relays correctly, or with one fault.
 
-It implements of both profiles what a load needs, on a port of 127.0.0.1. A `Misbehavior` gets every message that is
-to be relayed, and returns what to send to whom instead; other faults are flags.
+It implements of both profiles what a load needs, on a port of 127.0.0.1. A `Misbehavior` gets every message that
+is to be relayed, and returns what to send to whom instead; other faults are flags.
 """
 
 import json

@@ -49,8 +49,8 @@ from tests.peers import (
     PING,
     PONG,
     TEXT,
+    ConnectionTask,
     RunningServer,
-    Served,
     frame,
     running_server,
 )
@@ -244,7 +244,7 @@ class Recorder(Observer):
 class Person(SteppedClient):
     """A client, and what it remembers of its session."""
 
-    def __init__(self, wire: Wire, connection: Connection, served: list[Served]) -> None:
+    def __init__(self, wire: Wire, connection: Connection, served: list[ConnectionTask]) -> None:
         super().__init__(wire)
         self.connection = connection
         """As the model has it."""
@@ -355,7 +355,7 @@ class Shell:
             patch.setattr(dispatcher, "BYTES", KEPT_BYTES)
             for module in (environment, sessions):
                 patch.setattr(module, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._mint()))
-            async with running_server(house.settings, patience=inf) as self._server:
+            async with running_server(house.settings, timeout=inf) as self._server:
                 await trio.sleep_forever()
 
     _server: RunningServer
@@ -424,7 +424,7 @@ class Shell:
         self._trio.settle()
         while self._hear():
             self._trio.settle()
-        assert not self._server.complaints, self._server.complaints
+        assert not self._server.logged_problems, self._server.logged_problems
         self._follow()
         self.model.check_quiet()
         self._compare()

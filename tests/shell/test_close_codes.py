@@ -25,9 +25,9 @@ from tests.peers import (
     Peer,
     RunningServer,
     frame,
+    message_frame,
     open_peer,
     running_server,
-    said,
 )
 
 TOO_BIG = 65_536 + 1
@@ -85,57 +85,57 @@ async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
     server: RunningServer, autojump_clock: MockClock, fault: str
 ) -> None:
     code, frames = BROKEN_FRAMES[fault]
-    partner, culprit = await server.negotiating_pair()
-    await culprit.send(said("chat", text="before"), frames, said("chat", text="after"))
-    goodbye = await culprit.hear_close()
+    partner, culprit = await server.connect_negotiating_pair()
+    await culprit.send_bytes(message_frame("chat", text="before"), frames, message_frame("chat", text="after"))
+    goodbye = await culprit.receive_close()
     assert goodbye.code == code
     assert goodbye.reason == CloseCode(code).explanation
     assert culprit.unread == []
-    assert (await partner.hear("chat", "leave"))["reason"] == "peer_lost"
-    assert await partner.hear_what_is_there() == []
+    assert (await partner.receive("chat", "leave"))["reason"] == "peer_lost"
+    assert await partner.receive_all() == []
     await partner.close()
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 async def test_a_message_of_exactly_the_limit_is_read(server: RunningServer, autojump_clock: MockClock) -> None:
-    peer = await server.v1()
-    await peer.send(frame(TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
-    await peer.hear("pong")
+    peer = await server.connect()
+    await peer.send_bytes(frame(TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
+    await peer.receive("pong")
 
 
 async def closed_4000(server: RunningServer) -> Peer:
-    peer = await server.v1()
+    peer = await server.connect()
     server.stop.set()
     return peer
 
 
 async def closed_4002(server: RunningServer) -> Peer:
-    peer = await server.v1()
-    await peer.say("ping")
+    peer = await server.connect()
+    await peer.send("ping")
     peer.answers_pings = False
     return peer
 
 
 async def closed_4003_for_messages(server: RunningServer) -> Peer:
-    peer = await server.v1()
-    await peer.send(said("ping") * 300)
+    peer = await server.connect()
+    await peer.send_bytes(message_frame("ping") * 300)
     return peer
 
 
 async def closed_4003_for_control_frames(server: RunningServer) -> Peer:
-    peer = await server.v1()
-    await peer.send(frame(PONG) * 201)
+    peer = await server.connect()
+    await peer.send_bytes(frame(PONG) * 201)
     return peer
 
 
 async def closed_4501(server: RunningServer) -> Peer:
-    peer = await server.legacy()
-    await peer.send(frame(TEXT, b"what?") * 20)
+    peer = await server.connect_legacy()
+    await peer.send_bytes(frame(TEXT, b"what?") * 20)
     return peer
 
 
 async def closed_4502(server: RunningServer) -> Peer:
-    return await server.v1()
+    return await server.connect()
 
 
 async def closed_4503(server: RunningServer) -> Peer:
@@ -161,7 +161,7 @@ async def test_the_close_frame_has_the_code_and_says_why(
     provoke: Callable[[RunningServer], Awaitable[Peer]],
     code: int,
 ) -> None:
-    goodbye = await (await provoke(server)).hear_close()
+    goodbye = await (await provoke(server)).receive_close()
     assert goodbye.code == code
     assert goodbye.reason == CloseCode(code).explanation
 
@@ -170,9 +170,9 @@ async def test_the_close_frame_has_the_code_and_says_why(
 async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
-    peer = await server.v1()
-    await peer.send(frame(TEXT, b"what?") * 25, said("ping"))
-    assert (await peer.hear_close()).code == 4501
+    peer = await server.connect()
+    await peer.send_bytes(frame(TEXT, b"what?") * 25, message_frame("ping"))
+    assert (await peer.receive_close()).code == 4501
     assert [message["fatal"] for message in peer.unread] == [False] * 19 + [True]
 
 
@@ -180,41 +180,41 @@ async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
 async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
-    peer = await server.v1()
-    await peer.send(said("ping") * 300)
-    assert (await peer.hear_close()).code == 4003
+    peer = await server.connect()
+    await peer.send_bytes(message_frame("ping") * 300)
+    assert (await peer.receive_close()).code == 4003
     assert [message["type"] for message in peer.unread] == ["pong"] * 200 + ["error"] * 100
     assert {message.get("retryAfterSeconds", 0) > 0 for message in peer.unread[200:]} == {True}
     assert [message["fatal"] for message in peer.unread[200:]] == [False] * 99 + [True]
 
 
 async def test_who_waits_as_told_may_go_on(server: RunningServer, autojump_clock: MockClock) -> None:
-    peer = await server.v1()
-    await peer.send(said("ping") * 201)
-    pause = (await peer.hear(*["pong"] * 200, "error"))["retryAfterSeconds"]
+    peer = await server.connect()
+    await peer.send_bytes(message_frame("ping") * 201)
+    pause = (await peer.receive(*["pong"] * 200, "error"))["retryAfterSeconds"]
     await trio.sleep(pause)
-    await peer.say("ping")
-    await peer.hear("pong")
+    await peer.send("ping")
+    await peer.receive("pong")
 
 
 async def test_the_allowance_for_bytes_is_in_bytes_and_not_in_characters(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
-    peer = await server.v1()
+    peer = await server.connect()
     grins = "\N{GRINNING FACE}" * 15_000
     message = frame(TEXT, f'{{"type":"ping","ignored":"{grins}"}}'.encode())
     within = server.settings.byte_burst // len(message)
     for _ in range(within):
-        await peer.send(message)
-        await peer.hear("pong")
-    await peer.send(message)
-    assert (await peer.hear("error"))["code"] == "rate_limited"
+        await peer.send_bytes(message)
+        await peer.receive("pong")
+    await peer.send_bytes(message)
+    assert (await peer.receive("error"))["code"] == "rate_limited"
 
 
 async def test_4004_after_a_fault_of_the_servers(
     server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.expects_trouble = True
+    server.allows_warnings = True
     real_step = endpoint.step
 
     def step_with_a_bug(session: Session, event: Event) -> Step:
@@ -223,13 +223,13 @@ async def test_4004_after_a_fault_of_the_servers(
         return real_step(session, event)
 
     monkeypatch.setattr(endpoint, "step", step_with_a_bug)
-    unlucky, partner = await server.negotiating_pair()
-    await unlucky.send(said("ping"), said("chat", text="secret"), said("ping"))
-    assert (await unlucky.hear_close()).code == 4004
-    assert (await partner.hear("leave"))["reason"] == "peer_lost"
+    unlucky, partner = await server.connect_negotiating_pair()
+    await unlucky.send_bytes(message_frame("ping"), message_frame("chat", text="secret"), message_frame("ping"))
+    assert (await unlucky.receive_close()).code == 4004
+    assert (await partner.receive("leave"))["reason"] == "peer_lost"
     await partner.close()
-    await server.is_empty()
-    (complaint,) = server.complaints
+    await server.wait_until_empty()
+    (complaint,) = server.logged_problems
     assert complaint["event"] == "bug"
     assert "ZeroDivisionError" in complaint["exception"]
     assert "secret" not in complaint["exception"]
@@ -238,8 +238,8 @@ async def test_4004_after_a_fault_of_the_servers(
 async def test_a_fault_outside_the_session_ends_its_connection_alone(
     server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.expects_trouble = True
-    witness = await server.v1()
+    server.allows_warnings = True
+    witness = await server.connect()
 
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError("a bug")
@@ -247,50 +247,50 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Admission, "open", fail)
         with pytest.raises(ClosedConnection):
-            await server.v1()
-    await witness.say("ping")
-    await witness.hear("pong")
-    await server.serves_others()
-    assert [complaint["event"] for complaint in server.complaints] == ["connection_failed"]
+            await server.connect()
+    await witness.send("ping")
+    await witness.receive("pong")
+    await server.check_that_it_serves()
+    assert [complaint["event"] for complaint in server.logged_problems] == ["connection_failed"]
 
 
 @pytest.mark.shows("P-2.16")
 async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         stranger = await open_peer(await server.dial(), origin="https://evil.example")
-        assert (await stranger.hear_close()).code == 4506
+        assert (await stranger.receive_close()).code == 4506
         for origin in ("https://chat.example", None):
             welcome = await open_peer(await server.dial(), origin=origin)
-            await welcome.hear("welcome")
+            await welcome.receive("welcome")
             await welcome.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 @pytest.mark.shows("P-2.16")
 async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
-        first, second = await server.v1(), await server.v1()
+        first, second = await server.connect(), await server.connect()
         third = await open_peer(await server.dial())
-        assert (await third.hear_close()).code == 4507
+        assert (await third.receive_close()).code == 4507
         await second.close()
         await trio.testing.wait_all_tasks_blocked()
-        third = await server.v1()
+        third = await server.connect()
         await first.close()
         await third.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_those_who_are_turned_away_take_nobodys_place(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
-        inside = await server.v1()
-        leaving = await server.v1()
+        inside = await server.connect()
+        leaving = await server.connect()
         lingering = [await open_peer(await server.dial()) for _ in range(3)]
         await leaving.close()
         await trio.testing.wait_all_tasks_blocked()
-        newcomer = await server.v1()
+        newcomer = await server.connect()
         for peer in (*lingering, inside, newcomer):
-            await peer.vanish()
-        await server.is_empty()
+            await peer.disconnect()
+        await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("answers_close", [True, False])
@@ -299,68 +299,70 @@ async def test_a_refused_client_is_gone_in_bounded_time(
 ) -> None:
     peer = await open_peer(await server.dial(), subprotocol="soap")
     peer.answers_close = answers_close
-    await peer.send(said("join") * 50)
-    assert (await peer.hear_close()).code == 4503
-    await server.is_empty()
+    await peer.send_bytes(message_frame("join") * 50)
+    assert (await peer.receive_close()).code == 4503
+    await server.wait_until_empty()
 
 
 @pytest.mark.shows("P-2.3")
 async def test_who_offers_several_subprotocols_gets_ours(server: RunningServer, autojump_clock: MockClock) -> None:
     peer = await open_peer(await server.dial(), subprotocol="curhat.v2, curhat.v1")
     assert peer.subprotocol == "curhat.v1"
-    await peer.hear("welcome")
+    await peer.receive("welcome")
 
 
 @pytest.mark.shows("P-2.4")
 async def test_who_offers_none_gets_none_and_no_welcome(server: RunningServer, autojump_clock: MockClock) -> None:
-    peer = await server.legacy()
+    peer = await server.connect_legacy()
     assert peer.subprotocol is None
-    await peer.say("join")
-    assert "seq" not in await peer.hear("ready")
+    await peer.send("join")
+    assert "seq" not in await peer.receive("ready")
 
 
 async def test_a_polite_close_is_answered_with_its_own_code(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     for code in (1000, 1001, 3000, 4999):
-        peer = await server.v1()
+        peer = await server.connect()
         assert (await peer.close(code)).code == code
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 async def test_a_close_frame_without_a_code_is_answered(server: RunningServer, autojump_clock: MockClock) -> None:
-    peer = await server.v1()
-    await peer.send(frame(CLOSE))
-    assert (await peer.hear_close()).code in (1005, 1000)
-    await server.is_empty()
+    peer = await server.connect()
+    await peer.send_bytes(frame(CLOSE))
+    assert (await peer.receive_close()).code in (1005, 1000)
+    await server.wait_until_empty()
 
 
 async def test_what_was_said_before_a_close_frame_is_passed_on_and_nothing_after_it(
     server: RunningServer,
     autojump_clock: MockClock,
 ) -> None:
-    speaker, listener = await server.negotiating_pair()
-    await speaker.send(said("chat", text="bye"), frame(CLOSE, b"\x03\xe8"), said("chat", text="ghost"))
-    assert (await listener.hear("chat"))["text"] == "bye"
-    assert (await listener.hear("leave"))["reason"] == "peer_lost"
-    assert await listener.hear_what_is_there() == []
+    speaker, listener = await server.connect_negotiating_pair()
+    await speaker.send_bytes(
+        message_frame("chat", text="bye"), frame(CLOSE, b"\x03\xe8"), message_frame("chat", text="ghost")
+    )
+    assert (await listener.receive("chat"))["text"] == "bye"
+    assert (await listener.receive("leave"))["reason"] == "peer_lost"
+    assert await listener.receive_all() == []
 
 
 # ---------------------------------------------------------------- closing races with what the client does
 
 
 async def _answer_of(peer: Peer) -> int | None:
-    return (await peer.hear_close()).code
+    return (await peer.receive_close()).code
 
 
 @pytest.mark.parametrize("pings", [1, 2, 3, 10])
 async def test_pings_in_the_segment_that_costs_the_connection_do_not_cost_the_close_frame(
     server: RunningServer, autojump_clock: MockClock, pings: int
 ) -> None:
-    peer = await server.v1()
-    await peer.send(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+    peer = await server.connect()
+    await peer.send_bytes(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
     assert await _answer_of(peer) == 4501
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("pings", [1, 5])
@@ -369,24 +371,24 @@ async def test_pings_at_any_moment_of_a_close_do_not_cost_the_close_frame(
 ) -> None:
     for pause in range(25):
         async with running_server() as server:
-            peer = await server.v1()
+            peer = await server.connect()
             server.stop.set()
             for _ in range(pause):
                 await trio.lowlevel.checkpoint()
-            await peer.send(frame(PING) * pings)
+            await peer.send_bytes(frame(PING) * pings)
             assert await _answer_of(peer) == 4000, pause
 
 
 async def test_the_clients_own_close_at_any_moment_of_ours_ends_both(autojump_clock: MockClock) -> None:
     for pause in range(25):
         async with running_server() as server:
-            peer = await server.v1()
+            peer = await server.connect()
             server.stop.set()
             for _ in range(pause):
                 await trio.lowlevel.checkpoint()
             peer.answers_close = False
             began = trio.current_time()
-            await peer.send(frame(CLOSE, b"\x03\xe8"))
+            await peer.send_bytes(frame(CLOSE, b"\x03\xe8"))
             assert await _answer_of(peer) in (1000, 4000), pause
             assert await peer.stream.receive_some() == b""
             await trio.testing.wait_all_tasks_blocked()

@@ -8,8 +8,13 @@ from trio.testing import MockClock
 from curhat_trio.client import ConnectionEnded, Interrupted, Ready, Resumed, connect
 from curhat_trio.config import Settings
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
-from tests.callers import a_call, caller, is_refused, they_talk
 from tests.peers import TEXT, Peer, RunningServer, frame, open_peer, running_server
+from tests.resuming_clients import (
+    check_resume_is_refused,
+    check_that_they_exchange_chat,
+    connect_client,
+    negotiating_pair,
+)
 
 TWO = Settings(max_connections=2)
 
@@ -21,9 +26,9 @@ async def newcomer(server: RunningServer) -> Peer:
 
 async def is_turned_away(peer: Peer) -> None:
     """Told `welcome`, as all who might come back to a session; `join` is not what the server waits for."""
-    await peer.hear("welcome")
-    await peer.say("join")
-    assert (await peer.hear_close()).code == 4507
+    await peer.receive("welcome")
+    await peer.send("join")
+    assert (await peer.receive_close()).code == 4507
     assert peer.unread == []
 
 
@@ -32,61 +37,61 @@ async def is_turned_away(peer: Peer) -> None:
 
 @pytest.mark.shows("P-13.11")
 async def test_who_was_lost_comes_back_into_a_full_house(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
-        await offerer.vanish()
-        assert (await answerer.hear("peer"))["state"] == "away"
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
+        await offerer.disconnect()
+        assert (await answerer.receive("peer"))["state"] == "away"
         await offerer.resume()
-        await answerer.hear("peer")
-        await they_talk(offerer, answerer)
+        await answerer.receive("peer")
+        await check_that_they_exchange_chat(offerer, answerer)
         await is_turned_away(await newcomer(server))
         await offerer.peer.close()
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 @pytest.mark.shows("P-13.11", "P-13.6")
 async def test_the_old_connection_may_still_be_there(autojump_clock: MockClock) -> None:
     """The client has noticed the loss before the server: that's how a change of networks looks."""
-    async with a_call(TWO) as (_, offerer, answerer):
+    async with negotiating_pair(TWO) as (_, offerer, answerer):
         for _ in range(5):
             old = offerer.peer
             await offerer.resume()
-            assert (await old.hear_close()).code == 4505
-            await they_talk(offerer, answerer)
+            assert (await old.receive_close()).code == 4505
+            await check_that_they_exchange_chat(offerer, answerer)
 
 
 @pytest.mark.shows("P-13.11")
 async def test_nobody_gets_the_place_of_who_is_away(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.vanish()
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.disconnect()
         await trio.testing.wait_all_tasks_blocked()
         await is_turned_away(await newcomer(server))
         await offerer.resume()
         await answerer.resume()
-        await offerer.catch_up()
-        await answerer.catch_up()
-        await they_talk(offerer, answerer)
+        await offerer.receive_all()
+        await answerer.receive_all()
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 async def test_everybody_lost_at_once_comes_back_at_once(autojump_clock: MockClock) -> None:
     """As when a proxy starts again."""
     async with running_server(Settings(max_connections=50)) as server:
-        people = [await caller(server) for _ in range(50)]
+        people = [await connect_client(server) for _ in range(50)]
         for someone in people:
-            await someone.say("ping")
-            await someone.hear("pong")
+            await someone.send("ping")
+            await someone.receive("pong")
         for someone in people:
-            await someone.vanish()
+            await someone.disconnect()
         async with trio.open_nursery() as nursery:
             for someone in people:
                 nursery.start_soon(someone.resume)
         await is_turned_away(await newcomer(server))
         for someone in people:
-            await someone.say("ping")
-            await someone.hear("pong")
+            await someone.send("ping")
+            await someone.receive("pong")
             await someone.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_the_librarys_client_comes_back_into_a_full_house(autojump_clock: MockClock) -> None:
@@ -109,7 +114,7 @@ async def test_the_librarys_client_comes_back_into_a_full_house(autojump_clock: 
                 await turned_away.join()
                 with pytest.raises(ConnectionEnded, match=r"4507.*`connect` again when its user asks"):
                     await anext(turned_away)
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 # ---------------------------------------------------------------- who does not
@@ -117,45 +122,45 @@ async def test_the_librarys_client_comes_back_into_a_full_house(autojump_clock: 
 
 @pytest.mark.shows("P-2.16", "P-13.11")
 async def test_who_says_nothing_is_not_waited_for(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, _, _):
+    async with negotiating_pair(TWO) as (server, _, _):
         began = trio.current_time()
         silent = await newcomer(server)
-        await silent.hear("welcome")
-        assert (await silent.hear_close()).code == 4507
+        await silent.receive("welcome")
+        assert (await silent.receive_close()).code == 4507
         assert trio.current_time() - began == pytest.approx(RESUME_GRACE_SECONDS)
 
 
 @pytest.mark.parametrize("words", ["not JSON", '{"type":"nonsense"}', '{"type":"ping"}', '{"type":"resume"}'])
 async def test_only_resume_will_do(words: str, autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, _, _):
+    async with negotiating_pair(TWO) as (server, _, _):
         someone = await newcomer(server)
-        await someone.hear("welcome")
-        await someone.send(frame(TEXT, words.encode()))
-        assert (await someone.hear_close()).code == 4507
+        await someone.receive("welcome")
+        await someone.send_bytes(frame(TEXT, words.encode()))
+        assert (await someone.receive_close()).code == 4507
         assert someone.unread == []
 
 
 async def test_who_has_nothing_to_come_back_to_is_told_and_turned_away(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, _, _):
+    async with negotiating_pair(TWO) as (server, _, _):
         stranger = await newcomer(server)
-        await stranger.hear("welcome")
+        await stranger.receive("welcome")
         for _ in range(2):
-            await stranger.say("resume", token="of another server", lastSeq=1)
-            assert (await stranger.hear("error"))["code"] == "resume_failed"
-        await stranger.say("join")
-        assert (await stranger.hear_close()).code == 4507
+            await stranger.send("resume", token="of another server", lastSeq=1)
+            assert (await stranger.receive("error"))["code"] == "resume_failed"
+        await stranger.send("join")
+        assert (await stranger.receive_close()).code == 4507
         assert stranger.unread == []
 
 
 async def test_who_asked_in_vain_and_is_lost_is_not_waited_for(autojump_clock: MockClock) -> None:
     """A session without a place is not kept: or any number could be, by whoever breaks off often enough."""
-    async with a_call(TWO) as (server, _, _):
+    async with negotiating_pair(TWO) as (server, _, _):
         for _ in range(10):
             stranger = await newcomer(server)
-            await stranger.hear("welcome")
-            await stranger.say("resume", token="of another server", lastSeq=1)
-            await stranger.hear("error")
-            await stranger.vanish()
+            await stranger.receive("welcome")
+            await stranger.send("resume", token="of another server", lastSeq=1)
+            await stranger.receive("error")
+            await stranger.disconnect()
             await trio.testing.wait_all_tasks_blocked()
         assert len(server.dispatcher.sessions) == 2
 
@@ -163,15 +168,15 @@ async def test_who_asked_in_vain_and_is_lost_is_not_waited_for(autojump_clock: M
 @pytest.mark.shows("P-2.16")
 async def test_who_can_not_resume_is_refused_at_once(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=1)) as server:
-        await server.v1()
+        await server.connect()
         legacy = await open_peer(await server.dial(), subprotocol=None)
         began = trio.current_time()
-        assert (await legacy.hear_close()).code == 4507
+        assert (await legacy.receive_close()).code == 4507
         assert trio.current_time() == began
     async with running_server(Settings(max_connections=1, resume_seconds=0.0)) as server:
-        await server.v1()
+        await server.connect()
         second = await newcomer(server)
-        assert (await second.hear_close()).code == 4507
+        assert (await second.receive_close()).code == 4507
         assert second.unread == []
 
 
@@ -180,49 +185,49 @@ async def test_who_can_not_resume_is_refused_at_once(autojump_clock: MockClock) 
 
 @pytest.mark.parametrize("speaks", [True, False])
 async def test_a_place_that_has_become_free_is_taken(speaks: bool, autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
         early = await newcomer(server)
-        await early.hear("welcome")
+        await early.receive("welcome")
         await offerer.peer.close()
-        await answerer.hear("leave")
+        await answerer.receive("leave")
         if not speaks:
             await trio.sleep(RESUME_GRACE_SECONDS + 1)
-        await early.say("join")
-        await early.hear("ready")
+        await early.send("join")
+        await early.receive("ready")
         await is_turned_away(await newcomer(server))
         for peer in (early, answerer.peer):
             await peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_who_took_a_free_place_has_the_usual_time_to_say_something(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, _):
+    async with negotiating_pair(TWO) as (server, offerer, _):
         began = trio.current_time()
         early = await newcomer(server)
-        await early.hear("welcome")
+        await early.receive("welcome")
         await offerer.peer.close()
-        assert (await early.hear_close()).code == 4502
+        assert (await early.receive_close()).code == 4502
         assert trio.current_time() - began == pytest.approx(TWO.first_message_seconds)
 
 
 async def test_who_could_not_go_on_gets_the_place_of_its_old_session(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
-        await is_refused(offerer, lastSeq=10_000)
-        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
+        await check_resume_is_refused(offerer, lastSeq=10_000)
+        assert (await answerer.receive("leave"))["reason"] == "peer_lost"
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_the_place_of_who_never_comes_back_becomes_free(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer", "leave")
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer", "leave")
         await trio.testing.wait_all_tasks_blocked()
-        third = await server.v1()
-        await third.say("join")
-        await third.hear("ready")
+        third = await server.connect()
+        await third.send("join")
+        await third.receive("ready")
 
 
 # ---------------------------------------------------------------- how many
@@ -230,52 +235,52 @@ async def test_the_place_of_who_never_comes_back_becomes_free(autojump_clock: Mo
 
 async def is_refused_at_once(server: RunningServer) -> None:
     peer = await newcomer(server)
-    assert (await peer.hear_close()).code == 4507
+    assert (await peer.receive_close()).code == 4507
     assert peer.unread == []
 
 
 async def test_a_tenth_more_may_ask(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=20)) as server:
-        inside = [await server.v1() for _ in range(20)]
-        asking = [await server.v1() for _ in range(2)]
+        inside = [await server.connect() for _ in range(20)]
+        asking = [await server.connect() for _ in range(2)]
         await is_refused_at_once(server)
         assert (await server.health())["connections"] == 20, "who asks has no place"
-        await asking[0].vanish()
+        await asking[0].disconnect()
         await trio.testing.wait_all_tasks_blocked()
-        await server.v1()
+        await server.connect()
         await is_refused_at_once(server)
         for peer in inside:
-            await peer.vanish()
-        await server.is_empty()
+            await peer.disconnect()
+        await server.wait_until_empty()
 
 
 async def test_for_each_who_is_away_one_more_may_ask(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.vanish()
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.disconnect()
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
-            await server.v1()
+            await server.connect()
         await is_refused_at_once(server)
 
 
 async def test_a_session_that_goes_on_has_one_socket(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, answerer):
+    async with negotiating_pair(TWO) as (server, offerer, answerer):
         for _ in range(10):
-            await offerer.vanish()
+            await offerer.disconnect()
             await offerer.resume()
-        await offerer.catch_up()
-        await answerer.catch_up()
+        await offerer.receive_all()
+        await answerer.receive_all()
         assert (server.slots.taken, server.slots.sockets) == (2, 2)
-        await they_talk(offerer, answerer)
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 async def test_a_connection_that_is_being_replaced_counts_until_it_is_gone(autojump_clock: MockClock) -> None:
-    async with a_call(TWO) as (server, offerer, _):
+    async with negotiating_pair(TWO) as (server, offerer, _):
         old = offerer.peer
         old.answers_close = False
         await offerer.resume()
-        assert (await old.hear_close()).code == 4505
+        assert (await old.receive_close()).code == 4505
         assert server.slots.sockets == 3
         await is_refused_at_once(server)
         await trio.sleep(TWO.close_seconds)

@@ -11,35 +11,35 @@ from tests.peers import CLOSE, RunningServer, frame, running_server
 
 
 async def goodbye(server: RunningServer) -> None:
-    peer = await server.v1()
+    peer = await server.connect()
     await peer.close()
 
 
 async def vanishing(server: RunningServer) -> None:
-    peer = await server.legacy()
-    await peer.vanish()
+    peer = await server.connect_legacy()
+    await peer.disconnect()
 
 
 async def a_call(server: RunningServer) -> None:
-    offerer, answerer = await server.negotiating_pair()
-    await offerer.say("chat", text="hello")
-    await answerer.hear("chat")
+    offerer, answerer = await server.connect_negotiating_pair()
+    await offerer.send("chat", text="hello")
+    await answerer.receive("chat")
     await offerer.close()
-    await answerer.hear("leave")
+    await answerer.receive("leave")
     await answerer.close()
 
 
 async def a_broken_frame(server: RunningServer) -> None:
-    peer = await server.v1()
-    await peer.send(b"\xff\xff\xff\xff")
-    await peer.hear_close()
+    peer = await server.connect()
+    await peer.send_bytes(b"\xff\xff\xff\xff")
+    await peer.receive_close()
 
 
 async def a_wait_that_is_given_up(server: RunningServer) -> None:
-    peer = await server.v1()
-    await peer.say("join", topics=["rain"])
-    await peer.hear("ready")
-    await peer.send(frame(CLOSE))
+    peer = await server.connect()
+    await peer.send("join", topics=["rain"])
+    await peer.receive("ready")
+    await peer.send_bytes(frame(CLOSE))
 
 
 @pytest.mark.parametrize("visit", [goodbye, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])

@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import CANDIDATE, OFFER, Browser, Message, running_server
+from tests.peers import CANDIDATE, OFFER, HttpClient, Message, running_server
 
 SECRET = "k7northstar"
 WITH_TURN = Settings(
@@ -41,12 +41,12 @@ def credentials_of(told: Message) -> tuple[str, str]:
 @pytest.mark.parametrize("profile", ["v1", "legacy"])
 async def test_partners_get_credentials_of_their_own(profile: str, autojump_clock: MockClock) -> None:
     async with running_server(WITH_TURN) as server:
-        connect = server.v1 if profile == "v1" else server.legacy
+        connect = server.connect if profile == "v1" else server.connect_legacy
         peers = [await connect("Ani"), await connect("Budi")]
         for peer in peers:
-            await peer.say("join")
-            await peer.hear("ready")
-        joins = [await peers[0].hear("join"), await peers[1].hear("ready", "join")]
+            await peer.send("join")
+            await peer.receive("ready")
+        joins = [await peers[0].receive("join"), await peers[1].receive("ready", "join")]
         assert all(told["iceServers"][0] == {"urls": ["stun:stun.example"]} for told in joins)
         names = {credentials_of(told)[0] for told in joins}
         assert len(names) == 2
@@ -57,14 +57,14 @@ async def test_partners_get_credentials_of_their_own(profile: str, autojump_cloc
 @pytest.mark.shows("P-3.1", "P-3.15")
 async def test_ice_is_given_anew_when_asked_for(autojump_clock: MockClock) -> None:
     async with running_server(WITH_TURN) as server:
-        info = (await Browser(await server.dial()).get("/v1/info", connection="close")).json()
+        info = (await HttpClient(await server.dial()).get("/v1/info", connection="close")).json()
         assert "ice" in info["features"]
         assert SECRET not in str(info)
-        peer = await server.v1()
+        peer = await server.connect()
         seen = set()
         for _ in range(3):
-            await peer.say("ice")
-            told = await peer.hear("ice")
+            await peer.send("ice")
+            told = await peer.receive("ice")
             assert told["iceTransportPolicy"] == "all"
             seen.add(credentials_of(told))
         assert len(seen) == 3
@@ -73,24 +73,24 @@ async def test_ice_is_given_anew_when_asked_for(autojump_clock: MockClock) -> No
 @pytest.mark.shows("P-3.3")
 async def test_without_a_turn_server_there_is_no_ice(autojump_clock: MockClock) -> None:
     async with running_server(Settings()) as server:
-        peer = await server.v1()
+        peer = await server.connect()
         for _ in range(20):
-            await peer.say("ice")
-            told = await peer.hear("error")
+            await peer.send("ice")
+            told = await peer.receive("error")
             assert (told["code"], told["ref"]) == ("unsupported", "ice")
-        assert (await peer.hear_close()).code == 4501
+        assert (await peer.receive_close()).code == 4501
 
 
 @pytest.mark.shows("P-6.5", "P-6.6")
 async def test_under_relay_only_relays_are_passed_on(autojump_clock: MockClock) -> None:
     async with running_server(RELAY_ONLY) as server:
-        offerer, answerer = await server.pair()
-        await offerer.say("offer", payload=OFFER | {"sdp": OFFER["sdp"] + "c=IN IP4 203.0.113.5\r\n"})
-        await offerer.say("candidate", payload=CANDIDATE)
-        await offerer.say("candidate", payload=CANDIDATE | {"candidate": RELAY})
-        told = await answerer.hear("offer")
+        offerer, answerer = await server.connect_pair()
+        await offerer.send("offer", payload=OFFER | {"sdp": OFFER["sdp"] + "c=IN IP4 203.0.113.5\r\n"})
+        await offerer.send("candidate", payload=CANDIDATE)
+        await offerer.send("candidate", payload=CANDIDATE | {"candidate": RELAY})
+        told = await answerer.receive("offer")
         assert told["payload"]["sdp"] == "v=0\r\na=ice-ufrag:offerers\r\nc=IN IP4 0.0.0.0\r\n"
-        told = await answerer.hear("candidate")
+        told = await answerer.receive("candidate")
         assert told["payload"]["candidate"] == RELAY.replace("203.0.113.5 rport 9", "0.0.0.0 rport 0")
         assert server.metrics.events["candidate_withheld"] == 1
 
@@ -98,34 +98,34 @@ async def test_under_relay_only_relays_are_passed_on(autojump_clock: MockClock) 
 @pytest.mark.shows("P-7.1")
 async def test_media_that_fails_for_one_is_over_for_both(autojump_clock: MockClock) -> None:
     async with running_server(RELAY_ONLY) as server:
-        offerer, answerer = await server.negotiating_pair()
-        await answerer.say("status", media="connected", path="relay")
-        await offerer.say("status", media="failed", stage="gathering")
+        offerer, answerer = await server.connect_negotiating_pair()
+        await answerer.send("status", media="connected", path="relay")
+        await offerer.send("status", media="failed", stage="gathering")
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
         for peer in (offerer, answerer):
-            assert (await peer.hear("leave"))["reason"] == "media_failed"
+            assert (await peer.receive("leave"))["reason"] == "media_failed"
             assert trio.current_time() - began == pytest.approx(20)
         assert server.metrics.events["media_connected_relay"] == 1
         assert server.metrics.events["media_failed_gathering"] == 1
-        await server.serves_others()
+        await server.check_that_it_serves()
 
 
 @pytest.mark.shows("P-10.6")
 async def test_typing_reaches_the_partner_but_no_legacy_one(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        offerer, answerer = await server.pair()
-        await offerer.say("typing", active=True)
-        told = await answerer.hear("typing")
+        offerer, answerer = await server.connect_pair()
+        await offerer.send("typing", active=True)
+        told = await answerer.receive("typing")
         assert (told["active"], told["username"]) == (True, "Ann")
         await offerer.close()
-        await answerer.hear("leave")
-        old = await server.legacy("Old")
-        await old.say("join")
-        await answerer.say("join")
-        await old.hear("ready", "join")
-        await answerer.hear("ready", "ready", "join")
-        await answerer.say("typing", active=True)
-        await answerer.say("leave")
-        await answerer.hear("leave")
-        await old.hear("leave")
+        await answerer.receive("leave")
+        old = await server.connect_legacy("Old")
+        await old.send("join")
+        await answerer.send("join")
+        await old.receive("ready", "join")
+        await answerer.receive("ready", "ready", "join")
+        await answerer.send("typing", active=True)
+        await answerer.send("leave")
+        await answerer.receive("leave")
+        await old.receive("leave")

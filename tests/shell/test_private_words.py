@@ -10,7 +10,7 @@ from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step
-from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, running_server, said
+from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, message_frame, running_server
 
 WORDS = ("Mawar", "melati", "anggrek", "kamboja", "203.0.113.77", "kenanga", "cempaka", "dahlia")
 
@@ -31,26 +31,26 @@ async def test_nothing_that_is_said_is_logged(
     monkeypatch.setattr(endpoint, "step", step_or_fail)
     log = io.StringIO()
     async with running_server() as server:
-        server.expects_trouble = True
+        server.allows_warnings = True
         configure_logging("debug", format, log)
-        offerer, answerer = await server.v1(name), await server.v1(name)
+        offerer, answerer = await server.connect(name), await server.connect(name)
         for peer in (offerer, answerer):
-            await peer.say("join", username=name, room=room, topics=[topic])
-        await offerer.hear("ready", "join")
-        await offerer.say("offer", payload={**OFFER, "sdp": f"{OFFER['sdp']}c=IN IP4 {address}\r\ns={sdp}\r\n"})
-        await offerer.say("candidate", payload={**CANDIDATE, "candidate": f"candidate:1 1 udp 1 {address} 9"})
-        await answerer.hear("ready", "ready", "join", "offer", "candidate")
-        await answerer.say("answer", payload=ANSWER)
-        await answerer.say("chat", text=chat)
-        await offerer.hear("answer", "chat")
-        await offerer.say(nonsense, text=chat)
-        await offerer.say("chat", text=5, name=name)
-        await offerer.hear("error", "error")
-        await answerer.send(said("chat", text=bug))
-        await answerer.hear_close()
-        await offerer.hear("leave")
-        await offerer.send(frame(BINARY, chat.encode()))
-        await offerer.hear_close()
+            await peer.send("join", username=name, room=room, topics=[topic])
+        await offerer.receive("ready", "join")
+        await offerer.send("offer", payload={**OFFER, "sdp": f"{OFFER['sdp']}c=IN IP4 {address}\r\ns={sdp}\r\n"})
+        await offerer.send("candidate", payload={**CANDIDATE, "candidate": f"candidate:1 1 udp 1 {address} 9"})
+        await answerer.receive("ready", "ready", "join", "offer", "candidate")
+        await answerer.send("answer", payload=ANSWER)
+        await answerer.send("chat", text=chat)
+        await offerer.receive("answer", "chat")
+        await offerer.send(nonsense, text=chat)
+        await offerer.send("chat", text=5, name=name)
+        await offerer.receive("error", "error")
+        await answerer.send_bytes(message_frame("chat", text=bug))
+        await answerer.receive_close()
+        await offerer.receive("leave")
+        await offerer.send_bytes(frame(BINARY, chat.encode()))
+        await offerer.receive_close()
     lines = log.getvalue()
     assert "transition" in lines
     assert "RuntimeError" in lines

@@ -13,8 +13,14 @@ from trio.testing import MockClock
 
 from curhat_trio.config import Settings
 from curhat_trio.protocol.replay import MESSAGES
-from tests.callers import Caller, a_call, caller, is_refused, they_talk
-from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, open_peer, running_server, said
+from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, message_frame, open_peer, running_server
+from tests.resuming_clients import (
+    ResumingClient,
+    check_resume_is_refused,
+    check_that_they_exchange_chat,
+    connect_client,
+    negotiating_pair,
+)
 
 GRACE = Settings().resume_seconds
 NO_PATIENCE = Settings(resume_seconds=0.0)
@@ -25,21 +31,21 @@ NO_PATIENCE = Settings(resume_seconds=0.0)
 
 @pytest.mark.shows("P-13.1", "P-13.2", "P-13.3", "P-13.5")
 async def test_a_call_goes_on_over_a_new_connection(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        await offerer.vanish()
-        assert (await answerer.hear("peer"))["state"] == "away"
-        await answerer.say("chat", text="are you there?")
-        await answerer.say("candidate", payload=CANDIDATE)
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.disconnect()
+        assert (await answerer.receive("peer"))["state"] == "away"
+        await answerer.send("chat", text="are you there?")
+        await answerer.send("candidate", payload=CANDIDATE)
         resumed = await offerer.resume()
         assert resumed["heard"] == 2
-        assert (await offerer.hear("chat"))["text"] == "are you there?"
-        await offerer.hear("candidate")
-        assert (await answerer.hear("peer"))["state"] == "back"
-        await they_talk(offerer, answerer)
+        assert (await offerer.receive("chat"))["text"] == "are you there?"
+        await offerer.receive("candidate")
+        assert (await answerer.receive("peer"))["state"] == "back"
+        await check_that_they_exchange_chat(offerer, answerer)
         await offerer.peer.close()
-        await answerer.hear("leave")
+        await answerer.receive("leave")
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 CALL = [
@@ -68,116 +74,118 @@ async def test_cut_after_any_line_of_a_call_the_call_is_the_same(
     stories = {}
     for cut in (False, True):
         async with running_server() as server:
-            people = {name: await caller(server) for name in ("ann", "bob")}
+            people = {name: await connect_client(server) for name in ("ann", "bob")}
             for number, (who, type, fields) in enumerate(CALL, 1):
-                await people[who].say(type, **fields)
-                cut_here = cut and number == cut_after and len(people[victim].words) > 0
+                await people[who].send(type, **fields)
+                cut_here = cut and number == cut_after and len(people[victim].sent) > 0
                 if not (cut_here and unheard):
-                    await people["ann"].catch_up()
-                    await people["bob"].catch_up()
+                    await people["ann"].receive_all()
+                    await people["bob"].receive_all()
                 if cut_here:
-                    await people[victim].vanish()
+                    await people[victim].disconnect()
                     await people[victim].resume()
-                await people["ann"].catch_up()
-                await people["bob"].catch_up()
+                await people["ann"].receive_all()
+                await people["bob"].receive_all()
             stories[cut] = {name: _told(person) for name, person in people.items()}
     assert stories[True] == stories[False]
 
 
-def _told(person: Caller) -> list[tuple[str, Any]]:
+def _told(person: ResumingClient) -> list[tuple[str, Any]]:
     """What matters of a story: not that the partner was away for a moment, and no ids."""
     return [
         (message["type"], message.get("text") or message.get("payload") or message.get("reason"))
-        for message in person.story
+        for message in person.received
         if message["type"] != "peer"
     ]
 
 
 async def test_cut_again_and_again_it_still_goes_on(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         for number in range(5):
             for victim, other in ((offerer, answerer), (answerer, offerer)):
-                await victim.vanish()
-                await other.say("chat", text=f"{number}")
+                await victim.disconnect()
+                await other.send("chat", text=f"{number}")
                 await victim.resume()
-                await victim.catch_up()
-                await other.catch_up()
-        await they_talk(offerer, answerer)
-        assert len(offerer.all("chat")) == 6
+                await victim.receive_all()
+                await other.receive_all()
+        await check_that_they_exchange_chat(offerer, answerer)
+        assert len(offerer.received_of_type("chat")) == 6
         assert (await server.health())["connections"] == 2
         await offerer.peer.close()
-        await answerer.hear("leave")
+        await answerer.receive("leave")
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_both_cut_at_once_both_come_back(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.vanish()
-        await answerer.vanish()
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.disconnect()
         await trio.sleep(GRACE / 2)
         await offerer.resume()
         await answerer.resume()
-        await offerer.catch_up()
-        await answerer.catch_up()
-        assert [message["state"] for message in offerer.all("peer")] == ["away", "back"]
-        await they_talk(offerer, answerer)
+        await offerer.receive_all()
+        await answerer.receive_all()
+        assert [message["state"] for message in offerer.received_of_type("peer")] == ["away", "back"]
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 @pytest.mark.shows("P-13.6")
 async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
+    async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         await offerer.resume()
-        assert (await old.hear_close()).code == 4505
-        await they_talk(offerer, answerer)
-        assert answerer.all("peer") == [], "the partner has nothing to hear of"
+        assert (await old.receive_close()).code == 4505
+        await check_that_they_exchange_chat(offerer, answerer)
+        assert answerer.received_of_type("peer") == [], "the partner has nothing to hear of"
 
 
 @pytest.mark.shows("P-13.6")
 async def test_who_is_replaced_hears_why_even_if_the_session_ends_at_once(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        newcomer = await server.v1()
-        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+    async with negotiating_pair() as (server, offerer, answerer):
+        newcomer = await server.connect()
+        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
         await newcomer.stream.send_all(resume + frame(BINARY, b"x"))
-        await newcomer.hear("resumed")
-        assert (await newcomer.hear_close()).code == 1003
-        assert (await offerer.peer.hear_close()).code == 4505
-        await answerer.hear("leave")
+        await newcomer.receive("resumed")
+        assert (await newcomer.receive_close()).code == 1003
+        assert (await offerer.peer.receive_close()).code == 4505
+        await answerer.receive("leave")
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_what_was_said_over_the_old_connection_comes_first(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.say("chat", text="one")
-        await offerer.vanish()
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.send("chat", text="one")
+        await offerer.disconnect()
         await offerer.resume()
-        await offerer.say("chat", text="two")
-        await answerer.catch_up()
-        assert [message["text"] for message in answerer.all("chat")] == ["one", "two"]
+        await offerer.send("chat", text="two")
+        await answerer.receive_all()
+        assert [message["text"] for message in answerer.received_of_type("chat")] == ["one", "two"]
 
 
 async def test_words_right_behind_resume_are_heard_once_and_in_order(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.vanish()
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.disconnect()
         peer = await open_peer(await offerer._server.dial())
-        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
-        await peer.send(resume, *(said("chat", text=str(number)) for number in range(3)), said("ping"))
-        await peer.hear("welcome", "resumed", "pong")
-        await answerer.catch_up()
-        assert [message["text"] for message in answerer.all("chat")] == ["0", "1", "2"]
+        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await peer.send_bytes(
+            resume, *(message_frame("chat", text=str(number)) for number in range(3)), message_frame("ping")
+        )
+        await peer.receive("welcome", "resumed", "pong")
+        await answerer.receive_all()
+        assert [message["text"] for message in answerer.received_of_type("chat")] == ["0", "1", "2"]
 
 
 async def test_a_goodbye_right_behind_resume_ends_the_session(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
         await offerer.resume()
         await offerer.peer.close()
-        await answerer.hear("peer", "leave")
+        await answerer.receive("peer", "leave")
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 # ---------------------------------------------------------------- a wait that goes on
@@ -186,40 +194,40 @@ async def test_a_goodbye_right_behind_resume_ends_the_session(autojump_clock: Mo
 @pytest.mark.shows("P-13.7")
 async def test_who_is_away_keeps_its_place_and_is_not_matched(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        first, second = await caller(server), await caller(server)
-        await first.say("join")
-        await first.hear("ready")
-        await first.vanish()
+        first, second = await connect_client(server), await connect_client(server)
+        await first.send("join")
+        await first.receive("ready")
+        await first.disconnect()
         await trio.testing.wait_all_tasks_blocked()
-        await second.say("join")
-        await second.hear("ready")
-        assert await second.catch_up() == []
+        await second.send("join")
+        await second.receive("ready")
+        assert await second.receive_all() == []
         await first.resume()
-        assert (await first.hear("join"))["role"] == "offerer", "it has waited longer all the same"
-        await second.hear("ready", "join")
-        await first.say("offer", payload=OFFER)
-        await second.hear("offer")
-        await second.say("answer", payload=ANSWER)
-        await first.hear("answer")
-        await they_talk(first, second)
+        assert (await first.receive("join"))["role"] == "offerer", "it has waited longer all the same"
+        await second.receive("ready", "join")
+        await first.send("offer", payload=OFFER)
+        await second.receive("offer")
+        await second.send("answer", payload=ANSWER)
+        await first.receive("answer")
+        await check_that_they_exchange_chat(first, second)
 
 
 async def test_a_match_that_crosses_the_loss_waits_for_its_client(autojump_clock: MockClock) -> None:
     for seed in range(20):
         trio._core._run._r.seed(seed)
         async with running_server() as server:
-            first, second = await caller(server), await caller(server)
-            await first.say("join")
-            await first.hear("ready")
+            first, second = await connect_client(server), await connect_client(server)
+            await first.send("join")
+            await first.receive("ready")
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(first.vanish)
-                nursery.start_soon(second.say, "join")
-            await second.catch_up()
+                nursery.start_soon(first.disconnect)
+                nursery.start_soon(second.send, "join")
+            await second.receive_all()
             await first.resume()
-            await first.catch_up()
-            await second.catch_up()
-            assert len(first.all("join")) == len(second.all("join")) == 1
-            assert [message["state"] for message in second.all("peer")] in ([], ["away", "back"])
+            await first.receive_all()
+            await second.receive_all()
+            assert len(first.received_of_type("join")) == len(second.received_of_type("join")) == 1
+            assert [message["state"] for message in second.received_of_type("peer")] in ([], ["away", "back"])
 
 
 # ---------------------------------------------------------------- it can't go on
@@ -227,128 +235,130 @@ async def test_a_match_that_crosses_the_loss_waits_for_its_client(autojump_clock
 
 @pytest.mark.shows("P-13.8")
 async def test_who_comes_too_late_begins_anew(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         began = trio.current_time()
-        await offerer.vanish()
-        await answerer.hear("peer")
-        left = await answerer.hear("leave")
+        await offerer.disconnect()
+        await answerer.receive("peer")
+        left = await answerer.receive("leave")
         assert (left["reason"], left["from"]) == ("peer_lost", offerer.session)
         assert trio.current_time() - began == pytest.approx(GRACE)
-        await is_refused(offerer)
+        await check_resume_is_refused(offerer)
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 @pytest.mark.shows("P-13.8")
 async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
         began = trio.current_time()
         for _ in range(MESSAGES + 1):
-            await answerer.say("chat", text="more")
-        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+            await answerer.send("chat", text="more")
+        assert (await answerer.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began < GRACE, "it is over at once"
-        await is_refused(offerer)
+        await check_resume_is_refused(offerer)
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_no_more_is_kept_than_may_wait_for_a_client(autojump_clock: MockClock) -> None:
     """Or who comes back would be too slow for what it has missed, at once."""
     for missed in (32, 33):
-        async with a_call(Settings(outbound_messages=64, message_burst=32)) as (_, offerer, answerer):
-            await offerer.vanish()
-            await answerer.hear("peer")
+        async with negotiating_pair(Settings(outbound_messages=64, message_burst=32)) as (_, offerer, answerer):
+            await offerer.disconnect()
+            await answerer.receive("peer")
             for _ in range(missed):
-                await answerer.say("chat", text="missed")
+                await answerer.send("chat", text="missed")
                 await trio.sleep(0.1)
             if missed == 32:
                 await offerer.resume()
-                assert await offerer.catch_up() == ["chat"] * missed
-                await answerer.hear("peer")
-                await they_talk(offerer, answerer)
+                assert await offerer.receive_all() == ["chat"] * missed
+                await answerer.receive("peer")
+                await check_that_they_exchange_chat(offerer, answerer)
             else:
-                await is_refused(offerer)
+                await check_resume_is_refused(offerer)
 
 
 async def test_just_as_much_as_is_kept_is_told_again(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
         for number in range(MESSAGES):
-            await answerer.say("chat", text=str(number))
+            await answerer.send("chat", text=str(number))
         await trio.testing.wait_all_tasks_blocked()
         await offerer.resume()
-        await offerer.catch_up()
-        assert [message["text"] for message in offerer.all("chat")] == [str(number) for number in range(MESSAGES)]
+        await offerer.receive_all()
+        assert [message["text"] for message in offerer.received_of_type("chat")] == [
+            str(number) for number in range(MESSAGES)
+        ]
 
 
 @pytest.mark.shows("P-13.8")
 @pytest.mark.parametrize("fields", [{"token": "x"}, {"lastSeq": 10_000}], ids=["token", "number"])
 async def test_a_wrong_token_or_number_begins_anew(fields: dict[str, Any], autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
-        await is_refused(offerer, **fields)
-        await answerer.hear("leave")
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
+        await check_resume_is_refused(offerer, **fields)
+        await answerer.receive("leave")
 
 
 @pytest.mark.shows("P-13.4")
 async def test_a_resume_that_was_refused_is_not_among_what_was_read(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        begun_anew = await caller(server)
-        await begun_anew.peer.say("resume", token="x", lastSeq=1)
-        assert (await begun_anew.hear("error"))["code"] == "resume_failed"
-        await begun_anew.say("join")
-        await begun_anew.hear("ready")
-        await begun_anew.vanish()
+        begun_anew = await connect_client(server)
+        await begun_anew.peer.send("resume", token="x", lastSeq=1)
+        assert (await begun_anew.receive("error"))["code"] == "resume_failed"
+        await begun_anew.send("join")
+        await begun_anew.receive("ready")
+        await begun_anew.disconnect()
         assert (await begun_anew.resume())["heard"] == 1
 
 
 @pytest.mark.shows("P-13.5")
 async def test_a_token_is_good_once(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
+    async with negotiating_pair() as (_, offerer, answerer):
         used = offerer.token
         await offerer.resume()
-        thief = await caller(offerer._server)
-        await is_refused(thief, token=used, lastSeq=offerer.last_seq)
-        await they_talk(offerer, answerer)
+        thief = await connect_client(offerer._server)
+        await check_resume_is_refused(thief, token=used, lastSeq=offerer.last_seq)
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 async def test_two_connections_with_one_token_are_one_session(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        await offerer.vanish()
-        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.disconnect()
+        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
         peers = [await open_peer(await server.dial()) for _ in range(3)]
         for peer in peers:
-            await peer.send(resume)
-        answers = [await peer.hear("welcome") and await peer.hear() for peer in peers]
+            await peer.send_bytes(resume)
+        answers = [await peer.receive("welcome") and await peer.receive() for peer in peers]
         assert sorted(answer["type"] for answer in answers) == ["error", "error", "resumed"]
-        await answerer.catch_up()
-        assert [message["state"] for message in answerer.all("peer")] == ["away", "back"]
+        await answerer.receive_all()
+        assert [message["state"] for message in answerer.received_of_type("peer")] == ["away", "back"]
 
 
 async def test_ones_own_token_is_no_way_to_resume_oneself(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        someone = await caller(server)
-        await someone.peer.say("resume", token=someone.token, lastSeq=1)
-        assert (await someone.peer.hear("error"))["code"] == "resume_failed"
-        await someone.peer.say("join")
-        await someone.peer.hear("ready")
+        someone = await connect_client(server)
+        await someone.peer.send("resume", token=someone.token, lastSeq=1)
+        assert (await someone.peer.receive("error"))["code"] == "resume_failed"
+        await someone.peer.send("join")
+        await someone.peer.receive("ready")
 
 
 async def test_a_session_in_a_pairing_is_not_exchanged_for_another(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
-        await offerer.peer.say("resume", token=answerer.token, lastSeq=1)
-        assert (await offerer.peer.hear("error"))["code"] == "wrong_state"
+    async with negotiating_pair() as (_, offerer, answerer):
+        await offerer.peer.send("resume", token=answerer.token, lastSeq=1)
+        assert (await offerer.peer.receive("error"))["code"] == "wrong_state"
 
 
 async def test_who_says_goodbye_is_gone_at_once(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
+    async with negotiating_pair() as (_, offerer, answerer):
         await offerer.peer.close()
-        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
-        await is_refused(offerer)
+        assert (await answerer.receive("leave"))["reason"] == "peer_lost"
+        await check_resume_is_refused(offerer)
 
 
 @pytest.mark.parametrize("profile", ["legacy", "v1"])
@@ -356,18 +366,18 @@ async def test_without_resuming_who_is_lost_is_gone_at_once(profile: str, autoju
     async with running_server(NO_PATIENCE if profile == "v1" else None) as server:
         lost = await open_peer(await server.dial(), subprotocol=None if profile == "legacy" else "curhat.v1")
         if profile == "v1":
-            welcome = await lost.hear("welcome")
+            welcome = await lost.receive("welcome")
             assert "resumeToken" not in welcome
             assert "resume" not in welcome["features"]
-            await lost.say("resume", token="x", lastSeq=1)
-            assert (await lost.hear("error"))["code"] == "unsupported"
-        await lost.say("join")
-        await lost.hear("ready")
-        other = await server.v1()
-        await other.say("join")
-        await other.hear("ready", "ready", "join")
-        await lost.vanish()
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+            await lost.send("resume", token="x", lastSeq=1)
+            assert (await lost.receive("error"))["code"] == "unsupported"
+        await lost.send("join")
+        await lost.receive("ready")
+        other = await server.connect()
+        await other.send("join")
+        await other.receive("ready", "ready", "join")
+        await lost.disconnect()
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
 
 
 # ---------------------------------------------------------------- the rest of the house
@@ -375,153 +385,154 @@ async def test_without_resuming_who_is_lost_is_gone_at_once(profile: str, autoju
 
 @pytest.mark.shows("P-13.1")
 async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock) -> None:
-    async with a_call() as (_, offerer, answerer):
+    async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         old.answers_pings = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answerer.hear, "peer")
-            assert (await old.hear_close()).code == 4002
+            nursery.start_soon(answerer.receive, "peer")
+            assert (await old.receive_close()).code == 4002
         await offerer.resume()
-        await answerer.hear("peer")
-        await they_talk(offerer, answerer)
+        await answerer.receive("peer")
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 async def test_what_is_said_after_the_connection_was_given_up_is_said_again(autojump_clock: MockClock) -> None:
     """It was not heard, or it would be heard twice."""
-    async with a_call() as (_, offerer, answerer):
+    async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         old.answers_pings = old.answers_close = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answerer.hear, "peer")
-            assert (await old.hear_close()).code == 4002
-        await offerer.say("chat", text="late")
+            nursery.start_soon(answerer.receive, "peer")
+            assert (await old.receive_close()).code == 4002
+        await offerer.send("chat", text="late")
         await trio.testing.wait_all_tasks_blocked()
         resumed = await offerer.resume()
-        assert resumed["heard"] == len(offerer.words) - 1
-        await answerer.catch_up()
-        assert [message["text"] for message in answerer.all("chat")] == ["late"]
+        assert resumed["heard"] == len(offerer.sent) - 1
+        await answerer.receive_all()
+        assert [message["text"] for message in answerer.received_of_type("chat")] == ["late"]
 
 
 async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
         began = trio.current_time()
         server.stop.set()
-        assert (await answerer.hear("leave"))["reason"] == "server_shutdown"
-        assert (await answerer.peer.hear_close()).code == 4000
+        assert (await answerer.receive("leave"))["reason"] == "server_shutdown"
+        assert (await answerer.peer.receive_close()).code == 4000
         assert trio.current_time() - began < GRACE
 
 
 async def test_a_server_that_goes_away_closes_resumed_connections_too(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         server.stop.set()
-        await answerer.hear("leave")
-        assert (await offerer.hear("leave"))["reason"] == "server_shutdown"
-        assert (await offerer.peer.hear_close()).code == 4000
+        await answerer.receive("leave")
+        assert (await offerer.receive("leave"))["reason"] == "server_shutdown"
+        assert (await offerer.peer.receive_close()).code == 4000
 
 
 async def test_a_fault_over_the_new_connection_closes_it(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         await offerer.peer.stream.send_all(b"\xff\xff\xff\xff")
-        assert (await offerer.peer.hear_close()).code == 1002
-        await answerer.hear("leave")
+        assert (await offerer.peer.receive_close()).code == 1002
+        await answerer.receive("leave")
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_a_connection_that_is_cancelled_ends_the_session_that_it_serves(autojump_clock: MockClock) -> None:
     """Only the end of the server cancels one: nobody can come back to it."""
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         server.served[-1].scope.cancel()
-        assert (await answerer.hear("leave"))["reason"] == "peer_lost"
-        await is_refused(offerer)
+        assert (await answerer.receive("leave"))["reason"] == "peer_lost"
+        await check_resume_is_refused(offerer)
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_more_may_be_asked_at_once_than_the_matchmakers_channel_holds(autojump_clock: MockClock) -> None:
-    async with a_call(Settings(message_burst=1000, outbound_messages=2000)) as (server, offerer, answerer):
-        await offerer.vanish()
-        await answerer.hear("peer")
-        newcomer = await server.v1()
-        resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq)
-        await newcomer.stream.send_all((said("join") + said("leave")) * 150 + resume)
+    settings = Settings(message_burst=1000, outbound_messages=2000)
+    async with negotiating_pair(settings) as (server, offerer, answerer):
+        await offerer.disconnect()
+        await answerer.receive("peer")
+        newcomer = await server.connect()
+        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await newcomer.stream.send_all((message_frame("join") + message_frame("leave")) * 150 + resume)
         await trio.testing.wait_all_tasks_blocked()
         assert len(server.pool) == 0
-        await newcomer.vanish()
+        await newcomer.disconnect()
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_an_old_connection_that_is_cancelled_costs_the_session_nothing(autojump_clock: MockClock) -> None:
-    async with a_call() as (server, offerer, answerer):
+    async with negotiating_pair() as (server, offerer, answerer):
         offerer.peer.answers_close = False
         await offerer.resume()
         server.served[0].scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        await they_talk(offerer, answerer)
-        assert answerer.all("peer") == []
+        await check_that_they_exchange_chat(offerer, answerer)
+        assert answerer.received_of_type("peer") == []
         await offerer.peer.close()
         await answerer.peer.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_a_negotiation_timeout_is_told_to_who_was_away(autojump_clock: MockClock) -> None:
     settings = Settings(offer_seconds=5.0)
     async with running_server(settings) as server:
-        offerer, answerer = await caller(server), await caller(server)
+        offerer, answerer = await connect_client(server), await connect_client(server)
         for someone in (offerer, answerer):
-            await someone.say("join")
-            await someone.hear("ready")
-        await answerer.hear("ready", "join")
-        await offerer.hear("join")
-        await offerer.vanish()
+            await someone.send("join")
+            await someone.receive("ready")
+        await answerer.receive("ready", "join")
+        await offerer.receive("join")
+        await offerer.disconnect()
         await trio.sleep(10)
         await offerer.resume()
-        assert (await offerer.hear("leave"))["reason"] == "negotiation_timeout"
-        await offerer.say("join")
-        await offerer.hear("ready")
+        assert (await offerer.receive("leave"))["reason"] == "negotiation_timeout"
+        await offerer.send("join")
+        await offerer.receive("ready")
 
 
 async def test_a_connection_resumes_once(autojump_clock: MockClock) -> None:
     """Nobody does that: `resume` comes first or never. It is refused, and costs nobody anything."""
-    async with a_call() as (server, offerer, answerer):
-        other = await caller(server)
-        await other.say("ping")
-        await other.hear("pong")
-        await other.vanish()
+    async with negotiating_pair() as (server, offerer, answerer):
+        other = await connect_client(server)
+        await other.send("ping")
+        await other.receive("pong")
+        await other.disconnect()
         await other.resume()
-        await offerer.vanish()
-        await answerer.hear("peer")
-        await other.say("resume", token=offerer.token, lastSeq=offerer.last_seq)
-        assert (await other.hear("error"))["code"] == "resume_failed"
-        await other.say("join")
-        await other.hear("ready")
+        await offerer.disconnect()
+        await answerer.receive("peer")
+        await other.send("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        assert (await other.receive("error"))["code"] == "resume_failed"
+        await other.send("join")
+        await other.receive("ready")
         await offerer.resume()
-        await answerer.hear("peer")
-        await they_talk(offerer, answerer)
+        await answerer.receive("peer")
+        await check_that_they_exchange_chat(offerer, answerer)
 
 
 async def test_who_is_given_up_while_resume_arrives_is_told_nothing_more(autojump_clock: MockClock) -> None:
     """It says that it has more than it can have, or it would not have been found."""
     for seed in range(20):
         trio._core._run._r.seed(seed)
-        async with a_call() as (server, offerer, answerer):
-            await offerer.vanish()
-            await answerer.hear("peer")
+        async with negotiating_pair() as (server, offerer, answerer):
+            await offerer.disconnect()
+            await answerer.receive("peer")
             for _ in range(MESSAGES):
-                await answerer.say("chat", text="missed")
+                await answerer.send("chat", text="missed")
             await trio.testing.wait_all_tasks_blocked()
-            newcomer = await server.v1()
-            resume = said("resume", token=offerer.token, lastSeq=offerer.last_seq + 50)
+            newcomer = await server.connect()
+            resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq + 50)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(answerer.say, "chat", text="too much"))
-                nursery.start_soon(newcomer.send, resume)
-            news = await newcomer.hear_what_is_there()
+                nursery.start_soon(partial(answerer.send, "chat", text="too much"))
+                nursery.start_soon(newcomer.send_bytes, resume)
+            news = await newcomer.receive_all()
             assert [message["type"] for message in news[:1]] != ["chat"], "which nobody has resumed"
 
 
@@ -531,24 +542,24 @@ async def test_more_than_is_kept_while_resume_arrives(autojump_clock: MockClock)
     ends = set()
     for seed in range(20):
         trio._core._run._r.seed(seed)
-        async with a_call() as (server, offerer, answerer):
+        async with negotiating_pair() as (server, offerer, answerer):
             for number in range(MESSAGES):
-                await answerer.say("chat", text=str(number))
+                await answerer.send("chat", text=str(number))
             await trio.testing.wait_all_tasks_blocked()
-            newcomer = await server.v1()
+            newcomer = await server.connect()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(answerer.say, "chat", text="one more"))
-                nursery.start_soon(partial(newcomer.say, "resume", token=offerer.token, lastSeq=offerer.last_seq))
-            first, *rest = await newcomer.hear_what_is_there()
+                nursery.start_soon(partial(answerer.send, "chat", text="one more"))
+                nursery.start_soon(partial(newcomer.send, "resume", token=offerer.token, lastSeq=offerer.last_seq))
+            first, *rest = await newcomer.receive_all()
             ends.add(first["type"])
-            assert (await offerer.peer.hear_close()).code == 4505
+            assert (await offerer.peer.receive_close()).code == 4505
             if first["type"] == "resumed":
                 told = [message["text"] for message in rest if message["type"] == "chat"]
                 assert told == [*map(str, range(MESSAGES)), "one more"]
             else:
                 assert (first["code"], rest) == ("resume_failed", [])
-                assert (await answerer.hear("leave"))["reason"] == "peer_lost"
+                assert (await answerer.receive("leave"))["reason"] == "peer_lost"
             await newcomer.close()
             await answerer.peer.close()
-            await server.is_empty()
+            await server.wait_until_empty()
     assert ends == {"resumed", "error"}

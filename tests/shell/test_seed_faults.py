@@ -15,20 +15,20 @@ from tests.peers import (
     Peer,
     RunningServer,
     frame,
+    message_frame,
     open_peer,
     running_server,
-    said,
 )
 
 
 async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Message]:
     """Two of the seed's clients that have met, the offerer first, and what `join` told each."""
-    first, second = await server.legacy("Ann"), await server.legacy("Bob")
-    await first.say("join", username="Ann")
-    await first.hear("ready")
-    await second.say("join", username="Bob")
-    told_second = await second.hear("ready", "ready", "join")
-    told_first = await first.hear("join")
+    first, second = await server.connect_legacy("Ann"), await server.connect_legacy("Bob")
+    await first.send("join", username="Ann")
+    await first.receive("ready")
+    await second.send("join", username="Bob")
+    told_second = await second.receive("ready", "ready", "join")
+    told_first = await first.receive("join")
     return first, second, told_first, told_second
 
 
@@ -38,8 +38,8 @@ async def test_glued_frames_each_message_is_a_frame_of_its_own_even_in_a_burst(a
     frame by itself, and a raw look at the bytes says the same."""
     async with running_server() as server:
         speaker, listener, *_ = await legacy_pair(server)
-        burst = [said("offer", payload=OFFER)] + [said("candidate", payload=CANDIDATE)] * 100
-        await speaker.send(*burst)
+        burst = [message_frame("offer", payload=OFFER)] + [message_frame("candidate", payload=CANDIDATE)] * 100
+        await speaker.send_bytes(*burst)
         await trio.testing.wait_all_tasks_blocked()
         raw = bytes(await listener.stream.receive_some())
         texts = []
@@ -73,16 +73,16 @@ async def test_both_offer_and_the_call_connects_all_the_same(
         order = (ann, bob) if first_to_offer == "offerer" else (bob, ann)
         for peer in order:
             sdp = f"v=0\r\na=ice-ufrag:{'ann' if peer is ann else 'bob'}\r\n"
-            await peer.send(said("offer", payload={"type": "offer", "sdp": sdp}))
+            await peer.send_bytes(message_frame("offer", payload={"type": "offer", "sdp": sdp}))
         for peer, ufrag in ((ann, "ann"), (bob, "bob")):
-            await peer.say("candidate", payload=CANDIDATE | {"usernameFragment": ufrag})
-        heard_by_bob = await bob.hear_what_is_there()
+            await peer.send("candidate", payload=CANDIDATE | {"usernameFragment": ufrag})
+        heard_by_bob = await bob.receive_all()
         offers = [message for message in heard_by_bob if message["type"] == "offer"]
         assert len(offers) == 1
         assert "ufrag:ann" in offers[0]["payload"]["sdp"]
-        await bob.say("answer", payload={"type": "answer", "sdp": "v=0\r\na=ice-ufrag:bob2\r\n"})
-        await bob.say("candidate", payload=CANDIDATE | {"usernameFragment": "bob2"})
-        heard_by_ann = await ann.hear_what_is_there()
+        await bob.send("answer", payload={"type": "answer", "sdp": "v=0\r\na=ice-ufrag:bob2\r\n"})
+        await bob.send("candidate", payload=CANDIDATE | {"usernameFragment": "bob2"})
+        heard_by_ann = await ann.receive_all()
         assert [message["type"] for message in heard_by_ann] == ["answer", "candidate"]
         assert heard_by_ann[1]["payload"]["usernameFragment"] == "bob2", "none of the void offer's candidates"
 
@@ -90,51 +90,51 @@ async def test_both_offer_and_the_call_connects_all_the_same(
 async def test_join_leave_join_in_one_segment_ends_in_one_pairing(autojump_clock: MockClock) -> None:
     """In the seed this closes a closed channel: the process dies."""
     async with running_server() as server:
-        hasty, calm = await server.legacy("Hasty"), await server.legacy("Calm")
-        await hasty.send(said("join"), said("leave"), said("join"))
+        hasty, calm = await server.connect_legacy("Hasty"), await server.connect_legacy("Calm")
+        await hasty.send_bytes(message_frame("join"), message_frame("leave"), message_frame("join"))
         await trio.testing.wait_all_tasks_blocked()
-        await calm.say("join")
-        joined = await calm.hear("ready", "ready", "join")
-        heard = await hasty.hear_what_is_there()
+        await calm.send("join")
+        joined = await calm.receive("ready", "ready", "join")
+        heard = await hasty.receive_all()
         assert [message["type"] for message in heard] == ["ready", "ready", "join"]
         assert heard[-1]["roomId"] == heard[-2]["roomId"] == joined["roomId"]
         assert heard[0]["roomId"] != heard[1]["roomId"]
-        assert await calm.hear_what_is_there() == []
-        await hasty.vanish()
-        await calm.hear("leave")
-        await calm.vanish()
-        await server.is_empty()
+        assert await calm.receive_all() == []
+        await hasty.disconnect()
+        await calm.receive("leave")
+        await calm.disconnect()
+        await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("times", [2, 7])
 async def test_join_and_leave_over_and_over_while_somebody_waits(times: int, autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        calm, hasty = await server.v1("Calm"), await server.v1("Hasty")
-        await calm.say("join")
-        await hasty.send(*[said("join"), said("leave")] * times)
-        heard = await calm.hear_what_is_there()
+        calm, hasty = await server.connect("Calm"), await server.connect("Hasty")
+        await calm.send("join")
+        await hasty.send_bytes(*[message_frame("join"), message_frame("leave")] * times)
+        heard = await calm.receive_all()
         assert sum(message["type"] == "join" for message in heard) == sum(
             message["type"] == "leave" for message in heard
         )
-        await hasty.hear_what_is_there()
+        await hasty.receive_all()
         if heard[-1]["type"] == "leave":
-            await calm.say("join")
-        await hasty.say("join")
-        assert (await hasty.hear_what_is_there())[-1]["username"] == "Calm"
+            await calm.send("join")
+        await hasty.send("join")
+        assert (await hasty.receive_all())[-1]["username"] == "Calm"
 
 
 async def test_double_join_is_refused_and_strands_nobody(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        twice, once = await server.legacy("Twice"), await server.legacy("Once")
-        await twice.send(said("join"), said("join"))
-        assert (await twice.hear("ready", "error"))["code"] == "wrong_state"
-        await once.say("join")
-        await once.hear("ready", "ready", "join")
-        await twice.hear("join")
-        await twice.say("join")
-        assert (await twice.hear("error"))["code"] == "wrong_state"
-        await twice.say("offer", payload=OFFER)
-        await once.hear("offer")
+        twice, once = await server.connect_legacy("Twice"), await server.connect_legacy("Once")
+        await twice.send_bytes(message_frame("join"), message_frame("join"))
+        assert (await twice.receive("ready", "error"))["code"] == "wrong_state"
+        await once.send("join")
+        await once.receive("ready", "ready", "join")
+        await twice.receive("join")
+        await twice.send("join")
+        assert (await twice.receive("error"))["code"] == "wrong_state"
+        await twice.send("offer", payload=OFFER)
+        await once.receive("offer")
 
 
 @pytest.mark.shows("P-4.3", "P-4.4")
@@ -142,14 +142,14 @@ async def test_the_survivor_is_told_and_can_join_again_at_once(autojump_clock: M
     """In the seed the partner left behind sits for ever in a room that nobody can enter."""
     async with running_server() as server:
         gone, survivor, *_ = await legacy_pair(server)
-        await gone.vanish()
-        assert (await survivor.hear("leave"))["reason"] == "peer_lost"
-        await survivor.say("join")
-        ready = await survivor.hear("ready")
-        newcomer = await server.legacy("Newcomer")
-        await newcomer.say("join")
-        await newcomer.hear("ready", "ready", "join")
-        joined = await survivor.hear("join")
+        await gone.disconnect()
+        assert (await survivor.receive("leave"))["reason"] == "peer_lost"
+        await survivor.send("join")
+        ready = await survivor.receive("ready")
+        newcomer = await server.connect_legacy("Newcomer")
+        await newcomer.send("join")
+        await newcomer.receive("ready", "ready", "join")
+        joined = await survivor.receive("join")
         assert joined["roomId"] == ready["roomId"]
         assert joined["username"] == "Newcomer"
 
@@ -157,14 +157,14 @@ async def test_the_survivor_is_told_and_can_join_again_at_once(autojump_clock: M
 async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock) -> None:
     """Both sides of 40 pairs vanish in the same tick; in the seed two such ends race and one panics."""
     async with running_server() as server:
-        pairs = [await server.pair() for _ in range(40)]
+        pairs = [await server.connect_pair() for _ in range(40)]
         assert (await server.health())["room_count"] == 40
         async with trio.open_nursery() as nursery:
             for pair in pairs:
                 for peer in pair:
-                    nursery.start_soon(peer.vanish)
-        await server.is_empty()
-        await server.serves_others()
+                    nursery.start_soon(peer.disconnect)
+        await server.wait_until_empty()
+        await server.check_that_it_serves()
 
 
 @pytest.mark.shows("P-11.5")
@@ -173,15 +173,15 @@ async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> Non
     async with running_server(Settings(write_seconds=2)) as server:
         assert server.listener is not None
         slow = await open_peer(await server.listener.connect(trio.testing.lockstep_stream_pair), subprotocol=None)
-        await slow.say("join")
-        await slow.hear("ready")
-        other = await server.legacy()
-        await other.say("join")
-        await other.hear("ready", "ready", "join")
+        await slow.send("join")
+        await slow.receive("ready")
+        other = await server.connect_legacy()
+        await other.send("join")
+        await other.receive("ready", "ready", "join")
         # `slow` reads nothing from here on, not even its own `join`
-        await other.send(*[said("candidate", payload=CANDIDATE)] * 64)
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
-        await server.serves_others()
+        await other.send_bytes(*[message_frame("candidate", payload=CANDIDATE)] * 64)
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
+        await server.check_that_it_serves()
 
 
 @pytest.mark.shows("P-3.10")
@@ -191,8 +191,8 @@ async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_clai
     async with running_server() as server:
         ann, bob, told_ann, told_bob = await legacy_pair(server)
         lies = {"from": "somebody", "to": "everybody", "roomId": "elsewhere", "username": "Root", "seq": -1}
-        await ann.say("offer", payload=OFFER, **lies)
-        offer = await bob.hear("offer")
+        await ann.send("offer", payload=OFFER, **lies)
+        offer = await bob.receive("offer")
         truth = {
             "from": told_bob["from"],
             "to": told_ann["from"],
@@ -202,8 +202,8 @@ async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_clai
         assert {key: offer[key] for key in truth} == truth
         assert "seq" not in offer
         assert offer["payload"] == OFFER
-        await bob.say("answer", payload=ANSWER, **lies)
-        answer = await ann.hear("answer")
+        await bob.send("answer", payload=ANSWER, **lies)
+        answer = await ann.receive("answer")
         assert (answer["from"], answer["username"]) == (told_ann["from"], "Bob")
 
 
@@ -212,27 +212,27 @@ async def test_nothing_goes_to_a_third_whatever_to_and_roomid_say(autojump_clock
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)
         third, fourth, _, told_fourth = await legacy_pair(server)
-        await ann.say("offer", payload=OFFER, to=told_fourth["from"], roomId=told_fourth["roomId"])
-        await bob.hear("offer")
-        assert await third.hear_what_is_there() == []
-        assert await fourth.hear_what_is_there() == []
+        await ann.send("offer", payload=OFFER, to=told_fourth["from"], roomId=told_fourth["roomId"])
+        await bob.receive("offer")
+        assert await third.receive_all() == []
+        assert await fourth.receive_all() == []
 
 
 async def test_no_size_limit_there_is_one(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.legacy()
-        await peer.send(frame(TEXT, b'"' + b"x" * 65_536))
-        assert (await peer.hear_close()).code == 1009
+        peer = await server.connect_legacy()
+        await peer.send_bytes(frame(TEXT, b'"' + b"x" * 65_536))
+        assert (await peer.receive_close()).code == 1009
 
 
 async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         began = trio.current_time()
         dead, alive, *_ = await legacy_pair(server)
-        await dead.say("offer", payload=OFFER)
-        await alive.hear("offer")
+        await dead.send("offer", payload=OFFER)
+        await alive.receive("offer")
         # `dead` neither closes nor answers: its network is gone
-        assert (await alive.hear("leave"))["reason"] == "peer_lost"
+        assert (await alive.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(40)
 
 
@@ -240,21 +240,23 @@ async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: Moc
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         for origin in ("https://chat.example.evil", "http://chat.example", "null", "https://chat.example, x"):
             peer = await open_peer(await server.dial(), subprotocol=None, origin=origin)
-            assert (await peer.hear_close()).code == 4506, origin
+            assert (await peer.receive_close()).code == 4506, origin
 
 
 @pytest.mark.shows("P-10.1")
 async def test_a_legacy_client_hears_the_seeds_vocabulary_alone(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)
-        modern = await server.v1("Modern")
-        await ann.send(said("chat", text="?"), said("ping"), said("next"), said("leave"))
-        await bob.hear("leave")
-        await bob.say("join")
-        await modern.say("join")
-        await modern.say("chat", text="for your eyes only")
+        modern = await server.connect("Modern")
+        await ann.send_bytes(
+            message_frame("chat", text="?"), message_frame("ping"), message_frame("next"), message_frame("leave")
+        )
+        await bob.receive("leave")
+        await bob.send("join")
+        await modern.send("join")
+        await modern.send("chat", text="for your eyes only")
         server.stop.set()
         for peer in (ann, bob):
-            assert (await peer.hear_close()).code == 4000
+            assert (await peer.receive_close()).code == 4000
             heard = {message["type"] for message in peer.unread}
             assert heard <= {"ready", "join", "offer", "answer", "candidate", "leave", "error"}

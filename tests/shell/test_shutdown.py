@@ -1,6 +1,7 @@
 """A server that is told to stop says goodbye to everybody once; one that is cut off just ends."""
 
 import math
+from typing import NoReturn
 
 import pytest
 import trio
@@ -9,19 +10,21 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import Browser, ClosedConnection, Peer, open_peer, running_server
+from curhat_trio.policy.matching import Pool
+from curhat_trio.protocol.effects import Request
+from tests.peers import ClosedConnection, HttpClient, Peer, open_peer, running_server
 
 
 async def last_words(peer: Peer) -> list[str]:
     """What a client hears until it is closed with 4000."""
-    assert (await peer.hear_close()).code == 4000
+    assert (await peer.receive_close()).code == 4000
     return [message["type"] for message in peer.unread]
 
 
 @pytest.mark.shows("P-9.6")
 async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        pairs = [*await server.pair(), *await server.negotiating_pair()]
+        pairs = [*await server.connect_pair(), *await server.connect_negotiating_pair()]
         server.stop.set()
         for peer in pairs:
             assert await last_words(peer) == ["leave", "goaway"]
@@ -34,15 +37,15 @@ async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) ->
 
 async def test_each_state_has_its_last_words(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        connected, waiting = await server.v1(), await server.v1()
-        old_ones = [await server.legacy(), await server.legacy()]
-        old_alone = await server.legacy()
+        connected, waiting = await server.connect(), await server.connect()
+        old_ones = [await server.connect_legacy(), await server.connect_legacy()]
+        old_alone = await server.connect_legacy()
         for old in old_ones:
-            await old.say("join")
-        await old_ones[0].hear("ready", "join")
-        await old_ones[1].hear("ready", "ready", "join")
-        await waiting.say("join", room="a room of one's own")
-        await waiting.hear("ready")
+            await old.send("join")
+        await old_ones[0].receive("ready", "join")
+        await old_ones[1].receive("ready", "ready", "join")
+        await waiting.send("join", room="a room of one's own")
+        await waiting.receive("ready")
         server.stop.set()
         assert await last_words(connected) == ["goaway"]
         assert await last_words(waiting) == ["goaway"]
@@ -57,20 +60,20 @@ async def test_each_state_has_its_last_words(autojump_clock: MockClock) -> None:
 
 async def test_nobody_new_is_accepted_while_draining(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         peer.answers_close = False
         server.stop.set()
-        assert (await peer.hear_close()).code == 4000
+        assert (await peer.receive_close()).code == 4000
         with pytest.raises(trio.BrokenResourceError):
             await server.dial()
 
 
 async def test_a_browsing_connection_ends_when_the_drain_begins(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         await browser.get("/")
         server.stop.set()
-        assert await browser.is_ended()
+        assert await browser.is_closed()
         await trio.testing.wait_all_tasks_blocked()
         assert server.tasks == []
 
@@ -98,16 +101,16 @@ async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) ->
         peer = await open_peer(stream, subprotocol=subprotocol)
     except ClosedConnection:
         return
-    assert (await peer.hear_close()).code in (4000, 4503)
+    assert (await peer.receive_close()).code in (4000, 4503)
 
 
 async def test_a_second_order_to_stop_ends_at_once_however_many_wait(autojump_clock: MockClock) -> None:
     """More than the matchmaker's channel holds: each has a ticket to withdraw when nobody serves the pool."""
     async with running_server() as server:
         for number in range(600):
-            peer = await server.legacy()
-            await peer.say("join", room=f"room {number}")
-            await peer.hear("ready")
+            peer = await server.connect_legacy()
+            await peer.send("join", room=f"room {number}")
+            await peer.receive("ready")
         server.scope.cancel()
         with trio.CancelScope(shield=True):
             await trio.testing.wait_all_tasks_blocked()
@@ -118,9 +121,9 @@ async def test_hundreds_who_wait_can_be_sent_away_politely(autojump_clock: MockC
     async with running_server() as server:
         peers = []
         for number in range(600):
-            peer = await server.v1()
-            await peer.say("join", room=f"room {number}")
-            await peer.hear("ready")
+            peer = await server.connect()
+            await peer.send("join", room=f"room {number}")
+            await peer.receive("ready")
             peers.append(peer)
         server.stop.set()
         async with trio.open_nursery() as nursery:
@@ -133,7 +136,7 @@ async def test_hundreds_who_wait_can_be_sent_away_politely(autojump_clock: MockC
 
 async def test_stopping_with_a_deadline_of_zero_ends_at_once(autojump_clock: MockClock) -> None:
     async with running_server(Settings(drain_seconds=0)) as server:
-        await server.negotiating_pair()
+        await server.connect_negotiating_pair()
         began = trio.current_time()
         server.stop.set()
         await trio.testing.wait_all_tasks_blocked()
@@ -145,3 +148,22 @@ def test_the_default_drain_is_longer_than_the_default_close() -> None:
     """Or the polite close of a silent client would be cut short by the drain."""
     settings = Settings()
     assert settings.close_seconds < settings.drain_seconds < math.inf
+
+
+async def test_a_bug_in_the_matchmaker_ends_the_server(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(_pool: Pool, _request: Request | None, _now: float) -> NoReturn:
+        raise ZeroDivisionError("a bug")
+
+    async def ask_it() -> None:
+        async with running_server(traced=False) as server:
+            peer = await server.connect()
+            monkeypatch.setattr(Pool, "serve", break_down)
+            await peer.send("join")
+            await trio.sleep(1)
+            pytest.fail("it serves on, with a broken pool")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await ask_it()
+    assert raised.group_contains(ZeroDivisionError, match="a bug")

@@ -9,7 +9,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import PING, TEXT, Peer, RunningServer, frame, open_peer, running_server, said
+from tests.peers import PING, TEXT, Peer, RunningServer, frame, message_frame, open_peer, running_server
 
 
 class Faucet(trio.abc.HalfCloseableStream):
@@ -58,28 +58,28 @@ async def behind_a_faucet(server: RunningServer) -> tuple[Peer, Faucet]:
     faucet = Faucet(server_end)
     await server.listener.admit(faucet)
     peer = await open_peer(client_end)
-    await peer.hear("welcome")
+    await peer.receive("welcome")
     return peer, faucet
 
 
 async def slow_pair(server: RunningServer) -> tuple[Peer, Faucet, Peer]:
     """A client behind a faucet, in a pairing with another."""
     slow, faucet = await behind_a_faucet(server)
-    await slow.say("join")
-    await slow.hear("ready")
-    other = await server.v1()
-    await other.say("join")
-    await other.hear("ready", "ready", "join")
-    await slow.hear("join")
+    await slow.send("join")
+    await slow.receive("ready")
+    other = await server.connect()
+    await other.send("join")
+    await other.receive("ready", "ready", "join")
+    await slow.receive("join")
     return slow, faucet, other
 
 
 async def chat_at_the_permitted_rate(peer: Peer, seconds: int) -> None:
     """As much as the allowance gives: nearly the burst, and then so many messages in a second."""
-    await peer.send(said("chat", text="flood") * 190)
+    await peer.send_bytes(message_frame("chat", text="flood") * 190)
     for _ in range(seconds):
         await trio.sleep(1)
-        await peer.send(said("chat", text="flood") * 100)
+        await peer.send_bytes(message_frame("chat", text="flood") * 100)
 
 
 ROOM_FOR_400 = Settings(outbound_messages=400, messages_per_second=100, write_seconds=100)
@@ -90,14 +90,14 @@ async def test_who_falls_too_far_behind_is_gone_and_the_partner_is_told(autojump
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
         await chat_at_the_permitted_rate(other, seconds=6)
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
-        afterwards = {message["code"] for message in await other.hear_what_is_there()}
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
+        afterwards = {message["code"] for message in await other.receive_all()}
         assert afterwards == {"wrong_state"}, "the last of the flood had nobody to go to"
         received = bytes(await slow.stream.receive_some())
         assert len(received) == 1
         assert await slow.stream.receive_some() == b"", "a torn frame is the last"
         await other.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 @pytest.mark.shows("P-7.1")
@@ -106,13 +106,13 @@ async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> 
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
         await chat_at_the_permitted_rate(other, seconds=5)
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
         faucet.open()
-        goodbye = await slow.hear_close()
+        goodbye = await slow.receive_close()
         assert goodbye.code == 4001
         assert len(slow.unread) < 400, "what waited is dropped"
         await other.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClock) -> None:
@@ -121,7 +121,7 @@ async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClo
         faucet.stop_after(1)
         await chat_at_the_permitted_rate(other, seconds=3)
         faucet.open()
-        heard = await slow.hear_what_is_there()
+        heard = await slow.receive_all()
         assert [message["text"] for message in heard] == ["flood"] * 490
         first = heard[0]["seq"]
         assert [message["seq"] for message in heard] == list(range(first, first + 490))
@@ -130,15 +130,15 @@ async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClo
 async def test_all_that_may_be_said_at_once_fits_into_the_partners_queue(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
-        await other.say("chat", text="the writer takes this one")
-        await slow.hear("chat")
+        await other.send("chat", text="the writer takes this one")
+        await slow.receive("chat")
         faucet.stop_after(1)
         grins = json.dumps({"type": "chat", "text": "\N{GRINNING FACE}" * 2000}, ensure_ascii=False)
-        await other.send(frame(TEXT, grins.encode()) * 120)
-        errors = await other.hear_what_is_there()
+        await other.send_bytes(frame(TEXT, grins.encode()) * 120)
+        errors = await other.receive_all()
         assert {error["code"] for error in errors} == {"rate_limited"}
         faucet.open()
-        heard = await slow.hear_what_is_there()
+        heard = await slow.receive_all()
         assert {message["type"] for message in heard} == {"chat"}
         assert len(heard) + len(errors) == 120
         permitted = server.settings.byte_burst
@@ -152,12 +152,12 @@ async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: Mo
         faucet.stop_after(0)
         began = trio.current_time()
         for number in range(90):
-            await other.say("chat", text="one more")
-            await other.say("ping", data=str(number))
-            assert (await other.hear("pong"))["data"] == str(number)
+            await other.send("chat", text="one more")
+            await other.send("ping", data=str(number))
+            assert (await other.receive("pong"))["data"] == str(number)
         assert trio.current_time() == began
-        await slow.vanish()
-        await other.hear("peer", "leave")
+        await slow.disconnect()
+        await other.receive("peer", "leave")
 
 
 async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(autojump_clock: MockClock) -> None:
@@ -165,8 +165,8 @@ async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(au
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
         began = trio.current_time()
-        await slow.send(frame(PING))
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        await slow.send_bytes(frame(PING))
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
 
 
@@ -174,13 +174,13 @@ async def test_a_slow_reader_that_ends_on_its_own_accord_is_forgotten(autojump_c
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
-        await other.say("chat", text="hello?")
+        await other.send("chat", text="hello?")
         await trio.testing.wait_all_tasks_blocked()
-        await slow.stream.send_all(said("leave"))
-        assert (await other.hear("leave"))["reason"] == "left"
-        await slow.vanish()
-        await other.vanish()
-        await server.is_empty()
+        await slow.stream.send_all(message_frame("leave"))
+        assert (await other.receive("leave"))["reason"] == "left"
+        await slow.disconnect()
+        await other.disconnect()
+        await server.wait_until_empty()
 
 
 async def all_that_comes(peer: Peer, seconds: float) -> bytes:
@@ -212,18 +212,18 @@ async def test_who_reads_again_while_it_is_closed_hears_the_rest_of_the_frame_an
     async with running_server(Settings(write_seconds=5, close_seconds=100)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(size)
-        await other.say("chat", text="long enough to be torn apart")
+        await other.send("chat", text="long enough to be torn apart")
         await trio.testing.wait_all_tasks_blocked()
-        await other.say("chat", text="never heard")
+        await other.send("chat", text="never heard")
         await trio.sleep(5.5)
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
         faucet.open()
         chat, close = frames_of(await all_that_comes(slow, 50))
         assert (chat[0], json.loads(chat[1])["text"]) == (0x81, "long enough to be torn apart")
         assert (close[0], int.from_bytes(close[1][:2])) == (0x88, 4001)
-        await slow.vanish()
-        await other.vanish()
-        await server.is_empty()
+        await slow.disconnect()
+        await other.disconnect()
+        await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
@@ -233,35 +233,35 @@ async def test_a_frame_that_was_torn_by_the_end_of_a_drain_is_the_last(
     async with running_server(Settings(drain_seconds=4, close_seconds=100)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(size)
-        await other.say("chat", text="long enough to be torn apart")
+        await other.send("chat", text="long enough to be torn apart")
         await trio.testing.wait_all_tasks_blocked()
         server.stop.set()
         await trio.sleep(4.5)
         faucet.open()
         received = await all_that_comes(slow, 50)
         assert (len(received), received[:1]) == (size, b"\x81")
-        await slow.vanish()
-        await other.vanish()
+        await slow.disconnect()
+        await other.disconnect()
 
 
 async def test_a_frame_that_is_torn_at_the_close_deadline_is_the_last(autojump_clock: MockClock) -> None:
     async with running_server(Settings(write_seconds=5, close_seconds=3)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(20)
-        await other.say("chat", text="long enough to be torn apart")
+        await other.send("chat", text="long enough to be torn apart")
         await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(8.5)
         faucet.open()
         assert len(await all_that_comes(slow, 50)) == 20
-        await other.vanish()
-        await server.is_empty()
+        await other.disconnect()
+        await server.wait_until_empty()
 
 
 async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        speaker, listener = await server.negotiating_pair()
-        await speaker.send(said("chat", text="flood") * 190)
-        await listener.say("ping", data="in between")
-        heard = await listener.hear_what_is_there()
+        speaker, listener = await server.connect_negotiating_pair()
+        await speaker.send_bytes(message_frame("chat", text="flood") * 190)
+        await listener.send("ping", data="in between")
+        heard = await listener.receive_all()
         assert [message["type"] for message in heard].count("pong") == 1
         assert len(heard) == 191

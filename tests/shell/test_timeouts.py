@@ -7,40 +7,40 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import OFFER, Browser, ClosedConnection, Peer, open_peer, running_server, upgrade_head
+from tests.peers import OFFER, ClosedConnection, HttpClient, Peer, open_peer, running_server, upgrade_request
 
 
 async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:
     """Answer pings for as long as the connection lives."""
-    goodbye = await peer.hear_close()
+    goodbye = await peer.receive_close()
     into.extend(peer.unread)
     raise AssertionError(f"closed with {goodbye.code}")
 
 
 async def test_a_request_head_that_does_not_end_is_answered_408(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         began = trio.current_time()
-        answer = await browser.ask_raw(b"GET / HTTP/1.1\r\nHost: curh")
+        answer = await browser.request_raw(b"GET / HTTP/1.1\r\nHost: curh")
         assert answer.status == 408
         assert trio.current_time() - began == pytest.approx(10)
-        assert await browser.is_ended()
+        assert await browser.is_closed()
 
 
 async def test_a_head_that_drips_in_gets_no_more_time_than_one_that_stops(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         began = trio.current_time()
-        browser.expect_answer()
+        browser.expect_response()
         async with trio.open_nursery() as nursery:
 
             async def drip() -> None:
-                for byte in upgrade_head():
+                for byte in upgrade_request():
                     await browser.stream.send_all(bytes([byte]))
                     await trio.sleep(1)
 
             nursery.start_soon(drip)
-            assert (await browser.answer()).status == 408
+            assert (await browser.receive_response()).status == 408
             assert trio.current_time() - began == pytest.approx(10)
             nursery.cancel_scope.cancel()
 
@@ -50,30 +50,30 @@ async def test_who_connects_and_says_nothing_at_all_is_cut_off(autojump_clock: M
         stream = await server.dial()
         assert await stream.receive_some() == b""
         assert trio.current_time() == pytest.approx(10)
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_a_kept_alive_connection_gets_the_same_time_for_its_next_head(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        browser = Browser(await server.dial())
+        browser = HttpClient(await server.dial())
         await trio.sleep(9)
         assert (await browser.get("/health")).status == 200
         await trio.sleep(9)
         assert (await browser.get("/health")).status == 200
-        assert await browser.is_ended()
+        assert await browser.is_closed()
         assert trio.current_time() == pytest.approx(28)
 
 
 @pytest.mark.shows("P-7.1")
 async def test_who_says_nothing_for_a_minute_after_connecting_is_closed_4502(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        for connect in (server.v1, server.legacy):
+        for connect in (server.connect, server.connect_legacy):
             peer = await connect()
             began = trio.current_time()
-            goodbye = await peer.hear_close()
+            goodbye = await peer.receive_close()
             assert (goodbye.code, peer.unread) == (4502, [])
             assert trio.current_time() - began == pytest.approx(60)
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("first_words", [{"type": "ping"}, {"type": "join"}, {"type": "nonsense"}])
@@ -81,40 +81,40 @@ async def test_whoever_has_said_anything_may_be_silent(
     first_words: dict[str, str], autojump_clock: MockClock
 ) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         await trio.sleep(19)
-        await peer.say(**first_words)
-        await peer.hear({"ping": "pong", "join": "ready", "nonsense": "error"}[first_words["type"]])
+        await peer.send(**first_words)
+        await peer.receive({"ping": "pong", "join": "ready", "nonsense": "error"}[first_words["type"]])
         with trio.move_on_after(600):
-            await peer.hear()
+            await peer.receive()
             raise AssertionError("heard something though nothing happened")
-        await peer.say("ping", data="still here")
-        await peer.hear("pong")
+        await peer.send("ping", data="still here")
+        await peer.receive("pong")
 
 
 @pytest.mark.shows("P-7.1")
 async def test_without_an_offer_in_time_both_partners_are_free_again(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        offerer, answerer = await server.pair()
+        offerer, answerer = await server.connect_pair()
         began = trio.current_time()
         for peer in (offerer, answerer):
-            left = await peer.hear("leave")
+            left = await peer.receive("leave")
             assert left["reason"] == "negotiation_timeout"
             assert trio.current_time() - began == pytest.approx(20)
-        assert await offerer.hear_what_is_there() == []
-        assert await answerer.hear_what_is_there() == []
+        assert await offerer.receive_all() == []
+        assert await answerer.receive_all() == []
         for peer in (offerer, answerer):
-            await peer.say("join")
-            await peer.hear("ready")
-        assert (await offerer.hear("join"))["username"] == "Bob"
+            await peer.send("join")
+            await peer.receive("ready")
+        assert (await offerer.receive("join"))["username"] == "Bob"
 
 
 async def test_an_offer_ends_the_wait_for_it(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        offerer, answerer = await server.pair()
+        offerer, answerer = await server.connect_pair()
         await trio.sleep(19.5)
-        await offerer.say("offer", payload=OFFER)
-        await answerer.hear("offer")
+        await offerer.send("offer", payload=OFFER)
+        await answerer.receive("offer")
         async with trio.open_nursery() as nursery:
             said: list[dict[str, object]] = []
             nursery.start_soon(keep_listening, offerer, said)
@@ -126,11 +126,11 @@ async def test_an_offer_ends_the_wait_for_it(autojump_clock: MockClock) -> None:
 
 async def test_a_living_client_is_pinged_every_20_seconds(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         began = trio.current_time()
-        await peer.say("ping")
+        await peer.send("ping")
         with trio.move_on_after(110):
-            await peer.hear("pong", "nothing more")
+            await peer.receive("pong", "nothing more")
         assert [round(at - began) for at in peer.pinged_at] == [20, 40, 60, 80, 100]
 
 
@@ -138,21 +138,21 @@ async def test_the_pause_between_pings_is_ping_seconds_however_short_pong_second
     autojump_clock: MockClock,
 ) -> None:
     async with running_server(Settings(ping_seconds=50, pong_seconds=5)) as server:
-        peer = await server.v1()
+        peer = await server.connect()
         began = trio.current_time()
-        await peer.say("ping")
+        await peer.send("ping")
         with trio.move_on_after(210):
-            await peer.hear("pong", "nothing more")
+            await peer.receive("pong", "nothing more")
         assert [round(at - began) for at in peer.pinged_at] == [50, 100, 150, 200]
 
 
 async def test_traffic_does_not_put_pings_off(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         began = trio.current_time()
         for _ in range(45):
-            await peer.say("ping")
-            await peer.hear("pong")
+            await peer.send("ping")
+            await peer.receive("pong")
             await trio.sleep(1)
         assert [round(at - began) for at in peer.pinged_at] == [20, 40]
 
@@ -160,33 +160,33 @@ async def test_traffic_does_not_put_pings_off(autojump_clock: MockClock) -> None
 @pytest.mark.shows("P-7.1", "P-9.5")
 async def test_no_pong_in_20_seconds_closes_4002_and_tells_the_partner(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        offerer, answerer = await server.negotiating_pair()
+        offerer, answerer = await server.connect_negotiating_pair()
         answerer.answers_pings = False
         began = trio.current_time()
         left: list[dict[str, object]] = []
 
         async def hear_of_it() -> None:
-            assert (await offerer.hear("peer"))["state"] == "away"
+            assert (await offerer.receive("peer"))["state"] == "away"
             assert trio.current_time() - began == pytest.approx(40)
-            left.append(await offerer.hear("leave"))
+            left.append(await offerer.receive("leave"))
             assert trio.current_time() - began == pytest.approx(40 + server.settings.resume_seconds)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hear_of_it)
-            goodbye = await answerer.hear_close()
+            goodbye = await answerer.receive_close()
             assert goodbye.code == 4002
             assert trio.current_time() - began == pytest.approx(40)
         assert left[0]["reason"] == "peer_lost"
-        await offerer.vanish()
-        await server.is_empty()
+        await offerer.disconnect()
+        await server.wait_until_empty()
 
 
 async def code_after_talking_on(peer: Peer) -> int | None:
     """Say something every second until the server closes."""
     try:
         while True:
-            await peer.say("ping")
-            await peer.hear("pong")
+            await peer.send("ping")
+            await peer.receive("pong")
             await trio.sleep(1)
     except ClosedConnection as goodbye:
         return goodbye.code
@@ -194,7 +194,7 @@ async def code_after_talking_on(peer: Peer) -> int | None:
 
 async def test_words_are_no_pong(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         peer.answers_pings = False
         began = trio.current_time()
         assert await code_after_talking_on(peer) == 4002
@@ -204,12 +204,12 @@ async def test_words_are_no_pong(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize("pong_seconds", [3.0, 45.0])
 async def test_a_ping_is_given_pong_seconds(pong_seconds: float, autojump_clock: MockClock) -> None:
     async with running_server(Settings(pong_seconds=pong_seconds)) as server:
-        peer = await server.v1()
-        await peer.say("ping")
-        await peer.hear("pong")
+        peer = await server.connect()
+        await peer.send("ping")
+        await peer.receive("pong")
         peer.answers_pings = False
         began = trio.current_time()
-        assert (await peer.hear_close()).code == 4002
+        assert (await peer.receive_close()).code == 4002
         assert trio.current_time() - began == pytest.approx(20 + pong_seconds)
 
 
@@ -219,57 +219,57 @@ async def test_who_does_not_read_for_the_write_deadline_is_gone(autojump_clock: 
         assert server.listener is not None
         stream = await server.listener.connect(trio.testing.lockstep_stream_pair)
         deaf = await open_peer(stream, subprotocol=None)
-        other = await server.v1()
-        await deaf.say("join")
-        await deaf.hear("ready")
-        await other.say("join")
-        await other.hear("ready", "ready", "join")
+        other = await server.connect()
+        await deaf.send("join")
+        await deaf.receive("ready")
+        await other.send("join")
+        await other.receive("ready", "ready", "join")
         began = trio.current_time()
         # `deaf` has a `join` on its way and never takes it
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
-        await other.vanish()
-        await server.is_empty()
+        await other.disconnect()
+        await server.wait_until_empty()
 
 
 async def test_a_client_that_never_answers_the_close_is_waited_for_close_seconds(
     autojump_clock: MockClock,
 ) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         peer.answers_close = False
-        assert (await peer.hear_close()).code == 4502
+        assert (await peer.receive_close()).code == 4502
         began = trio.current_time()
         assert (server.slots.taken, server.slots.sockets) == (0, 1), "the session is over, its socket is not"
         assert await peer.stream.receive_some() == b""
         assert trio.current_time() - began == pytest.approx(server.settings.close_seconds)
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_after_a_broken_frame_too_the_close_is_bounded(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        peer = await server.v1()
+        peer = await server.connect()
         peer.answers_close = False
-        await peer.send(b"\xff\xff\xff\xff")
-        assert (await peer.hear_close()).code == 1002
+        await peer.send_bytes(b"\xff\xff\xff\xff")
+        assert (await peer.receive_close()).code == 1002
         assert await peer.stream.receive_some() == b"", "the server ends its half at once"
         await trio.testing.wait_all_tasks_blocked()
         assert (server.slots.taken, server.slots.sockets) == (0, 1)
         await trio.sleep(server.settings.close_seconds)
         await trio.testing.wait_all_tasks_blocked()
         assert server.slots.sockets == 0
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_a_drain_ends_with_its_deadline(autojump_clock: MockClock) -> None:
     settings = Settings(close_seconds=1000, drain_seconds=7)
     async with running_server(settings) as server:
-        peer = await server.v1()
+        peer = await server.connect()
         peer.answers_close = False
         began = trio.current_time()
         server.stop.set()
-        await peer.hear("goaway")
-        assert (await peer.hear_close()).code == 4000
+        await peer.receive("goaway")
+        assert (await peer.receive_close()).code == 4000
         assert await peer.stream.receive_some() == b""
         assert trio.current_time() - began == pytest.approx(7)
         await trio.testing.wait_all_tasks_blocked()
@@ -278,11 +278,11 @@ async def test_a_drain_ends_with_its_deadline(autojump_clock: MockClock) -> None
 
 async def test_a_drain_ends_with_the_last_client(autojump_clock: MockClock) -> None:
     async with running_server(Settings(drain_seconds=1000)) as server:
-        peers = [await server.v1() for _ in range(5)]
+        peers = [await server.connect() for _ in range(5)]
         browsing = [await server.dial() for _ in range(5)]
         server.stop.set()
         for peer in peers:
-            assert (await peer.hear_close()).code == 4000
+            assert (await peer.receive_close()).code == 4000
         for stream in browsing:
             assert await stream.receive_some() == b""
         await trio.testing.wait_all_tasks_blocked()
@@ -315,11 +315,11 @@ def test_this_file_knows_every_timeout() -> None:
 @pytest.mark.shows("P-3.7")
 async def test_people_with_topics_meet_strangers_after_ten_seconds(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        reader, gardener = await server.v1("Reader"), await server.v1("Gardener")
+        reader, gardener = await server.connect("Reader"), await server.connect("Gardener")
         began = trio.current_time()
-        await reader.say("join", topics=["books"])
-        await reader.hear("ready")
-        await gardener.say("join", topics=["gardens"])
-        await gardener.hear("ready")
-        await reader.hear("join")
+        await reader.send("join", topics=["books"])
+        await reader.receive("ready")
+        await gardener.send("join", topics=["gardens"])
+        await gardener.receive("ready")
+        await reader.receive("join")
         assert trio.current_time() - began == pytest.approx(10)

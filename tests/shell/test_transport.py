@@ -13,8 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from curhat_trio import transport as transport_module
 from curhat_trio.config import Settings
 from curhat_trio.transport import SocketTransport, StreamTransport, Transport, transport_of
-from tests.callers import Caller, they_talk
 from tests.peers import Peer, RunningServer, open_peer, running_server
+from tests.resuming_clients import ResumingClient, check_that_they_exchange_chat
 
 BOTH = pytest.mark.parametrize("kind", [SocketTransport, StreamTransport])
 Kind = Callable[[trio.SocketStream], Transport]
@@ -174,26 +174,26 @@ async def test_a_plain_socket_is_written_by_its_file_descriptor(monkeypatch: pyt
 
 async def call_and_resume(server: RunningServer) -> None:
     """Two meet and talk, one is lost and comes back, both go."""
-    offerer, answerer = Caller(server), Caller(server)
+    offerer, answerer = ResumingClient(server), ResumingClient(server)
     for someone in (offerer, answerer):
-        await someone.begin()
-        await someone.say("join")
-        await someone.hear("ready")
-    await answerer.hear("ready", "join")
-    await offerer.hear("join")
-    await they_talk(offerer, answerer)
-    await offerer.vanish()
-    await answerer.hear("peer")
+        await someone.connect()
+        await someone.send("join")
+        await someone.receive("ready")
+    await answerer.receive("ready", "join")
+    await offerer.receive("join")
+    await check_that_they_exchange_chat(offerer, answerer)
+    await offerer.disconnect()
+    await answerer.receive("peer")
     await offerer.resume()
-    await answerer.hear("peer")
+    await answerer.receive("peer")
     for _ in range(20):
-        await offerer.say("chat", text="x" * 2000)
+        await offerer.send("chat", text="x" * 2000)
     for _ in range(20):
-        assert (await answerer.hear("chat"))["text"] == "x" * 2000
-    await they_talk(offerer, answerer)
+        assert (await answerer.receive("chat"))["text"] == "x" * 2000
+    await check_that_they_exchange_chat(offerer, answerer)
     for someone in (offerer, answerer):
         assert (await someone.peer.close(1000)).code == 1000
-    await server.is_empty()
+    await server.wait_until_empty()
 
 
 IMPATIENT = Settings(resume_seconds=0.5, close_seconds=0.3, write_seconds=0.3)
@@ -201,7 +201,7 @@ IMPATIENT = Settings(resume_seconds=0.5, close_seconds=0.3, write_seconds=0.3)
 
 async def test_a_conversation_on_a_platform_whose_sockets_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "os", SimpleNamespace(name="nt"))
-    async with running_server(IMPATIENT, sockets=True, patience=30.0) as server:
+    async with running_server(IMPATIENT, sockets=True, timeout=30.0) as server:
         await call_and_resume(server)
 
 
@@ -254,17 +254,17 @@ async def test_a_client_over_tls_that_does_not_read_is_cut_off(
         deaf = await open_peer(
             trio.SSLStream(ours, tls_contexts[1], server_hostname="curhat.test", https_compatible=True)
         )
-        await deaf.hear("welcome")
-        other = await server.v1()
-        await deaf.say("join")
-        await deaf.hear("ready")
-        await other.say("join")
-        await other.hear("ready", "ready", "join")
+        await deaf.receive("welcome")
+        other = await server.connect()
+        await deaf.send("join")
+        await deaf.receive("ready")
+        await other.send("join")
+        await other.receive("ready", "ready", "join")
         began = trio.current_time()
-        assert (await other.hear("leave"))["reason"] == "peer_lost"
+        assert (await other.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
         await other.close()
-        await server.is_empty()
+        await server.wait_until_empty()
 
 
 async def test_a_violation_over_tls_is_told(
@@ -273,8 +273,8 @@ async def test_a_violation_over_tls_is_told(
     """TLS has no half that could be ended; the rest is the same."""
     async with running_server() as server:
         speak_tls(server, tls_contexts)
-        peer: Peer = await server.v1()
-        await peer.send(b"\xff\xff\xff\xff")
-        assert (await peer.hear_close()).code == 1002
-        await peer.vanish()
-        await server.is_empty()
+        peer: Peer = await server.connect()
+        await peer.send_bytes(b"\xff\xff\xff\xff")
+        assert (await peer.receive_close()).code == 1002
+        await peer.disconnect()
+        await server.wait_until_empty()

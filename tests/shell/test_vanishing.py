@@ -14,10 +14,10 @@ from tests.peers import (
     CANDIDATE,
     OFFER,
     ClosedConnection,
+    ConnectionTask,
     Message,
     Peer,
     RunningServer,
-    Served,
     open_peer,
     running_server,
 )
@@ -49,7 +49,7 @@ class Diary:
         self.heard: list[Message] = []
 
     async def catch_up(self) -> None:
-        self.heard += await self.peer.hear_what_is_there()
+        self.heard += await self.peer.receive_all()
 
     def all(self, type: str) -> list[Message]:
         return [message for message in self.heard if message["type"] == type]
@@ -58,15 +58,15 @@ class Diary:
 async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
     """The survivor gets into a new pairing at once, whether it still waits or has to join again."""
     before = len(survivor.all("join"))
-    await survivor.peer.say("join")
-    newcomer = Diary(await server.v1("Newcomer"))
-    await newcomer.peer.say("join")
+    await survivor.peer.send("join")
+    newcomer = Diary(await server.connect("Newcomer"))
+    await newcomer.peer.send("join")
     await survivor.catch_up()
     await newcomer.catch_up()
     (met,) = survivor.all("join")[before:]
     assert met["username"] == "Newcomer"
     assert len(newcomer.all("join")) == 1
-    await newcomer.peer.vanish()
+    await newcomer.peer.disconnect()
 
 
 @pytest.mark.shows("P-9.5", "P-11.5")
@@ -78,15 +78,15 @@ async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
     victim: Who, lines: int, in_the_same_segment: bool, resume_seconds: float, autojump_clock: MockClock
 ) -> None:
     async with running_server(Settings(resume_seconds=resume_seconds, offer_seconds=60.0)) as server:
-        people = {name: Diary(await server.v1(name)) for name in ("ann", "bob")}
+        people = {name: Diary(await server.connect(name)) for name in ("ann", "bob")}
         survivor = people["bob" if victim == "ann" else "ann"]
         for number, (who, type, fields) in enumerate(CALL[:lines], 1):
-            await people[who].peer.say(type, **fields)
+            await people[who].peer.send(type, **fields)
             if number < lines or not in_the_same_segment:
                 await people["ann"].catch_up()
                 await people["bob"].catch_up()
         assert not people["ann"].all("error") + people["bob"].all("error")
-        await people[victim].peer.vanish()
+        await people[victim].peer.disconnect()
         await survivor.catch_up()
         if resume_seconds:
             assert [peer["state"] for peer in survivor.all("peer")] == ["away"] * len(survivor.all("join"))
@@ -98,22 +98,22 @@ async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
         if lines > PAIRED_AFTER:
             assert reasons == ["peer_lost"]
         await can_meet_somebody_new(server, survivor)
-        await survivor.peer.vanish()
-        await server.is_empty()
+        await survivor.peer.disconnect()
+        await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
 async def test_if_both_vanish_at_once_nothing_is_left(lines: int, autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        people = {name: Diary(await server.v1(name)) for name in ("ann", "bob")}
+        people = {name: Diary(await server.connect(name)) for name in ("ann", "bob")}
         for who, type, fields in CALL[:lines]:
-            await people[who].peer.say(type, **fields)
+            await people[who].peer.send(type, **fields)
             await people["ann"].catch_up()
             await people["bob"].catch_up()
-        await people["ann"].peer.vanish()
-        await people["bob"].peer.vanish()
-        await server.is_empty()
-        await server.serves_others()
+        await people["ann"].peer.disconnect()
+        await people["bob"].peer.disconnect()
+        await server.wait_until_empty()
+        await server.check_that_it_serves()
 
 
 # ---------------------------------------------------------------- cancelled between any two steps
@@ -141,7 +141,7 @@ class CancelAtStep(trio.abc.Instrument):
                 served.scope.cancel()
 
 
-def belongs_to(task: trio.lowlevel.Task, served: Served) -> bool:
+def belongs_to(task: trio.lowlevel.Task, served: ConnectionTask) -> bool:
     """Whether a task is the connection's, or one that it started."""
     here: trio.lowlevel.Task | None = task
     while here is not None and here is not served.task:
@@ -155,19 +155,19 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
         subprotocol = "curhat.v1" if profile == "v1" else None
         diary = diaries[name] = Diary(await open_peer(await server.dial(), username=name, subprotocol=subprotocol))
         peer = diary.peer
-        await peer.say("join")
+        await peer.send("join")
         while True:
-            message = await peer.hear()
+            message = await peer.receive()
             diary.heard.append(message)
             match message["type"]:
                 case "join" if message["role"] == "offerer" or profile == "legacy":
-                    await peer.say("offer", payload=OFFER)
-                    await peer.say("candidate", payload=CANDIDATE)
+                    await peer.send("offer", payload=OFFER)
+                    await peer.send("candidate", payload=CANDIDATE)
                 case "offer":
-                    await peer.say("answer", payload=ANSWER)
-                    await peer.say("candidate", payload=CANDIDATE)
+                    await peer.send("answer", payload=ANSWER)
+                    await peer.send("candidate", payload=CANDIDATE)
                 case "candidate" if name == "ann" and profile == "v1":
-                    await peer.say("next")
+                    await peer.send("next")
                 case "leave" if name == "ann":
                     await peer.close()
     except (ClosedConnection, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -206,8 +206,8 @@ async def test_a_connection_cancelled_at_any_step_leaves_the_other_free(
             if not await is_closed(survivor.peer):
                 await can_meet_somebody_new(server, survivor)
             for diary in diaries.values():
-                await diary.peer.vanish()
-            await server.is_empty()
+                await diary.peer.disconnect()
+            await server.wait_until_empty()
             assert len(server.dispatcher._deadlines) == 0
     assert step > 10, "the conversation has more steps than that"
 
@@ -215,7 +215,7 @@ async def test_a_connection_cancelled_at_any_step_leaves_the_other_free(
 async def is_closed(peer: Peer) -> bool:
     """Whether the client itself has closed already."""
     try:
-        await peer.say("ping")
+        await peer.send("ping")
     except (trio.ClosedResourceError, trio.BrokenResourceError):
         return True
     return False
