@@ -187,6 +187,12 @@ def test_what_is_called_pure_exists() -> None:
     assert PURE.keys() <= {name for path in modules() for name in (room(path), module(path))}
 
 
+@pytest.mark.parametrize(("half", "other"), [("client", "server"), ("server", "client")])
+def test_the_two_halves_of_the_conformance_kit_do_not_know_each_other(half: str, other: str) -> None:
+    for path in (ROOT / "conformance" / half).rglob("*.py"):
+        assert not [name for name in imported(path) if name.startswith(f"curhat_trio.conformance.{other}")], path
+
+
 LOADED_BY_A_SERVER = {
     "__init__",
     "admission",

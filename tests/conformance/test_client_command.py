@@ -62,7 +62,7 @@ def test_actions_that_a_client_does_not_support_are_skipped(
 
 
 def test_the_scenarios_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["0", "--list", "--only", "p-5.10"]) == 0
+    assert main(["--list", "--only", "p-5.10"]) == 0
     assert capsys.readouterr().out == "P-5.10           offers collide, and the client is polite\n"
 
 
@@ -90,6 +90,12 @@ def test_invalid_arguments_are_errors(arguments: list[str], capsys: pytest.Captu
 def test_a_command_that_does_not_exist_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["0", "--client-command", "no-such-program {url}"]) == 2
     assert "--client-command: program 'no-such-program' not found" in capsys.readouterr().err
+
+
+def test_a_test_without_a_port_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "P-5.9"])
+    assert "expected PORT" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_with_a_report(capsys: pytest.CaptureFixture[str]) -> None:

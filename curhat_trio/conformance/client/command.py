@@ -30,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         0 if no MUST was broken and a scenario passed, 1 if not, 2 if it could not listen or write.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.port is None and not options.list:
+        parser.error("expected PORT")
     chosen = [scenario for scenario in SCENARIOS if _is_chosen(scenario, options.only)]
     if not chosen:
         return _fail(f"--only {options.only}: no scenario has this in its name or rules; see --list")
@@ -61,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "with a report of the scenarios so far.",
         allow_abbrev=False,
     )
-    parser.add_argument("port", metavar="PORT", type=_port, help="TCP port to listen on; 0 takes any free one")
+    parser.add_argument(
+        "port", metavar="PORT", type=_port, nargs="?", help="TCP port to listen on; 0 takes any free one"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument(
         "--client-command", metavar="CMD",

@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="M",
         type=float,
         default=5.0,
-        help="time for random conversations (%(default)s)",
+        help="time for random conversations (%(default)g)",
     )
     parser.add_argument(
         "--seed", metavar="N", type=_number, default=None, help="play the same random conversations again"

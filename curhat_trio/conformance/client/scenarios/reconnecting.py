@@ -44,13 +44,13 @@ async def _expect_reconnect(run: ScenarioRun, connection: ClientConnection) -> N
     await run.expect_join(second, "P-9.1")
 
 
-async def _closed_for_now(code: int, run: ScenarioRun) -> None:
+async def _reconnects(code: int, run: ScenarioRun) -> None:
     connection = await run.waiting()
     await connection.close(code)
     await _expect_reconnect(run, connection)
 
 
-async def _closed_for_good(code: int, run: ScenarioRun) -> None:
+async def _does_not_reconnect(code: int, run: ScenarioRun) -> None:
     connection = await run.waiting()
     if code == CloseCode.PROTOCOL_ERRORS:
         await connection.send_error(ErrorCode.BAD_MESSAGE, fatal=True)
@@ -58,27 +58,27 @@ async def _closed_for_good(code: int, run: ScenarioRun) -> None:
     await run.expect_no_connection("P-9.2")
 
 
-_FOR_NOW = [code for code in CloseCode if code.retry and code is not CloseCode.SHUTDOWN]
-for number in (*map(int, _FOR_NOW), 4099):
-    scenario(f"closed with {number}", "P-9.1")(partial(_closed_for_now, number))
+_TEMPORARY = [code for code in CloseCode if code.retry and code is not CloseCode.SHUTDOWN]
+for number in (*map(int, _TEMPORARY), 4099):
+    scenario(f"closed with {number}: reconnects", "P-9.1")(partial(_reconnects, number))
 for number in (1000, *(int(code) for code in CloseCode if not code.retry), 4599):
-    scenario(f"closed with {number}", "P-9.2")(partial(_closed_for_good, number))
+    scenario(f"closed with {number}: does not reconnect", "P-9.2")(partial(_does_not_reconnect, number))
 
 
 @scenario("goaway while waiting", "P-9.1", "P-9.3")
 async def _goaway_while_waiting(run: ScenarioRun) -> None:
     connection = await run.waiting()
-    await _goes_away(run, connection)
+    await _goaway(run, connection)
 
 
 @scenario("goaway in a pairing", "P-9.1", "P-9.3")
 async def _goaway_while_talking(run: ScenarioRun) -> None:
     connection = await run.negotiated("offerer")
     await connection.send_leave("server_shutdown")
-    await _goes_away(run, connection)
+    await _goaway(run, connection)
 
 
-async def _goes_away(run: ScenarioRun, connection: ClientConnection) -> None:
+async def _goaway(run: ScenarioRun, connection: ClientConnection) -> None:
     pause = run.timeouts.quiet + 0.5
     await connection.send_goaway(pause)
     begun = trio.current_time()
