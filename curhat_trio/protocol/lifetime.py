@@ -1,6 +1,6 @@
-"""The rules that hold whoever the client is with: its own errors, time, lost connections, and the end.
+"""The rules that need no partner: client errors, deadlines, lost connections, resuming, and the end.
 
-`session.py` has the table that leads here. Each takes a session, its state and the event, and returns the session
+The table in `session.py` leads here. Each rule takes a session, its state and the event, and returns the session
 after it and the effects to perform.
 """
 
@@ -8,34 +8,9 @@ from typing import Literal
 
 import attrs
 
+from curhat_trio.protocol import events, messages
 from curhat_trio.protocol.effects import Close, FindSession, Forward, Reinstate, Send, Suspend, Withdraw
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    DeadlinePassed,
-    InvalidMessage,
-    MessageReceived,
-    PeerPresence,
-    RateLimited,
-    ResumeRefused,
-    SessionResumed,
-    SessionSuperseded,
-)
-from curhat_trio.protocol.messages import (
-    ErrorMessage,
-    GoAway,
-    IceRefreshed,
-    Left,
-    Limits,
-    Ping,
-    Pong,
-    Resume,
-    Resumed,
-    Welcome,
-)
 from curhat_trio.protocol.pairing import end_pairing, peer_left, release_hold
 from curhat_trio.protocol.replies import error, send
 from curhat_trio.protocol.states import (
@@ -51,85 +26,93 @@ from curhat_trio.protocol.states import (
 )
 
 GO_AWAY_RETRY_SECONDS = 5.0
-"""How long a client should wait, told in `goaway`, before it comes back."""
+"""How long a client should wait before it reconnects; sent in `goaway`."""
 
 
-# ---------------------------------------------------------------- what the server itself is asked
+# ---------------------------------------------------------------- messages to the server itself
 
 
-def welcome(session: Session, _state: Connected, event: ConnectionOpened) -> Step:
+def welcome(session: Session, _state: Connected, event: events.ConnectionOpened) -> Step:
+    """Send `welcome`, and start the timeout for the first message."""
     rules = session.rules
-    message = Welcome(
+    message = messages.Welcome(
         session.client,
-        Limits(rules.max_message_bytes),
+        messages.Limits(rules.max_message_bytes),
         rules.features,
         rules.ping_seconds,
         event.fresh_token,
         None if event.fresh_token is None else rules.resume_seconds,
     )
-    silent = Connected(first_message_by=event.at + rules.first_message_seconds)
-    return session.in_state(silent), send(session, message)
+    connected = Connected(first_message_by=event.at + rules.first_message_seconds)
+    return session.in_state(connected), send(session, message)
 
 
-def pong(session: Session, _state: State, event: MessageReceived) -> Step:
-    assert isinstance(event.message, Ping)
-    return session, [Send(Pong(event.message.data))]
+def pong(session: Session, _state: State, event: events.MessageReceived) -> Step:
+    """Reply to `ping` with the same data."""
+    assert isinstance(event.message, messages.Ping)
+    return session, [Send(messages.Pong(event.message.data))]
 
 
-def refresh_ice(session: Session, _state: State, event: MessageReceived) -> Step:
+def refresh_ice(session: Session, _state: State, event: events.MessageReceived) -> Step:
+    """Send the ICE servers, with fresh TURN credentials if there is a TURN server."""
     rules = session.rules
     servers = rules.ice_servers if event.fresh_turn is None else (*rules.ice_servers, event.fresh_turn)
-    return session, [Send(IceRefreshed(servers, rules.ice_transport_policy, rules.turn_ttl_seconds))]
+    return session, [Send(messages.IceRefreshed(servers, rules.ice_transport_policy, rules.turn_ttl_seconds))]
 
 
-# ---------------------------------------------------------------- the client's errors
+# ---------------------------------------------------------------- client errors
 
 
-def invalid_message(session: Session, state: State, event: InvalidMessage) -> Step:
+def invalid_message(session: Session, state: State, event: events.InvalidMessage) -> Step:
+    """Send an error. After `max_invalid_messages` of them it is fatal (4501)."""
     count = session.invalid_messages + 1
     session = attrs.evolve(session, invalid_messages=count)
     fatal = count >= session.rules.max_invalid_messages
-    told = ErrorMessage(event.fault.code, event.fault.message, event.fault.ref, fatal)
-    return _tell_of_error(session, state, told, CloseCode.PROTOCOL_ERRORS)
+    message = messages.ErrorMessage(event.fault.code, event.fault.message, event.fault.ref, fatal)
+    return _send_error(session, state, message, CloseCode.PROTOCOL_ERRORS)
 
 
-def rate_limit(session: Session, state: State, event: RateLimited) -> Step:
+def rate_limit(session: Session, state: State, event: events.RateLimited) -> Step:
+    """Send `error rate_limited`. After `max_rate_limited` of them it is fatal (4003)."""
     count = session.rate_limited + 1
     session = attrs.evolve(session, rate_limited=count)
-    told = ErrorMessage(
+    message = messages.ErrorMessage(
         ErrorCode.RATE_LIMITED,
         "too many messages; this one was dropped",
         fatal=count >= session.rules.max_rate_limited,
         retry_after_seconds=event.retry_after_seconds,
     )
-    return _tell_of_error(session, state, told, CloseCode.RATE_LIMITED)
+    return _send_error(session, state, message, CloseCode.RATE_LIMITED)
 
 
-def _tell_of_error(session: Session, state: State, told: ErrorMessage, code: CloseCode) -> Step:
-    """Tell of an error; if it was the last one too many, close."""
-    if not told.fatal:
-        return session, [Send(told)]
-    session, closing = close_by_force(session, state, ClosingForced(code))
-    return session, [Send(told), *closing]
+def _send_error(session: Session, state: State, message: messages.ErrorMessage, code: CloseCode) -> Step:
+    """Send the error; if it is fatal, also close with `code`."""
+    if not message.fatal:
+        return session, [Send(message)]
+    session, closing = close_by_force(session, state, events.ClosingForced(code))
+    return session, [Send(message), *closing]
 
 
-# ---------------------------------------------------------------- time
+# ---------------------------------------------------------------- deadlines
 
 
-def first_message_timeout(session: Session, state: Connected, event: DeadlinePassed) -> Step:
-    if _is_away_too_long(session, event):
+def first_message_timeout(session: Session, state: Connected, event: events.DeadlinePassed) -> Step:
+    """Close the connection of a client that has sent nothing in time (4502)."""
+    if _resume_has_timed_out(session, event):
         return lose(session, state, event)
     if state.first_message_by is None or event.at < state.first_message_by:
         return session, []
-    return close_by_force(session, state, ClosingForced(CloseCode.FIRST_MESSAGE_TIMEOUT))
+    return close_by_force(session, state, events.ClosingForced(CloseCode.FIRST_MESSAGE_TIMEOUT))
 
 
-def resume_timeout(session: Session, state: Waiting, event: DeadlinePassed) -> Step:
-    return lose(session, state, event) if _is_away_too_long(session, event) else (session, [])
+def resume_timeout(session: Session, state: Waiting, event: events.DeadlinePassed) -> Step:
+    """End the session of a client that waits for a partner but did not resume in time."""
+    return lose(session, state, event) if _resume_has_timed_out(session, event) else (session, [])
 
 
-def offer_timeout(session: Session, state: Paired, event: DeadlinePassed) -> Step:
-    if _is_away_too_long(session, event):
+def offer_timeout(session: Session, state: Paired, event: events.DeadlinePassed) -> Step:
+    """End the hold if there is one, otherwise the pairing: no offer was relayed in time."""
+    if _resume_has_timed_out(session, event):
         return lose(session, state, event)
     if event.at < state.deadline:
         return session, []
@@ -140,28 +123,29 @@ def offer_timeout(session: Session, state: Paired, event: DeadlinePassed) -> Ste
     return end_pairing(session, state.pairing, LeaveReason.NEGOTIATION_TIMEOUT)
 
 
-def media_timeout(session: Session, state: Negotiating, event: DeadlinePassed) -> Step:
-    if _is_away_too_long(session, event):
+def media_timeout(session: Session, state: Negotiating, event: events.DeadlinePassed) -> Step:
+    """End the pairing: media failed, and did not recover in time."""
+    if _resume_has_timed_out(session, event):
         return lose(session, state, event)
     if state.media_by is None or event.at < state.media_by:
         return session, []
     return end_pairing(session, state.pairing, LeaveReason.MEDIA_FAILED)
 
 
-def _is_away_too_long(session: Session, event: DeadlinePassed) -> bool:
-    """Whether the client did not come back in time."""
+def _resume_has_timed_out(session: Session, event: events.DeadlinePassed) -> bool:
+    """Whether the client has not resumed the session in time."""
     return session.away_until is not None and event.at >= session.away_until
 
 
 # ---------------------------------------------------------------- lost connections, and resuming
 
 
-def detach(session: Session, state: State, event: ConnectionLost) -> Step:
-    """Keep the client's place, in the pool or beside its partner, until it is back or too long away."""
+def detach(session: Session, state: State, event: events.ConnectionLost) -> Step:
+    """Keep the session and its ticket or pairing for `resume_seconds`, if its client can resume; else end it."""
     if session.away_until is not None:
         return session, []
-    has_said_nothing = isinstance(state, Connected) and state.first_message_by is not None
-    if session.rules.resume_seconds == 0 or session.profile == "legacy" or has_said_nothing:
+    has_sent_nothing = isinstance(state, Connected) and state.first_message_by is not None
+    if session.rules.resume_seconds == 0 or session.profile == "legacy" or has_sent_nothing:
         return lose(session, state, event)
     session = attrs.evolve(session, away_until=event.at + session.rules.resume_seconds)
     match state:
@@ -172,8 +156,9 @@ def detach(session: Session, state: State, event: ConnectionLost) -> Step:
     return session, []
 
 
-def resume(session: Session, state: State, event: SessionResumed) -> Step:
-    resumed = Resumed(session.client, event.fresh_token, session.rules.resume_seconds, event.heard)
+def resume(session: Session, state: State, event: events.SessionResumed) -> Step:
+    """Send `resumed`. If the loss of the connection was noticed, undo what `detach` did."""
+    resumed = messages.Resumed(session.client, event.fresh_token, session.rules.resume_seconds, event.heard)
     if session.away_until is None:
         return session, [Send(resumed)]
     session = attrs.evolve(session, away_until=None)
@@ -186,47 +171,52 @@ def resume(session: Session, state: State, event: SessionResumed) -> Step:
 
 
 def _presence(pairing: Pairing, state: Literal["away", "back"]) -> Forward:
-    return Forward(pairing.partner, PeerPresence(pairing.room, state))
+    return Forward(pairing.partner, events.PeerPresence(pairing.room, state))
 
 
-def find_session(session: Session, _state: Connected, event: MessageReceived) -> Step:
+def find_session(session: Session, _state: Connected, event: events.MessageReceived) -> Step:
+    """Ask for the session that the client wants to resume."""
     message = event.message
-    assert isinstance(message, Resume)
+    assert isinstance(message, messages.Resume)
     return session, [FindSession(message.token, message.last_seq)]
 
 
-def refuse_resume(session: Session, _state: Connected, _event: ResumeRefused) -> Step:
-    why = "that session is gone, or too much of it was missed; this connection is a fresh one"
-    return session, [error(ErrorCode.RESUME_FAILED, why, Resume.type)]
+def refuse_resume(session: Session, _state: Connected, _event: events.ResumeRefused) -> Step:
+    """Send `error resume_failed`; the client goes on with this session."""
+    text = "that session has ended, or too many messages were missed; this connection has a new session"
+    return session, [error(ErrorCode.RESUME_FAILED, text, messages.Resume.type)]
 
 
-def supersede(session: Session, _state: Connected, _event: SessionSuperseded) -> Step:
-    """The other session speaks from now on. Nothing is left of this one, and its connection stays open."""
+def supersede(session: Session, _state: Connected, _event: events.SessionSuperseded) -> Step:
+    """End without effects: the connection stays open, and the resumed session uses it from now on."""
     return attrs.evolve(session, state=Closed(), away_until=None), []
 
 
 # ---------------------------------------------------------------- the end
 
 
-def lose(session: Session, state: State, event: ConnectionClosed | ConnectionLost | DeadlinePassed) -> Step:
-    """The client is gone for good."""
-    session, effects = _abandon(session, state, LeaveReason.PEER_LOST)
-    return session, [*effects, Close(event.code if isinstance(event, ConnectionLost) else None)]
+def lose(
+    session: Session, state: State, event: events.ConnectionClosed | events.ConnectionLost | events.DeadlinePassed
+) -> Step:
+    """End the session: the client has disconnected, and cannot or did not resume."""
+    session, effects = _end(session, state, LeaveReason.PEER_LOST)
+    return session, [*effects, Close(event.code if isinstance(event, events.ConnectionLost) else None)]
 
 
-def close_by_force(session: Session, state: State, event: ClosingForced) -> Step:
+def close_by_force(session: Session, state: State, event: events.ClosingForced) -> Step:
+    """End the session and close its connection. On shutdown the client first gets `leave` and `goaway`."""
     shutdown = event.code is CloseCode.SHUTDOWN
     reason = LeaveReason.SERVER_SHUTDOWN if shutdown else LeaveReason.PEER_LOST
-    session, effects = _abandon(session, state, reason)
+    session, effects = _end(session, state, reason)
     if shutdown:
         if isinstance(state, Paired | Negotiating):
-            effects.append(Send(Left(state.pairing.partner, state.pairing.room, reason)))
-        effects += send(session, GoAway(reason, GO_AWAY_RETRY_SECONDS))
+            effects.append(Send(messages.Left(state.pairing.partner, state.pairing.room, reason)))
+        effects += send(session, messages.GoAway(reason, GO_AWAY_RETRY_SECONDS))
     return session, [*effects, Close(event.code)]
 
 
-def _abandon(session: Session, state: State, reason: LeaveReason) -> Step:
-    """Close, and free whatever the state held."""
+def _end(session: Session, state: State, reason: LeaveReason) -> Step:
+    """Enter `Closed`, and withdraw the ticket or end the pairing."""
     session = attrs.evolve(session, state=Closed(), away_until=None)
     match state:
         case Waiting(ticket):

@@ -1,6 +1,7 @@
-"""The rules of waiting for a partner and of a pairing. `session.py` has the table that leads here.
+"""The rules of waiting for a partner, and of a pairing.
 
-Each takes a session, its state and the event, and returns the session after it and the effects to perform.
+The table in `session.py` leads here. Each rule takes a session, its state and the event, and returns the session
+after it and the effects to perform.
 """
 
 import attrs
@@ -47,34 +48,35 @@ from curhat_trio.protocol.states import (
 )
 
 FIRST_HOLD_SECONDS = 0.4
-"""How long after the match a legacy client that is to answer may be about to offer all the same."""
+"""How long after the match signals are held for a legacy answerer, which may be about to send an offer."""
 
 HOLD_SECONDS = 2.0
-"""How long it may take after that offer, void as it is, until it has begun to gather candidates for it."""
+"""How long after such an offer signals are held, unless the answerer sends its first candidate earlier."""
 
 HELD_SIGNALS = 64
-"""How many of the partner's signals are held meanwhile."""
+"""When this many signals are held, all are delivered."""
 
 
 # ---------------------------------------------------------------- waiting
 
 
 def join(session: Session, _state: Connected, event: MessageReceived) -> Step:
+    """Begin to wait for a partner."""
     message = event.message
     assert isinstance(message, Join)
     username = session.username if message.username is None else message.username
-    return _wait(session, event, username, message.room, comparable_topics(message.topics))
+    return _begin_wait(session, event, username, message.room, comparable_topics(message.topics))
 
 
 def comparable_topics(topics: tuple[str, ...]) -> frozenset[str]:
-    """Topics as they are compared: "Music " and "music" are the same."""
+    """Normalize topics for comparison: "Music " and "music" are the same."""
     return frozenset(filter(None, (topic.strip().casefold() for topic in topics)))
 
 
-def _wait(
+def _begin_wait(
     session: Session, event: MessageReceived, username: str, room: str | None, topics: frozenset[str]
 ) -> Step:
-    assert event.fresh_room is not None, "a message that begins a wait needs a fresh room"
+    assert event.fresh_room is not None, "a message that begins a wait needs a fresh room id"
     ticket = Ticket(
         id=event.fresh_room,
         client=session.client,
@@ -88,12 +90,14 @@ def _wait(
 
 
 def leave_wait(session: Session, state: Waiting, _event: MessageReceived) -> Step:
+    """Stop waiting."""
     withdraw = Withdraw(state.ticket.id)
     ended = Left(session.client, state.ticket.id, LeaveReason.LEFT)
     return session.in_state(Connected()), [withdraw, *acknowledge(session, ended)]
 
 
 def pair(session: Session, state: Waiting, event: Matched) -> Step:
+    """Begin the pairing, and send `join`; decline a stale match."""
     if event.ticket != state.ticket.id:
         return decline(session, state, event)
     rules = session.rules
@@ -124,13 +128,13 @@ def pair(session: Session, state: Waiting, event: Matched) -> Step:
     )
     effects: list[Effect] = [Send(Ready(event.room))] if event.room != event.ticket else []
     effects.append(Send(joined))
-    if session.away_until is not None:  # the match crossed the loss of the connection
+    if session.away_until is not None:  # the connection was lost before the matchmaker knew
         effects.append(Forward(pairing.partner, PeerPresence(pairing.room, "away")))
     return session.in_state(paired), effects
 
 
 def decline(session: Session, state: State, event: Matched) -> Step:
-    """A match that crossed a leave or a lost connection: the partner is told that it is over already."""
+    """Decline a match that is stale, for instance because the client has left: to the partner it ends at once."""
     reason = LeaveReason.PEER_LOST if isinstance(state, Closed) else LeaveReason.LEFT
     return session, [Forward(event.partner, PeerLeft(event.room, reason))]
 
@@ -141,13 +145,14 @@ _SIGNALS = (Offer, Answer, Candidate)
 
 
 def relay_signal(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    """Relay an offer, answer or candidate if the rules of signaling allow it."""
     signal = event.message
     assert isinstance(signal, _SIGNALS)
-    shown = relay_only(signal) if session.rules.ice_transport_policy == "relay" else signal
-    if shown is None:
+    allowed = relay_only(signal) if session.rules.ice_transport_policy == "relay" else signal
+    if allowed is None:
         effects: list[Effect] = [Count("candidate_withheld")]
     else:
-        session, effects = _relay_to_partner(session, state, shown)
+        session, effects = _relay_to_partner(session, state, allowed)
     if session.profile == "legacy" and isinstance(signal, Offer):
         session = _note_answerers_offer(session, event.at)
     elif isinstance(session.state, Paired) and isinstance(signal, Candidate):
@@ -157,7 +162,7 @@ def relay_signal(session: Session, state: InPairing, event: MessageReceived) -> 
 
 
 def _note_answerers_offer(session: Session, at: float) -> Session:
-    """If it is the answerer who offers first, it is about to gather: that may take longer than the offer did."""
+    """If the answerer offers first, it is about to gather candidates: extend the hold."""
     state = session.state
     assert isinstance(state, Paired | Negotiating)
     signaling = state.pairing.signaling
@@ -172,43 +177,45 @@ def _note_answerers_offer(session: Session, at: float) -> Session:
 
 
 def _relay_to_partner(session: Session, state: InPairing, signal: Signal) -> Step:
-    """Judge a signal of the client's, and pass it on if it stands."""
+    """Relay a signal of the client, or refuse or drop it, as `signaling` decides."""
     pairing = state.pairing
     signaling, verdict = receive_from_client(pairing.signaling, signal)
     if isinstance(verdict, Refused):
         return session, [error(verdict.code, verdict.message, signal.type)]
     if signaling is not pairing.signaling:
-        session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
-    return session, [Forward(pairing.partner, PeerSent(pairing.room, passed)) for passed in verdict.signals]
+        session = _update_signaling(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
+    return session, [Forward(pairing.partner, PeerSent(pairing.room, relayed)) for relayed in verdict.signals]
 
 
-def _advance(session: Session, state: InPairing, signaling: Signaling, passes_offer: bool) -> Session:
-    """Keep the new view of the negotiation; the first offer that passes turns Paired into Negotiating."""
+def _update_signaling(session: Session, state: InPairing, signaling: Signaling, relays_offer: bool) -> Session:
+    """Store the new signaling state. The first offer that is relayed turns `Paired` into `Negotiating`."""
     old = state.pairing
     pairing = Pairing(old.room, old.partner, old.partner_username, old.partner_profile, old.wishes, signaling)
     if isinstance(state, Negotiating):
         return session.in_state(Negotiating(pairing, state.media_by))
-    if passes_offer:
+    if relays_offer:
         return session.in_state(Negotiating(pairing))
     return session.in_state(Paired(pairing, state.offer_by, state.hold))
 
 
 def relay_chat(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    """Relay text to the partner. Legacy clients do not support it."""
     pairing, chat = state.pairing, event.message
     assert isinstance(chat, Chat)
     if pairing.partner_profile == "legacy":
-        return session, [error(ErrorCode.UNSUPPORTED, "your partner's program has no text chat", chat.type)]
+        return session, [error(ErrorCode.UNSUPPORTED, "your partner's client has no text chat", chat.type)]
     return session, [Forward(pairing.partner, PeerSent(pairing.room, chat))]
 
 
 def relay_typing(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    """Relay a typing notification to the partner."""
     pairing, typing = state.pairing, event.message
     assert isinstance(typing, Typing)
     return session, [Forward(pairing.partner, PeerSent(pairing.room, typing))]
 
 
 def media_status(session: Session, state: Negotiating, event: MessageReceived) -> Step:
-    """Count it by name: `media_connected_relay`, `media_failed_dtls`, or without what is not told."""
+    """Count `media_connected_relay` or `media_failed_dtls`, for example; start or stop the timeout for media."""
     status = event.message
     assert isinstance(status, Status)
     detail: str | None
@@ -227,21 +234,22 @@ def media_status(session: Session, state: Negotiating, event: MessageReceived) -
 
 
 def relay_from_partner(session: Session, state: InPairing, event: PeerSent) -> Step:
-    pairing, said = state.pairing, event.message
+    """Pass a message of the partner to the client, or hold it for a legacy answerer."""
+    pairing, message = state.pairing, event.message
     if event.room != pairing.room:
         return session, []
-    if isinstance(said, (Chat, Typing)):
-        return session, send(session, _relayed(session, pairing, said))
+    if isinstance(message, (Chat, Typing)):
+        return session, send(session, _relayed(session, pairing, message))
     if isinstance(state, Paired) and state.hold is not None:
-        held = (*state.hold.signals, said)
+        held = (*state.hold.signals, message)
         state = attrs.evolve(state, hold=attrs.evolve(state.hold, signals=held))
         session = session.in_state(state)
         return (session, []) if len(held) < HELD_SIGNALS else release_hold(session, state)
-    return _deliver(session, state, said)
+    return _deliver(session, state, message)
 
 
 def release_hold(session: Session, state: Paired) -> Step:
-    """The client is ready for its partner's offer: give it what was held."""
+    """End the hold, and deliver the signals that were held."""
     if state.hold is None:
         return session, []
     session = session.in_state(attrs.evolve(state, hold=None))
@@ -254,19 +262,20 @@ def release_hold(session: Session, state: Paired) -> Step:
 
 
 def _deliver(session: Session, state: InPairing, signal: Signal) -> Step:
-    """Judge a signal of the partner's, and pass it to the client if it stands."""
+    """Pass a signal of the partner to the client, or drop it, as `signaling` decides."""
     pairing = state.pairing
     signaling, verdict = receive_from_partner(pairing.signaling, signal)
     if signaling is not pairing.signaling:
-        session = _advance(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
-    return session, [Send(_relayed(session, pairing, passed)) for passed in verdict.signals]
+        session = _update_signaling(session, state, signaling, isinstance(signal, Offer) and bool(verdict.signals))
+    return session, [Send(_relayed(session, pairing, relayed)) for relayed in verdict.signals]
 
 
-def _relayed(session: Session, pairing: Pairing, said: Relayable) -> Relayed:
-    return Relayed(said, pairing.partner, session.client, pairing.room, pairing.partner_username)
+def _relayed(session: Session, pairing: Pairing, message: Relayable) -> Relayed:
+    return Relayed(message, pairing.partner, session.client, pairing.room, pairing.partner_username)
 
 
 def partner_presence(session: Session, state: InPairing, event: PeerPresence) -> Step:
+    """Notify the client that the partner's connection was lost, or its session resumed."""
     if event.room != state.pairing.room:
         return session, []
     return session, send(session, Presence(event.state))
@@ -276,30 +285,33 @@ def partner_presence(session: Session, state: InPairing, event: PeerPresence) ->
 
 
 def leave_pairing(session: Session, state: InPairing, _event: MessageReceived) -> Step:
+    """End the pairing."""
     return _leave_partner(session, state.pairing, LeaveReason.LEFT)
 
 
 def next_partner(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    """End the pairing, and wait again with the same room and topics."""
     wishes = state.pairing.wishes
-    session, parting = _leave_partner(session, state.pairing, LeaveReason.NEXT)
-    session, waiting = _wait(session, event, session.username, wishes.room, wishes.topics)
-    return session, parting + waiting
+    session, leave_effects = _leave_partner(session, state.pairing, LeaveReason.NEXT)
+    session, wait_effects = _begin_wait(session, event, session.username, wishes.room, wishes.topics)
+    return session, leave_effects + wait_effects
 
 
 def _leave_partner(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
-    """The client itself ends the pairing."""
+    """End the pairing for the client: notify its partner, and confirm to the client."""
     ended = Left(session.client, pairing.room, reason)
     return _unpaired(session, pairing), [peer_left(pairing, reason), *acknowledge(session, ended)]
 
 
 def partner_left(session: Session, state: InPairing, event: PeerLeft) -> Step:
+    """End the pairing, because the partner has."""
     if event.room != state.pairing.room:
         return session, []
     return _unpaired(session, state.pairing), [_left_by_partner(state.pairing, event.reason)]
 
 
 def end_pairing(session: Session, pairing: Pairing, reason: LeaveReason) -> Step:
-    """The clock ends the pairing, for both."""
+    """End the pairing for both, because of a timeout."""
     return _unpaired(session, pairing), [peer_left(pairing, reason), _left_by_partner(pairing, reason)]
 
 
@@ -308,10 +320,10 @@ def _unpaired(session: Session, pairing: Pairing) -> Session:
 
 
 def _left_by_partner(pairing: Pairing, reason: LeaveReason) -> Send:
-    """Tell the client of an end that is not its own doing."""
+    """Notify the client that the pairing was ended, not by itself."""
     return Send(Left(pairing.partner, pairing.room, reason))
 
 
 def peer_left(pairing: Pairing, reason: LeaveReason) -> Forward:
-    """Tell the partner that the pairing is over."""
+    """Notify the partner's session that the pairing is over."""
     return Forward(pairing.partner, PeerLeft(pairing.room, reason))

@@ -67,7 +67,7 @@ GRACE = RULES.resume_seconds
 NO_RESUME = Rules(resume_seconds=0.0)
 RESUME_FAILED = messages.ErrorMessage(
     ErrorCode.RESUME_FAILED,
-    "that session is gone, or too much of it was missed; this connection is a fresh one",
+    "that session has ended, or too many messages were missed; this connection has a new session",
     "resume",
 )
 

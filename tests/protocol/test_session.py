@@ -385,7 +385,7 @@ def test_wrong_state_lists_the_messages_that_are_allowed(state: type[Any], profi
     refused = messages.Join() if state is not Connected else messages.Leave()
     talk = IN_STATE[state](profile) if state in (Connected, Waiting) else IN_STATE[state](profile=profile)
     [error] = sent_messages("error", talk.effects_of(received(refused, fresh_room=MY_NEXT_TICKET)))
-    _, _, listed = error.message.partition("now you may say: ")
+    _, _, listed = error.message.partition("allowed now: ")
     known = messages.FROM_CLIENT if profile == "v1" else messages.LEGACY_FROM_CLIENT
     allowed = [kind.type for where, kind in ROWS if where is state and kind in known.values()]
     assert listed.split(", ") == [kind for kind in allowed if kind != "ice"]
@@ -394,7 +394,7 @@ def test_wrong_state_lists_the_messages_that_are_allowed(state: type[Any], profi
         "error",
         IN_STATE[state](profile=profile, rules=with_turn).effects_of(received(refused, fresh_room=ELSEWHERE)),
     )
-    assert error.message.endswith(f"now you may say: {', '.join(allowed)}")
+    assert error.message.endswith(f"allowed now: {', '.join(allowed)}")
 
 
 def test_in_state_changes_nothing_but_the_state() -> None:
