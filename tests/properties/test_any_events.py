@@ -1,63 +1,38 @@
-"""One session and any events at all, in any order: it stays inside its table (or `step` raises)."""
+"""One session and any events in any order: every step is one of its table (or `step` raises)."""
 
 from typing import Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curhat_trio.protocol import events
 from curhat_trio.protocol.codec import encode
 from curhat_trio.protocol.effects import Close, Effect, Forward, Reinstate, Send, Suspend
 from curhat_trio.protocol.errors import CloseCode, LeaveReason
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    DeadlinePassed,
-    Event,
-    InvalidMessage,
-    Matched,
-    MessageReceived,
-    PeerLeft,
-    PeerPresence,
-    PeerSent,
-    Profile,
-    RateLimited,
-    ResumeRefused,
-    SessionResumed,
-    SessionSuperseded,
-)
 from curhat_trio.protocol.ids import RoomId
-from curhat_trio.protocol.messages import (
-    LEGACY_FROM_CLIENT,
-    LEGACY_FROM_SERVER,
-    Answer,
-    Candidate,
-    Chat,
-    Offer,
-    Typing,
-)
-from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Session, State, Waiting, step
+from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, LEGACY_FROM_SERVER
+from curhat_trio.protocol.session import step
+from curhat_trio.protocol.states import Closed, Connected, Negotiating, Paired, Session, State, Waiting
 from tests.conversation import ANNA, ANNAS_TICKET, ELSEWHERE, INVALID, ME, MY_TICKET, RULES
 from tests.signals import answer, candidate, offer
-from tests.vocabulary import CLIENT_MESSAGES
+from tests.vocabulary import CLIENT_MESSAGES, RELAYABLE
 
-PROFILES = st.sampled_from(get_args(Profile))
+PROFILES = st.sampled_from(get_args(events.Profile))
 TIMES = st.sampled_from([0.0, 19.9, 20.0, 60.0, 1e9])
 ROOMS = st.sampled_from([MY_TICKET, RoomId("room-1"), RoomId("room-2"), ANNAS_TICKET, ELSEWHERE])
 UFRAGS = st.sampled_from(["a", "b"])
 FITTING = st.builds(offer, UFRAGS) | st.builds(answer, UFRAGS) | st.builds(candidate, st.none() | UFRAGS)
 ANY_MESSAGE = FITTING | st.one_of(*CLIENT_MESSAGES.values())
-RELAYABLE = FITTING | st.one_of(*(CLIENT_MESSAGES[kind] for kind in (Offer, Answer, Candidate, Chat, Typing)))
+ANY_RELAYABLE = FITTING | RELAYABLE
 
 EVENTS = st.one_of(
-    st.builds(ConnectionOpened, TIMES),
-    st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
-    st.builds(MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
-    st.just(InvalidMessage(INVALID)),
-    st.just(RateLimited(0.5)),
+    st.builds(events.ConnectionOpened, TIMES),
+    st.builds(events.MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
+    st.builds(events.MessageReceived, ANY_MESSAGE, TIMES, ROOMS),
+    st.just(events.InvalidMessage(INVALID)),
+    st.just(events.RateLimited(0.5)),
     st.builds(
-        Matched,
+        events.Matched,
         ticket=ROOMS,
         room=ROOMS,
         partner=st.just(ANNA),
@@ -67,16 +42,16 @@ EVENTS = st.one_of(
         topics=st.just(()),
         at=TIMES,
     ),
-    st.builds(PeerSent, ROOMS, RELAYABLE),
-    st.builds(PeerLeft, ROOMS, st.sampled_from(LeaveReason)),
-    st.builds(PeerPresence, ROOMS, st.sampled_from(["away", "back"])),
-    st.builds(DeadlinePassed, TIMES),
-    st.builds(ConnectionLost, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
-    st.builds(SessionResumed, st.just("token"), st.integers(0, 9)),
-    st.just(ResumeRefused()),
-    st.just(SessionSuperseded()),
+    st.builds(events.PeerSent, ROOMS, ANY_RELAYABLE),
+    st.builds(events.PeerLeft, ROOMS, st.sampled_from(LeaveReason)),
+    st.builds(events.PeerPresence, ROOMS, st.sampled_from(["away", "back"])),
+    st.builds(events.DeadlinePassed, TIMES),
+    st.builds(events.ConnectionLost, TIMES, st.sampled_from([None, CloseCode.NO_PONG])),
+    st.builds(events.SessionResumed, st.just("token"), st.integers(0, 9)),
+    st.just(events.ResumeRefused()),
+    st.just(events.SessionSuperseded()),
 )
-ENDS = st.just(ConnectionClosed()) | st.builds(ClosingForced, st.sampled_from(CloseCode))
+ENDS = st.just(events.ConnectionClosed()) | st.builds(events.ClosingForced, st.sampled_from(CloseCode))
 HISTORIES = st.builds(
     lambda before, end, after: [*before, *end, *after],
     st.lists(EVENTS, max_size=40),
@@ -85,25 +60,29 @@ HISTORIES = st.builds(
 )
 
 
-def legacy_may_say(event: Event) -> bool:
-    if isinstance(event, SessionResumed | SessionSuperseded | ResumeRefused):
+def may_come_from_legacy(event: events.Event) -> bool:
+    if isinstance(event, events.SessionResumed | events.SessionSuperseded | events.ResumeRefused):
         return False
-    return not isinstance(event, MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
+    return not isinstance(event, events.MessageReceived) or type(event.message) in LEGACY_FROM_CLIENT.values()
 
 
 @given(PROFILES, HISTORIES)
-def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None:
+def test_any_events_in_any_order(profile: events.Profile, history: list[events.Event]) -> None:
     session = Session(ME, profile, "Me", RULES)
     for event in history:
-        if profile == "legacy" and not legacy_may_say(event):
+        if profile == "legacy" and not may_come_from_legacy(event):
             continue
         was_closed = isinstance(session.state, Closed)
         session, effects = step(session, event)
         assert isinstance(session.state, get_args(State))
-        assert not was_closed or isinstance(session.state, Closed), "closed is for ever"
+        assert not was_closed or isinstance(session.state, Closed), "closed is final"
         assert not was_closed or all(isinstance(effect, Forward) for effect in effects)
         closes = [number for number, effect in enumerate(effects, start=1) if isinstance(effect, Close)]
-        ends = isinstance(session.state, Closed) and not was_closed and not isinstance(event, SessionSuperseded)
+        ends = (
+            isinstance(session.state, Closed)
+            and not was_closed
+            and not isinstance(event, events.SessionSuperseded)
+        )
         assert closes == ([len(effects)] if ends else [])
         for effect in effects:
             if isinstance(effect, Send):
@@ -113,7 +92,8 @@ def test_any_events_in_any_order(profile: Profile, history: list[Event]) -> None
 
 
 def deadline_of(session: Session) -> float | None:
-    """The soonest of the state's own and the end of the patience with a client that is away."""
+    """The sooner of the state's own deadline and that of a client that is away; written a second time on
+    purpose."""
     deadlines = [session.away_until]
     match session.state:
         case Connected(first_message_by):
@@ -128,52 +108,55 @@ def deadline_of(session: Session) -> float | None:
 
 
 @given(PROFILES, HISTORIES)
-def test_every_match_is_taken_or_answered_once(profile: Profile, history: list[Event]) -> None:
-    """Nobody is left in a pairing whose other side never heard of it."""
+def test_every_match_is_accepted_or_declined_once(profile: events.Profile, history: list[events.Event]) -> None:
+    """Otherwise a client would stay in a pairing of which the other side does not know."""
     session = Session(ME, profile, "Me", RULES)
     for event in history:
-        if profile == "legacy" and not legacy_may_say(event):
+        if profile == "legacy" and not may_come_from_legacy(event):
             continue
-        fits = isinstance(session.state, Waiting) and isinstance(event, Matched)
-        taken = fits and session.state.ticket.id == event.ticket
+        match session.state, event:
+            case Waiting(ticket), events.Matched():
+                fits = ticket.id == event.ticket
+            case _:
+                fits = False
         session, effects = step(session, event)
-        if not isinstance(event, Matched):
+        if not isinstance(event, events.Matched):
             continue
         answers = [effect for effect in effects if isinstance(effect, Forward)]
-        if taken:
+        if fits:
             assert answers == []
             assert isinstance(session.state, Paired)
         else:
             reason = LeaveReason.PEER_LOST if isinstance(session.state, Closed) else LeaveReason.LEFT
-            assert effects == [Forward(event.partner, PeerLeft(event.room, reason))]
+            assert effects == [Forward(event.partner, events.PeerLeft(event.room, reason))]
 
 
 @given(HISTORIES)
-def test_who_is_away_and_who_is_back_is_told_in_turns(history: list[Event]) -> None:
-    """To the partner of the pairing, or to the matchmaker; so that they always know."""
+def test_away_and_back_are_reported_in_turns(history: list[events.Event]) -> None:
+    """To the partner in the pairing, or to the matchmaker."""
     session = Session(ME, "v1", "Me", RULES)
     for event in history:
         before = session
         session, effects = step(session, event)
-        told = [effect for effect in effects if is_of_presence(effect)]
+        reported = [effect for effect in effects if is_about_presence(effect)]
         match session.state:
             case Waiting(ticket) if (before.away_until is None) != (session.away_until is None):
-                assert told == [Suspend(ticket.id) if session.away_until is not None else Reinstate(ticket.id)]
-            case Paired(pairing) | Negotiating(pairing) if is_news(before, session):
+                assert reported == [Suspend(ticket.id) if session.away_until is not None else Reinstate(ticket.id)]
+            case Paired(pairing) | Negotiating(pairing) if is_news_to_partner(before, session):
                 state: Literal["away", "back"] = "away" if session.away_until is not None else "back"
-                assert told == [Forward(pairing.partner, PeerPresence(pairing.room, state))]
+                assert reported == [Forward(pairing.partner, events.PeerPresence(pairing.room, state))]
             case _:
-                assert told == []
+                assert reported == []
 
 
-def is_of_presence(effect: Effect) -> bool:
+def is_about_presence(effect: Effect) -> bool:
     match effect:
-        case Suspend() | Reinstate() | Forward(_, PeerPresence()):
+        case Suspend() | Reinstate() | Forward(_, events.PeerPresence()):
             return True
     return False
 
 
-def is_news(before: Session, after: Session) -> bool:
-    """To the partner: whoever has just been met is taken to be there."""
+def is_news_to_partner(before: Session, after: Session) -> bool:
+    """At the beginning of a pairing the partner takes the other client to be connected."""
     was_away = isinstance(before.state, Paired | Negotiating) and before.away_until is not None
     return was_away != (after.away_until is not None)
