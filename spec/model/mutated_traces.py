@@ -57,7 +57,7 @@ def main() -> int:
 
     checker = Checker(find_jar(options.tools), invariants=False)
     accepted = 0
-    print(f"{'trace':12} {'lines':>5} {'mutants':>7}  check-trace accepts, s   TLC accepts, of the well-formed, s")
+    print(f"{'trace':28} {'lines':>5} {'mutants':>7}  check-trace accepts, s   TLC accepts, of the well-formed, s")
     for name in SCENARIOS:
         lines = trace_of(name)
         if options.only not in name or any(line["what"] == "bug" for line in lines):
@@ -72,7 +72,7 @@ def main() -> int:
         readable = sum(all(map(is_well_formed, mutation.lines)) for mutation in mutants)
         accepted += len(by_table) + len(by_model)
         print(
-            f"{name:12} {len(lines):>5} {len(mutants):>7}  {len(by_table):>10} {between - began:>9.1f}   "
+            f"{name:28} {len(lines):>5} {len(mutants):>7}  {len(by_table):>10} {between - began:>9.1f}   "
             f"{len(by_model):>11} {readable:>13} {time.monotonic() - between:>10.1f}",
             flush=True,
         )
