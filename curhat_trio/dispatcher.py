@@ -201,7 +201,7 @@ class Dispatcher:
             self._deadlines.update(self)
 
     def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
-        self.run(endpoint, endpoint.pass_time, now)
+        self.run(endpoint, endpoint.handle_timeout, now)
         self.flush()
 
     def _call(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
@@ -277,7 +277,7 @@ class Dispatcher:
         """A bug. It ends this session (4004), and nobody else's."""
         client = endpoint.session.client
         self._log_bug(endpoint)
-        self._observer.stumbled(client, endpoint.broken)
+        self._observer.stumbled(client, endpoint.failed_event)
         try:
             self._perform(endpoint, endpoint.fail())
         except Exception:

@@ -32,7 +32,7 @@ Input = Callable[[Endpoint], Sequence[Action]]
 # ---------------------------------------------------------------- what an endpoint depends on
 
 
-class FixedFresh:
+class FixedValues:
     """Returns the same ids and credentials every time."""
 
     def room(self) -> RoomId:
@@ -91,10 +91,10 @@ class Recorder:
 class EndpointConversation:
     """One endpoint, and those of its actions that the test has not taken yet."""
 
-    def __init__(self, endpoint: Endpoint, slot: OneSlot, watch: Recorder) -> None:
+    def __init__(self, endpoint: Endpoint, slot: OneSlot, observer: Recorder) -> None:
         self.endpoint = endpoint
         self.slot = slot
-        self.watch = watch
+        self.observer = observer
         self._actions: list[Action] = []
 
     def after(self, *inputs: Input) -> Self:
@@ -136,15 +136,15 @@ def new_endpoint(
 ) -> EndpointConversation:
     """An endpoint before its first connection."""
     can_resume = profile == "v1" and rules.resume_seconds > 0
-    slot, watch = slot or OneSlot(), Recorder()
+    slot, observer = slot or OneSlot(), Recorder()
     endpoint = Endpoint(
         Session(ME, profile, "Me", rules),
         RateLimit(allowance or Allowance(1e9, 1e9)),
         ReplayBuffer(max_messages, max_bytes) if can_resume else None,
         slot,
-        watch,
+        observer,
     )
-    return EndpointConversation(endpoint, slot, watch)
+    return EndpointConversation(endpoint, slot, observer)
 
 
 def open_endpoint(profile: Profile = "v1", rules: Rules = RULES, **named: Any) -> EndpointConversation:
@@ -163,7 +163,7 @@ def opened(connection: object = FIRST, token: str | None = "token 1", at: float 
 def client_sends(message: ClientMessage | str, at: float = 0.0) -> Input:
     """The client sends a message on its present connection."""
     text = message if isinstance(message, str) else encode_client(message).decode()
-    return lambda endpoint: endpoint.receive_text(text, at, FixedFresh())
+    return lambda endpoint: endpoint.receive_text(text, at, FixedValues())
 
 
 def queued(event: Event) -> Input:
@@ -181,17 +181,17 @@ def connection_lost(at: float = 0.0, code: CloseCode | None = None) -> Input:
 
 
 def time_is(time: float) -> Input:
-    return lambda endpoint: endpoint.pass_time(time)
+    return lambda endpoint: endpoint.handle_timeout(time)
 
 
 def resumes(
-    connection: object, last_seq: int, token: str = "token 2", sent_there: int = 1
+    connection: object, last_seq: int, token: str = "token 2", sent_before: int = 1
 ) -> Callable[[Endpoint], Sequence[Action]]:
-    """The client resumes the session on another connection, on which `sent_there` messages were sent before."""
+    """The client resumes the session on another connection, on which `sent_before` messages were sent before."""
 
     def resume(endpoint: Endpoint) -> Sequence[Action]:
         assert endpoint.can_resume(last_seq)
-        return endpoint.resume(connection, last_seq, token, sent_there)
+        return endpoint.resume(connection, last_seq, token, sent_before)
 
     return resume
 

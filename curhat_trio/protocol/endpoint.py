@@ -1,46 +1,32 @@
-"""One client's whole conversation, without I/O: what it sends comes in as text, what is to be done comes out as
-actions.
+"""One client's session over all its connections, without I/O: text in, actions out.
 
-An endpoint is a session (`session.py` has its five states and their table) and what goes with it for as long as it
-lives: the numbers of its messages, a replay buffer for those that the client may have missed, a rate limit, and
-how it is connected:
+An endpoint is a session (`session.py` has its states and transition table) with what it needs for its lifetime:
+message numbers, a replay buffer for messages that the client may have missed, a rate limit, and its attachment to
+a connection:
 
-    Attached    to a connection: what is sent goes there
-    Detached    the connection was lost; the client may resume over another one until the session's deadline
-    Superseded  the connection goes on with another session, which the client asked to resume; this one is over
+    Attached    to a connection, to which messages are sent
+    Detached    the connection was lost; the client may resume on another one until the session's deadline
+    Superseded  the client has resumed another session on this connection; this session has ended
 
-Sessions outlive connections, and neither owns the other: a connection is an opaque handle here, told when the
-endpoint is attached and named in the actions that are for it. Time, room ids, tokens and TURN credentials arrive
-as arguments.
+Sessions outlive connections, and neither owns the other. Here a connection is an opaque handle: it is passed in
+when the endpoint is attached, and named in the actions that are meant for it. Time, room ids, tokens and TURN
+credentials are passed in, too.
 
-Whoever drives an endpoint calls one of its verbs, performs the actions that are returned, in order, and looks at
-`deadline`. Everybody who needs to know what a server would do drives this object: the server, the checker of
-traces, the reference of the conformance kit, the explorer.
+The caller calls a method, performs the actions that it returns, in order, and then checks `deadline`. Everything
+that needs to know what a server would do drives this class: the server, the trace checker, the conformance kit's
+reference server, and the explorer.
 """
 
 from collections.abc import Sequence
 from math import ceil, inf
 from typing import Any, Protocol, TypeAlias
 
+from curhat_trio.protocol import events
 from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Handle, Transmit
 from curhat_trio.protocol.codec import decode, encode
 from curhat_trio.protocol.effects import Close, Effect, Send
 from curhat_trio.protocol.errors import CloseCode, Fault
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    DeadlinePassed,
-    Event,
-    InvalidMessage,
-    Matched,
-    MessageReceived,
-    RateLimited,
-    ResumeRefused,
-    SessionResumed,
-    SessionSuperseded,
-)
+from curhat_trio.protocol.events import Event, InvalidMessage, MessageReceived, RateLimited
 from curhat_trio.protocol.ids import RoomId
 from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
 from curhat_trio.protocol.rate_limit import RateLimit
@@ -48,69 +34,72 @@ from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Closed, Session, step
 from curhat_trio.protocol.values import value
 
-# ---------------------------------------------------------------- how it is connected
+# ---------------------------------------------------------------- the attachment
 
 
 @value
 class Attached:
-    """There is a connection."""
+    """The client is connected."""
 
     connection: Handle
 
 
 @value
 class Detached:
-    """The connection was lost."""
+    """The connection was lost; the session may be resumed."""
 
     sent_before: int
-    """The last message that the client may have got."""
+    """The number of the last message that the client may have received."""
 
 
 @value
 class Superseded:
-    """The connection goes on with another session."""
+    """Another session uses the connection now."""
 
 
 Attachment: TypeAlias = Attached | Detached | Superseded
 
 
-# ---------------------------------------------------------------- what it is given
+# ---------------------------------------------------------------- what an endpoint depends on
 
 
-class Fresh(Protocol):
-    """What is never the same twice, made when it is needed."""
+class FreshValues(Protocol):
+    """Generates ids and credentials when they are needed."""
 
     def room(self) -> RoomId:
         """A room id never used before."""
 
     def turn(self) -> IceServer | None:
-        """A TURN server with fresh credentials; None: there is none."""
+        """A TURN server with fresh credentials; None if there is no TURN server."""
 
 
 class Slot(Protocol):
-    """The right to have a session, of which a server has a bounded number."""
+    """One of the server's limited number of connection slots. A session needs one, except to send `resume`."""
 
     def acquire(self) -> bool:
-        """Have it from now on; False: none is free."""
+        """Take the slot; False if none is free."""
 
     def release(self) -> None:
-        """The session is over."""
+        """Free the slot: the session has ended."""
 
     @property
     def deadline(self) -> float:
-        """When it must have been acquired; infinity: it has been."""
+        """By when it must be acquired; infinity once it is."""
 
 
-class Watch(Protocol):
-    """Who is told of each step."""
+class StepObserver(Protocol):
+    """Is notified of every step of the session."""
 
-    def received(self, client: Any, event: Event) -> None: ...
+    def received(self, client: Any, event: Event) -> None:
+        """The client sent a message; the session handles it next."""
 
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
-    ) -> None: ...
+    ) -> None:
+        """The session has handled an event. Its effects are not performed yet."""
 
-    def transitioned(self, before: Session, event: Event, after: Session) -> None: ...
+    def transitioned(self, before: Session, event: Event, after: Session) -> None:
+        """The session has changed to another of the five states; `stepped` comes next."""
 
 
 # ---------------------------------------------------------------- the endpoint
@@ -119,27 +108,27 @@ _BEGIN_WAIT = (Join, Next)
 
 
 class Endpoint:
-    """Drives one session from its first message to its last.
+    """Runs one session from its first event to its last.
 
     Args:
-        session: As it begins.
-        rate_limit: What the client may send.
-        replay: Keeps what the client may have missed; None: this session can't be resumed.
-        slot: Acquired already, or with the first message that is not `resume`.
-        watch: Told of each step, before its actions are performed.
+        session: The initial session.
+        rate_limit: Limits what the client may send.
+        replay: Keeps messages that the client may have missed; None if the session cannot be resumed.
+        slot: Either acquired already, or acquired with the first message that is not `resume`.
+        observer: Notified of every step before its actions are performed.
     """
 
     __slots__ = (
         "_actions",
+        "_attachment",
         "_close_code",
-        "_connected",
         "_has_slot",
-        "_needs_care",
+        "_may_be_over",
+        "_observer",
         "_rate_limit",
         "_replay",
         "_slot",
-        "_watch",
-        "broken",
+        "failed_event",
         "is_over",
         "received",
         "sent",
@@ -148,155 +137,165 @@ class Endpoint:
     )
 
     def __init__(
-        self, session: Session, rate_limit: RateLimit, replay: ReplayBuffer | None, slot: Slot, watch: Watch
+        self,
+        session: Session,
+        rate_limit: RateLimit,
+        replay: ReplayBuffer | None,
+        slot: Slot,
+        observer: StepObserver,
     ) -> None:
         self.session = session
         self.sent = 0
-        """How many messages to the client so far, over all its connections."""
+        """The number of messages sent to the client, over all its connections."""
         self.received = 0
-        """How many messages of the client's were read, but for `resume`."""
+        """The number of messages received from the client, not counting `resume`."""
         self.was_resumed = False
-        """It has gone on over another connection: there, `resume` is no longer the first message."""
-        self.broken: tuple[str, Event] | None = None
-        """What it could not be stepped with, for a bug: where it came from, and the event."""
-        self._connected: Attachment = Detached(0)
+        """Whether the session was resumed. Its connection cannot resume another one."""
+        self.failed_event: tuple[str, Event] | None = None
+        """The event at which a bug interrupted the session, after its source; None if there was none."""
+        self._attachment: Attachment = Detached(0)
         self._rate_limit = rate_limit
         self._replay = replay
         self._slot = slot
         self._has_slot = slot.deadline == inf
-        self._watch = watch
+        self._observer = observer
         self._close_code: CloseCode | None = None
-        self._needs_care = False
+        self._may_be_over = False
         self.is_over = False
-        """The session has ended, and `EndSession` told so. Nobody handles anything with it any more."""
+        """The session has ended, and `EndSession` was returned. The endpoint is not used any more."""
         self._actions: list[Action] = []
 
     @property
     def is_closed(self) -> bool:
-        """The session is over."""
+        """Whether the session has ended."""
         return isinstance(self.session.state, Closed)
 
     @property
     def connection(self) -> Handle | None:
-        """Where the client is; None: nowhere."""
-        return self._connected.connection if isinstance(self._connected, Attached) else None
+        """The connection to which the endpoint is attached, or None."""
+        return self._attachment.connection if isinstance(self._attachment, Attached) else None
 
     @property
     def deadline(self) -> float:
-        """When time alone changes something next, and `pass_time` is to be called; infinity: never."""
+        """When `handle_timeout` is to be called; infinity if there is no timeout."""
         own = self.session.deadline
         slot = inf if self._has_slot or self.is_over else self._slot.deadline
         return slot if own is None else min(own, slot)
 
-    # ------------------------------------------------------------ what happens
+    # ------------------------------------------------------------ inputs
 
     def open(self, connection: Handle, token: str | None, now: float) -> list[Action]:
-        """The client has connected. `token`: never used before, if this session can be resumed."""
-        self._connected = Attached(connection)
-        self._step("server", ConnectionOpened(now, token))
-        return self._done()
+        """Begin the session: the client has connected. `token` is a new resume token, or None."""
+        self._attachment = Attached(connection)
+        self._step("server", events.ConnectionOpened(now, token))
+        return self._take_actions()
 
-    def receive_text(self, text: str, now: float, fresh: Fresh) -> list[Action]:
-        """The client sent a text message, over the connection to which this is attached."""
-        event = self._understand(text, now, fresh)
+    def receive_text(self, text: str, now: float, fresh: FreshValues) -> list[Action]:
+        """Handle a text message from the connection to which the endpoint is attached."""
+        event = self._decode(text, now, fresh)
         is_resume = isinstance(event, MessageReceived) and isinstance(event.message, Resume)
         return self.receive(event, is_resume)
 
     def receive(self, event: Event, is_resume: bool = False) -> list[Action]:
-        """The client sent a message, read already: `MessageReceived`, `InvalidMessage` or `RateLimited`."""
+        """Handle a decoded message of the client: `MessageReceived`, `InvalidMessage` or `RateLimited`."""
         if not is_resume:
             if not self._has_slot and not self._acquire_slot():
-                return self.handle(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
+                return self.handle(events.ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
             self.received += 1
-        self._watch.received(self.session.client, event)
+        self._observer.received(self.session.client, event)
         self._step("client", event)
-        return self._done()
+        return self._take_actions()
 
     def handle(self, event: Event, source: str = "server") -> list[Action]:
-        """A partner's or the matchmaker's event (`source` "queue"), or the server's own."""
-        if source == "queue" or not self.is_closed:  # a match must be declined even then
+        """Handle an event from the partner or the matchmaker (`source` "queue"), or from the server itself."""
+        if source == "queue" or not self.is_closed:  # a closed session must still decline a match
             self._step(source, event)
-        return self._done()
+        return self._take_actions()
 
     def lose_connection(self, now: float, code: CloseCode | None = None) -> list[Action]:
-        """The connection broke off, or is as good as gone; then `code` is what to close it with. The session may
-        go on without it, if it has a slot."""
+        """Handle the loss of the connection. If the connection is still open, it is closed with `code`.
+
+        The session can be resumed only if it has a slot, or gets one now.
+        """
         if self.is_closed or self.connection is None:
             return []
         if not self._has_slot and not self._acquire_slot():
-            return self.handle(ConnectionClosed() if code is None else ClosingForced(code))
+            return self.handle(events.ConnectionClosed() if code is None else events.ClosingForced(code))
         connection, sent = self.connection, self.sent
-        self._step("server", ConnectionLost(now, code))
+        self._step("server", events.ConnectionLost(now, code))
         if not self.is_closed:
-            self._connected, self._needs_care = Detached(sent), True
+            self._attachment, self._may_be_over = Detached(sent), True
             self._actions.append(CloseConnection(connection, code))
-        return self._done()
+        return self._take_actions()
 
-    def pass_time(self, now: float) -> list[Action]:
-        """It is `deadline`, or later."""
+    def handle_timeout(self, now: float) -> list[Action]:
+        """Handle what is due at `now`. The caller calls this at `deadline`; earlier calls do nothing."""
         if self.is_closed:
             return []
         if not self._has_slot and now >= self._slot.deadline and not self._acquire_slot():
-            return self.handle(ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
+            return self.handle(events.ClosingForced(CloseCode.TOO_MANY_CONNECTIONS))
         own = self.session.deadline
         if own is not None and now >= own:
-            self._step("server", DeadlinePassed(now))
-        return self._done()
+            self._step("server", events.DeadlinePassed(now))
+        return self._take_actions()
 
     def fail(self) -> list[Action]:
-        """A bug broke what this was at. What was decided so far is dropped, except that a connection is closed;
-        the session ends (4004). A match that was broken is declined: the partner hears of it."""
+        """End the session after a bug (4004).
+
+        The actions collected so far are dropped, except those that close a connection. If the bug occurred in a
+        match, the match is declined, which ends the pairing for the partner.
+        """
         self._actions = [action for action in self._actions if isinstance(action, CloseConnection)]
         if not self.is_closed:
-            self._step("server", ClosingForced(CloseCode.INTERNAL))
-            if self.broken is not None and isinstance(self.broken[1], Matched):
-                self._step(*self.broken)
-        return self._done()
+            self._step("server", events.ClosingForced(CloseCode.INTERNAL))
+            if self.failed_event is not None and isinstance(self.failed_event[1], events.Matched):
+                self._step(*self.failed_event)
+        return self._take_actions()
 
     def abandon(self) -> None:
-        """Not even `fail` has ended it, for another bug: free what it holds. Nothing more is to be asked of it."""
+        """Free the slot and the replay buffer, if `fail` failed, too. The endpoint is not used any more."""
         self._slot.release()
         self.is_over, self._replay = True, None
 
     # ------------------------------------------------------------ resuming
 
     def can_resume(self, last_seq: int) -> bool:
-        """Whether the session can go on for a client that has its messages up to `last_seq`."""
+        """Whether a client that has received the messages up to `last_seq` can resume the session."""
         return not self.is_closed and self._replay is not None and self._replay.after(last_seq) is not None
 
-    def resume(self, connection: Handle, last_seq: int, token: str, sent_there: int) -> list[Action]:
-        """Go on over another connection. What the client has missed is sent at once.
+    def resume(self, connection: Handle, last_seq: int, token: str, sent_before: int) -> list[Action]:
+        """Continue on another connection, and send the messages that the client has missed.
 
         Args:
-            connection: Another than the present one, which is closed if there still is one (4505).
-            last_seq: `can_resume` said that this will do.
-            token: The next one, never used before.
-            sent_there: How many messages were sent over that connection by the session it began with: `resumed`
-                is numbered as its next.
+            connection: The new connection. The present one, if there still is one, is closed (4505).
+            last_seq: A number for which `can_resume` is true.
+            token: The next resume token.
+            sent_before: How many messages the superseded session has sent on that connection; `resumed` gets the
+                next number.
         """
         assert self._replay is not None
-        if isinstance(self._connected, Attached):
-            self._actions.append(CloseConnection(self._connected.connection, CloseCode.REPLACED))
+        if isinstance(self._attachment, Attached):
+            self._actions.append(CloseConnection(self._attachment.connection, CloseCode.REPLACED))
         missed = self._replay.after(last_seq)
-        assert missed is not None, "can_resume said so"
-        self._connected, self.was_resumed = Attached(connection), True
-        self._step("server", SessionResumed(token, self.received), sent_there + 1)
+        assert missed is not None, "the caller has checked can_resume"
+        self._attachment, self.was_resumed = Attached(connection), True
+        self._step("server", events.SessionResumed(token, self.received), sent_before + 1)
         self._actions += [Transmit(connection, message) for message in missed]
-        return self._done()
+        return self._take_actions()
 
     def supersede(self) -> list[Action]:
-        """The client asked for another session, which has this one's connection now."""
-        self._connected = Superseded()
-        self._step("server", SessionSuperseded())
-        return self._done()
+        """End the session: the client resumes another one on this connection."""
+        self._attachment = Superseded()
+        self._step("server", events.SessionSuperseded())
+        return self._take_actions()
 
     def refuse_resume(self) -> list[Action]:
-        """The session that the client asked for can't go on."""
-        return self.handle(ResumeRefused())
+        """Refuse `resume`: the session that the client asked for cannot be resumed."""
+        return self.handle(events.ResumeRefused())
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ steps and actions
 
-    def _understand(self, text: str, now: float, fresh: Fresh) -> Event:
+    def _decode(self, text: str, now: float, fresh: FreshValues) -> Event:
         wait = self._rate_limit.spend(len(text) if text.isascii() else len(text.encode()), now)
         if wait > 0:
             return RateLimited(ceil(wait * 10) / 10)
@@ -319,13 +318,13 @@ class Endpoint:
         try:
             after, effects = step(before, event)
         except Exception:
-            self.broken = source, event
+            self.failed_event = source, event
             raise
         self.session = after
         if type(after.state) is not type(before.state):
-            self._needs_care = True
-            self._watch.transitioned(before, event, after)
-        self._watch.stepped(before, source, event, after, effects)
+            self._may_be_over = True
+            self._observer.transitioned(before, event, after)
+        self._observer.stepped(before, source, event, after, effects)
         for effect in effects:
             if isinstance(effect, Send):
                 self._send(effect.message, resumed_seq)
@@ -342,32 +341,32 @@ class Endpoint:
             text = encode(message, self.sent if self.session.profile == "v1" else None)
             if self._replay is not None:
                 self._replay.append(text)
-        if isinstance(self._connected, Attached):
-            self._actions.append(Transmit(self._connected.connection, text))
+        if isinstance(self._attachment, Attached):
+            self._actions.append(Transmit(self._attachment.connection, text))
 
-    def _done(self) -> list[Action]:
-        """Hand over what is to be done; if the session is over, its end among it."""
-        if self._needs_care:
-            self._take_care()
+    def _take_actions(self) -> list[Action]:
+        """Return the actions collected so far. If the session has closed, they end with `EndSession`."""
+        if self._may_be_over:
+            self._end_if_over()
         actions, self._actions = self._actions, []
         return actions
 
-    def _take_care(self) -> None:
-        """What is due after a change of state, or while the client is away; neither happens with most messages."""
-        connected = self._connected
-        if isinstance(connected, Detached) and not self.is_closed:
-            self._give_up_if_too_much_was_missed(connected)
+    def _end_if_over(self) -> None:
+        """Check what only a change of state or a lost connection can bring about; most messages bring neither."""
+        attachment = self._attachment
+        if isinstance(attachment, Detached) and not self.is_closed:
+            self._close_if_too_much_was_missed(attachment)
         if not self.is_over and self.is_closed:
             self._end()
-        self._needs_care = isinstance(connected, Detached)
+        self._may_be_over = isinstance(attachment, Detached)
 
-    def _give_up_if_too_much_was_missed(self, detached: Detached) -> None:
+    def _close_if_too_much_was_missed(self, detached: Detached) -> None:
         if self._replay is None or self._replay.after(detached.sent_before) is None:
-            self._step("server", ConnectionClosed())
+            self._step("server", events.ConnectionClosed())
 
     def _end(self) -> None:
-        if isinstance(self._connected, Attached):
-            self._actions.append(CloseConnection(self._connected.connection, self._close_code))
+        if isinstance(self._attachment, Attached):
+            self._actions.append(CloseConnection(self._attachment.connection, self._close_code))
         self._slot.release()
         self.is_over, self._replay = True, None
         self._actions.append(EndSession(self._close_code))

@@ -165,7 +165,7 @@ class Comparison(TraceObserver):
         if self._is_bug_next and "event" in self._trace.peek():
             endpoint = self.server.sessions.get(before.client)
             assert endpoint is not None, "it handles an event"
-            endpoint.session, endpoint.broken = before, (source, event)  # as if the session had not taken it
+            endpoint.session, endpoint.failed_event = before, (source, event)  # as if not handled
             raise Bug
         if isinstance(event, ConnectionOpened | SessionResumed) and event.fresh_token is not None:
             self.tokens[before.client] = event.fresh_token

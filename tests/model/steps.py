@@ -256,7 +256,7 @@ def successors(world: World, before: WorldState) -> Iterator[tuple[str, WorldSta
             if not away and before.cuts[index] < world.cuts:
                 yield "Interrupt", after(_interrupt, index)
         if isinstance(endpoint.session.state, Paired):
-            yield "Timeout", after(_Step.call, index, "pass_time", FOR_EVER)
+            yield "Timeout", after(_Step.call, index, "handle_timeout", FOR_EVER)
         if before.inbox[index]:
             yield "Take", after(_take, index)
         if before.requested[index]:
@@ -271,7 +271,7 @@ ENDINGS: tuple[tuple[str, Any], ...] = (
 )
 """To the model all are the same. Only at a shutdown the client is sent something before it is closed."""
 
-GIVEN_UP = "pass_time", CONNECTION_LOST_AT + 1e6
+GIVEN_UP = "handle_timeout", CONNECTION_LOST_AT + 1e6
 """The same for a client that is away: it did not come back."""
 
 

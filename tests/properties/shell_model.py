@@ -319,7 +319,7 @@ class Model:
             case ("due", whose):
                 client = self.clients[whose]
                 assert client.endpoint.deadline <= self.now
-                self._run(client, client.endpoint.pass_time(self.now))
+                self._run(client, client.endpoint.handle_timeout(self.now))
             case ("served", outcome):
                 self._serve(outcome)
             case ("introduced", pair):
@@ -556,7 +556,7 @@ class Model:
         assert connection.serves is None
         assert connection.goodbye == code
 
-    # ------------------------------------------------------------ what endpoints tell their watch
+    # ------------------------------------------------------------ what endpoints report to their observer
 
     def received(self, name: ClientId, event: Event) -> None:
         self.expect("received", name, event)

@@ -210,7 +210,7 @@ class Driver:
             client = waiting[who % len(waiting)]
             due = client.endpoint.deadline
             self.world.now = max(self.world.now, due)
-            self.world.call(client, client.endpoint.pass_time, self.world.now)
+            self.world.call(client, client.endpoint.handle_timeout, self.world.now)
             assert client.endpoint.deadline != due, "or it would pass again and again"
 
     def check_after_delivery(self) -> None:
@@ -226,7 +226,7 @@ class Driver:
             state = client.session.state
             if isinstance(state, Paired) and state.hold is not None:
                 self.world.now = max(self.world.now, state.hold.until)
-                self.world.call(client, client.endpoint.pass_time, self.world.now)
+                self.world.call(client, client.endpoint.handle_timeout, self.world.now)
 
     def finish(self) -> None:
         """Interrupted clients get what they have missed; then all are gone at once, and nothing is left."""

@@ -209,7 +209,7 @@ class World:
         return self.call(client, client.endpoint.receive_text, encode_client(message).decode(), self.now, self)
 
     def room(self) -> RoomId:
-        """As `Fresh` for endpoints: an id for a new wait."""
+        """As `FreshValues` for endpoints: an id for a new wait."""
         return RoomId(self.mint("room"))
 
     def turn(self) -> None:

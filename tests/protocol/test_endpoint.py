@@ -135,14 +135,14 @@ def test_without_a_token_welcome_has_none() -> None:
 def test_each_step_is_observed_before_its_actions_are_returned() -> None:
     talk = open_endpoint().after(client_sends(PLAIN_JOIN))
     join = MessageReceived(PLAIN_JOIN, 0.0, MY_TICKET)
-    assert talk.watch.notes == [
+    assert talk.observer.notes == [
         ("stepped", ("server", ConnectionOpened(0.0, "token 1"))),
         ("received", join),
         ("transitioned", (Connected, Waiting)),
         ("stepped", ("client", join)),
     ]
     talk.after(queued(matched()))
-    assert talk.watch.notes[-1] == ("stepped", ("queue", matched()))
+    assert talk.observer.notes[-1] == ("stepped", ("queue", matched()))
 
 
 # ---------------------------------------------------------------- messages in both directions
@@ -300,7 +300,7 @@ def test_a_resumed_session_sends_the_missed_messages_on_the_new_connection() -> 
 
 def test_resumed_is_numbered_as_the_next_message_of_the_new_connection() -> None:
     talk = open_endpoint().after(client_sends(messages.Ping()), connection_lost())
-    assert talk >> resumes(SECOND, 2, sent_there=7) << resumed(8, heard=1)
+    assert talk >> resumes(SECOND, 2, sent_before=7) << resumed(8, heard=1)
     assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(), 3, SECOND)
 
 
@@ -446,7 +446,7 @@ def test_without_a_slot_any_message_except_resume_closes_the_connection(text: st
     talk = without_slot()
     assert talk.actions_of(client_sends(text)) == list(TURNED_AWAY)
     assert talk.endpoint.received == 0
-    assert talk.watch.all("received") == []
+    assert talk.observer.all("received") == []
 
 
 def test_without_a_slot_a_session_can_be_resumed() -> None:
@@ -593,7 +593,7 @@ def test_an_exception_is_raised_and_its_event_recorded(monkeypatch: pytest.Monke
     before = talk.endpoint.session
     with pytest.raises(ZeroDivisionError):
         talk.actions_of(queued(anna_sent(messages.Chat("boom"))))
-    assert talk.endpoint.broken == ("queue", anna_sent(messages.Chat("boom")))
+    assert talk.endpoint.failed_event == ("queue", anna_sent(messages.Chat("boom")))
     assert talk.endpoint.session is before
     internal = CloseCode.INTERNAL
     left = forward_peer_left(LeaveReason.PEER_LOST)

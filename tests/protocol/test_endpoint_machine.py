@@ -22,7 +22,7 @@ from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.states import Connected, Paired, Session, Waiting
 from tests.conversation import ANNA, ME, RULES, anna_left, anna_sent, matched
-from tests.endpoints import FixedFresh, OneSlot, Recorder
+from tests.endpoints import FixedValues, OneSlot, Recorder
 
 MAX_MESSAGES = 6
 """The size of the replay buffer; small, so that it overflows."""
@@ -153,7 +153,7 @@ class EndpointMachine(RuleBasedStateMachine):
         )
         relayed = [*self.forwarded, message] if is_relayed and self.is_generous else None
         text = encode_client(message).decode()
-        self.perform(self.endpoint.receive_text(text, self.now, FixedFresh()))
+        self.perform(self.endpoint.receive_text(text, self.now, FixedValues()))
         assert relayed is None or self.forwarded == relayed
 
     @precondition(is_attached)
@@ -240,7 +240,7 @@ class EndpointMachine(RuleBasedStateMachine):
         text = encode_client(Resume("a token", 1)).decode()
         self.has_sent = True
         received = self.endpoint.received
-        self.perform(self.endpoint.receive_text(text, self.now, FixedFresh()))
+        self.perform(self.endpoint.receive_text(text, self.now, FixedValues()))
         self.delivered += (
             self.endpoint.received - received
         )  # it counts if it was dropped because of the rate limit
@@ -255,7 +255,7 @@ class EndpointMachine(RuleBasedStateMachine):
         while not self.is_over and self.endpoint.deadline <= until:
             self.now = max(self.now, self.endpoint.deadline)
             before = self.endpoint.deadline
-            self.perform(self.endpoint.pass_time(self.now))
+            self.perform(self.endpoint.handle_timeout(self.now))
             assert self.endpoint.deadline > before, "a deadline that was reached must change"
         self.now = until
 
@@ -263,7 +263,7 @@ class EndpointMachine(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 1e6))
     def time_passes_after_the_end(self, seconds: float) -> None:
         self.now += seconds
-        assert self.endpoint.pass_time(self.now) == []
+        assert self.endpoint.handle_timeout(self.now) == []
 
     def teardown(self) -> None:
         """End the session in one of the ways; then nothing has any effect."""
@@ -271,11 +271,11 @@ class EndpointMachine(RuleBasedStateMachine):
         if not self.is_over:
             self.end_session()
         late: list[Callable[[], list[Action]]] = [
-            lambda: endpoint.receive_text("?", self.now, FixedFresh()),
+            lambda: endpoint.receive_text("?", self.now, FixedValues()),
             lambda: endpoint.handle(anna_sent(Chat("late")), "queue"),
             lambda: endpoint.handle(ConnectionClosed()),
             lambda: endpoint.lose_connection(self.now),
-            lambda: endpoint.pass_time(self.now + 1e6),
+            lambda: endpoint.handle_timeout(self.now + 1e6),
             endpoint.fail,
         ]
         assert [call() for call in late] == [[]] * len(late)

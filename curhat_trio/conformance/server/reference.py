@@ -62,7 +62,7 @@ _UNLIMITED = 1_000_000
 """Sessions, and messages at once: more than any conversation has."""
 
 
-class _NoMonitor:
+class _NoObserver:
     """Ignores the single steps."""
 
     def received(self, *_: object) -> None: ...
@@ -169,7 +169,7 @@ class ReferenceServer:
         slot = self._slots.admit(0.0, may_resume=False)
         assert slot is not None, "there are enough"
         rate_limit = RateLimit(Allowance(_UNLIMITED, _UNLIMITED))
-        return Endpoint(session, rate_limit, ReplayBuffer() if resumable else None, slot, _NoMonitor())
+        return Endpoint(session, rate_limit, ReplayBuffer() if resumable else None, slot, _NoObserver())
 
     def _new_token(self) -> str:
         return f"$token{next(self._tokens)}"
@@ -228,7 +228,7 @@ class ReferenceServer:
         self.steps += [Step("opens", {}, who), Step("hears", fresh, who, RULES_BY_TYPE["welcome"])]
         self.steps.append(Step("says", resume, who))
         client.token = self._new_token()
-        self._perform_all(client, client.endpoint.resume(client, client.last_seq, client.token, sent_there=1))
+        self._perform_all(client, client.endpoint.resume(client, client.last_seq, client.token, sent_before=1))
 
     def next_sensible_message(self, who: str) -> dict[str, Any]:
         """What a client that wants a call would send now."""
