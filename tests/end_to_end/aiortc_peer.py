@@ -1,10 +1,10 @@
-"""Somebody without a browser: meets a stranger through a server, sends a video of its own and looks at theirs.
+"""A peer without a browser: finds a partner through a server, sends a video and receives theirs.
 
     pip install 'curhat-trio[aiortc]'
     python -m tests.end_to_end.aiortc_peer ws://127.0.0.1:8080/ws
 
 Signaling is `curhat_trio.client` on Trio, in the main thread. aiortc wants asyncio, whose loop has a thread of its
-own: `Asyncio` runs coroutines there. Every line on standard output is something that happened.
+own: `Asyncio` runs coroutines there. Every line on standard output is an event.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from curhat_trio.client import (
 )
 
 WIDTH, HEIGHT = 320, 240
-Happens = Callable[[str], None]
+OnEvent = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -91,12 +91,12 @@ class Call:
 
     Args:
         joined: How the partner was introduced.
-        happens: Called from asyncio's thread: the connection's state, or the colour of the partner's video.
+        on_event: Called from asyncio's thread: the connection's state, or the colour of the partner's video.
     """
 
-    def __init__(self, joined: Joined, happens: Happens) -> None:
+    def __init__(self, joined: Joined, on_event: OnEvent) -> None:
         self._joined = joined
-        self._happens = happens
+        self._on_event = on_event
         self._watching: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
@@ -106,7 +106,7 @@ class Call:
         ]
         policy = RTCIceTransportPolicy(self._joined.ice_transport_policy)
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, iceTransportPolicy=policy))
-        self._pc.on("connectionstatechange", lambda: self._happens(self._pc.connectionState))
+        self._pc.on("connectionstatechange", lambda: self._on_event(self._pc.connectionState))
         self._pc.on("track", self._take)
         self._pc.addTrack(GreenWithABar())
         if self._joined.role == "offerer":
@@ -126,7 +126,7 @@ class Call:
                 assert isinstance(frame, VideoFrame)
                 seen += 1
                 if seen == 10:
-                    self._happens(f"sees {_colour(frame)}")
+                    self._on_event(f"receives {_colour(frame)}")
         except MediaStreamError:
             return  # it has ended
 
@@ -139,76 +139,76 @@ class Call:
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         return self._pc.localDescription.sdp
 
-    async def take_answer(self, answer: str) -> None:
+    async def set_answer(self, answer: str) -> None:
         await self._pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
-    async def take_candidate(self, told: IceCandidate) -> None:
-        if not told.candidate:
-            return  # aiortc goes on with what it has
-        candidate = candidate_from_sdp(told.candidate.removeprefix("candidate:"))
-        candidate.sdpMid, candidate.sdpMLineIndex = told.sdpMid, told.sdpMLineIndex
+    async def add_candidate(self, payload: IceCandidate) -> None:
+        if not payload.candidate:
+            return  # aiortc needs no end of candidates
+        candidate = candidate_from_sdp(payload.candidate.removeprefix("candidate:"))
+        candidate.sdpMid, candidate.sdpMLineIndex = payload.sdpMid, payload.sdpMLineIndex
         await self._pc.addIceCandidate(candidate)
 
     async def end(self) -> None:
         await self._pc.close()
 
 
-class Caller:
-    """Takes part in one conversation."""
+class Peer:
+    """Takes part in one call."""
 
     def __init__(self, client: Client, run: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         self._client = client
-        self._run = run
+        self._run_in_asyncio = run
         self._call: Call | None = None
-        self._happened, self._happenings = trio.open_memory_channel[str](100)
+        self._events_in, self._events = trio.open_memory_channel[str](100)
 
-    async def converse(self) -> None:
-        """Wait for a partner, and talk until they go."""
+    async def run(self) -> None:
+        """Wait for a partner, and stay in the call until they leave."""
         await self._client.join()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_how_it_goes)
+            nursery.start_soon(self._report_status)
             try:
                 async for event in self._client:
-                    await self._hear(event)
+                    await self._handle(event)
                     if isinstance(event, Left):
                         break
             finally:
                 with trio.CancelScope(shield=True):
                     if self._call is not None:
-                        await self._run(self._call.end())
+                        await self._run_in_asyncio(self._call.end())
             nursery.cancel_scope.cancel()
 
-    async def _hear(self, event: AnyEvent) -> None:
+    async def _handle(self, event: AnyEvent) -> None:
         match event:
             case Joined():
                 print(f"talking with {event.username!r}, as {event.role}", flush=True)
                 token = trio.lowlevel.current_trio_token()
-                tell = self._happened.send_nowait
-                self._call = Call(event, lambda what: token.run_sync_soon(partial(tell, what)))
-                await self._run(self._call.begin())
+                emit = self._events_in.send_nowait
+                self._call = Call(event, lambda what: token.run_sync_soon(partial(emit, what)))
+                await self._run_in_asyncio(self._call.begin())
                 if event.role == "offerer":
                     await self._describe("offer", self._call.offer())
             case Relayed(message=Offer(payload)) if self._call is not None:
                 await self._describe("answer", self._call.answer(payload.sdp))
             case Relayed(message=Answer(payload)) if self._call is not None:
-                await self._run(self._call.take_answer(payload.sdp))
+                await self._run_in_asyncio(self._call.set_answer(payload.sdp))
             case Relayed(message=Candidate(payload)) if self._call is not None:
-                await self._run(self._call.take_candidate(payload))
+                await self._run_in_asyncio(self._call.add_candidate(payload))
             case Relayed(message=Chat(text)):
                 await self._client.chat(f"You said: {text}")
             case Left():
-                print(f"the partner is gone: {event.reason}", flush=True)
+                print(f"the partner has left: {event.reason}", flush=True)
             case _:
                 pass
 
     async def _describe(self, kind: Literal["offer", "answer"], description: Coroutine[Any, Any, str]) -> None:
         """aiortc gathers first: its description holds all its candidates."""
-        sdp = await self._run(description)
+        sdp = await self._run_in_asyncio(description)
         await (self._client.offer(sdp) if kind == "offer" else self._client.answer(sdp))
         await self._client.candidate("", "0", 0)
 
-    async def _tell_how_it_goes(self) -> None:
-        async for what in self._happenings:
+    async def _report_status(self) -> None:
+        async for what in self._events:
             print(what, flush=True)
             if what == "connected":
                 await self._client.status("connected")
@@ -219,7 +219,7 @@ class Caller:
 async def main(url: str, name: str = "Python") -> None:
     with Asyncio() as aio:
         async with connect(url, username=name) as client:
-            await Caller(client, aio.run).converse()
+            await Peer(client, aio.run).run()
 
 
 if __name__ == "__main__":

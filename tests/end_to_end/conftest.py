@@ -1,4 +1,4 @@
-"""A real server, and people with a real browser in front of its page."""
+"""A real server, and users with its page in a real browser."""
 
 import re
 import shutil
@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.end_to_end.cameras import COLOURS, film
-from tests.end_to_end.people import Person
+from tests.end_to_end.page_user import PageUser
 from tests.end_to_end.server_process import ServerProcess, running_server
 
-PICTURES = Path(__file__).parents[2] / "artifacts"
+SCREENSHOTS = Path(__file__).parents[2] / "artifacts"
 
 CAMERAS = {"none": 0, "several": 3}
 """Cameras of Chromium's own: how many a browser has. The pictures of the second of several can't be sent."""
@@ -65,45 +65,45 @@ class Browsers:
             browser.close()
 
 
-class Invite:
-    """Brings people to the server's page, each with a browser profile of their own."""
+class OpenPage:
+    """Opens the server's page for users, each with a browser profile of their own."""
 
     def __init__(self, browsers: Browsers, server: ServerProcess, test_name: str) -> None:
         self._browsers = browsers
         self._server = server
         self._test_name = test_name
-        self._people: list[Person] = []
+        self._users: list[PageUser] = []
 
     def __call__(
         self, camera: str = "red", *, path: str = "/", permitted: bool = True, before: str = "", **profile: Any
-    ) -> Person:
+    ) -> PageUser:
         """Open the page.
 
         Args:
-            camera: The colour that this person's camera shows; or one of `CAMERAS`.
+            camera: The colour that this user's camera shows; or one of `CAMERAS`.
             path: Which page of the server.
-            permitted: Whether the person lets the page use camera and microphone.
+            permitted: Whether the user lets the page use camera and microphone.
             before: A script that runs before the page's own.
             profile: Options of the browser context: `viewport`, `locale`, `color_scheme` and so on.
         """
         page = self._browsers(camera, permitted).new_context(**profile).new_page()
         if before:
             page.add_init_script(before)
-        return self._welcome(page, path)
+        return self._open(page, path)
 
-    def beside(self, person: Person) -> Person:
-        """A second tab in the browser of somebody."""
-        return self._welcome(person.page.context.new_page(), "/")
+    def open_tab(self, user: PageUser) -> PageUser:
+        """A second tab in the browser of a user."""
+        return self._open(user.page.context.new_page(), "/")
 
-    def _welcome(self, page: Page, path: str) -> Person:
-        person = Person(page)
-        self._people.append(person)
+    def _open(self, page: Page, path: str) -> PageUser:
+        user = PageUser(page)
+        self._users.append(user)
         page.goto(self._server.url + path)
-        return person
+        return user
 
     @contextmanager
     def restarting_server(self, *, at_once: bool) -> Iterator[None]:
-        """No server inside of the block, and the same one again behind it. `at_once`: as in a crash."""
+        """Stop the server for the block, and start it again after it. `at_once`: as in a crash."""
         if at_once:
             self._server.kill()
         else:
@@ -111,24 +111,24 @@ class Invite:
         yield
         self._server.start_again()
 
-    def take_picture(self, person: Person, subject: str) -> None:
-        """Keep a screenshot of a page for whoever wants to look."""
-        PICTURES.mkdir(exist_ok=True)
-        person.page.screenshot(path=PICTURES / f"{self._test_name}-{subject}.png", full_page=True)
+    def take_screenshot(self, user: PageUser, subject: str) -> None:
+        """Write a screenshot of a page into `artifacts/`."""
+        SCREENSHOTS.mkdir(exist_ok=True)
+        user.page.screenshot(path=SCREENSHOTS / f"{self._test_name}-{subject}.png", full_page=True)
 
-    def send_home(self, *people: Person) -> None:
-        """Close these people's browsers. Nothing may have gone wrong in their pages unseen."""
-        for person in people:
-            self._people.remove(person)
-            person.page.context.close()
-        assert [person.faults for person in people] == [[] for _ in people]
+    def close_pages(self, *users: PageUser) -> None:
+        """Close these users' browsers. There must have been no errors in their pages."""
+        for user in users:
+            self._users.remove(user)
+            user.page.context.close()
+        assert [user.errors for user in users] == [[] for _ in users]
 
     def finish(self) -> None:
-        """Keep a last picture of every page that is open, and send everybody home."""
-        for number, person in enumerate(self._people):
-            if not person.page.is_closed():
-                self.take_picture(person, f"end-{number}")
-        self.send_home(*self._people)
+        """Take a last screenshot of every page that is open, and close them all."""
+        for number, user in enumerate(self._users):
+            if not user.page.is_closed():
+                self.take_screenshot(user, f"end-{number}")
+        self.close_pages(*self._users)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def invite(browsers: Browsers, server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[Invite]:
-    invite = Invite(browsers, server, re.sub(r"\W+", "-", request.node.name))
-    yield invite
-    invite.finish()
+def open_page(browsers: Browsers, server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
+    open_page = OpenPage(browsers, server, re.sub(r"\W+", "-", request.node.name))
+    yield open_page
+    open_page.finish()

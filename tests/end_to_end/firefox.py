@@ -36,12 +36,12 @@ class FirefoxError(Exception):
 
 
 class Window:
-    """A window with one page, in a profile of its own. What goes wrong in the page unseen is kept in `faults`."""
+    """A window with one page, in a profile of its own. What goes wrong in the page unseen is kept in `errors`."""
 
     def __init__(self, firefox: "Firefox", context: str) -> None:
         self._firefox = firefox
         self.context = context
-        self.faults: list[str] = []
+        self.errors: list[str] = []
 
     def goto(self, url: str) -> None:
         """Open a page, and wait until it has loaded."""
@@ -181,7 +181,7 @@ class Firefox:
     def _note(self, entry: dict[str, Any]) -> None:
         window = self._windows.get(entry["source"].get("context", ""))
         if window is not None and entry["level"] in ("error", "warn"):
-            window.faults.append(entry["text"])
+            window.errors.append(entry["text"])
 
     def close(self) -> None:
         self.command("browser.close")

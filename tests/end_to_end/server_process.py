@@ -1,4 +1,4 @@
-"""`python -m curhat_trio` as its users have it: a process of its own, known by its port and its log alone."""
+"""`python -m curhat_trio` in a process of its own, known by its port and its log alone."""
 
 import json
 import signal
@@ -57,8 +57,8 @@ class ServerProcess:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def complaints(self) -> list[dict[str, Any]]:
-        """What the server logged above `info`: there is nothing to complain about in any of these tests."""
+    def problems(self) -> list[dict[str, Any]]:
+        """What the server logged above `info`: none of these tests should bring that about."""
         return [event for event in self.log if event["level"] not in ("debug", "info")]
 
     def health(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class ServerProcess:
 
 @contextmanager
 def running_server(*options: str) -> Iterator[ServerProcess]:
-    """A server from here to the end of the block; then it must stop when asked, without a complaint."""
+    """A server from here to the end of the block; then it must stop when asked, without problems."""
     server = ServerProcess(*options)
     try:
         yield server
@@ -105,4 +105,4 @@ def running_server(*options: str) -> Iterator[ServerProcess]:
         server.kill()
         raise
     assert server.stop() == 0
-    assert server.complaints == []
+    assert server.problems == []

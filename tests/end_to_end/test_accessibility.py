@@ -1,4 +1,4 @@
-"""The page is for everybody: axe-core finds no fault in any of its scenes, and nothing runs over or moves unasked.
+"""Accessibility: axe-core finds no violation in any view, nothing overflows, and nothing moves unasked.
 
 axe-core comes from npm: `npm install --prefix FOLDER axe-core@4.14.1`, and then
 `AXE_CORE=FOLDER/node_modules/axe-core/axe.min.js`.
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.end_to_end.conftest import Invite
-from tests.end_to_end.people import Person, meet
+from tests.end_to_end.conftest import OpenPage
+from tests.end_to_end.page_user import PageUser, start_call
 
 _AUDIT = """async () => (await axe.run()).violations.map(({ id, impact, help, nodes }) =>
     `${impact} ${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`)"""
@@ -31,48 +31,48 @@ def axe() -> str:
     return Path(file).read_text()
 
 
-class Inspector:
-    """Looks at a page again and again, and keeps what it finds."""
+class Auditor:
+    """Audits the views of a page, and keeps the violations."""
 
-    def __init__(self, invite: Invite, axe: str, person: Person, name: str) -> None:
-        self._invite, self._person, self._name = invite, person, name
+    def __init__(self, open_page: OpenPage, axe: str, user: PageUser, name: str) -> None:
+        self._open_page, self._person, self._name = open_page, user, name
         self._axe = axe
-        self.faults: dict[str, Any] = {}
+        self.errors: dict[str, Any] = {}
 
-    def look(self, scene: str) -> None:
+    def audit(self, scene: str) -> None:
         page = self._person.page
         page.evaluate(f"() => {{ if (!window.axe) {{ {self._axe} }} }}")
-        faults = page.evaluate(_AUDIT)
+        errors = page.evaluate(_AUDIT)
         if page.evaluate(_OVERFLOW) > 0:
-            faults.append("the page is wider than its window")
-        if faults:
-            self.faults[scene] = faults
-        self._invite.take_picture(self._person, f"{self._name}-{scene}")
+            errors.append("the page is wider than its window")
+        if errors:
+            self.errors[scene] = errors
+        self._open_page.take_screenshot(self._person, f"{self._name}-{scene}")
 
 
 @pytest.mark.parametrize("name", ["desk", "phone"])
-def test_axe_finds_no_fault_in_any_scene(invite: Invite, axe: str, name: str) -> None:
+def test_axe_finds_no_violation_in_any_view(open_page: OpenPage, axe: str, name: str) -> None:
     profile: dict[str, Any] = {"desk": DESK, "phone": TINY_PHONE}[name]
-    ana, ben = invite("red", **profile), invite("blue")
-    inspector = Inspector(invite, axe, ana, name)
+    ana, ben = open_page("red", **profile), open_page("blue")
+    auditor = Auditor(open_page, axe, ana, name)
     page = ana.page
     page.wait_for_function("() => !document.querySelector('#online').hidden")
-    inspector.look("1-lobby")
+    auditor.audit("1-lobby")
     page.locator("#preview").click()
     page.wait_for_function("() => document.querySelector('#camera-choice').options.length > 0")
-    inspector.look("2-mirror")
+    auditor.audit("2-mirror")
     page.locator("#name").fill("Ana")
     page.locator("#topics").fill("hujan, teh")
     page.locator("#start").click()
     expect(page.locator("#waiting-online")).not_to_be_empty()
-    inspector.look("3-waiting")
+    auditor.audit("3-waiting")
     ben.page.get_by_label("Topics").fill("hujan")
     ben.start_as("Ben")
     expect(ben.state).to_have_text("Talking with Ana.")
     page.evaluate("() => { curhat.features.push('report', 'block'); }")
     page.wait_for_function("() => !document.querySelector('#report').hidden")
-    ben.say("Hello, how was your day?")
-    inspector.look("4-talk")
+    ben.send_chat("Hello, how was your day?")
+    auditor.audit("4-talk")
     if page.locator("#chat-toggle").get_attribute("aria-expanded") == "false":
         page.locator("#chat-toggle").click()
     page.locator("#chat-text").fill("Long. It rained all day, and I missed the last bus home.")
@@ -80,49 +80,49 @@ def test_axe_finds_no_fault_in_any_scene(invite: Invite, axe: str, name: str) ->
     page.locator("#chat-text").press("Escape")
     page.locator("#mute").click()
     page.locator("#choose").click()
-    inspector.look("5-devices")
+    auditor.audit("5-devices")
     page.locator("#quality").press("Enter")
-    inspector.look("6-details")
+    auditor.audit("6-details")
     page.keyboard.press("Escape")
     page.locator("#report").click()
-    inspector.look("7-report")
+    auditor.audit("7-report")
     page.keyboard.press("Escape")
     page.locator("#help").click()
-    inspector.look("8-help")
+    auditor.audit("8-help")
     page.keyboard.press("Escape")
     ben.press("Next")
     page.wait_for_function("() => document.body.dataset.scene === 'ended'")
-    inspector.look("9-ended")
-    assert inspector.faults == {}
+    auditor.audit("9-ended")
+    assert auditor.errors == {}
 
 
-def test_axe_finds_faults_where_there_are_some(invite: Invite, axe: str) -> None:
-    ana = invite("red")
+def test_axe_finds_violations_where_there_are_some(open_page: OpenPage, axe: str) -> None:
+    ana = open_page("red")
     ana.evaluate(
         "() => document.querySelector('#name').closest('label').replaceWith(document.querySelector('#name'))"
     )
     ana.evaluate("() => document.querySelector('#name').removeAttribute('placeholder')")
-    inspector = Inspector(invite, axe, ana, "broken")
-    inspector.look("lobby")
-    assert "critical label" in str(inspector.faults)
+    auditor = Auditor(open_page, axe, ana, "broken")
+    auditor.audit("lobby")
+    assert "critical label" in str(auditor.errors)
 
 
-def test_nothing_moves_by_itself_for_those_who_do_not_want_it(invite: Invite) -> None:
+def test_reduced_motion_stops_animations(open_page: OpenPage) -> None:
     moving = "document.getAnimations().length"
-    ana, ben = invite("red"), invite("blue", reduced_motion="reduce")
-    for person in (ana, ben):
-        person.page.get_by_label("Topics").fill(f"of {person is ana}")
-        person.press("Start")
-        expect(person.page.locator("#stage")).to_have_attribute("data-breath", "true")
-        if person is ana:
-            assert person.evaluate(moving) == 1
-            person.press("Stop")
+    ana, ben = open_page("red"), open_page("blue", reduced_motion="reduce")
+    for user in (ana, ben):
+        user.page.get_by_label("Topics").fill(f"of {user is ana}")
+        user.press("Start")
+        expect(user.page.locator("#stage")).to_have_attribute("data-breath", "true")
+        if user is ana:
+            assert user.evaluate(moving) == 1
+            user.press("Stop")
     assert ben.evaluate(moving) == 0
 
 
-def test_two_keep_talking_with_a_keyboard_and_the_focus_is_never_lost(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_focus_is_kept_when_buttons_disappear(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     focused = "document.activeElement.id"
     ana.button("Next").focus()
     ben.press("Stop")

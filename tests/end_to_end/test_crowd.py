@@ -78,7 +78,9 @@ def server() -> Iterator[ServerProcess]:
         yield server
 
 
-async def test_a_crowd_comes_talks_and_goes(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_300_clients_pair_chat_disconnect_and_leave(
+    server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
     crowd, members = Crowd(RESUME_SECONDS), list[Member]()
     url, dial = f"ws://127.0.0.1:{server.port}/ws", partial(trio.open_tcp_stream, "127.0.0.1", server.port)
     async with trio.open_nursery() as hosts:

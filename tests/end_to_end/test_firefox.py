@@ -1,4 +1,4 @@
-"""Firefox and Chromium meet on the page, and two Firefoxes: the browsers differ in more than their makers."""
+"""Calls on the page between Firefox and Chromium, and between two Firefoxes."""
 
 import shutil
 import time
@@ -7,9 +7,16 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.end_to_end.conftest import Invite
+from tests.end_to_end.conftest import OpenPage
 from tests.end_to_end.firefox import Firefox, Window, running_firefox
-from tests.end_to_end.people import MAY_GO_DEAF, SECONDS, Person, Sight, restart_at_once, watch
+from tests.end_to_end.page_user import (
+    CAN_HOLD_MESSAGES,
+    SECONDS,
+    PageUser,
+    ReceivedVideo,
+    restart_ice_at_once,
+    watch_video,
+)
 from tests.end_to_end.server_process import ServerProcess
 
 _READ = """async (selector, text, seconds) => {
@@ -22,8 +29,8 @@ _READ = """async (selector, text, seconds) => {
 }"""
 
 
-class Fox:
-    """Somebody in front of a Firefox."""
+class FirefoxUser:
+    """A user of the page in Firefox."""
 
     def __init__(self, window: Window) -> None:
         self.window = window
@@ -35,20 +42,20 @@ class Fox:
     def press(self, name: str) -> None:
         self.window.click("button", name)
 
-    def say(self, text: str) -> None:
+    def send_chat(self, text: str) -> None:
         self.window.write("Message", text)
         self.press("Send")
 
-    def reads(self, selector: str, text: str) -> bool:
+    def reaches_text(self, selector: str, text: str) -> bool:
         """Wait until an element has this text; False: it did not get it in time."""
         return bool(self.window.evaluate(_READ, selector, text, SECONDS) == text)
 
-    def is_told(self, state: str) -> bool:
-        """Wait until the line that says how things stand says so."""
-        return self.reads("#state", state)
+    def reaches_state(self, state: str) -> bool:
+        """Wait until the line with the state of the call has this text."""
+        return self.reaches_text("#state", state)
 
-    def watch(self) -> Sight:
-        return watch(self.window.evaluate)
+    def watch_video(self) -> ReceivedVideo:
+        return watch_video(self.window.evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -61,87 +68,91 @@ def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
 
 
 @pytest.fixture
-def foxes(firefox: Firefox, server: ServerProcess) -> Iterator[list[Fox]]:
-    """Two people with a Firefox before the page. Nothing may have gone wrong in it unseen."""
-    foxes = [Fox(firefox.open_window(MAY_GO_DEAF)) for _ in range(2)]
-    for fox in foxes:
+def firefox_users(firefox: Firefox, server: ServerProcess) -> Iterator[list[FirefoxUser]]:
+    """Two users with the page in Firefox. There must be no errors in it."""
+    firefox_users = [FirefoxUser(firefox.open_window(CAN_HOLD_MESSAGES)) for _ in range(2)]
+    for fox in firefox_users:
         fox.window.goto(f"{server.url}/test-client")
-    yield foxes
-    for fox in foxes:
+    yield firefox_users
+    for fox in firefox_users:
         fox.window.close()
-    assert [fox.window.faults for fox in foxes] == [[], []]
+    assert [fox.window.errors for fox in firefox_users] == [[], []]
 
 
-def sees_movement(person: Fox | Person) -> bool:
-    """Wait until a partner's video moves. Firefox's fake camera has times of one and the same colour."""
+def receives_moving_video(user: FirefoxUser | PageUser) -> bool:
+    """Wait until a partner's video moves. Firefox's fake camera has periods of a single colour."""
     end = time.monotonic() + SECONDS
-    while not person.watch().is_moving:
+    while not user.watch_video().is_moving:
         if time.monotonic() > end:
             return False
     return True
 
 
-def meet(fox: Fox, ana: Person, first: str) -> None:
-    """Fox with Firefox and Ana with Chromium are told that they talk with each other."""
+def start_call(fox: FirefoxUser, ana: PageUser, first: str) -> None:
+    """Pair Fox in Firefox with Ana in Chromium."""
     if first == "Firefox":
         fox.start_as("Fox")
-        assert fox.is_told("Waiting for a partner.")
+        assert fox.reaches_state("Waiting for a partner.")
         ana.start_as("Ana")
     else:
         ana.start_as("Ana")
         expect(ana.state).to_have_text("Waiting for a partner.")
         fox.start_as("Fox")
     expect(ana.state).to_have_text("Talking with Fox.")
-    assert fox.is_told("Talking with Ana.")
+    assert fox.reaches_state("Talking with Ana.")
 
 
 @pytest.mark.parametrize("first", ["Firefox", "Chromium"])
-def test_firefox_and_chromium_talk(foxes: list[Fox], invite: Invite, first: str) -> None:
-    fox, ana = foxes[0], invite("red")
-    meet(fox, ana, first)
-    assert fox.watch().is_moving
-    assert fox.watch().colour == "red"
-    assert sees_movement(ana)
-    assert ana.hears(sound=True)
-    fox.say("Halo 🦊")
+def test_a_call_between_firefox_and_chromium(
+    firefox_users: list[FirefoxUser], open_page: OpenPage, first: str
+) -> None:
+    fox, ana = firefox_users[0], open_page("red")
+    start_call(fox, ana, first)
+    assert fox.watch_video().is_moving
+    assert fox.watch_video().colour == "red"
+    assert receives_moving_video(ana)
+    assert ana.receives_audio(sound=True)
+    fox.send_chat("Halo 🦊")
     expect(ana.chat.locator(".partner")).to_have_text("FoxHalo 🦊")
-    ana.say("Apa kabar?")
-    assert fox.reads("#chat-log .partner", "AnaApa kabar?")
+    ana.send_chat("Apa kabar?")
+    assert fox.reaches_text("#chat-log .partner", "AnaApa kabar?")
     fox.press("Next")
     expect(ana.state).to_have_text("Fox has moved on to somebody else. Press Next to find somebody else.")
-    assert fox.is_told("Waiting for a partner.")
+    assert fox.reaches_state("Waiting for a partner.")
     ana.press("Next")
-    assert fox.is_told("Talking with Ana.")
-    assert fox.watch().colour == "red"
-    assert sees_movement(ana)
+    assert fox.reaches_state("Talking with Ana.")
+    assert fox.watch_video().colour == "red"
+    assert receives_moving_video(ana)
     fox.press("Stop")
     expect(ana.state).to_have_text("Fox has left the conversation. Press Next to find somebody else.")
-    assert fox.is_told("Not connected. Press Start.")
+    assert fox.reaches_state("Not connected. Press Start.")
 
 
 @pytest.mark.parametrize("first", ["Firefox", "Chromium"])
-def test_of_two_offers_at_once_one_survives_and_media_go_on(foxes: list[Fox], invite: Invite, first: str) -> None:
-    fox, ana = foxes[0], invite("red", before=MAY_GO_DEAF)
-    meet(fox, ana, first)
-    assert fox.watch().is_moving
-    assert sees_movement(ana)
-    restart_at_once(fox.window.evaluate, ana.page.evaluate)
-    assert fox.watch().is_moving
-    assert fox.watch().colour == "red"
-    assert sees_movement(ana)
-    assert ana.hears(sound=True)
+def test_media_continue_after_crossing_ice_restarts(
+    firefox_users: list[FirefoxUser], open_page: OpenPage, first: str
+) -> None:
+    fox, ana = firefox_users[0], open_page("red", before=CAN_HOLD_MESSAGES)
+    start_call(fox, ana, first)
+    assert fox.watch_video().is_moving
+    assert receives_moving_video(ana)
+    restart_ice_at_once(fox.window.evaluate, ana.page.evaluate)
+    assert fox.watch_video().is_moving
+    assert fox.watch_video().colour == "red"
+    assert receives_moving_video(ana)
+    assert ana.receives_audio(sound=True)
 
 
-def test_two_firefoxes_talk(foxes: list[Fox]) -> None:
-    fox, vixen = foxes
+def test_a_call_between_two_firefoxes(firefox_users: list[FirefoxUser]) -> None:
+    fox, vixen = firefox_users
     fox.start_as("Fox")
-    assert fox.is_told("Waiting for a partner.")
+    assert fox.reaches_state("Waiting for a partner.")
     vixen.start_as("Vixen")
-    assert fox.is_told("Talking with Vixen.")
-    assert vixen.is_told("Talking with Fox.")
-    assert sees_movement(fox)
-    assert sees_movement(vixen)
-    vixen.say("Hai!")
-    assert fox.reads("#chat-log .partner", "VixenHai!")
+    assert fox.reaches_state("Talking with Vixen.")
+    assert vixen.reaches_state("Talking with Fox.")
+    assert receives_moving_video(fox)
+    assert receives_moving_video(vixen)
+    vixen.send_chat("Hai!")
+    assert fox.reaches_text("#chat-log .partner", "VixenHai!")
     vixen.press("Stop")
-    assert fox.is_told("Vixen has left the conversation. Press Next to find somebody else.")
+    assert fox.reaches_state("Vixen has left the conversation. Press Next to find somebody else.")

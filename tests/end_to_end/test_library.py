@@ -12,8 +12,8 @@ from tests.end_to_end.server_process import ServerProcess
 
 README = Path(__file__).parents[2] / "README.md"
 
-_SOMEBODY_WAITS = "async () => (await (await fetch('/health')).json()).data.waiting === 1"
-_SEES_SOMEBODY = "partner.srcObject?.active && partner.videoWidth > 0 && partner.currentTime > 0"
+_ONE_WAITS = "async () => (await (await fetch('/health')).json()).data.waiting === 1"
+_RECEIVES_VIDEO = "partner.srcObject?.active && partner.videoWidth > 0 && partner.currentTime > 0"
 
 
 def example() -> str:
@@ -26,32 +26,32 @@ def example() -> str:
 
 
 @pytest.fixture
-def visitors(browsers: Browsers) -> Iterator[list[Page]]:
-    """Three people, each with a browser profile of their own."""
+def pages(browsers: Browsers) -> Iterator[list[Page]]:
+    """Three pages, each with a browser profile of its own."""
     pages = [browsers("red", True).new_context().new_page() for _ in range(3)]
-    faults: list[str] = []
+    errors: list[str] = []
     for page in pages:
-        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
     yield pages
     for page in pages:
         page.context.close()
-    assert faults == []
+    assert errors == []
 
 
-def test_the_example_of_the_readme_is_a_whole_client(visitors: list[Page], server: ServerProcess) -> None:
+def test_the_readmes_example_is_a_complete_client(pages: list[Page], server: ServerProcess) -> None:
     def open_example(page: Page) -> None:
         page.goto(f"{server.url}/v1/info")  # for the example to be of this origin
         page.set_content(example())
 
-    ani, budi, citra = visitors
+    ani, budi, citra = pages
     for page in (ani, budi):
         open_example(page)
     for page in (ani, budi):
-        page.wait_for_function(_SEES_SOMEBODY)
+        page.wait_for_function(_RECEIVES_VIDEO)
     open_example(citra)
-    citra.wait_for_function(_SOMEBODY_WAITS)  # or the other two might meet again, for want of anybody else
+    citra.wait_for_function(_ONE_WAITS)  # or the other two might meet again, as nobody else waits
     ani.get_by_role("button", name="Next").click()
-    citra.wait_for_function(_SEES_SOMEBODY)
+    citra.wait_for_function(_RECEIVES_VIDEO)
 
 
 def test_the_example_has_fifteen_lines() -> None:

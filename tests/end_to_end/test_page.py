@@ -1,12 +1,12 @@
-"""What the page offers around a conversation: devices, keys, languages, screens, and words for trouble."""
+"""The page around a call: devices, keys, languages, screen sharing, and notices about problems."""
 
 import re
 
 import pytest
 from playwright.sync_api import Locator, ViewportSize, expect
 
-from tests.end_to_end.conftest import Invite
-from tests.end_to_end.people import MAY_GO_DEAF, SECONDS, UFRAG, Person, meet, restart_at_once
+from tests.end_to_end.conftest import OpenPage
+from tests.end_to_end.page_user import CAN_HOLD_MESSAGES, SECONDS, UFRAG, PageUser, restart_ice_at_once, start_call
 
 PHONE: ViewportSize = {"width": 360, "height": 740}
 OWN_TRACKS = """document.querySelector('#local').srcObject.getTracks()
@@ -19,9 +19,9 @@ SCREEN_SOUNDS = """async () => {
 OWN_WIDTH = "() => document.querySelector('#local').videoWidth > 0"
 
 
-def corner(person: Person) -> str:
-    """Where somebody's own picture lies."""
-    own: str = person.evaluate("document.querySelector('#self').dataset.corner")
+def corner(user: PageUser) -> str:
+    """The corner of the own video."""
+    own: str = user.evaluate("document.querySelector('#self').dataset.corner")
     return own
 
 
@@ -31,45 +31,45 @@ def middle(place: Locator) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def tell(person: Person, event: str, detail: str) -> None:
-    """Let the page hear something from its client that is hard to bring about."""
-    person.evaluate(f"curhat.dispatchEvent(new CustomEvent('{event}', {{ detail: {detail} }}))")
+def dispatch(user: PageUser, event: str, detail: str) -> None:
+    """Dispatch an event of the client that is hard to bring about."""
+    user.evaluate(f"curhat.dispatchEvent(new CustomEvent('{event}', {{ detail: {detail} }}))")
 
 
-# ---------------------------------------------------------------- whether there is room for it
+# ---------------------------------------------------------------- layout
 
 
 @pytest.mark.parametrize("width", [1280, 1000])
-def test_a_notice_pushes_nothing_out_of_the_window(invite: Invite, width: int) -> None:
-    ana, ben = invite("red", permitted=False, viewport={"width": width, "height": 720}), invite("blue")
-    meet(ana, ben)
+def test_a_notice_pushes_no_button_out_of_the_viewport(open_page: OpenPage, width: int) -> None:
+    ana, ben = open_page("red", permitted=False, viewport={"width": width, "height": 720}), open_page("blue")
+    start_call(ana, ben)
     expect(ana.notice).to_contain_text("Camera and microphone are not permitted.")
     for button in ("Next", "Stop", "Chat", "Send"):
         expect(ana.button(button)).to_be_in_viewport(ratio=1)
 
 
-def test_a_call_fits_on_a_phone_that_lies_on_its_side(invite: Invite) -> None:
-    ana, ben = invite("red", viewport={"width": 740, "height": 360}), invite("blue")
-    meet(ana, ben)
-    invite.take_picture(ana, "call")
+def test_a_call_fits_on_a_phone_in_landscape(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", viewport={"width": 740, "height": 360}), open_page("blue")
+    start_call(ana, ben)
+    open_page.take_screenshot(ana, "call")
     for button in ("Next", "Stop", "Mute", "Chat"):
         expect(ana.button(button)).to_be_in_viewport(ratio=1)
 
 
-def test_devices_are_chosen_on_a_small_phone(invite: Invite) -> None:
-    ana, ben = invite("red", viewport={"width": 320, "height": 568}), invite("blue")
-    meet(ana, ben)
+def test_the_device_menu_fits_on_a_small_phone(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", viewport={"width": 320, "height": 568}), open_page("blue")
+    start_call(ana, ben)
     ana.press("Chat")
     ana.press("Devices")
-    invite.take_picture(ana, "devices")
+    open_page.take_screenshot(ana, "devices")
     assert ana.evaluate("document.querySelector('#devices').getBoundingClientRect().top + scrollY") >= 0
 
 
 # ---------------------------------------------------------------- before the first call
 
 
-def test_camera_and_microphone_are_tried_and_chosen_before_the_first_call(invite: Invite) -> None:
-    ana = invite("several")
+def test_camera_and_microphone_can_be_tested_and_chosen_before_a_call(open_page: OpenPage) -> None:
+    ana = open_page("several")
     expect(ana.page.locator("#online")).to_contain_text("Nobody else is here at the moment.")
     expect(ana.button("Mute")).to_be_hidden()
     ana.press("Try camera and microphone")
@@ -79,7 +79,7 @@ def test_camera_and_microphone_are_tried_and_chosen_before_the_first_call(invite
     ana.page.get_by_label("Microphone", exact=True).select_option(label="Fake Audio Input 1")
     chosen = ["audio Fake Audio Input 1 live", "video fake_device_2 live"]
     ana.page.wait_for_function(f"(chosen) => ({OWN_TRACKS}).join() === chosen.join()", arg=chosen)
-    invite.take_picture(ana, "mirror")
+    open_page.take_screenshot(ana, "mirror")
     ana.evaluate("() => { window.tracks = document.querySelector('#local').srcObject.getTracks(); }")
     ana.press("End the test")
     assert ana.evaluate("tracks.map(({ readyState }) => readyState)") == ["ended", "ended"]
@@ -89,8 +89,8 @@ def test_camera_and_microphone_are_tried_and_chosen_before_the_first_call(invite
     assert ana.evaluate(OWN_TRACKS) == chosen
 
 
-def test_name_and_topics_are_remembered_here(invite: Invite) -> None:
-    ana = invite("red")
+def test_name_and_topics_are_remembered(open_page: OpenPage) -> None:
+    ana = open_page("red")
     ana.page.get_by_label("Topics").fill("rain,  rain , tea")
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
@@ -99,14 +99,14 @@ def test_name_and_topics_are_remembered_here(invite: Invite) -> None:
     expect(ana.page.get_by_label("Topics")).to_have_value("rain, tea")
 
 
-def test_waiting_tells_how_many_others_are_online(invite: Invite) -> None:
-    ana, ben, cem = invite("red"), invite("blue"), invite("green")
+def test_the_waiting_view_shows_how_many_others_are_online(open_page: OpenPage) -> None:
+    ana, ben, cem = open_page("red"), open_page("blue"), open_page("green")
     online = ana.page.locator("#waiting-online")
     ana.start_as("Ana")
     expect(online).to_contain_text("Nobody else is online yet.")
-    invite.take_picture(ana, "alone")
+    open_page.take_screenshot(ana, "alone")
     ana.press("Stop")
-    meet(ben, cem)
+    start_call(ben, cem)
     ana.press("Start")
     expect(online).to_have_text("2 other people are online.")
 
@@ -114,36 +114,36 @@ def test_waiting_tells_how_many_others_are_online(invite: Invite) -> None:
 # ---------------------------------------------------------------- devices in a call
 
 
-def test_another_camera_and_microphone_in_the_middle_of_a_call(invite: Invite) -> None:
-    ana, ben = invite("several"), invite("blue")
-    meet(ana, ben)
+def test_camera_and_microphone_can_be_changed_during_a_call(open_page: OpenPage) -> None:
+    ana, ben = open_page("several"), open_page("blue")
+    start_call(ana, ben)
     ana.press("Devices")
     ana.page.get_by_label("Camera", exact=True).select_option(label="fake_device_2")
     ana.page.get_by_label("Microphone", exact=True).select_option(label="Fake Audio Input 2")
     chosen = ["audio Fake Audio Input 2 live", "video fake_device_2 live"]
     ana.page.wait_for_function(f"(chosen) => ({OWN_TRACKS}).join() === chosen.join()", arg=chosen)
-    invite.take_picture(ana, "devices")
+    open_page.take_screenshot(ana, "devices")
     sent = "curhat.pc.getSenders().map(({ track }) => track?.label).filter(Boolean).sort()"
     assert ana.evaluate(sent) == ["Fake Audio Input 2", "fake_device_2"]
-    assert ben.watch().is_moving
-    assert ben.hears(sound=True)
+    assert ben.watch_video().is_moving
+    assert ben.receives_audio(sound=True)
 
 
-def test_a_screen_is_shown_beside_the_camera_until_it_is_ended(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_screen_sharing_adds_a_second_video_until_it_is_stopped(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     screen = ben.page.locator("#screen")
     expect(screen).to_be_hidden()
     ana.press("Share screen")
     expect(screen).to_be_visible()
     ben.page.wait_for_function("() => document.querySelector('#screen').videoWidth > 0")
-    assert ben.sees("red")
+    assert ben.receives_colour("red")
     expect(ana.page.locator("#self-name")).to_have_text("You, sharing your screen")
-    invite.take_picture(ana, "sharing")
-    invite.take_picture(ben, "seeing")
+    open_page.take_screenshot(ana, "sharing")
+    open_page.take_screenshot(ben, "seeing")
     ana.press("Stop sharing")
     expect(screen).to_be_hidden()
-    assert ben.watch().is_moving
+    assert ben.watch_video().is_moving
 
 
 KEEP_SCREENS = """const choose = navigator.mediaDevices.getDisplayMedia.bind(navigator.mediaDevices);
@@ -156,24 +156,24 @@ KEEP_SCREENS = """const choose = navigator.mediaDevices.getDisplayMedia.bind(nav
 
 
 @pytest.mark.parametrize("who", ["ana-goes-on", "ana-stops", "ben-goes-on"])
-def test_a_screen_is_shared_with_one_partner_only(invite: Invite, who: str) -> None:
-    ana, ben = invite("red", before=KEEP_SCREENS), invite("blue")
-    meet(ana, ben)
+def test_screen_sharing_ends_with_the_pairing(open_page: OpenPage, who: str) -> None:
+    ana, ben = open_page("red", before=KEEP_SCREENS), open_page("blue")
+    start_call(ana, ben)
     ana.press("Share screen")
     expect(ben.page.locator("#screen")).to_be_visible()
     assert ana.evaluate("new Set(screens.map(({ readyState }) => readyState)).has('ended')") is False
-    person, button = {"ana-goes-on": (ana, "Next"), "ana-stops": (ana, "Stop"), "ben-goes-on": (ben, "Next")}[who]
-    person.press(button)
+    user, button = {"ana-goes-on": (ana, "Next"), "ana-stops": (ana, "Stop"), "ben-goes-on": (ben, "Next")}[who]
+    user.press(button)
     expect(ana.chat).to_contain_text("Your screen is no longer shared.")
     expect(ana.page.locator("#announcement")).to_have_text("Your screen is no longer shared.")
     assert ana.evaluate("new Set(screens.map(({ readyState }) => readyState)).has('live')") is False
     expect(ana.page.locator("#self-name")).not_to_contain_text("sharing")
-    invite.take_picture(ana, "over")
+    open_page.take_screenshot(ana, "over")
 
 
-def test_a_screen_that_was_chosen_twice_is_captured_once(invite: Invite) -> None:
-    ana, ben = invite("red", before=KEEP_SCREENS), invite("blue")
-    meet(ana, ben)
+def test_pressing_share_twice_captures_one_screen(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", before=KEEP_SCREENS), open_page("blue")
+    start_call(ana, ben)
     ana.evaluate("() => { for (const press of [1, 2]) document.querySelector('#share').click(); }")
     ana.page.wait_for_function("() => screens.filter(({ kind }) => kind === 'video').length === 2")
     expect(ben.page.locator("#screen")).to_be_visible()
@@ -184,9 +184,9 @@ def test_a_screen_that_was_chosen_twice_is_captured_once(invite: Invite) -> None
     ana.page.wait_for_function("() => screens.every(({ readyState }) => readyState === 'ended')")
 
 
-def test_the_sound_of_a_screen_is_heard_beside_the_microphone(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_a_shared_screen_has_its_own_audio(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     ana.press("Mute")
     ben.page.wait_for_function("() => !document.querySelector('#remote').muted")
     ana.press("Share screen")
@@ -200,14 +200,14 @@ def test_the_sound_of_a_screen_is_heard_beside_the_microphone(invite: Invite) ->
     expect(ben.page.locator("#screen")).to_be_hidden()
 
 
-def test_no_camera_but_a_microphone(invite: Invite) -> None:
-    ana, ben = invite("none"), invite("blue")
-    meet(ana, ben)
+def test_a_call_without_a_camera_uses_the_microphone(open_page: OpenPage) -> None:
+    ana, ben = open_page("none"), open_page("blue")
+    start_call(ana, ben)
     expect(ana.notice).to_contain_text("No usable camera was found. You go on with the microphone alone.")
     expect(ben.page.locator("#remote-note")).to_have_text("Your partner has no camera.")
-    invite.take_picture(ana, "microphone")
-    assert ben.hears(sound=True)
-    assert ana.watch().colour == "blue"
+    open_page.take_screenshot(ana, "microphone")
+    assert ben.receives_audio(sound=True)
+    assert ana.watch_video().colour == "blue"
 
 
 BUSY_AT_FIRST = """const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -216,23 +216,23 @@ BUSY_AT_FIRST = """const open = navigator.mediaDevices.getUserMedia.bind(navigat
         busy ? Promise.reject(new DOMException("in use", "NotReadableError")) : open(wanted);"""
 
 
-def test_a_camera_that_another_program_used_joins_the_call_later(invite: Invite) -> None:
-    ana, ben = invite("red", before=BUSY_AT_FIRST), invite("blue")
-    meet(ana, ben)
+def test_a_busy_camera_can_be_added_later(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", before=BUSY_AT_FIRST), open_page("blue")
+    start_call(ana, ben)
     expect(ana.notice).to_contain_text("The camera or microphone is used by another program. Close that program.")
-    invite.take_picture(ana, "busy")
+    open_page.take_screenshot(ana, "busy")
     ana.evaluate("() => { window.busy = false; }")
     ana.press("Try again")
     expect(ana.notice).to_be_hidden()
-    assert ben.sees("red")
-    assert ben.hears(sound=True)
+    assert ben.receives_colour("red")
+    assert ben.receives_audio(sound=True)
 
 
-# ---------------------------------------------------------------- keys, and one's own picture
+# ---------------------------------------------------------------- keys, and the own video
 
 
-def test_the_keyboard_is_enough(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
+def test_everything_works_by_keyboard(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
     keys = ana.page.keyboard
     ana.page.get_by_label("Name").focus()
     keys.type("Ana Maxim")
@@ -263,12 +263,12 @@ def test_the_keyboard_is_enough(invite: Invite) -> None:
     expect(ben.state).to_contain_text("Ana Maxim has moved on to somebody else.")
 
 
-def test_single_keys_are_explained_and_can_be_switched_off(invite: Invite) -> None:
-    ana = invite("red")
+def test_single_key_shortcuts_are_listed_and_can_be_switched_off(open_page: OpenPage) -> None:
+    ana = open_page("red")
     ana.page.keyboard.press("?")
     help_dialog = ana.page.get_by_role("dialog", name="Help")
     expect(help_dialog).to_contain_text("next partner")
-    invite.take_picture(ana, "help")
+    open_page.take_screenshot(ana, "help")
     ana.page.get_by_label("Use single keys").uncheck()
     ana.page.keyboard.press("Escape")
     expect(help_dialog).to_be_hidden()
@@ -280,8 +280,8 @@ def test_single_keys_are_explained_and_can_be_switched_off(invite: Invite) -> No
     expect(ana.page.get_by_label("Use single keys")).not_to_be_checked()
 
 
-def test_ones_own_picture_is_dragged_or_moved_by_key_and_stays_there(invite: Invite) -> None:
-    ana = invite("red")
+def test_the_own_video_is_moved_by_mouse_or_keys_and_its_place_remembered(open_page: OpenPage) -> None:
+    ana = open_page("red")
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
     own = ana.page.locator("#local")
@@ -292,7 +292,7 @@ def test_ones_own_picture_is_dragged_or_moved_by_key_and_stays_there(invite: Inv
     mouse.move(x - 60, y - 60, steps=5)
     mouse.up()
     assert corner(ana) == "top-left"
-    invite.take_picture(ana, "moved")
+    open_page.take_screenshot(ana, "moved")
     move = ana.button("Move your picture to another corner")
     move.press("ArrowRight")
     assert corner(ana) == "top-right"
@@ -307,43 +307,43 @@ def test_ones_own_picture_is_dragged_or_moved_by_key_and_stays_there(invite: Inv
 # ---------------------------------------------------------------- chat
 
 
-def test_what_is_not_read_yet_is_counted(invite: Invite) -> None:
-    ana, ben = invite("red", viewport=PHONE), invite("blue")
-    meet(ana, ben)
+def test_unread_messages_are_counted(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", viewport=PHONE), open_page("blue")
+    start_call(ana, ben)
     expect(ana.button("Chat")).to_have_attribute("aria-expanded", "false")
-    ben.say("Hello?")
-    ben.say("Can you read this?")
+    ben.send_chat("Hello?")
+    ben.send_chat("Can you read this?")
     expect(ana.button("Chat, 2 unread")).to_be_visible()
     expect(ana.page.locator("#announcement")).to_have_text("New message from Ben.")
     expect(ana.page).to_have_title(re.compile(r"^\(2\) Ben "))
-    invite.take_picture(ana, "unread")
+    open_page.take_screenshot(ana, "unread")
     ana.press("Chat, 2 unread")
     expect(ana.button("Chat")).to_have_attribute("aria-expanded", "true")
     expect(ana.page).to_have_title(re.compile(r"^Ben "))
     expect(ana.page.get_by_label("Message", exact=True)).to_be_focused()
-    invite.take_picture(ana, "read")
+    open_page.take_screenshot(ana, "read")
 
 
-def test_who_is_writing_is_shown_until_the_message_has_come(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    ben.evaluate("() => { window.said = []; curhat.typing = (active) => said.push(active); }")
-    meet(ana, ben)
+def test_typing_is_shown_until_the_message_arrives(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    ben.evaluate("() => { window.calls = []; curhat.typing = (active) => calls.push(active); }")
+    start_call(ana, ben)
     ben.page.get_by_label("Message", exact=True).press_sequentially("Hi")
-    assert ben.evaluate("said") == [True]
-    tell(ana, "typing", "{ active: true }")
+    assert ben.evaluate("calls") == [True]
+    dispatch(ana, "typing", "{ active: true }")
     expect(ana.page.locator("#typing")).to_have_text("Ben is writing.")
-    invite.take_picture(ana, "writing")
+    open_page.take_screenshot(ana, "writing")
     ben.press("Send")
     expect(ana.chat).to_contain_text("Hi")
     expect(ana.page.locator("#typing")).to_have_text("")
 
 
-# ---------------------------------------------------------------- quality and trouble
+# ---------------------------------------------------------------- quality and problems
 
 
-def test_quality_is_told_in_words_and_its_figures_behind_a_button(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_connection_quality_is_a_word_and_its_figures_are_behind_a_button(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     quality = ana.page.get_by_role("button", name=re.compile("^Connection: (good|fair|poor)$"))
     quality.click()
     details = ana.page.get_by_role("region", name="Connection details")
@@ -351,79 +351,79 @@ def test_quality_is_told_in_words_and_its_figures_behind_a_button(invite: Invite
     expect(details).to_contain_text(re.compile(r"\d+ ms"))
     expect(details).to_contain_text(re.compile(r"[1-9]\d* and [1-9]\d* kbit/s"))
     expect(details).to_contain_text(re.compile(r"\d+\.\d %"))
-    invite.take_picture(ana, "details")
+    open_page.take_screenshot(ana, "details")
     ben.press("Stop")
     expect(details).to_be_hidden()
 
 
-def test_everything_that_reconnects_is_shown(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_every_reconnection_is_shown(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     note = ana.page.locator("#remote-note")
-    tell(ana, "media", "{ media: 'interrupted' }")
+    dispatch(ana, "media", "{ media: 'interrupted' }")
     expect(ana.state).to_have_text("The video to Ben was interrupted. Trying to bring it back.")
     expect(note).to_have_text("Reconnecting the video.")
     expect(ana.button("Connection: interrupted")).to_be_visible()
-    invite.take_picture(ana, "interrupted")
-    tell(ana, "media", "{ media: 'connected' }")
-    tell(ana, "away", "{ away: true }")
+    open_page.take_screenshot(ana, "interrupted")
+    dispatch(ana, "media", "{ media: 'connected' }")
+    dispatch(ana, "away", "{ away: true }")
     expect(ana.state).to_have_text("Ben has lost the connection for a moment. Waiting for Ben to come back.")
-    tell(ana, "away", "{ away: false }")
+    dispatch(ana, "away", "{ away: false }")
     expect(ana.state).to_have_text("Talking with Ben.")
     expect(ana.chat).to_contain_text("Ben is back.")
-    tell(ana, "connection", "{ phase: 'resuming', kind: 'unreachable', code: 1006, delaySeconds: 1 }")
+    dispatch(ana, "connection", "{ phase: 'resuming', kind: 'unreachable', code: 1006, delaySeconds: 1 }")
     expect(ana.state).to_contain_text("Reconnecting; your conversation goes on.")
-    tell(ana, "connection", "{ phase: 'resumed' }")
+    dispatch(ana, "connection", "{ phase: 'resumed' }")
     expect(ana.state).to_have_text("Talking with Ben.")
     expect(ana.chat).to_contain_text("The connection to the server is back; your conversation goes on.")
 
 
-def test_no_video_is_explained_by_how_far_it_came_and_chat_goes_on(invite: Invite) -> None:
-    ana, ben = invite("red", viewport=PHONE), invite("blue")
-    meet(ana, ben)
+def test_failed_video_is_explained_by_its_stage_and_chat_still_works(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", viewport=PHONE), open_page("blue")
+    start_call(ana, ben)
     for stage, words in {
         "gathering": "switch off what may block calls",
         "dtls": "could not agree on encryption",
         "lost": "could not be brought back",
         "checking": "another network may help",
     }.items():
-        tell(ana, "media", f"{{ media: 'failed', stage: '{stage}' }}")
+        dispatch(ana, "media", f"{{ media: 'failed', stage: '{stage}' }}")
         expect(ana.notice).to_contain_text(words)
     expect(ana.state).to_have_text("No video connection to Ben. You can still write, or press Next.")
-    invite.take_picture(ana, "no-video")
-    ana.say("But you can read this.")
+    open_page.take_screenshot(ana, "no-video")
+    ana.send_chat("But you can read this.")
     expect(ben.chat).to_contain_text("But you can read this.")
 
 
-def test_a_network_that_is_away_is_told_at_once(invite: Invite) -> None:
-    ana = invite("red")
+def test_an_offline_network_is_shown_at_once(open_page: OpenPage) -> None:
+    ana = open_page("red")
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
     ana.page.context.set_offline(True)
     expect(ana.notice).to_have_text(
         "Your device is offline. Check your network. This page connects again by itself."
     )
-    invite.take_picture(ana, "offline")
+    open_page.take_screenshot(ana, "offline")
     ana.page.context.set_offline(False)
     expect(ana.notice).to_be_hidden()
 
 
-def test_a_second_tab_is_told_that_it_may_meet_itself(invite: Invite) -> None:
-    ana = invite("red")
+def test_a_second_tab_warns_of_pairing_with_oneself(open_page: OpenPage) -> None:
+    ana = open_page("red")
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
-    again = invite.beside(ana)
+    again = open_page.open_tab(ana)
     expect(again.page.get_by_label("Name")).to_have_value("Ana")
     again.press("Start")
     for tab in (ana, again):
         expect(tab.state).to_have_text("Talking with Ana.")
         expect(tab.notice).to_contain_text("You may meet yourself; press Stop in one of them.")
-    invite.take_picture(again, "again")
+    open_page.take_screenshot(again, "again")
     again.press("Stop")
     expect(ana.notice).to_be_hidden()
 
 
-# ---------------------------------------------------------------- haste and glare
+# ---------------------------------------------------------------- quick actions and glare
 
 _NEXT_AT_ONCE = """([times, seconds]) => new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`${times} left`)), seconds * 1000);
@@ -439,15 +439,15 @@ _ALWAYS_AGAIN = """() => curhat.addEventListener("partnerleft", () =>
     setTimeout(() => document.querySelector("#next").click()))"""
 
 
-def test_twenty_quick_nexts_lead_to_one_conversation(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_twenty_quick_nexts_end_in_one_call(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     ben.evaluate(_ALWAYS_AGAIN)
     ana.page.evaluate(_NEXT_AT_ONCE, [20, SECONDS])
     expect(ana.state).to_have_text("Talking with Ben.")
     expect(ben.state).to_have_text("Talking with Ana.")
-    assert ana.watch().colour == "blue"
-    assert ben.watch().colour == "red"
+    assert ana.watch_video().colour == "blue"
+    assert ben.watch_video().colour == "red"
     expect(ana.notice).to_be_hidden()
 
 
@@ -461,54 +461,54 @@ _IN_USE = """async () => {
 
 
 @pytest.mark.parametrize("polite", [False, True])
-def test_ice_is_restarted_in_the_middle_of_a_call(invite: Invite, polite: bool) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
-    people = (ana, ben)
-    before = [person.evaluate(UFRAG) for person in people]
-    people[polite].evaluate("curhat.pc.restartIce()")
-    for person, old in zip(people, before, strict=True):
-        person.page.wait_for_function(_RESTARTED, arg=old)
-        person.page.wait_for_function(f"async () => (await ({_IN_USE})()).includes({UFRAG})")
-        assert person.watch().is_moving
+def test_ice_restarts_during_a_call(open_page: OpenPage, polite: bool) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
+    users = (ana, ben)
+    before = [user.evaluate(UFRAG) for user in users]
+    users[polite].evaluate("curhat.pc.restartIce()")
+    for user, old in zip(users, before, strict=True):
+        user.page.wait_for_function(_RESTARTED, arg=old)
+        user.page.wait_for_function(f"async () => (await ({_IN_USE})()).includes({UFRAG})")
+        assert user.watch_video().is_moving
 
 
-def test_of_two_offers_at_once_one_survives_and_media_go_on(invite: Invite) -> None:
-    ana, ben = invite("red", before=MAY_GO_DEAF), invite("blue", before=MAY_GO_DEAF)
-    meet(ana, ben)
-    assert ana.watch().is_moving
-    assert ben.watch().is_moving
-    restart_at_once(ana.page.evaluate, ben.page.evaluate)
-    for person in (ana, ben):
-        assert person.watch().is_moving
-        assert person.hears(sound=True)
+def test_media_continue_after_crossing_ice_restarts(open_page: OpenPage) -> None:
+    ana, ben = open_page("red", before=CAN_HOLD_MESSAGES), open_page("blue", before=CAN_HOLD_MESSAGES)
+    start_call(ana, ben)
+    assert ana.watch_video().is_moving
+    assert ben.watch_video().is_moving
+    restart_ice_at_once(ana.page.evaluate, ben.page.evaluate)
+    for user in (ana, ben):
+        assert user.watch_video().is_moving
+        assert user.receives_audio(sound=True)
 
 
 # ---------------------------------------------------------------- report and block
 
 
-def test_report_and_block_are_not_there_without_the_server(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_report_and_block_are_hidden_if_the_server_lacks_them(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     for name in ("Report", "Block"):
         offered = ana.evaluate(f"curhat.features.includes('{name.lower()}')")
         expect(ana.button(name)).to_be_visible(visible=offered)
 
 
-def test_a_partner_is_reported_and_blocked(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    meet(ana, ben)
+def test_report_and_block_dialogs(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    start_call(ana, ben)
     ana.evaluate("""() => {
-        window.said = [];
+        window.calls = [];
         curhat.features.push("report", "block");
-        curhat.report = (...words) => said.push(["report", ...words]);
-        curhat.block = () => said.push(["block"]);
+        curhat.report = (...words) => calls.push(["report", ...words]);
+        curhat.block = () => calls.push(["block"]);
     }""")
     ana.press("Report")
     report = ana.page.get_by_role("dialog", name="Report Ben")
     report.get_by_label("Advertising or fraud").check()
     report.get_by_label("In your own words, if you like").fill("sells watches")
-    invite.take_picture(ana, "report")
+    open_page.take_screenshot(ana, "report")
     report.get_by_role("button", name="Send report").click()
     expect(ana.chat).to_contain_text("Your report was sent. Thank you.")
     ana.press("Block")
@@ -516,25 +516,25 @@ def test_a_partner_is_reported_and_blocked(invite: Invite) -> None:
     block.get_by_role("button", name="Cancel").click()
     expect(ana.state).to_have_text("Talking with Ben.")
     ana.press("Block")
-    invite.take_picture(ana, "block")
+    open_page.take_screenshot(ana, "block")
     block.get_by_role("button", name="Block and go on").click()
     expect(ben.state).to_contain_text("Ana has moved on to somebody else.")
-    assert ana.evaluate("said") == [["report", "spam", "sells watches"], ["block"]]
+    assert ana.evaluate("calls") == [["report", "spam", "sells watches"], ["block"]]
 
 
 # ---------------------------------------------------------------- languages
 
 
-def test_indonesian_is_spoken_to_those_who_prefer_it_and_the_choice_is_remembered(invite: Invite) -> None:
-    ani, ben = invite("red", locale="id-ID"), invite("blue")
-    invite.take_picture(ani, "lobi")
+def test_the_language_is_the_browsers_and_can_be_changed_for_good(open_page: OpenPage) -> None:
+    ani, ben = open_page("red", locale="id-ID"), open_page("blue")
+    open_page.take_screenshot(ani, "lobi")
     expect(ani.page.locator("html")).to_have_attribute("lang", "id")
     ani.page.get_by_label("Nama").fill("Ani")
     ani.press("Mulai")
     expect(ani.state).to_have_text("Menunggu teman bicara.")
     ben.start_as("Ben")
     expect(ani.state).to_have_text("Ngobrol dengan Ben.")
-    invite.take_picture(ani, "ngobrol")
+    open_page.take_screenshot(ani, "ngobrol")
     ani.page.get_by_label("Bahasa").select_option("English")
     expect(ani.state).to_have_text("Talking with Ben.")
     expect(ani.button("Stop")).to_be_visible()
@@ -561,8 +561,8 @@ _UNLIKE = """async () => {
 }"""
 
 
-def test_every_language_has_the_same_words(invite: Invite) -> None:
-    ana = invite("red")
+def test_every_language_has_the_same_keys_and_placeholders(open_page: OpenPage) -> None:
+    ana = open_page("red")
     places = ana.evaluate(_PLACES)
     assert len(places["en"]) > 100
     assert places["id"] == places["en"]

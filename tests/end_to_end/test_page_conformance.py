@@ -22,7 +22,7 @@ from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.report import Outcome, Report, Trial
 from curhat_trio.documents.requirements import Party, requirements
 from tests.end_to_end.conftest import Browsers
-from tests.end_to_end.people import Person
+from tests.end_to_end.page_user import PageUser
 
 PAGE = Path(curhat_trio.__file__).parent / "static"
 LANES = 4
@@ -40,10 +40,10 @@ class PageDriver:
     url: str
     browsers: Browsers
     work: "queue.Queue[Work | None]"
-    faults: list[str]
+    errors: list[str]
     actions: frozenset[Action] = frozenset(ACTIONS)
     keeps_client: bool = False
-    person: Person | None = None
+    user: PageUser | None = None
 
     async def start(self) -> None:
         await self._run_in_browser_thread(self._enter)
@@ -70,52 +70,52 @@ class PageDriver:
 
     def _enter(self) -> None:
         page = self.browsers("red", permitted=True).new_context().new_page()
-        self.person = Person(page)
+        self.user = PageUser(page)
         page.goto(self.url)
-        self.person.start_as("Ana")
+        self.user.start_as("Ana")
 
     def _do(self, action: Action, text: str) -> None:
-        assert self.person is not None
+        assert self.user is not None
         match action:
             case "join":
-                self.person.page.locator("#start:visible, #next:visible").click()
+                self.user.page.locator("#start:visible, #next:visible").click()
             case "next":
                 self._use("Next")
             case "quit":
-                self.person.press("Stop")
+                self.user.press("Stop")
             case "leave":  # the page has no button for it
-                self.person.evaluate("curhat.leave()")
+                self.user.evaluate("curhat.leave()")
             case "renegotiate":
-                self.person.evaluate("curhat.pc.restartIce()")
+                self.user.evaluate("curhat.pc.restartIce()")
             case "chat":
                 with suppress(playwright.sync_api.TimeoutError):
-                    self.person.page.locator("#chat-text").fill(text, timeout=CONTROL_MILLISECONDS)
+                    self.user.page.locator("#chat-text").fill(text, timeout=CONTROL_MILLISECONDS)
                     self._use("Send")
 
     def _use(self, name: str) -> None:
         """Press a button, unless it is hidden or switched off: that is well, if it has to be."""
-        assert self.person is not None
+        assert self.user is not None
         with suppress(playwright.sync_api.TimeoutError):
-            self.person.button(name).click(timeout=CONTROL_MILLISECONDS)
+            self.user.button(name).click(timeout=CONTROL_MILLISECONDS)
 
     def _go(self) -> None:
-        if self.person is not None:
-            self.faults += [fault for fault in self.person.faults if not _is_expected(fault)]
-            self.person.page.context.close()
-            self.person = None
+        if self.user is not None:
+            self.errors += [fault for fault in self.user.errors if not _is_expected(fault)]
+            self.user.page.context.close()
+            self.user = None
 
 
 def _is_expected(fault: str) -> bool:
-    """The browser itself tells of connections that the scripted server cuts, and of a `/health` that it lacks."""
+    """The browser itself reports connections that the scripted server breaks, and a `/health` that it lacks."""
     return "WebSocket connection to" in fault or "Failed to load resource" in fault
 
 
 async def _play_lane(
-    scenarios: list[Scenario], browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str]
+    scenarios: list[Scenario], browsers: Browsers, work: "queue.Queue[Work | None]", errors: list[str]
 ) -> list[Trial]:
     listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    server = ScriptedServer(PageDriver(url, browsers, work, faults), url, TIMEOUTS, print, PAGE)
+    server = ScriptedServer(PageDriver(url, browsers, work, errors), url, TIMEOUTS, print, PAGE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server.frontend.serve, listeners)
         await server.play(scenarios)
@@ -124,24 +124,24 @@ async def _play_lane(
 
 
 async def _play_all(
-    browsers: Browsers, work: "queue.Queue[Work | None]", faults: list[str], trials: list[Trial]
+    browsers: Browsers, work: "queue.Queue[Work | None]", errors: list[str], trials: list[Trial]
 ) -> None:
     async def play(lane: int) -> None:
-        trials.extend(await _play_lane(SCENARIOS[lane::LANES], browsers, work, faults))
+        trials.extend(await _play_lane(SCENARIOS[lane::LANES], browsers, work, errors))
 
     async with trio.open_nursery() as nursery:
         for lane in range(LANES):
             nursery.start_soon(play, lane)
 
 
-def test_the_page_behaves_in_every_situation(browsers: Browsers) -> None:
+def test_the_page_passes_every_scenario(browsers: Browsers) -> None:
     work: queue.Queue[Work | None] = queue.Queue()
-    faults: list[str] = []
+    errors: list[str] = []
     trials: list[Trial] = []
 
     def play() -> None:
         try:
-            trio.run(_play_all, browsers, work, faults, trials)
+            trio.run(_play_all, browsers, work, errors, trials)
         finally:
             work.put(None)
 
@@ -154,5 +154,5 @@ def test_the_page_behaves_in_every_situation(browsers: Browsers) -> None:
     failed = [trial for trial in trials if trial.outcome is Outcome.FAILED]
     assert failed == [], report.text()
     assert {trial.name for trial in trials if trial.outcome is Outcome.SKIPPED} <= {"at all times"}
-    assert faults == []
+    assert errors == []
     assert report.exit_status == 0

@@ -1,7 +1,7 @@
-"""Relays only: two browsers talk through a real coturn, and neither page ever learns the other's address.
+"""Relays only: a call through a real coturn, in which neither page ever learns the other's address.
 
-The relay has an address of its own, so any other one that a page hears of is somebody's. Everything that comes out
-of a page's WebSocket is kept and searched.
+The relay has an address of its own, so any other address that a page receives belongs to a user. Everything that
+passes a page's WebSocket is kept and searched.
 """
 
 import json
@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import WebSocket, expect
 
 from tests.coturn import RELAY_ADDRESS, SECRET, Coturn, running_coturn
-from tests.end_to_end.conftest import Invite
-from tests.end_to_end.people import Person
+from tests.end_to_end.conftest import OpenPage
+from tests.end_to_end.page_user import PageUser
 from tests.end_to_end.server_process import ServerProcess, running_server
 
 MEDIA_SECONDS = 1
@@ -43,24 +43,24 @@ _ALL_CANDIDATES = """async () => [...(await window.curhat.pc.getStats()).values(
     .filter(({ type }) => type === "remote-candidate").map(({ candidateType }) => candidateType)"""
 
 
-@attrs.define
-class Wire:
+@attrs.define(slots=False)  # Playwright adds attributes to objects whose methods it calls
+class WebSocketLog:
     """Everything that passed a page's WebSockets."""
 
-    told: list[str] = attrs.Factory(list)
-    """By the server."""
-    said: list[str] = attrs.Factory(list)
+    received: list[str] = attrs.Factory(list)
+    """From the server."""
+    sent: list[str] = attrs.Factory(list)
 
     def follow(self, socket: WebSocket) -> None:
-        socket.on("framereceived", lambda text: self.told.append(str(text)))
-        socket.on("framesent", lambda text: self.said.append(str(text)))
+        socket.on("framereceived", lambda text: self.received.append(str(text)))
+        socket.on("framesent", lambda text: self.sent.append(str(text)))
 
 
-def wire_of(person: Person) -> Wire:
-    """From now on: the page connects when its person presses Start."""
-    wire = Wire()
-    person.page.on("websocket", lambda socket: wire.follow(socket))
-    return wire
+def log_websocket(user: PageUser) -> WebSocketLog:
+    """Log from now on: the page connects when its user presses Start."""
+    log = WebSocketLog()
+    user.page.on("websocket", log.follow)
+    return log
 
 
 def of_type(texts: list[str], name: str) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def of_type(texts: list[str], name: str) -> list[dict[str, Any]]:
 
 
 def signals(texts: list[str]) -> str:
-    """What was said of the call itself, without the ICE servers, which have addresses too."""
+    """The signaling, without the ICE servers, which have addresses too."""
     return "\n".join(
         json.dumps(each) for name in ("offer", "answer", "candidate") for each in of_type(texts, name)
     )
@@ -91,7 +91,7 @@ def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
 
 @pytest.fixture
 def secret() -> str:
-    """What the server takes for coturn's secret."""
+    """The secret that the server is given."""
     return SECRET
 
 
@@ -107,66 +107,66 @@ def server(coturn: Coturn, secret: str, tmp_path: Path) -> Iterator[ServerProces
         yield server
 
 
-def meet(ana: Person, ben: Person) -> None:
+def start_call(ana: PageUser, ben: PageUser) -> None:
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
     ben.start_as("Ben")
 
 
-def see_each_other(ana: Person, ben: Person) -> None:
-    seen_by_ana, seen_by_ben = ana.watch(), ben.watch()
-    assert seen_by_ana.is_moving, seen_by_ana
-    assert seen_by_ben.is_moving, seen_by_ben
-    assert (seen_by_ana.colour, seen_by_ben.colour) == ("blue", "red")
+def see_each_other(ana: PageUser, ben: PageUser) -> None:
+    video_of_ana, video_of_ben = ana.watch_video(), ben.watch_video()
+    assert video_of_ana.is_moving, video_of_ana
+    assert video_of_ben.is_moving, video_of_ben
+    assert (video_of_ana.colour, video_of_ben.colour) == ("blue", "red")
 
 
 @pytest.mark.shows("P-3.14", "P-6.7")
-def test_a_call_goes_through_the_relay(invite: Invite) -> None:
-    ana, ben = invite("red"), invite("blue")
-    wires = [wire_of(ana), wire_of(ben)]
-    meet(ana, ben)
+def test_a_call_goes_through_the_relay(open_page: OpenPage) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    logs = [log_websocket(ana), log_websocket(ben)]
+    start_call(ana, ben)
     see_each_other(ana, ben)
-    for person in (ana, ben):
-        for end in person.evaluate(_CHOSEN_PATH):
+    for user in (ana, ben):
+        for end in user.evaluate(_CHOSEN_PATH):
             assert end["candidateType"] == "relay"
             assert end["address"] in (RELAY_ADDRESS, None)
-    for wire in wires:
-        assert candidate_types(signals(wire.told)) == {"relay"}
-        assert addresses(signals(wire.told)) <= {RELAY_ADDRESS, *NO_ADDRESSES}
+    for log in logs:
+        assert candidate_types(signals(log.received)) == {"relay"}
+        assert addresses(signals(log.received)) <= {RELAY_ADDRESS, *NO_ADDRESSES}
 
 
 @pytest.mark.shows("P-6.5", "P-6.6")
-def test_pages_that_do_not_keep_to_it_give_nothing_away_either(invite: Invite) -> None:
-    """Both gather and tell all they can; the server passes on the relays' candidates, and the call comes about."""
-    ana, ben = invite("red"), invite("blue")
-    wires = [wire_of(ana), wire_of(ben)]
-    for person in (ana, ben):
-        person.evaluate(_DISOBEY)
-    meet(ana, ben)
+def test_the_server_drops_addresses_of_pages_that_ignore_the_policy(open_page: OpenPage) -> None:
+    """Both gather and send all candidates; the server relays only relay candidates, and the call connects."""
+    ana, ben = open_page("red"), open_page("blue")
+    logs = [log_websocket(ana), log_websocket(ben)]
+    for user in (ana, ben):
+        user.evaluate(_DISOBEY)
+    start_call(ana, ben)
     see_each_other(ana, ben)
-    for person, wire in zip((ana, ben), wires, strict=True):
-        assert "host" in candidate_types(signals(wire.said))
-        assert addresses(signals(wire.said)) - {RELAY_ADDRESS, *NO_ADDRESSES}
-        assert candidate_types(signals(wire.told)) == {"relay"}
-        assert addresses(signals(wire.told)) <= {RELAY_ADDRESS, *NO_ADDRESSES}
-        assert set(person.evaluate(_ALL_CANDIDATES)) <= {"relay", "prflx"}
+    for user, log in zip((ana, ben), logs, strict=True):
+        assert "host" in candidate_types(signals(log.sent))
+        assert addresses(signals(log.sent)) - {RELAY_ADDRESS, *NO_ADDRESSES}
+        assert candidate_types(signals(log.received)) == {"relay"}
+        assert addresses(signals(log.received)) <= {RELAY_ADDRESS, *NO_ADDRESSES}
+        assert set(user.evaluate(_ALL_CANDIDATES)) <= {"relay", "prflx"}
 
 
 @pytest.mark.parametrize("secret", ["another"])
-def test_with_a_wrong_secret_there_is_no_call_and_both_are_told(invite: Invite, secret: str) -> None:
-    ana, ben = invite("red"), invite("blue")
-    wires = [wire_of(ana), wire_of(ben)]
-    for person in (ana, ben):
-        person.page.clock.install()
-    meet(ana, ben)
-    for person, wire in zip((ana, ben), wires, strict=True):
-        expect(person.state).to_have_attribute("data-state", "negotiating")
-        assert candidate_types(signals(wire.said)) == set()
-    for person in (ana, ben):
-        person.page.clock.fast_forward("00:30")
-    for person, wire in zip((ana, ben), wires, strict=True):
-        expect(person.state).to_contain_text("No video connection came about between the two of you.")
-        assert [told["reason"] for told in of_type(wire.told, "leave")] == ["media_failed"]
-    failed = [said for wire in wires for said in of_type(wire.said, "status")]
+def test_a_wrong_turn_secret_ends_the_pairing_with_media_failed(open_page: OpenPage, secret: str) -> None:
+    ana, ben = open_page("red"), open_page("blue")
+    logs = [log_websocket(ana), log_websocket(ben)]
+    for user in (ana, ben):
+        user.page.clock.install()
+    start_call(ana, ben)
+    for user, log in zip((ana, ben), logs, strict=True):
+        expect(user.state).to_have_attribute("data-state", "negotiating")
+        assert candidate_types(signals(log.sent)) == set()
+    for user in (ana, ben):
+        user.page.clock.fast_forward("00:30")
+    for user, log in zip((ana, ben), logs, strict=True):
+        expect(user.state).to_contain_text("No video connection came about between the two of you.")
+        assert [left["reason"] for left in of_type(log.received, "leave")] == ["media_failed"]
+    failed = [status for log in logs for status in of_type(log.sent, "status")]
     assert failed
-    assert all(said["media"] == "failed" for said in failed)
+    assert all(status["media"] == "failed" for status in failed)

@@ -1,4 +1,4 @@
-"""A page that came over HTTPS reaches its server over TLS; one of this machine without."""
+"""A page that came over HTTPS uses a secure WebSocket; one of this machine needs none."""
 
 import pytest
 from playwright.sync_api import Route
@@ -6,7 +6,7 @@ from playwright.sync_api import Route
 from tests.end_to_end.conftest import Browsers
 from tests.end_to_end.server_process import ServerProcess
 
-_TELL_ADDRESSES = """
+_LOG_ADDRESSES = """
     window.WebSocket = class extends EventTarget {
         constructor(url) { super(); console.info(`WebSocket to ${url}`); }
         close() {}
@@ -22,7 +22,7 @@ _TELL_ADDRESSES = """
         ("http://localhost:8080/", "ws://localhost:8080/ws?username=Ani"),
     ],
 )
-def test_the_websocket_is_as_safe_as_the_page(
+def test_a_page_over_https_uses_wss(
     browsers: Browsers, server: ServerProcess, page_at: str, websocket_at: str
 ) -> None:
     def fetch_from_server(route: Route) -> None:
@@ -30,12 +30,12 @@ def test_the_websocket_is_as_safe_as_the_page(
         route.fulfill(response=route.fetch(url=f"{server.url}/{path}"))
 
     page = browsers("red", permitted=True).new_page()
-    page.add_init_script(_TELL_ADDRESSES)
+    page.add_init_script(_LOG_ADDRESSES)
     page.route("**/*", fetch_from_server)
     page.goto(page_at)
     page.get_by_label("Name").fill("Ani")
-    with page.expect_console_message(lambda message: message.text.startswith("WebSocket to ")) as told:
+    with page.expect_console_message(lambda message: message.text.startswith("WebSocket to ")) as logged:
         page.get_by_role("button", name="Start", exact=True).click()
     page.unroute_all(behavior="wait")
     page.close()
-    assert told.value.text == f"WebSocket to {websocket_at}"
+    assert logged.value.text == f"WebSocket to {websocket_at}"

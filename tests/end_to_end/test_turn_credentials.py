@@ -1,4 +1,4 @@
-"""A real TURN server takes the credentials that this server makes: of its own secret, until they expire."""
+"""A real TURN server accepts the credentials of this server: those of its own secret, until they expire."""
 
 import secrets
 import time
@@ -23,7 +23,7 @@ def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
 
 
 def allocate(coturn: Coturn, *, secret: str = SECRET, age_seconds: float = 0) -> int:
-    """What coturn says to credentials for a minute that were made so long ago."""
+    """Coturn's answer to credentials for a minute that were made so long ago."""
     made = Turn((coturn.url,), secret, ttl_seconds=60).ice_server(
         secrets.token_urlsafe(12), time.time() - age_seconds
     )
@@ -59,8 +59,8 @@ async def test_ice_replaces_expired_credentials(
     """The server's clock is an hour behind at the `join`, so its credentials have expired for coturn."""
     settings = Settings(turn_urls=(coturn.url,), turn_secret=SECRET, turn_ttl_seconds=600)
 
-    def credentials_in(told: dict[str, Any]) -> tuple[str, str]:
-        [server] = told["iceServers"]
+    def credentials_in(joined: dict[str, Any]) -> tuple[str, str]:
+        [server] = joined["iceServers"]
         assert server["urls"] == [coturn.url]
         return server["username"], server["credential"]
 
@@ -72,7 +72,7 @@ async def test_ice_replaces_expired_credentials(
             await ani.send("join")
             await ani.receive("ready")
             await budi.send("join")
-            told = await ani.receive("join")
-        assert coturn.allocate(*credentials_in(told)) == UNAUTHORIZED
+            joined = await ani.receive("join")
+        assert coturn.allocate(*credentials_in(joined)) == UNAUTHORIZED
         await ani.send("ice")
         assert coturn.allocate(*credentials_in(await ani.receive("ice"))) == 0

@@ -1,4 +1,4 @@
-"""A tunnel between a browser and the server: what goes through it can be cut off, and let through again."""
+"""A TCP proxy between a browser and the server, whose connections can be interrupted and restored."""
 
 import socket
 import threading
@@ -15,28 +15,28 @@ class Tunnel:
         self._to_port = to_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
-        self._is_cut = False
+        self._is_interrupted = False
         self._lock = threading.Lock()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self) -> None:
-        """Break off every connection without a word, and let nobody through from now on."""
+    def interrupt(self) -> None:
+        """Break every connection, and refuse new ones from now on."""
         with self._lock:
-            self._is_cut = True
+            self._is_interrupted = True
             ends, self._ends = self._ends, []
         for end in ends:
             _break(end)
 
-    def mend(self) -> None:
-        """Let new connections through again."""
+    def restore(self) -> None:
+        """Accept new connections again."""
         with self._lock:
-            self._is_cut = False
+            self._is_interrupted = False
 
     def close(self) -> None:
-        """Break off everything, and listen no more."""
+        """Break every connection, and stop listening."""
         self._listener.close()
-        self.cut()
+        self.interrupt()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -46,7 +46,7 @@ class Tunnel:
 
     def _connect(self, near: socket.socket) -> None:
         with self._lock:
-            if self._is_cut:
+            if self._is_interrupted:
                 _break(near)
                 return
             far = socket.create_connection(("127.0.0.1", self._to_port))
@@ -63,7 +63,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 def _break(end: socket.socket) -> None:
-    """As a network does that is gone: no goodbye of any kind reaches the other side in time."""
+    """As a lost network does: nothing reaches the other side in time."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()

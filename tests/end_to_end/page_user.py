@@ -1,4 +1,4 @@
-"""Somebody in front of a page: what they press, read and see."""
+"""A user of the page, and what its page shows, plays and receives."""
 
 import re
 import time
@@ -18,7 +18,7 @@ _FRAMES_DECODED = """async () => {
         return videos.reduce((sum, { framesDecoded }) => sum + (framesDecoded ?? 0), 0);
     }"""
 
-_WATCH = """async ([frames, seconds]) => {
+_WATCH_VIDEO = """async ([frames, seconds]) => {
     const video = document.querySelector("#remote");
     const pen = new OffscreenCanvas(64, 48).getContext("2d", { willReadFrequently: true });
 
@@ -51,7 +51,7 @@ _WATCH = """async ([frames, seconds]) => {
     };
 }""".replace("FRAMES_DECODED", _FRAMES_DECODED)
 
-_LISTEN = """async (seconds) => {
+_AUDIO_ENERGY = """async (seconds) => {
     const energy = async () => {
         const stats = [...(await window.curhat.pc.getStats()).values()];
         return stats.find(({ type, kind }) => type === "inbound-rtp" && kind === "audio")?.totalAudioEnergy ?? 0;
@@ -60,25 +60,26 @@ _LISTEN = """async (seconds) => {
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
     return (await energy()) - before;
 }"""
-HEARKEN_SECONDS = 1.5
+AUDIO_SECONDS = 1.5
 _SILENCE = 1e-6
 
-MAY_GO_DEAF = """
+CAN_HOLD_MESSAGES = """
     const kept = [];
-    window.deaf = false;
+    window.holdMessages = false;
     window.WebSocket = class extends WebSocket {
         constructor(...all) {
             super(...all);
             this.addEventListener("message", (event) => {
-                if (!deaf) return;
+                if (!holdMessages) return;
                 event.stopImmediatePropagation();
                 kept.push(() => this.dispatchEvent(new MessageEvent("message", { data: event.data })));
             });
         }
     };
-    window.hearAgain = () => { deaf = false; kept.splice(0).forEach((hear) => hear()); };
+    window.releaseMessages = () => { holdMessages = false; kept.splice(0).forEach((hear) => hear()); };
 """
-"""A script before the page's own: while `deaf` is true, what the server says is kept until `hearAgain()`."""
+"""A script before the page's own: while `holdMessages` is true, messages of the server are held until
+`releaseMessages()`."""
 
 UFRAG = "/a=ice-ufrag:(.*)/.exec(curhat.pc.localDescription.sdp)[1]"
 _RESTART = """() => new Promise((resolve) => {
@@ -103,8 +104,8 @@ Evaluate = Callable[..., Any]
 
 
 @attrs.frozen
-class Sight:
-    """What somebody saw in the partner's place during some frames."""
+class ReceivedVideo:
+    """What the partner's video showed during some frames."""
 
     width: int
     """Of the video, in pixels."""
@@ -127,38 +128,38 @@ class Sight:
         return self.width > 0 and self.seconds > 0 and self.frames_decoded > 0 and self.pictures > 1
 
 
-def watch(evaluate: Evaluate, frames: int = 10, seconds: float = SECONDS) -> Sight:
+def watch_video(evaluate: Evaluate, frames: int = 10, seconds: float = SECONDS) -> ReceivedVideo:
     """Look at so many frames of the partner's video in a page.
 
     Raises whatever `evaluate` does when a function throws: a frame did not come for so many seconds.
     """
-    seen = evaluate(_WATCH, [frames, seconds])
-    return Sight(**{**seen, "light": tuple(seen["light"])})
+    seen = evaluate(_WATCH_VIDEO, [frames, seconds])
+    return ReceivedVideo(**{**seen, "light": tuple(seen["light"])})
 
 
-class Person:
-    """One person with one page open. What goes wrong in the page unseen is kept in `faults`."""
+class PageUser:
+    """One user with one page open. Uncaught errors and messages on the console are kept in `errors`."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.faults: list[str] = []
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._note)
 
     def _note(self, message: ConsoleMessage) -> None:
         # Not the page's fault: a server or a network that is away, and an icon that Chromium asks for unasked.
         harmless = _AWAY.search(message.text) or message.location["url"].endswith("/favicon.ico")
         if message.type in ("error", "warning") and not harmless:
-            self.faults.append(message.text)
+            self.errors.append(message.text)
 
     @property
     def state(self) -> Locator:
-        """The line that says how things stand."""
+        """The line that shows the state of the call."""
         return self.page.locator("#state")
 
     @property
     def notice(self) -> Locator:
-        """What the person has to know about trouble."""
+        """The notice about a problem."""
         return self.page.locator("#error")
 
     @property
@@ -176,33 +177,33 @@ class Person:
         self.page.get_by_label("Name").fill(name)
         self.press("Start")
 
-    def say(self, text: str) -> None:
+    def send_chat(self, text: str) -> None:
         self.page.get_by_label("Message", exact=True).fill(text)
         self.press("Send")
 
-    def watch(self, frames: int = 10, seconds: float = SECONDS) -> Sight:
+    def watch_video(self, frames: int = 10, seconds: float = SECONDS) -> ReceivedVideo:
         """Look at so many frames of the partner's video.
 
         Raises:
             playwright.sync_api.Error: One of them did not come for so many seconds.
         """
-        return watch(self.page.evaluate, frames, seconds)
+        return watch_video(self.page.evaluate, frames, seconds)
 
-    def sees(self, colour: str) -> bool:
+    def receives_colour(self, colour: str) -> bool:
         """Wait until the partner's video has this colour; False: it did not get it in time."""
         end = time.monotonic() + SECONDS
-        while self.watch(frames=2).colour != colour:
+        while self.watch_video(frames=2).colour != colour:
             if time.monotonic() > end:
                 return False
         return True
 
-    def hears(self, sound: bool) -> bool:
+    def receives_audio(self, sound: bool) -> bool:
         """Wait for a while in which the partner's microphone gives sound, or none; False: it did not come.
 
         Chromium's fake microphone beeps more than once in such a while.
         """
         end = time.monotonic() + SECONDS
-        while (self.page.evaluate(_LISTEN, HEARKEN_SECONDS) > _SILENCE) is not sound:
+        while (self.page.evaluate(_AUDIO_ENERGY, AUDIO_SECONDS) > _SILENCE) is not sound:
             if time.monotonic() > end:
                 return False
         return True
@@ -212,19 +213,19 @@ class Person:
         return self.page.evaluate(script)
 
 
-def restart_at_once(*pages: Evaluate) -> None:
-    """Both partners restart ICE with offers that cross. Their pages need `MAY_GO_DEAF`, and a call that is up."""
+def restart_ice_at_once(*pages: Evaluate) -> None:
+    """Both restart ICE with offers that cross. Their pages need `CAN_HOLD_MESSAGES`, and a call that is up."""
     for evaluate in pages:
-        evaluate("() => { deaf = true; }")
+        evaluate("() => { holdMessages = true; }")
     before = [evaluate(_RESTART) for evaluate in pages]
     for evaluate in pages:
-        evaluate("() => hearAgain()")
+        evaluate("() => releaseMessages()")
     for evaluate, ufrag in zip(pages, before, strict=True):
         assert evaluate(_HAS_RESTARTED, [ufrag, SECONDS])
 
 
-def meet(ana: Person, ben: Person) -> None:
-    """Both press Start, as Ana and Ben, Ana first, and are told that they talk with each other."""
+def start_call(ana: PageUser, ben: PageUser) -> None:
+    """Both press Start, as Ana and Ben, Ana first, and are paired."""
     ana.start_as("Ana")
     expect(ana.state).to_have_text("Waiting for a partner.")
     ben.start_as("Ben")
