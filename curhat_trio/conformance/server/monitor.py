@@ -3,7 +3,7 @@
 A `SessionMonitor` gets every message of one session, and raises the rule that one breaks.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 import attrs
 import orjson
@@ -12,9 +12,7 @@ from curhat_trio.conformance.server.vectors import Profile
 from curhat_trio.conformance.wire import Message, RuleViolation
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.errors import ErrorCode, Fault
-from curhat_trio.protocol.messages import LEGACY_FROM_SERVER, Relayable
-
-_RELAYED = frozenset(kind.type for kind in get_args(Relayable))
+from curhat_trio.protocol.messages import LEGACY_FROM_SERVER, RELAYED
 
 
 @attrs.define
@@ -56,7 +54,7 @@ class SessionMonitor:
             self._ready = message.get("roomId")
         elif kind == "join":
             self._check_join(message)
-        elif kind in _RELAYED:
+        elif kind in RELAYED:
             self._check_relayed(message)
         elif kind == "leave":
             self._check_leave(message)
