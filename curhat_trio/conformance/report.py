@@ -75,6 +75,7 @@ class Report:
         """What failed and how, then a line for each rule."""
         failed = [trial for trial in self.trials if trial.outcome is Outcome.FAILED]
         parts = [line for trial in failed for line in _failure_lines(trial)]
+        parts += [_DIRECTIONS, ""] if failed else []
         parts += [f"{self.subject}, by the rules of spec/protocol.md for a {self.party}:"]
         for identifier, outcome in self.by_requirement().items():
             requirement = self.requirements[identifier]
@@ -115,6 +116,7 @@ class Report:
         return any(self.requirements[identifier].party is self.party for identifier in trial.requirements)
 
 
+_DIRECTIONS = "Above, > is a message from a client to the server, and < one from the server to a client."
 _LABELS = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.SKIPPED: "untested"}
 _SHORT = 70
 
@@ -129,8 +131,8 @@ def _short(text: str) -> str:
 
 
 def _failure_lines(trial: Trial) -> list[str]:
-    rules = ", ".join(trial.requirements)
-    return [f"FAILED {trial.name} ({rules}): {trial.detail}", *(f"    {line}" for line in trial.transcript), ""]
+    rules = f" ({', '.join(trial.requirements)})" if trial.requirements else ""
+    return [f"FAILED {trial.name}{rules}: {trial.detail}", *(f"    {line}" for line in trial.transcript), ""]
 
 
 def _test_case(trial: Trial, party: Party) -> ElementTree.Element:

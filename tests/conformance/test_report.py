@@ -65,6 +65,13 @@ def test_the_text_has_failures_and_a_line_for_each_rule() -> None:
     assert text.endswith("1 passed, 1 failed, 1 skipped\n")
 
 
+def test_a_failure_without_a_rule_names_none() -> None:
+    text = report(PASSED, trial(Outcome.FAILED, detail="nobody connected")).text()
+    assert "FAILED failed (): nobody connected\n" in text
+    assert text.count("> is a message from a client") == 1
+    assert "> is a message" not in report(PASSED).text()
+
+
 def test_the_json_has_rules_and_trials() -> None:
     value = orjson.loads(report(PASSED, BROKEN).json())
     assert value["requirements"]["P-2.1"] == {"level": "MUST", "outcome": "failed"}
