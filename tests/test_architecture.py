@@ -158,14 +158,14 @@ def test_imports_point_inwards(path: Path) -> None:
     assert ours <= ALLOWED[room(path)] | {room(path)}
 
 
-def test_inwards_is_downwards() -> None:
+def test_the_order_of_the_table_is_the_direction_of_imports() -> None:
     """So nothing leads back to where it came from."""
     order = list(ALLOWED)
     for place, name in enumerate(order):
         assert ALLOWED[name] <= set(order[place + 1 :]), name
 
 
-def test_nothing_is_allowed_that_nobody_needs() -> None:
+def test_every_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for path in modules():
         ours = {own(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
@@ -178,12 +178,12 @@ def test_nothing_is_allowed_that_nobody_needs() -> None:
     [path for path in modules() if third_parties(path) is not None],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_the_pure_rooms_know_no_world(path: Path) -> None:
+def test_pure_packages_import_no_io(path: Path) -> None:
     others = {name.split(".")[0] for name in imported(path)} - {"curhat_trio"}
     assert others <= STANDARD_FOR_THE_PURE | (third_parties(path) or set())
 
 
-def test_what_is_called_pure_exists() -> None:
+def test_every_package_called_pure_exists() -> None:
     assert PURE.keys() <= {name for path in modules() for name in (room(path), module(path))}
 
 
@@ -220,7 +220,7 @@ LOADED_BY_A_SERVER = {
 """Nothing that only draws, tries, checks or connects to a server."""
 
 
-def test_a_running_server_loads_nothing_that_it_does_not_run() -> None:
+def test_a_running_server_imports_only_what_it_runs() -> None:
     """In a process of its own: this one has loaded everything."""
     script = "import sys, curhat_trio.server; print(*sys.modules)"
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
@@ -240,7 +240,7 @@ def test_sessions_and_matchmaker_meet_only_through_channels(name: str) -> None:
     assert f"curhat_trio.{name}" not in imported(ROOT / "matchmaker.py")
 
 
-def test_sessions_and_connections_know_each_other_by_protocols_alone() -> None:
+def test_sessions_and_connections_know_each_other_only_by_protocols() -> None:
     for name, other in (DRIVES_OR_CARRIES_SESSIONS, DRIVES_OR_CARRIES_SESSIONS[::-1]):
         assert f"curhat_trio.{other}" not in imported(ROOT / f"{name}.py")
         assert "curhat_trio.protocol.session" not in imported(ROOT / "connection.py")

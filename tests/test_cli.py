@@ -108,7 +108,7 @@ def the_one_line_of(failed: subprocess.CompletedProcess[str]) -> str:
 # ---------------------------------------------------------------- what goes well
 
 
-async def test_it_says_where_it_listens_and_serves_there() -> None:
+async def test_it_logs_its_address_and_serves_there() -> None:
     async with server_process() as server:
         line = await server.logged("listening")
         assert line["url"] == f"http://127.0.0.1:{server.port}/"
@@ -116,7 +116,7 @@ async def test_it_says_where_it_listens_and_serves_there() -> None:
         assert (await server.get("/health")).json()["success"] is True
 
 
-async def test_sigterm_says_goodbye_to_clients_and_exits_0() -> None:
+async def test_sigterm_closes_clients_gracefully_and_exits_0() -> None:
     async with server_process() as server:
         peer = await server.connect()
         await peer.receive("welcome")
@@ -128,7 +128,7 @@ async def test_sigterm_says_goodbye_to_clients_and_exits_0() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_second_signal_ends_at_once_with_0(number: signal.Signals) -> None:
+async def test_a_second_signal_ends_the_shutdown_at_once_with_0(number: signal.Signals) -> None:
     flags = ["--drain-seconds", "1000", "--close-seconds", "1000"]
     async with server_process(*flags) as server:
         peer = await server.connect()
@@ -142,7 +142,7 @@ async def test_a_second_signal_ends_at_once_with_0(number: signal.Signals) -> No
         assert b"Traceback" not in server.raw_log
 
 
-async def test_without_clients_one_signal_is_enough() -> None:
+async def test_without_clients_a_signal_ends_the_server_at_once() -> None:
     async with server_process() as server:
         server.process.send_signal(signal.SIGINT)
         assert await server.process.wait() == 0
@@ -159,7 +159,7 @@ def test_help_and_version_exit_0(flag: str) -> None:
 # ---------------------------------------------------------------- what can't start
 
 
-def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+def test_an_occupied_port_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = the_one_line_of(run("--port", port))
@@ -168,11 +168,11 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "two..dots", "x" * 70])
-def test_a_host_that_is_not_this_machine_is_told_in_one_line(host: str) -> None:
+def test_a_host_that_is_not_this_machine_is_reported_in_one_line(host: str) -> None:
     assert host in the_one_line_of(run("--host", host, "--port", "0"))
 
 
-def test_a_config_that_is_absent_unreadable_or_broken_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_absent_unreadable_or_invalid_config_is_reported_in_one_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[curhat_trio\nport = ")
     binary = tmp_path / "binary.toml"
@@ -183,14 +183,14 @@ def test_a_config_that_is_absent_unreadable_or_broken_is_told_in_one_line(tmp_pa
 
 
 @pytest.mark.parametrize("flags", [["--port", "99999"], ["--prot", "1"], ["--port=--"], ["--host", ""], ["stray"]])
-def test_flags_that_make_no_sense_are_told_in_one_line(flags: list[str]) -> None:
+def test_invalid_flags_are_reported_in_one_line(flags: list[str]) -> None:
     the_one_line_of(run(*flags))
 
 
 # ---------------------------------------------------------------- traces
 
 
-async def test_a_trace_tells_of_everybody_and_is_accepted(tmp_path: Path) -> None:
+async def test_a_trace_records_all_clients_and_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "trace.ndjson"
     async with server_process("--trace", str(file)) as server:
         peer = await server.connect()
@@ -207,7 +207,7 @@ async def test_a_trace_tells_of_everybody_and_is_accepted(tmp_path: Path) -> Non
     ]
 
 
-async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
+async def test_a_trace_is_complete_after_an_immediate_end(tmp_path: Path) -> None:
     file = tmp_path / "trace.ndjson"
     flags = ["--trace", str(file), "--drain-seconds", "1000", "--close-seconds", "1000"]
     async with server_process(*flags) as server:
@@ -221,7 +221,7 @@ async def test_a_trace_that_is_ended_at_once_is_whole(tmp_path: Path) -> None:
     assert run("check-trace", str(file)).returncode == 0
 
 
-async def test_a_trace_of_a_server_that_is_killed_is_cut_short(tmp_path: Path) -> None:
+async def test_the_trace_of_a_killed_server_is_truncated(tmp_path: Path) -> None:
     file = tmp_path / "trace.ndjson"
     async with server_process("--trace", str(file)) as server:
         await (await server.connect()).receive("welcome")
@@ -231,14 +231,14 @@ async def test_a_trace_of_a_server_that_is_killed_is_cut_short(tmp_path: Path) -
     assert run("check-trace", "--cut-short", str(file)).returncode == 0
 
 
-def test_a_trace_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_trace_is_reported_in_one_line(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent" / "trace.ndjson"):
         line = the_one_line_of(run("--port", "0", "--trace", str(path)))
         assert str(path) in line
         assert "--trace" in line
 
 
-async def test_a_full_disk_ends_the_trace_and_hurts_nobody() -> None:
+async def test_a_full_disk_ends_the_trace_but_not_the_server() -> None:
     async with server_process("--trace", "/dev/full") as server:
         peer = await server.connect()
         await peer.receive("welcome")
@@ -253,7 +253,7 @@ async def test_a_full_disk_ends_the_trace_and_hurts_nobody() -> None:
 # ---------------------------------------------------------------- what is never written down
 
 
-async def test_at_debug_a_whole_conversation_leaves_nothing_of_it_in_the_log() -> None:
+async def test_at_debug_no_content_of_a_conversation_is_logged() -> None:
     sdp, line, text, name, origin = "mark-sdp", "mark-candidate", "mark-chat", "mark-name", "mark-origin.example"
     async with server_process("--log-level", "debug") as server:
         peers = []

@@ -42,7 +42,7 @@ def file_refusal(folder: Path, content: str) -> str:
 # Defaults
 
 
-def test_defaults_are_those_promised() -> None:
+def test_the_defaults() -> None:
     assert load_settings([], {}) == Settings()
     assert attrs.asdict(Settings()) == {
         "host": "127.0.0.1",
@@ -100,7 +100,9 @@ SOURCES = ("flag", "CURHAT", "bare", "file", "default")
     ),
     names_file_by_flag=st.booleans(),
 )
-def test_the_strongest_source_wins(given_by: dict[str, set[str]], names_file_by_flag: bool) -> None:
+def test_the_source_with_the_highest_precedence_wins(
+    given_by: dict[str, set[str]], names_file_by_flag: bool
+) -> None:
     values: dict[str, dict[str, Any]] = {
         "host": {source: f"{source.lower()}.example" for source in SOURCES},
         "port": {source: 1000 + rank for rank, source in enumerate(SOURCES)},
@@ -133,22 +135,22 @@ def test_the_strongest_source_wins(given_by: dict[str, set[str]], names_file_by_
         assert settings[name] == values[name][strongest]
 
 
-def test_the_flag_names_the_file_before_the_variable_does(tmp_path: Path) -> None:
+def test_the_config_flag_overrides_the_config_variable(tmp_path: Path) -> None:
     path = toml(tmp_path, "[curhat_trio]\nport = 1")
     assert load_settings(["--config", path], {"CURHAT_CONFIG": "/nowhere"}).port == 1
 
 
-def test_bare_names_serve_host_and_port_only() -> None:
+def test_plain_variables_are_read_for_host_and_port_only() -> None:
     settings = load_settings([], {"HOST": "::1", "PORT": "1", "MAX_CONNECTIONS": "1", "LOG_LEVEL": "debug"})
     assert settings == Settings(host="::1", port=1)
 
 
 @pytest.mark.parametrize("variable", ["PORT", "CURHAT_PORT", "CURHAT_STUN_URLS", "CURHAT_CONFIG"])
-def test_an_empty_variable_counts_as_not_set(variable: str) -> None:
+def test_an_empty_variable_counts_as_unset(variable: str) -> None:
     assert load_settings([], {variable: ""}) == Settings()
 
 
-def test_the_process_environment_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CURHAT_PORT", "1")
     monkeypatch.setenv("PORT", "2")
     monkeypatch.setenv("CURHAT_CONFIG", "/nowhere")
@@ -232,7 +234,7 @@ def test_toml_values_of_every_type(tmp_path: Path) -> None:
     assert isinstance(settings.ping_seconds, float)
 
 
-def test_the_bounds_themselves_will_do() -> None:
+def test_the_bounds_themselves_are_valid() -> None:
     assert Settings(port=65535, max_message_bytes=1024, max_connections=1).port == 65535
 
 
@@ -258,7 +260,7 @@ def test_origins_as_browsers_send_them(origin: str) -> None:
     assert load_settings(["--allowed-origins", origin], {}).allowed_origins == (origin,)
 
 
-def test_any_number_of_origins_will_do() -> None:
+def test_the_number_of_origins_is_not_limited() -> None:
     origins = [f"https://{number}.example" for number in range(100)]
     assert len(load_settings(["--allowed-origins", ",".join(origins)], {}).allowed_origins) == 100
 
@@ -304,17 +306,17 @@ STUN = "expected at most 32 URLs such as stun:stun.example.org:3478 or stuns:stu
         ("allowed_origins", "https://A.example", f'"https://A.example" is not an origin; {ORIGINS}'),
     ],
 )
-def test_wrong_text(name: str, text: str, complaint: str) -> None:
+def test_invalid_text_is_refused(name: str, text: str, complaint: str) -> None:
     flag, variable = f"--{name.replace('_', '-')}", f"CURHAT_{name.upper()}"
     assert refusal([f"{flag}={text}"]) == f"{flag}: {complaint}"
     assert refusal([], {variable: text}) == f"{variable}: {complaint}"
 
 
-def test_a_wrong_bare_variable_is_named_as_it_was_given() -> None:
+def test_an_invalid_plain_variable_is_named_in_the_error() -> None:
     assert refusal([], {"PORT": "x"}) == f'PORT: "x" is not a whole number; {PORT}'
 
 
-def test_a_value_that_is_overridden_must_be_right_too() -> None:
+def test_an_overridden_value_must_be_valid_too() -> None:
     assert refusal(["--port", "1"], {"PORT": "x"}).startswith("PORT: ")
 
 
@@ -345,7 +347,7 @@ def test_a_value_that_is_overridden_must_be_right_too() -> None:
         (f"port = [0x{'f' * 5000}]", f"port: an array is not a whole number; {PORT}"),
     ],
 )
-def test_wrong_toml(tmp_path: Path, assignment: str, complaint: str) -> None:
+def test_invalid_toml_values_are_refused(tmp_path: Path, assignment: str, complaint: str) -> None:
     assert file_refusal(tmp_path, f"[curhat_trio]\n{assignment}") == f"curhat.toml: {complaint}"
 
 
@@ -363,7 +365,7 @@ def test_wrong_toml(tmp_path: Path, assignment: str, complaint: str) -> None:
         (f"[curhat_trio]\nport = {'9' * 5000}", "not valid TOML: a number has too many digits; correct the file"),
     ],
 )
-def test_wrong_files(tmp_path: Path, content: str, complaint: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
     assert file_refusal(tmp_path, content) == f"curhat.toml: {complaint}"
 
 
@@ -386,7 +388,7 @@ def test_an_absent_file_is_named(tmp_path: Path, flag: bool) -> None:
     )
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_file(tmp_path: Path) -> None:
     assert refusal(["--config", str(tmp_path)]) == (
         f"{tmp_path}: can't be read: Is a directory; expected a readable TOML file"
     )
@@ -421,7 +423,7 @@ def test_a_file_must_be_utf_8(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_permitted_burst_must_fit_the_queue(tmp_path: Path, values: dict[str, int], complaint: str) -> None:
+def test_a_permitted_burst_must_fit_into_the_queue(tmp_path: Path, values: dict[str, int], complaint: str) -> None:
     ((name, value),) = values.items()
     flag, variable = f"--{name.replace('_', '-')}", f"CURHAT_{name.upper()}"
     assert refusal([flag, str(value)]) == complaint.format(f" (from {flag})")
@@ -434,12 +436,12 @@ def test_a_permitted_burst_must_fit_the_queue(tmp_path: Path, values: dict[str, 
     assert str(caught.value) == complaint.format("").replace(" (default)", "")
 
 
-def test_bursts_that_just_fit() -> None:
+def test_bursts_that_just_fit_are_valid() -> None:
     settings = Settings(max_message_bytes=2000, byte_burst=2000, outbound_bytes=4000, message_burst=512)
     assert settings.outbound_messages == 2 * settings.message_burst
 
 
-def test_the_origin_named_is_the_one_that_won() -> None:
+def test_an_error_names_the_source_that_took_precedence() -> None:
     message = refusal(["--message-burst", "600"], {"CURHAT_MESSAGE_BURST": "700"})
     assert "message_burst, 600 (from --message-burst)" in message
 
@@ -451,7 +453,7 @@ TURN = "expected at most 32 URLs such as turn:turn.example.org:3478 or turns:tur
 NEEDLE = "k7northstar"
 
 
-def test_the_secret_is_what_its_file_holds(tmp_path: Path) -> None:
+def test_the_secret_is_the_content_of_its_file(tmp_path: Path) -> None:
     path = secret_file(tmp_path, f" {NEEDLE}\n")
     assert load_settings(["--turn-urls", URLS], {"CURHAT_TURN_SECRET_FILE": path}).turn_secret == NEEDLE
 
@@ -469,14 +471,14 @@ def test_turn_urls_need_a_secret(tmp_path: Path) -> None:
         Settings(turn_urls=(URLS,))
 
 
-def test_relays_only_need_a_relay() -> None:
+def test_the_relay_policy_needs_a_turn_server() -> None:
     message = "lets nobody connect without a TURN server; set turn_urls too"
     variables = {"CURHAT_ICE_TRANSPORT_POLICY": "relay"}
     origin = "(from CURHAT_ICE_TRANSPORT_POLICY)"
     assert refusal([], variables) == f"ice_transport_policy: relay {origin} {message}"
 
 
-def test_one_secret_is_enough(tmp_path: Path) -> None:
+def test_only_one_source_of_the_secret_is_allowed(tmp_path: Path) -> None:
     argv = ["--turn-secret", NEEDLE, "--turn-secret-file", secret_file(tmp_path, NEEDLE)]
     given = "turn_secret is set too, by --turn-secret; set only one of them"
     assert refusal(argv) == f"--turn-secret-file: {given}"
@@ -491,7 +493,7 @@ def test_one_secret_is_enough(tmp_path: Path) -> None:
         (None, "can't be read: No such file or directory"),
     ],
 )
-def test_a_file_without_a_secret(tmp_path: Path, content: str | None, complaint: str) -> None:
+def test_a_file_without_a_secret_is_refused(tmp_path: Path, content: str | None, complaint: str) -> None:
     path = str(tmp_path / "absent") if content is None else secret_file(tmp_path, content)
     message = refusal(["--turn-secret-file", path])
     assert message.startswith(f"--turn-secret-file: {path}: {complaint}")
@@ -518,7 +520,9 @@ def test_no_message_shows_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("name", "url", "expected"), [("stun_urls", "stun:a", STUN), ("turn_urls", "turn:a", TURN)]
 )
-def test_no_more_ice_servers_than_a_message_holds(tmp_path: Path, name: str, url: str, expected: str) -> None:
+def test_the_number_of_ice_servers_is_limited_to_what_a_message_holds(
+    tmp_path: Path, name: str, url: str, expected: str
+) -> None:
     """A client that keeps to the schemas would take `join` for broken."""
     secret = {"CURHAT_TURN_SECRET": NEEDLE}
     flag, urls = f"--{name.replace('_', '-')}", [f"{url}{number}" for number in range(ARRAY_ITEMS + 1)]
@@ -547,13 +551,13 @@ def test_no_more_ice_servers_than_a_message_holds(tmp_path: Path, name: str, url
         ),
     ],
 )
-def test_settings_check_themselves(values: dict[str, Any], complaint: str) -> None:
+def test_settings_created_directly_are_validated(values: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         Settings(**values)
     assert str(caught.value) == complaint
 
 
-def test_zero_means_at_once_where_that_makes_sense() -> None:
+def test_zero_is_valid_where_it_means_at_once() -> None:
     settings = Settings(port=0, widen_after_seconds=0, close_seconds=0, drain_seconds=0)
     assert settings.widen_after_seconds == 0
 
@@ -580,7 +584,7 @@ def help_entries(text: str) -> dict[str, str]:
     return entries
 
 
-def test_help_tells_flag_meaning_unit_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_documents_flag_meaning_unit_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     code, text, err = printed(["--help"], capsys)
     assert (code, err) == (0, "")
     assert max(len(line) for line in text.splitlines()) <= 100
@@ -612,7 +616,7 @@ def test_every_default_is_in_help(field: "attrs.Attribute[Any]", capsys: pytest.
         assert float(shown) == field.default
 
 
-def test_help_is_in_groups_and_tells_precedence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_groups_and_documents_the_precedence(capsys: pytest.CaptureFixture[str]) -> None:
     _, text, _ = printed(["--help"], capsys)
     titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles[1:] == ["Listening:", "Matching:", "Timeouts:", "Limits:", "ICE:", "Logging:"]
@@ -648,7 +652,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--port"], "argument --port: expected one argument"),
     ],
 )
-def test_a_wrong_command_line_is_one_clear_line(
+def test_an_invalid_command_line_is_reported_in_one_line(
     argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = printed(argv, capsys)

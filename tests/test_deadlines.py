@@ -43,7 +43,7 @@ def kept(deadlines: Deadlines, *alarms: Alarm) -> tuple[Alarm, ...]:
     return alarms
 
 
-async def test_each_is_called_when_its_time_comes(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_each_deadline_is_called_at_its_time(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     alarms = kept(deadlines, Alarm(3), Alarm(1), Alarm(2), Alarm(1))
     assert len(deadlines) == 4
     await trio.sleep(10)
@@ -51,14 +51,14 @@ async def test_each_is_called_when_its_time_comes(deadlines: Deadlines, autojump
     assert len(deadlines) == 0
 
 
-async def test_infinity_is_never_and_is_not_kept(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_infinity_means_never_and_is_not_stored(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     (alarm,) = kept(deadlines, Alarm())
     assert len(deadlines) == 0
     await trio.sleep(10_000)
     assert alarm.called == []
 
 
-async def test_a_deadline_may_move_to_earlier(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_a_deadline_can_be_moved_earlier(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     (alarm,) = kept(deadlines, Alarm(100))
     await trio.sleep(1)
     alarm.deadline = 5
@@ -68,7 +68,7 @@ async def test_a_deadline_may_move_to_earlier(deadlines: Deadlines, autojump_clo
     assert alarm.called == [5]
 
 
-async def test_a_deadline_may_move_to_later_and_needs_no_update(
+async def test_a_deadline_can_be_moved_later_without_an_update(
     deadlines: Deadlines, autojump_clock: MockClock
 ) -> None:
     (alarm,) = kept(deadlines, Alarm(5))
@@ -79,7 +79,7 @@ async def test_a_deadline_may_move_to_later_and_needs_no_update(
     assert alarm.called == [50]
 
 
-async def test_putting_off_a_deadline_costs_nothing(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_postponing_a_deadline_adds_no_heap_entry(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     (alarm,) = kept(deadlines, Alarm(5))
     for number in range(10_000):
         alarm.deadline = 5 + number
@@ -87,7 +87,7 @@ async def test_putting_off_a_deadline_costs_nothing(deadlines: Deadlines, autoju
     assert len(deadlines._heap) == 1
 
 
-async def test_a_deadline_may_go_away(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_a_deadline_can_be_removed(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     (alarm,) = kept(deadlines, Alarm(5))
     alarm.deadline = inf
     await trio.sleep(100)
@@ -95,7 +95,9 @@ async def test_a_deadline_may_go_away(deadlines: Deadlines, autojump_clock: Mock
     assert len(deadlines) == 0
 
 
-async def test_one_that_has_come_may_be_set_again(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_a_deadline_can_be_set_again_after_it_has_expired(
+    deadlines: Deadlines, autojump_clock: MockClock
+) -> None:
     def again(alarm: Alarm, now: float) -> None:
         alarm.deadline = now + 2 if now < 9 else inf
 
@@ -104,7 +106,7 @@ async def test_one_that_has_come_may_be_set_again(deadlines: Deadlines, autojump
     assert alarm.called == [1, 3, 5, 7, 9]
 
 
-async def test_who_is_cancelled_is_not_called_and_never_kept_again(
+async def test_a_cancelled_object_is_not_called_and_not_stored_again(
     deadlines: Deadlines, autojump_clock: MockClock
 ) -> None:
     (alarm,) = kept(deadlines, Alarm(5))
@@ -116,7 +118,7 @@ async def test_who_is_cancelled_is_not_called_and_never_kept_again(
     assert alarm.called == []
 
 
-async def test_one_that_is_due_may_cancel_or_move_another_that_is_due_too(
+async def test_an_expired_deadline_may_cancel_or_move_another_expired_one(
     deadlines: Deadlines, autojump_clock: MockClock
 ) -> None:
     first, cancelled, moved = Alarm(5), Alarm(5), Alarm(5)
@@ -133,14 +135,14 @@ async def test_one_that_is_due_may_cancel_or_move_another_that_is_due_too(
     assert len(deadlines) == 0
 
 
-async def test_the_past_is_now(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_a_deadline_in_the_past_is_called_at_once(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     await trio.sleep(10)
     (alarm,) = kept(deadlines, Alarm(3))
     await wait_all_tasks_blocked()
     assert alarm.called == [10]
 
 
-async def test_who_is_due_again_at_once_lets_others_run_first(
+async def test_repeatedly_expired_deadlines_do_not_starve_other_tasks(
     deadlines: Deadlines, autojump_clock: MockClock
 ) -> None:
     """Whoever was woken when it was called the first time has its turn before the second."""
@@ -168,7 +170,7 @@ async def test_who_is_due_again_at_once_lets_others_run_first(
         assert story == ["called", "other", "called"]
 
 
-async def test_what_is_cancelled_is_not_held_for_ever(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_cancelled_entries_are_released(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     """Connections come and go all day with deadlines far away."""
     for _ in range(10_000):
         (alarm,) = kept(deadlines, Alarm(1e6))
@@ -181,7 +183,7 @@ async def test_what_is_cancelled_is_not_held_for_ever(deadlines: Deadlines, auto
         assert len(deadlines._heap) < 200
 
 
-async def test_setting_one_switches_no_task(deadlines: Deadlines, autojump_clock: MockClock) -> None:
+async def test_setting_a_deadline_switches_no_task(deadlines: Deadlines, autojump_clock: MockClock) -> None:
     """Only an earlier one than all others moves the sleeping task's own deadline, which wakes nobody."""
     steps = []
 
@@ -208,7 +210,7 @@ MOVES = st.lists(
 
 
 @given(MOVES, st.integers(0, 20))
-def test_whatever_is_set_and_moved(moves: list[tuple[int, str, float]], pause: int) -> None:
+def test_any_sequence_of_operations(moves: list[tuple[int, str, float]], pause: int) -> None:
     """Half of the moves at the beginning, half later. Only later times are moved to without telling."""
     alarms = [Alarm() for _ in range(6)]
     cancelled: set[int] = set()

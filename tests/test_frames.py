@@ -10,12 +10,12 @@ from types import ModuleType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.speedups import apply_mask
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Event, TextMessage
 from wsproto.events import Ping as WsprotoPing
 from wsproto.events import Pong as WsprotoPong
 
-from curhat_trio import frames
 from curhat_trio.frames import (
     MAX_FRAGMENTS,
     PING_FRAME,
@@ -150,7 +150,7 @@ def whole_texts(events: list[Event]) -> list[str]:
     st.none() | st.builds(lambda code, why: CloseConnection(code or 1005, why), CODE, REASON),
     st.data(),
 )
-def test_the_same_is_read_as_by_wsproto(
+def test_frames_are_decoded_like_wsproto_does(
     events: list[Event], close: CloseConnection | None, data: st.DataObject
 ) -> None:
     """Messages and control frames, in the order in which they were complete."""
@@ -163,13 +163,13 @@ def test_the_same_is_read_as_by_wsproto(
 
 
 @given(CONVERSATION)
-def test_bytes_may_come_one_by_one(events: list[Event]) -> None:
+def test_bytes_may_arrive_one_by_one(events: list[Event]) -> None:
     sent = written_by_wsproto(events)
     assert byte_by_byte(sent, 10_000) == read(sent, 10_000)
 
 
 @pytest.mark.parametrize("size", [126, 65536])
-def test_a_frame_may_be_cut_anywhere(size: int) -> None:
+def test_a_frame_may_be_split_anywhere(size: int) -> None:
     sent = (
         frame(TEXT, "héllo".encode(), fin=False)
         + frame(PING, b"?")
@@ -185,7 +185,7 @@ def test_a_frame_may_be_cut_anywhere(size: int) -> None:
 
 
 @given(st.text(), st.data())
-def test_fragments_may_cut_characters(text: str, data: st.DataObject) -> None:
+def test_fragments_may_split_characters(text: str, data: st.DataObject) -> None:
     payload = text.encode()
     parts = list(pieces(payload, data.draw(st.lists(st.integers(0, len(payload)), max_size=8))))
     sent = b"".join(
@@ -205,7 +205,7 @@ def test_fragments_may_be_empty(parts: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 200_000])
-def test_text_of_every_size_of_length(size: int) -> None:
+def test_every_size_of_the_length_field(size: int) -> None:
     text = "x" * size
     assert read(written_by_wsproto([TextMessage(text)]), limit=size) == [text]
 
@@ -221,14 +221,14 @@ def client_of(*sent: bytes) -> tuple[Connection, list[Event]]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_what_the_server_writes_is_read_by_wsproto(size: int) -> None:
+def test_wsproto_decodes_frames_of_the_server(size: int) -> None:
     _, events = client_of(text_frame(b"x" * size), text_frame(b"next"), PING_FRAME)
     assert whole_texts(events) == ["x" * size, "next"]
     assert events[-1] == WsprotoPing(b"")
 
 
 @given(st.binary(max_size=125))
-def test_a_ping_of_wsprotos_gets_its_pong(payload: bytes) -> None:
+def test_a_ping_of_wsproto_is_answered(payload: bytes) -> None:
     client = Connection(ConnectionType.CLIENT)
     (ping,) = read(client.send(WsprotoPing(payload)))
     assert ping == Ping(payload)
@@ -236,14 +236,14 @@ def test_a_ping_of_wsprotos_gets_its_pong(payload: bytes) -> None:
     assert list(client.events()) == [WsprotoPong(payload)]
 
 
-def test_a_ping_of_the_servers_gets_its_pong() -> None:
+def test_wsproto_answers_a_ping_of_the_server() -> None:
     client, (ping,) = client_of(PING_FRAME)
     assert isinstance(ping, WsprotoPing)
     assert read(client.send(ping.response())) == [Pong()]
 
 
 @given(st.none() | CODE, REASON)
-def test_a_close_of_the_servers_is_answered_with_its_code(code: int | None, reason: str) -> None:
+def test_wsproto_answers_a_close_of_the_server_with_its_code(code: int | None, reason: str) -> None:
     client, (close,) = client_of(close_frame(code, reason if code else ""))
     assert isinstance(close, CloseConnection)
     assert (close.code, close.reason or "") == ((code, reason) if code else (1005, ""))
@@ -255,7 +255,7 @@ def test_a_close_of_the_servers_is_answered_with_its_code(code: int | None, reas
 
 
 @given(CODE, REASON)
-def test_a_close_of_wsprotos_is_answered_with_its_code(code: int, reason: str) -> None:
+def test_a_close_of_wsproto_is_answered_with_its_code(code: int, reason: str) -> None:
     client = Connection(ConnectionType.CLIENT)
     assert read(client.send(CloseConnection(code, reason))) == [CloseFrame(code)]
     client.receive_data(close_frame(code))
@@ -266,7 +266,7 @@ def test_a_close_of_wsprotos_is_answered_with_its_code(code: int, reason: str) -
 
 
 @pytest.mark.parametrize("code", CloseCode)
-def test_every_close_code_with_its_explanation_fits(code: CloseCode) -> None:
+def test_every_close_reason_fits_into_a_control_frame(code: CloseCode) -> None:
     _, (close,) = client_of(close_frame(code, code.explanation))
     assert isinstance(close, CloseConnection)
     assert (close.code, close.reason) == (code, code.explanation)
@@ -290,9 +290,9 @@ def without_speedups() -> ModuleType:
 PURE = without_speedups()
 
 
-def test_the_fallback_is_another() -> None:
+def test_the_fallback_for_masking_is_another_function() -> None:
     assert PURE.apply_mask.__module__ == "curhat_trio.frames"
-    assert frames.apply_mask.__module__ != "curhat_trio.frames"
+    assert apply_mask.__module__ != "curhat_trio.frames"
 
 
 MASKS = st.binary(min_size=4, max_size=4)
@@ -302,14 +302,14 @@ PAYLOADS = st.binary(max_size=300) | st.integers(0, 70_000).map(bytes)
 @given(data=PAYLOADS, mask=MASKS)
 def test_masks_are_applied_byte_by_byte(data: bytes, mask: bytes) -> None:
     expected = bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
-    assert bytes(frames.apply_mask(data, mask)) == expected
+    assert bytes(apply_mask(data, mask)) == expected
     assert bytes(PURE.apply_mask(data, mask)) == expected
     assert PURE.apply_mask(bytearray(data), bytearray(mask)) == expected
     assert PURE.apply_mask(memoryview(data), mask) == expected
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\0" * 5, b"\xff" * 8, b"a\0\0"])
-def test_zeros_at_the_end_are_kept(data: bytes) -> None:
+def test_trailing_zeros_are_kept(data: bytes) -> None:
     for mask in (b"\0\0\0\0", b"\x01\x02\x03\x04"):
         assert PURE.apply_mask(PURE.apply_mask(data, mask), mask) == data
 
@@ -370,7 +370,7 @@ BROKEN = pytest.mark.parametrize(("sent", "code"), FAULTS.values(), ids=FAULTS.k
 
 
 @BROKEN
-def test_a_broken_rule_has_its_close_code(sent: bytes, code: CloseCode) -> None:
+def test_each_violation_has_its_close_code(sent: bytes, code: CloseCode) -> None:
     received = read(MASKED_TEXT + sent + frame(TEXT, b"after"))
     assert received[0] == "before"
     assert received[-1] == Violation(code)
@@ -378,7 +378,7 @@ def test_a_broken_rule_has_its_close_code(sent: bytes, code: CloseCode) -> None:
 
 
 @BROKEN
-def test_however_the_bytes_come(sent: bytes, code: CloseCode) -> None:
+def test_each_violation_has_its_close_code_however_the_bytes_are_split(sent: bytes, code: CloseCode) -> None:
     whole = MASKED_TEXT + sent + frame(PING)
     received = byte_by_byte(whole)
     assert received == read(whole)
@@ -388,7 +388,7 @@ def test_however_the_bytes_come(sent: bytes, code: CloseCode) -> None:
 
 
 @BROKEN
-def test_after_a_broken_rule_nothing_is_kept(sent: bytes, code: CloseCode) -> None:
+def test_nothing_is_buffered_after_a_violation(sent: bytes, code: CloseCode) -> None:
     reader = FrameReader(LIMIT)
     assert list(reader.receive(sent))[-1] == Violation(code)
     assert reader.is_finished
@@ -397,23 +397,23 @@ def test_after_a_broken_rule_nothing_is_kept(sent: bytes, code: CloseCode) -> No
 
 
 @pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_codes_that_may_be_sent_may_be_received(code: int) -> None:
+def test_valid_close_codes_are_accepted(code: int) -> None:
     assert read(frame(CLOSE, struct.pack("!H", code) + "à bientôt".encode())) == [CloseFrame(code)]
 
 
-def test_a_message_of_the_limit_is_not_over_it() -> None:
+def test_a_message_of_exactly_the_limit_is_accepted() -> None:
     assert read(frame(TEXT, b"x" * LIMIT)) == ["x" * LIMIT]
     in_two = frame(TEXT, b"x" * (LIMIT - 1), fin=False) + frame(CONTINUATION, b"x")
     assert read(in_two + in_two) == ["x" * LIMIT] * 2
 
 
-def test_the_limit_is_for_messages_and_not_for_control_frames() -> None:
+def test_the_size_limit_does_not_apply_to_control_frames() -> None:
     sent = frame(TEXT, b"xx", fin=False) + frame(PING, b"y" * 125) + frame(CONTINUATION, b"x")
     assert read(sent, limit=3) == [Ping(b"y" * 125), "xxx"]
 
 
 @pytest.mark.parametrize("begun", [b"", frame(TEXT, b"x" * LIMIT, fin=False)], ids=["at once", "in pieces"])
-def test_a_declared_length_is_enough_to_be_too_big(begun: bytes) -> None:
+def test_a_declared_length_over_the_limit_is_enough_to_refuse(begun: bytes) -> None:
     opcode = CONTINUATION if begun else TEXT
     size = 1 if begun else LIMIT + 1
     length_only = head(opcode, size)[:-4]
@@ -421,7 +421,7 @@ def test_a_declared_length_is_enough_to_be_too_big(begun: bytes) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"", b"x"], ids=["empty", "of a byte"])
-def test_fragments_are_counted(piece: bytes) -> None:
+def test_the_size_limit_applies_to_the_sum_of_fragments(piece: bytes) -> None:
     first, more, last = (
         frame(TEXT, piece, fin=False),
         frame(CONTINUATION, piece, fin=False),
@@ -433,14 +433,14 @@ def test_fragments_are_counted(piece: bytes) -> None:
     assert read(first + more * MAX_FRAGMENTS) == too_big, "before the last has come"
 
 
-def test_a_control_frame_of_125_bytes_is_not_too_long() -> None:
+def test_a_control_frame_of_125_bytes_is_accepted() -> None:
     assert read(frame(PING, b"x" * 125)) == [Ping(b"x" * 125)]
 
 
 # ---------------------------------------------------------------- closing
 
 
-def test_nothing_is_read_behind_a_close_frame() -> None:
+def test_nothing_is_decoded_after_a_close_frame() -> None:
     reader = FrameReader(LIMIT)
     sent = frame(TEXT, b"before") + frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"after") + frame(BINARY)
     assert list(reader.receive(sent)) == ["before", CloseFrame(1000)]
@@ -449,7 +449,7 @@ def test_nothing_is_read_behind_a_close_frame() -> None:
     assert kept_by(reader) == 0
 
 
-def test_a_close_frame_may_come_in_the_middle_of_a_message() -> None:
+def test_a_close_frame_may_interrupt_a_fragmented_message() -> None:
     reader = FrameReader(LIMIT)
     assert list(reader.receive(frame(TEXT, b"begun", fin=False) + frame(CLOSE))) == [CloseFrame(None)]
     assert kept_by(reader) == 0
@@ -476,7 +476,7 @@ LATE = {
 
 @pytest.mark.parametrize("underway", LATE.values(), ids=LATE.keys())
 @pytest.mark.parametrize("code", [b"", b"\x03\xe8", b"\0\0"], ids=["without a code", "1000", "wrong code"])
-def test_once_the_server_has_closed_only_the_clients_close_counts(underway: bytes, code: bytes) -> None:
+def test_after_the_servers_close_only_the_clients_close_is_returned(underway: bytes, code: bytes) -> None:
     """What the client had under way is right, only late; and the code of its answer tells nothing new."""
     assert list(closing_reader().receive(underway + frame(CLOSE, code))) == [CloseFrame(None)]
     reader, received = closing_reader(), list[Received]()
@@ -485,7 +485,7 @@ def test_once_the_server_has_closed_only_the_clients_close_counts(underway: byte
     assert received == [CloseFrame(None)]
 
 
-def test_control_frames_are_still_told_of_after_the_servers_close() -> None:
+def test_control_frames_are_counted_after_the_servers_close() -> None:
     sent = frame(TEXT, b"la", fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"te") + frame(PONG)
     assert list(closing_reader().receive(sent + frame(CLOSE))) == [Ping(b"?"), Pong(), CloseFrame(None)]
 
@@ -499,12 +499,12 @@ def test_control_frames_are_still_told_of_after_the_servers_close() -> None:
     ],
     ids=["its end", "its end and more", "many pieces of it"],
 )
-def test_the_server_may_close_in_the_middle_of_a_message(underway: bytes) -> None:
+def test_the_server_may_close_during_a_fragmented_message(underway: bytes) -> None:
     reader = closing_reader(begun=frame(TEXT, b"begun", fin=False))
     assert list(reader.receive(underway + frame(CLOSE, b"\x03\xe8"))) == [CloseFrame(None)]
 
 
-def test_the_framing_is_still_checked_after_the_servers_close() -> None:
+def test_framing_is_still_checked_after_the_servers_close() -> None:
     for broken in (frame(TEXT, b"x", masked=False), frame(CONTINUATION, b"x"), head(TEXT, LIMIT + 1)):
         (violation,) = closing_reader().receive(broken + frame(CLOSE))
         assert isinstance(violation, Violation)
@@ -529,7 +529,7 @@ def kept_by(reader: FrameReader) -> int:
 
 
 @given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
-def test_any_bytes_are_read_within_bounded_memory(sent: bytes, closing: bool, cuts: list[int]) -> None:
+def test_memory_is_bounded_for_any_bytes(sent: bytes, closing: bool, cuts: list[int]) -> None:
     reader = FrameReader(LIMIT)
     reader.close_expected = closing
     longest_head = 14
@@ -544,14 +544,14 @@ def test_any_bytes_are_read_within_bounded_memory(sent: bytes, closing: bool, cu
 
 
 @given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
-def test_how_the_bytes_are_cut_does_not_matter(sent: bytes, closing: bool, cuts: list[int]) -> None:
+def test_the_result_does_not_depend_on_how_bytes_are_split(sent: bytes, closing: bool, cuts: list[int]) -> None:
     at_once, in_pieces = FrameReader(LIMIT), FrameReader(LIMIT)
     at_once.close_expected = in_pieces.close_expected = closing
     received = [each for piece in pieces(sent, cuts) for each in in_pieces.receive(piece)]
     assert received == list(at_once.receive(sent))
 
 
-def test_a_reader_holds_no_more_than_one_message() -> None:
+def test_a_reader_buffers_at_most_one_message() -> None:
     """However it comes: a frame in bytes, fragments, or controls between them."""
     reader = FrameReader(LIMIT)
     almost = frame(TEXT, b"x" * LIMIT)[:-1]
@@ -571,7 +571,7 @@ class CountingReader(FrameReader):
         return super()._read_frames(data, received)
 
 
-def test_what_has_come_of_a_frame_is_looked_at_again_only_when_it_is_whole() -> None:
+def test_an_incomplete_frame_is_not_parsed_again_until_it_is_complete() -> None:
     sent = frame(TEXT, b"x" * 60_000)
     reader = CountingReader(100_000)
     received = [each for piece in pieces(sent, list(range(0, len(sent), 10))) for each in reader.receive(piece)]

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -73,9 +74,13 @@ FAILING = """
 """
 
 
+class Fuzz(Protocol):
+    def __call__(self, tests: int, *options: str) -> pytest.RunResult: ...
+
+
 @pytest.fixture
-def fuzz(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Runs so many tests one after the other, in a process of its own: Hypothesis' profiles are a process's."""
+def fuzz(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
+    """Runs this many tests in a process of its own, because Hypothesis' profiles are global to a process."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makeini("[pytest]\ntrio_mode = true\nfilterwarnings = error")
     pytester.makeconftest(FEW_EXAMPLES_A_SECOND_EACH)
@@ -93,7 +98,7 @@ def lines(file: Path) -> list[str]:
     return file.read_text().splitlines()
 
 
-def test_properties_take_turns_with_fresh_examples(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+def test_properties_take_turns_with_fresh_examples(pytester: pytest.Pytester, fuzz: Fuzz) -> None:
     pytester.makepyfile(PROPERTIES)
     run = fuzz(12)
     assert run.ret == pytest.ExitCode.OK
@@ -108,7 +113,7 @@ def test_properties_take_turns_with_fresh_examples(pytester: pytest.Pytester, fu
     assert not (pytester.path / "without").exists()
 
 
-def test_a_failure_is_shown_once_and_the_others_go_on(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+def test_a_failure_is_shown_once_and_the_other_tests_continue(pytester: pytest.Pytester, fuzz: Fuzz) -> None:
     pytester.makepyfile(test_failing=FAILING, test_good=PROPERTIES)
     run = fuzz(13)
     assert run.ret == pytest.ExitCode.TESTS_FAILED
@@ -117,14 +122,14 @@ def test_a_failure_is_shown_once_and_the_others_go_on(pytester: pytest.Pytester,
     run.stdout.re_match_lines([r" +1 +\d+ +\d+ +1  test_failing.py::test_small", r" +3 .* 0  \S+::test_plain"])
 
 
-def test_an_example_may_take_as_long_as_a_busy_machine_needs(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+def test_examples_have_no_deadline(pytester: pytest.Pytester, fuzz: Fuzz) -> None:
     pytester.makepyfile(SLOW)
     run = fuzz(3)
     assert run.ret == pytest.ExitCode.OK
     run.stdout.re_match_lines([r" +[1-9] .* 0  \S+::test_slow"])
 
 
-def test_with_a_seed_all_rounds_would_be_the_same(pytester: pytest.Pytester, fuzz) -> None:  # type: ignore[no-untyped-def]
+def test_a_fixed_seed_is_refused(pytester: pytest.Pytester, fuzz: Fuzz) -> None:
     pytester.makepyfile(PROPERTIES)
     run = fuzz(1, "--hypothesis-seed=1")
     assert run.ret == pytest.ExitCode.USAGE_ERROR

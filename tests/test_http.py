@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from typing import Any
 
 import pytest
 import trio
@@ -86,7 +87,7 @@ async def test_every_file_of_the_static_folder_is_served_as_it_is() -> None:
             assert (got.status, got.body) == (200, file.read_bytes()), file.name
 
 
-async def test_everything_that_the_page_refers_to_is_there() -> None:
+async def test_everything_that_the_page_refers_to_is_served() -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         page = (await browser.get("/")).body.decode()
@@ -96,7 +97,7 @@ async def test_everything_that_the_page_refers_to_is_there() -> None:
             assert (await browser.get("/" + reference.lstrip("./"))).status == 200, reference
 
 
-async def test_health_has_the_seeds_shape() -> None:
+async def test_health_has_the_format_of_the_go_server() -> None:
     health = (await ask("/health")).json()
     assert health["success"] is True
     assert health["message"] == "Server is running"
@@ -105,7 +106,7 @@ async def test_health_has_the_seeds_shape() -> None:
     assert health["data"]["version"] == __version__
 
 
-async def test_health_counts_rooms_as_the_seed_does(autojump_clock: MockClock) -> None:
+async def test_health_counts_rooms_like_the_go_server(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         await server.connect_pair()
         waiting = await server.connect()
@@ -118,7 +119,7 @@ async def test_health_counts_rooms_as_the_seed_does(autojump_clock: MockClock) -
         assert (await server.health())["uptime_seconds"] == 12.5
 
 
-async def test_info_tells_a_client_what_it_must_know_before_it_connects() -> None:
+async def test_info_has_what_a_client_needs_before_it_connects() -> None:
     info = (await ask("/v1/info", settings=Settings(max_message_bytes=2048, ping_seconds=7))).json()
     assert info["protocols"] == ["curhat.v1"]
     assert info["limits"]["messageBytes"] == 2048
@@ -127,14 +128,14 @@ async def test_info_tells_a_client_what_it_must_know_before_it_connects() -> Non
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/info"])
-async def test_documents_that_change_are_not_stored_and_may_be_read_by_any_page(path: str) -> None:
+async def test_dynamic_documents_are_not_cached_and_readable_from_any_origin(path: str) -> None:
     headers = (await ask(path)).headers
     assert headers["cache-control"] == "no-store"
     assert headers["access-control-allow-origin"] == "*"
 
 
 @pytest.mark.parametrize("path", FILES)
-async def test_files_carry_the_headers_that_keep_a_page_safe(path: str) -> None:
+async def test_files_have_security_headers(path: str) -> None:
     headers = (await ask(path)).headers
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -150,7 +151,7 @@ async def test_files_carry_the_headers_that_keep_a_page_safe(path: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("template", ["{}", "W/{}", '"other", {}', "*"])
-async def test_a_file_that_the_client_has_is_not_sent_again(template: str, method: str) -> None:
+async def test_an_unchanged_file_is_answered_with_304(template: str, method: str) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         etag = (await browser.get("/page.css")).headers["etag"]
@@ -160,7 +161,7 @@ async def test_a_file_that_the_client_has_is_not_sent_again(template: str, metho
         assert (await browser.get("/page.css")).status == 200, "the connection lives on"
 
 
-async def test_a_file_that_has_changed_is_sent() -> None:
+async def test_a_changed_file_is_sent() -> None:
     assert (await ask("/page.css", if_none_match='"of another version"')).status == 200
     assert (await ask("/page.css")).headers["etag"] != (await ask("/page.js")).headers["etag"]
 
@@ -169,7 +170,7 @@ async def test_a_file_that_has_changed_is_sent() -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/index.htm", "/v1", "/v1/", "/ws/", "/wss", "/health/", "*"])
-async def test_404_for_what_is_not_there(path: str) -> None:
+async def test_an_unknown_path_is_answered_with_404(path: str) -> None:
     assert (await ask(path)).status == 404
 
 
@@ -200,7 +201,7 @@ async def test_404_for_what_is_not_there(path: str) -> None:
         "/%ff%fe",
     ],
 )
-async def test_there_is_no_way_out_of_the_static_folder(target: str) -> None:
+async def test_paths_outside_the_static_folder_are_not_served(target: str) -> None:
     answer = await ask(target)
     assert answer.status in (400, 404)
     assert b"root:" not in answer.body
@@ -208,13 +209,13 @@ async def test_there_is_no_way_out_of_the_static_folder(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["http://[/", "http://[::1/health", "http://\x7e[]@:99999/", "/?" + "%" * 99])
-async def test_targets_that_are_hard_to_read_are_answered(target: str) -> None:
+async def test_malformed_targets_are_answered(target: str) -> None:
     assert (await ask(target)).status in (200, 400, 404)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
 @pytest.mark.parametrize("path", ["/", "/health"])
-async def test_405_tells_what_is_allowed(path: str, method: str) -> None:
+async def test_a_405_names_the_allowed_methods(path: str, method: str) -> None:
     answer = await ask(path, method)
     assert answer.status == 405
     assert answer.headers["allow"] == "GET, HEAD"
@@ -223,7 +224,7 @@ async def test_405_tells_what_is_allowed(path: str, method: str) -> None:
 # ---------------------------------------------------------------- the upgrade and its refusals
 
 
-async def test_101_has_the_accept_key_of_rfc_6455() -> None:
+async def test_a_101_has_the_accept_key_of_rfc_6455() -> None:
     async with running_server() as server:
         stream = await server.dial()
         await stream.send_all(upgrade_request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="))
@@ -232,7 +233,7 @@ async def test_101_has_the_accept_key_of_rfc_6455() -> None:
         assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
 
 
-async def test_426_for_a_plain_get_of_the_websocket() -> None:
+async def test_a_plain_get_of_the_websocket_is_answered_with_426() -> None:
     answer = await ask("/ws")
     assert answer.status == 426
     assert answer.headers["upgrade"] == "websocket"
@@ -241,7 +242,7 @@ async def test_426_for_a_plain_get_of_the_websocket() -> None:
 
 
 @pytest.mark.parametrize("version", [None, "8", "14", "13, 8", ""])
-async def test_426_names_the_version_that_is_spoken(version: str | None) -> None:
+async def test_a_426_names_the_supported_version(version: str | None) -> None:
     answer = await ask_raw(upgrade_request(sec_websocket_version=version))
     assert answer.status == 426
     assert answer.headers["sec-websocket-version"] == "13"
@@ -274,11 +275,12 @@ async def test_426_names_the_version_that_is_spoken(version: str | None) -> None
         ("x_anything", "a\x00b"),
     ],
 )
-async def test_400_for_an_upgrade_that_is_not_as_it_should_be(name: str, value: str | None) -> None:
-    assert (await ask_raw(upgrade_request(**{name: value}))).status == 400
+async def test_a_malformed_upgrade_is_answered_with_400(name: str, value: str | None) -> None:
+    header: dict[str, Any] = {name: value}
+    assert (await ask_raw(upgrade_request(**header))).status == 400
 
 
-async def test_a_list_may_be_spread_over_several_lines() -> None:
+async def test_a_list_header_may_be_split_over_several_lines() -> None:
     """RFC 9110, section 5.3."""
     offers = b"sec-websocket-protocol: chat\r\nSEC-WEBSOCKET-PROTOCOL: , curhat.v1\t,\r\n\r\n"
     async with running_server() as server:
@@ -290,13 +292,13 @@ async def test_a_list_may_be_spread_over_several_lines() -> None:
 
 
 @pytest.mark.parametrize("line", [f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"])
-async def test_a_single_value_may_not_come_twice(line: str) -> None:
+async def test_a_single_value_header_may_not_be_repeated(line: str) -> None:
     request = upgrade_request().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
     assert (await ask_raw(request)).status in (400, 426)
 
 
 @pytest.mark.parametrize("value", ["\xff", "Upgrade, \xff", "keep-alive, Upgrade"])
-async def test_odd_bytes_in_connection_hurt_nobody(value: str) -> None:
+async def test_odd_bytes_in_the_connection_header_are_handled(value: str) -> None:
     async with running_server() as server:
         stream = await server.dial()
         await stream.send_all(upgrade_request(connection=value))
@@ -306,7 +308,7 @@ async def test_odd_bytes_in_connection_hurt_nobody(value: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS"])
-async def test_an_upgrade_that_is_no_get_opens_no_websocket(method: str) -> None:
+async def test_an_upgrade_with_another_method_than_get_is_refused(method: str) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         answer = await browser.request_raw(upgrade_request().replace(b"GET", method.encode(), 1), method)
@@ -315,14 +317,14 @@ async def test_an_upgrade_that_is_no_get_opens_no_websocket(method: str) -> None
         assert (await browser.get("/health")).status == 200
 
 
-async def test_an_upgrade_elsewhere_than_ws_is_answered_as_a_plain_get() -> None:
+async def test_an_upgrade_of_another_path_is_answered_like_a_plain_get() -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         assert (await browser.request_raw(upgrade_request("/health"))).status == 200
         assert (await browser.request_raw(upgrade_request("/nowhere"))).status == 404
 
 
-async def test_a_websocket_can_be_opened_after_browsing_on_the_same_connection() -> None:
+async def test_a_websocket_can_be_opened_after_other_requests_on_the_same_connection() -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         await browser.get("/")
@@ -330,7 +332,7 @@ async def test_a_websocket_can_be_opened_after_browsing_on_the_same_connection()
         await peer.receive("welcome")
 
 
-async def test_frames_behind_the_upgrade_are_heard() -> None:
+async def test_frames_pipelined_with_the_upgrade_are_processed() -> None:
     async with running_server() as server:
         peer = await open_peer(
             await server.dial(), pipelined=message_frame("ping", data="early") + message_frame("join")
@@ -339,7 +341,7 @@ async def test_frames_behind_the_upgrade_are_heard() -> None:
         await peer.receive("ready")
 
 
-async def test_frames_behind_the_upgrade_may_come_in_any_pieces() -> None:
+async def test_frames_pipelined_with_the_upgrade_may_arrive_in_any_pieces() -> None:
     async with running_server() as server:
         stream = await server.dial()
         request = upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("ping", data="early")
@@ -371,21 +373,21 @@ async def test_frames_behind_the_upgrade_may_come_in_any_pieces() -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
     ],
 )
-async def test_what_is_no_request_is_answered_with_4xx_or_501_and_the_end(request_bytes: bytes) -> None:
+async def test_an_invalid_request_is_answered_with_4xx_or_501_and_a_close(request_bytes: bytes) -> None:
     assert (await ask_raw(request_bytes)).status in (400, 501, 505)
 
 
-async def test_431_for_a_head_over_16_kib() -> None:
+async def test_a_head_over_16_kib_is_answered_with_431() -> None:
     request = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1)
     assert (await ask_raw(request)).status == 431
 
 
-async def test_431_for_a_header_section_of_many_small_lines() -> None:
+async def test_a_head_of_many_small_lines_is_answered_with_431() -> None:
     request = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 4000
     assert (await ask_raw(request)).status == 431
 
 
-async def test_a_head_just_below_16_kib_is_read() -> None:
+async def test_a_head_just_below_16_kib_is_accepted() -> None:
     async with running_server() as server:
         answer = await HttpClient(await server.dial()).get("/health", x="x" * (MAX_HEAD_BYTES - 200))
         assert answer.status == 200
@@ -426,17 +428,17 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         b"GET /health HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
     ],
 )
-async def test_the_last_request_is_answered_and_the_connection_closed(request_bytes: bytes) -> None:
+async def test_a_request_with_connection_close_is_answered_and_the_connection_closed(request_bytes: bytes) -> None:
     assert (await ask_raw(request_bytes)).json()["success"] is True
 
 
-async def test_a_body_is_never_taken_for_the_next_request() -> None:
+async def test_a_body_is_never_parsed_as_the_next_request() -> None:
     smuggled = b"GET /page.css HTTP/1.1\r\nHost: a\r\n\r\n"
     request = f"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n".encode() + smuggled
     assert (await ask_raw(request)).status == 405
 
 
-async def test_who_leaves_in_the_middle_of_anything_is_no_trouble() -> None:
+async def test_a_disconnect_at_any_point_of_a_request_is_handled() -> None:
     request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     async with running_server() as server:
         for size in range(0, len(request) + 1, 5):
@@ -447,7 +449,7 @@ async def test_who_leaves_in_the_middle_of_anything_is_no_trouble() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 40, len(upgrade_request())])
-async def test_who_ends_only_its_own_half_is_answered_if_there_is_anything_to_answer(size: int) -> None:
+async def test_a_half_closed_connection_gets_the_outstanding_responses(size: int) -> None:
     async with running_server() as server:
         stream = await server.dial()
         assert isinstance(stream, trio.abc.HalfCloseableStream)
@@ -497,11 +499,11 @@ async def _name_told(server: RunningServer, query: str) -> str:
         ('<b>"quoted"', '<b>"quoted"'),
     ],
 )
-async def test_the_username_in_the_query(query: str, name: str) -> None:
+async def test_the_username_is_taken_from_the_query(query: str, name: str) -> None:
     assert await name_of(query.replace('"', "%22")) == name
 
 
-async def test_without_a_query_somebody_is_anonymous() -> None:
+async def test_without_a_query_the_username_is_anonymous() -> None:
     async with running_server() as server:
         partner = await server.connect()
         await partner.send("join")
@@ -511,7 +513,7 @@ async def test_without_a_query_somebody_is_anonymous() -> None:
         assert (await partner.receive("join"))["username"] == "Anonymous"
 
 
-async def test_the_username_in_join_wins() -> None:
+async def test_the_username_in_join_overrides_the_query() -> None:
     async with running_server() as server:
         partner, named = await server.connect(), await server.connect_legacy("FromQuery")
         await partner.send("join")

@@ -51,7 +51,7 @@ class Office:
 
     def pairs(self) -> list[str]:
         """Serve until nothing is left to do; who has been introduced."""
-        pairs = []
+        pairs: list[str] = []
         while self.matchmaker.serve():
             pair = self.introductions.receive_nowait()
             pairs.append(f"{pair.first.id} {pair.second.id}")
@@ -63,7 +63,7 @@ async def office() -> Office:
     return Office()
 
 
-async def test_two_who_join_are_paired(office: Office) -> None:
+async def test_two_clients_that_join_are_paired(office: Office) -> None:
     office.join("anna")
     assert office.pairs() == []
     office.join("budi")
@@ -73,7 +73,7 @@ async def test_two_who_join_are_paired(office: Office) -> None:
 
 async def test_every_request_is_served_in_order(office: Office) -> None:
     anna = RoomId("anna")
-    requests = [
+    requests: list[Request] = [
         Enter(ticket("anna")),
         Suspend(anna),
         Enter(ticket("budi")),
@@ -87,7 +87,7 @@ async def test_every_request_is_served_in_order(office: Office) -> None:
     assert [seen[2] for seen in office.observer.seen] == [1, 1, 2, 1, 1]
 
 
-async def test_it_stops_at_each_pair(office: Office) -> None:
+async def test_the_matchmaker_stops_at_each_pair(office: Office) -> None:
     office.join(*"abcd")
     assert office.matchmaker.serve()
     assert len(office.observer.seen) == 2
@@ -103,7 +103,7 @@ async def test_a_pair_is_observed_before_it_is_sent(office: Office) -> None:
     assert office.introductions.statistics().current_buffer_used == 1
 
 
-async def test_the_deadline_is_when_the_first_wait_is_widened(office: Office, autojump_clock: MockClock) -> None:
+async def test_the_deadline_is_the_time_of_the_next_widening(office: Office, autojump_clock: MockClock) -> None:
     assert office.matchmaker.deadline == inf
     strict, later, flexible = ticket("anna", "rain"), ticket("eko", "tea"), ticket("budi")
     office.requests.send_nowait(Enter(strict))
@@ -120,7 +120,7 @@ async def test_the_deadline_is_when_the_first_wait_is_widened(office: Office, au
     assert office.matchmaker.deadline == began + WIDEN_AFTER + 1
 
 
-async def test_waits_that_are_widened_together_are_introduced_one_by_one(
+async def test_tickets_that_widen_together_are_paired_one_by_one(
     office: Office, autojump_clock: MockClock
 ) -> None:
     for name in "abcd":

@@ -84,7 +84,7 @@ class SessionsAgainstDictionaries(RuleBasedStateMachine):
 TestSessionsAgainstDictionaries = SessionsAgainstDictionaries.TestCase
 
 
-def test_nobody_who_is_not_here_has_a_token() -> None:
+def test_a_removed_session_has_no_token() -> None:
     sessions: Sessions[object] = Sessions()
     with pytest.raises(KeyError):
         sessions.issue_token(ClientId("nobody"))

@@ -96,7 +96,7 @@ async def reset(stream: trio.abc.Stream) -> None:
         {"x_anything": "\xff"},
     ],
 )
-async def test_trap_1_bytes_that_are_no_ascii_in_the_head(server: RunningServer, headers: dict[str, str]) -> None:
+async def test_non_ascii_bytes_in_the_request_head(server: RunningServer, headers: dict[str, str]) -> None:
     stream = await server.dial()
     await stream.send_all(upgrade_request(**headers))
     first = bytes(await stream.receive_some())
@@ -107,7 +107,7 @@ async def test_trap_1_bytes_that_are_no_ascii_in_the_head(server: RunningServer,
 
 
 @pytest.mark.parametrize("count", [1, 20])
-async def test_trap_2_pings_while_the_server_closes(server: RunningServer, count: int) -> None:
+async def test_pings_during_a_close_of_the_server(server: RunningServer, count: int) -> None:
     peer = await server.connect()
     await peer.send_bytes(frame(BINARY, b"x"))
     peer.answers_close = False
@@ -116,7 +116,7 @@ async def test_trap_2_pings_while_the_server_closes(server: RunningServer, count
     await what_comes(peer.stream)
 
 
-async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningServer) -> None:
+async def test_pings_around_a_close_for_too_many_errors(server: RunningServer) -> None:
     for pings in range(1, 6):
         peer = await server.connect()
         await peer.send_bytes(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
@@ -126,7 +126,7 @@ async def test_trap_2_pings_around_a_close_for_too_many_errors(server: RunningSe
 # ---------------------------------------------------------------- 3: a GET that is no upgrade, heads without end
 
 
-async def test_trap_3_a_plain_get_is_answered_and_leaves_no_task(server: RunningServer) -> None:
+async def test_a_plain_get_is_answered_and_leaves_no_task(server: RunningServer) -> None:
     for path, status in [("/", 200), ("/ws", 426), ("/nothing", 404)]:
         browser = HttpClient(await server.dial())
         assert (await browser.get(path, connection="close")).status == status
@@ -135,7 +135,7 @@ async def test_trap_3_a_plain_get_is_answered_and_leaves_no_task(server: Running
     await server.wait_until_empty()
 
 
-async def test_trap_3_slowloris(server: RunningServer) -> None:
+async def test_a_slowloris_request_is_ended(server: RunningServer) -> None:
     async with trio.open_nursery() as nursery:
 
         async def drip() -> None:
@@ -156,7 +156,7 @@ async def test_trap_3_slowloris(server: RunningServer) -> None:
             nursery.start_soon(drip)
 
 
-async def test_trap_3_a_hundred_half_open_connections(server: RunningServer) -> None:
+async def test_a_hundred_half_open_connections_are_ended(server: RunningServer) -> None:
     streams = [await server.dial() for _ in range(100)]
     for number, stream in enumerate(streams):
         await stream.send_all(upgrade_request()[:number])
@@ -180,7 +180,7 @@ async def test_trap_3_a_hundred_half_open_connections(server: RunningServer) -> 
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-async def test_trap_3_garbage_in_place_of_a_request(server: RunningServer, garbage: bytes) -> None:
+async def test_garbage_instead_of_a_request_is_refused(server: RunningServer, garbage: bytes) -> None:
     stream = await server.dial()
     try:
         await stream.send_all(garbage)
@@ -202,7 +202,7 @@ async def test_trap_3_garbage_in_place_of_a_request(server: RunningServer, garba
         frame(TEXT, b"x", reserved=4),
     ],
 )
-async def test_trap_4_a_client_that_is_silent_after_its_fault_is_not_waited_for(
+async def test_a_client_that_is_silent_after_a_violation_is_not_waited_for(
     server: RunningServer, fault: bytes
 ) -> None:
     peer = await server.connect()
@@ -212,7 +212,7 @@ async def test_trap_4_a_client_that_is_silent_after_its_fault_is_not_waited_for(
     await server.wait_until_empty()  # though the client's socket is still open
 
 
-async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server: RunningServer) -> None:
+async def test_messages_after_a_violation_are_ignored(server: RunningServer) -> None:
     peer = await server.connect()
     peer.answers_close = False
     await peer.send_bytes(frame(TEXT, b"x", reserved=4))
@@ -224,20 +224,20 @@ async def test_trap_4_a_client_that_goes_on_after_its_fault_is_not_heard(server:
 # ---------------------------------------------------------------- 5: frames that cost the sender nothing
 
 
-async def test_trap_5_empty_fragments_without_end(server: RunningServer) -> None:
+async def test_endless_empty_fragments_are_limited(server: RunningServer) -> None:
     peer = await server.connect()
     await peer.send_bytes(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
     assert (await peer.receive_close()).code == 1009
 
 
-async def test_trap_5_characters_of_four_bytes_are_counted_as_four(server: RunningServer) -> None:
+async def test_four_byte_characters_count_as_four_bytes(server: RunningServer) -> None:
     peer = await server.connect()
     grins = "\N{GRINNING FACE}".encode() * 16_384
     await peer.send_bytes(frame(TEXT, b'"' + grins))
     assert (await peer.receive_close()).code == 1009
 
 
-async def test_trap_5_a_ping_flood() -> None:
+async def test_a_ping_flood_is_limited() -> None:
     async with running_server(sockets=True, timeout=PATIENCE) as server:
         partner, flooder = await server.connect_negotiating_pair()
         await flooder.send_bytes(frame(PING, b"x" * 125) * 1000)
@@ -246,7 +246,7 @@ async def test_trap_5_a_ping_flood() -> None:
         await server.check_that_it_serves()
 
 
-async def test_trap_5_a_ping_flood_by_who_does_not_read_the_pongs() -> None:
+async def test_a_ping_flood_by_a_client_that_reads_no_pongs_is_limited() -> None:
     async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
         peer = await server.connect()
         await say_on_and_on(peer, frame(PING, b"x" * 125) * 100)
@@ -257,7 +257,7 @@ async def test_trap_5_a_ping_flood_by_who_does_not_read_the_pongs() -> None:
 # ---------------------------------------------------------------- 6: shutdown
 
 
-async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
+async def test_shutdown_is_graceful_and_bounded() -> None:
     async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
         polite, partner = await server.connect_negotiating_pair()
         rude = await server.connect()
@@ -273,7 +273,7 @@ async def test_trap_6_shutdown_is_polite_and_bounded() -> None:
 # ---------------------------------------------------------------- 7: pipelined bytes, drops without a close frame
 
 
-async def test_trap_7_frames_behind_the_upgrade_head_are_served(server: RunningServer) -> None:
+async def test_frames_pipelined_with_the_upgrade_request_are_processed(server: RunningServer) -> None:
     burst = b"".join(message_frame("ping", data=str(number)) for number in range(100))
     peer = await open_peer(await server.dial(), pipelined=burst + message_frame("join"))
     await peer.receive("welcome")
@@ -283,12 +283,12 @@ async def test_trap_7_frames_behind_the_upgrade_head_are_served(server: RunningS
     await peer.close()
 
 
-async def test_trap_7_a_close_behind_the_upgrade_head_is_answered(server: RunningServer) -> None:
+async def test_a_close_frame_pipelined_with_the_upgrade_request_is_answered(server: RunningServer) -> None:
     peer = await open_peer(await server.dial(), pipelined=message_frame("join") + frame(CLOSE, b"\x03\xe8"))
     assert (await peer.receive_close()).code == 1000
 
 
-async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(server: RunningServer) -> None:
+async def test_garbage_pipelined_with_the_upgrade_request_gets_a_close_frame(server: RunningServer) -> None:
     peer = await open_peer(await server.dial(), pipelined=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await peer.receive_close()).code == 1002
 
@@ -302,7 +302,7 @@ async def test_trap_7_garbage_behind_the_upgrade_head_gets_its_close_frame(serve
         (frame(CLOSE, b"\x00"), 1002),
     ],
 )
-async def test_trap_7_what_trio_websocket_drops_gets_a_close_frame(
+async def test_frames_that_trio_websocket_drops_get_a_close_frame(
     server: RunningServer, bad: bytes, code: int
 ) -> None:
     peer = await server.connect()
@@ -328,7 +328,7 @@ async def talk_until_left(peer: Peer) -> None:
 
 
 @pytest.mark.shows("P-7.1", "P-11.5")
-async def test_trap_8_who_never_reads_while_its_partner_talks_is_cut_off() -> None:
+async def test_a_client_that_never_reads_while_its_partner_sends_is_closed() -> None:
     generous = Settings(
         write_seconds=0.5,
         close_seconds=0.3,
@@ -346,7 +346,7 @@ async def test_trap_8_who_never_reads_while_its_partner_talks_is_cut_off() -> No
         await server.wait_until_empty()
 
 
-async def test_trap_8_who_reads_nothing_and_says_much_is_cut_off(server: RunningServer) -> None:
+async def test_a_client_that_only_sends_and_never_reads_is_closed(server: RunningServer) -> None:
     peer = await server.connect()
     await say_on_and_on(peer, message_frame("ping", data="x" * 256) * 40)
     await server.wait_until_empty()
@@ -360,7 +360,7 @@ def every_so_many(data: bytes, step: int) -> Iterator[bytes]:
         yield data[:end]
 
 
-async def test_resets_at_any_byte_of_a_connection_are_no_trouble(server: RunningServer) -> None:
+async def test_a_reset_at_any_byte_of_a_connection_is_handled(server: RunningServer) -> None:
     whole = (
         upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("join") + frame(PING) + frame(CLOSE)
     )
@@ -371,7 +371,7 @@ async def test_resets_at_any_byte_of_a_connection_are_no_trouble(server: Running
     await server.wait_until_empty()
 
 
-async def test_a_reset_in_a_call_tells_the_partner(server: RunningServer) -> None:
+async def test_a_reset_during_a_call_notifies_the_partner(server: RunningServer) -> None:
     survivor, gone = await server.connect_negotiating_pair()
     await reset(gone.stream)
     assert (await survivor.receive("peer"))["state"] == "away"
@@ -380,7 +380,7 @@ async def test_a_reset_in_a_call_tells_the_partner(server: RunningServer) -> Non
     await server.wait_until_empty()
 
 
-async def test_many_at_once_and_half_of_them_reset(server: RunningServer) -> None:
+async def test_many_connections_at_once_half_of_them_reset(server: RunningServer) -> None:
     async with trio.open_nursery() as nursery:
 
         async def come_and_go(number: int) -> None:
@@ -397,6 +397,6 @@ async def test_many_at_once_and_half_of_them_reset(server: RunningServer) -> Non
     await server.wait_until_empty()
 
 
-def test_the_key_of_these_clients_is_valid() -> None:
+def test_the_websocket_key_of_the_test_clients_is_valid() -> None:
     """Or every upgrade above would be refused for that."""
     assert len(KEY) == 24

@@ -7,7 +7,7 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_kept_inputs(target: str) -> None:
+def test_the_inputs_of_the_corpus_pass(target: str) -> None:
     inputs = kept(target)
     assert inputs
     with TARGETS[target]() as check:

@@ -1,4 +1,4 @@
-"""One connection by itself: a network that the test turns on and off, and a dispatcher that takes notes."""
+"""A connection by itself, with a fake network and a dispatcher that records its calls."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +13,18 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.rate_limit import Allowance
 from tests.peers import frame
 
-__all__ = ["GREETING", "LIMITS", "FakeTransport", "Notes", "Stage", "frame", "frames_in", "stage"]
+__all__ = [
+    "HANDSHAKE_RESPONSE",
+    "LIMITS",
+    "FakeTransport",
+    "RecordingDispatcher",
+    "RunningConnection",
+    "frame",
+    "frames_in",
+    "running_connection",
+]
 
-GREETING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+HANDSHAKE_RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 LIMITS = ConnectionLimits(
     max_message_bytes=1000,
@@ -30,7 +39,7 @@ LIMITS = ConnectionLimits(
 
 
 class FakeTransport:
-    """A network that takes so many bytes and no more, until the test makes room."""
+    """A network that accepts a limited number of bytes until the test makes room."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -44,8 +53,8 @@ class FakeTransport:
 
     # ------------------------------------------------------------ the test's end
 
-    def put(self, *data: bytes) -> None:
-        """Bytes arrive, each of these by itself."""
+    def deliver(self, *data: bytes) -> None:
+        """Deliver bytes to the connection, each argument by itself."""
         for piece in data:
             self._send.send_nowait(piece)
 
@@ -53,8 +62,8 @@ class FakeTransport:
         self.room += size
         self._move()
 
-    def break_off(self) -> None:
-        """Nothing can be written any more."""
+    def break_connection(self) -> None:
+        """Make all further writes fail."""
         self.is_broken = True
         self._move()
 
@@ -99,8 +108,8 @@ class FakeTransport:
 
 
 @attrs.define
-class Notes:
-    """In a dispatcher's place: it writes down what it is told, and closes what has to be closed."""
+class RecordingDispatcher:
+    """A dispatcher that records its calls, and closes connections as the real one does."""
 
     texts: list[str] = attrs.Factory(list)
     lost: list[CloseCode | None] = attrs.Factory(list)
@@ -108,12 +117,12 @@ class Notes:
     flushes: int = 0
     on_text: Callable[[str], None] = lambda text: None
     resumed: object = None
-    """A session that has the connection from the first message on; None: it is the connection itself."""
-    heard_by: list[object] = attrs.Factory(list)
+    """The session to which the first message attaches the connection; None: the connection itself."""
+    received_by: list[object] = attrs.Factory(list)
 
     def receive_text(self, endpoint: Connection, text: str, now: float) -> None:
         self.texts.append(text)
-        self.heard_by.append(endpoint)
+        self.received_by.append(endpoint)
         if self.resumed is not None and endpoint is not self.resumed:
             endpoint.endpoint = self.resumed
         self.on_text(text)
@@ -131,67 +140,69 @@ class Notes:
 
 
 @attrs.define
-class Stage:
-    """A connection at work. Its session is itself: `endpoint` is None once that is over."""
+class RunningConnection:
+    """A running connection, which is also its own session: `endpoint` is None once that has ended."""
 
     connection: Connection
     transport: FakeTransport
-    notes: Notes
+    dispatcher: RecordingDispatcher
     deadlines: Deadlines
     nursery: trio.Nursery
     tasks: list[str] = attrs.Factory(list)
-    """What was started beside the connection's own."""
+    """Names of the tasks that the connection has started."""
     over_at: float | None = None
     closed: int = 0
 
     @property
     def sent(self) -> bytes:
-        """What came behind the greeting."""
-        assert self.transport.written.startswith(GREETING)
-        return self.transport.written[len(GREETING) :]
+        """What was written after the handshake response."""
+        assert self.transport.written.startswith(HANDSHAKE_RESPONSE)
+        return self.transport.written[len(HANDSHAKE_RESPONSE) :]
 
     def send(self, *messages: bytes) -> bool:
-        """All of these, together."""
+        """Send all of these messages, then flush."""
         for message in messages:
             self.connection.send(message)
         return self.connection.flush()
 
 
 @asynccontextmanager
-async def stage(limits: ConnectionLimits = LIMITS, pipelined: bytes = b"", **named: Any) -> AsyncIterator[Stage]:
-    """Runs a connection until it is over or the test is. `named` changes single limits."""
+async def running_connection(
+    limits: ConnectionLimits = LIMITS, pipelined: bytes = b"", **named: Any
+) -> AsyncIterator[RunningConnection]:
+    """Run a connection until it or the test ends. `named` changes single limits."""
     limits = attrs.evolve(limits, **named)
-    transport, notes, deadlines = FakeTransport(), Notes(), Deadlines()
+    transport, dispatcher, deadlines = FakeTransport(), RecordingDispatcher(), Deadlines()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(deadlines.run)
 
         def start(work: Callable[[], Awaitable[None]]) -> None:
-            there.tasks.append(getattr(work, "__name__", ""))
+            running.tasks.append(getattr(work, "__name__", ""))
             nursery.start_soon(work)
 
         def note_the_end() -> None:
-            there.closed += 1
+            running.closed += 1
 
-        connection = Connection(transport, limits, notes, deadlines, start, GREETING, note_the_end)
+        connection = Connection(transport, limits, dispatcher, deadlines, start, HANDSHAKE_RESPONSE, note_the_end)
         connection.endpoint = connection
-        there = Stage(connection, transport, notes, deadlines, nursery)
+        running = RunningConnection(connection, transport, dispatcher, deadlines, nursery)
 
         async def run() -> None:
             await connection.run(pipelined)
-            there.over_at = trio.current_time()
+            running.over_at = trio.current_time()
 
         nursery.start_soon(run)
         await trio.testing.wait_all_tasks_blocked()
-        yield there
+        yield running
         nursery.cancel_scope.cancel()
-    assert there.closed == 1
+    assert running.closed == 1
     assert transport.is_detached
     assert connection.endpoint is None
     assert len(deadlines) == 0
 
 
 def frames_in(data: bytes) -> list[tuple[int, bytes]]:
-    """(opcode, payload) of each frame of a server's; nothing may be left over."""
+    """Opcode and payload of each frame of a server; there must be no remaining bytes."""
     frames = []
     while data:
         start = {126: 4, 127: 10}.get(data[1], 2)

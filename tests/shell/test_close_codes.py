@@ -13,7 +13,7 @@ from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
-from curhat_trio.protocol.session import Session, Step
+from curhat_trio.protocol.session import Session, Step, step
 from tests.peers import (
     BINARY,
     CLOSE,
@@ -68,7 +68,7 @@ RETRY = {4000, 4001, 4002, 4003, 4004}
 STAY_AWAY = {1002, 1003, 1007, 1009, 4500, 4501, 4502, 4503, 4504, 4505, 4506, 4507}
 
 
-def test_every_code_tells_whether_to_come_back() -> None:
+def test_every_close_code_is_documented_as_retryable_or_not() -> None:
     assert {int(code) for code in CloseCode if code.retry} == RETRY
     assert {int(code) for code in CloseCode if not code.retry} == STAY_AWAY
 
@@ -81,7 +81,7 @@ async def server() -> AsyncIterator[RunningServer]:
 
 @pytest.mark.shows("P-2.11", "P-2.13", "P-11.5")
 @pytest.mark.parametrize("fault", BROKEN_FRAMES)
-async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
+async def test_an_invalid_frame_closes_only_its_senders_connection(
     server: RunningServer, autojump_clock: MockClock, fault: str
 ) -> None:
     code, frames = BROKEN_FRAMES[fault]
@@ -97,7 +97,9 @@ async def test_a_broken_frame_costs_its_sender_the_connection_and_nobody_else(
     await server.wait_until_empty()
 
 
-async def test_a_message_of_exactly_the_limit_is_read(server: RunningServer, autojump_clock: MockClock) -> None:
+async def test_a_message_of_exactly_the_size_limit_is_accepted(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
     peer = await server.connect()
     await peer.send_bytes(frame(TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
     await peer.receive("pong")
@@ -155,7 +157,7 @@ async def closed_4503(server: RunningServer) -> Peer:
         (closed_4503, 4503),
     ],
 )
-async def test_the_close_frame_has_the_code_and_says_why(
+async def test_the_close_frame_has_a_code_and_a_reason(
     server: RunningServer,
     autojump_clock: MockClock,
     provoke: Callable[[RunningServer], Awaitable[Peer]],
@@ -167,7 +169,7 @@ async def test_the_close_frame_has_the_code_and_says_why(
 
 
 @pytest.mark.shows("P-8.2", "P-8.3")
-async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
+async def test_the_last_permitted_error_is_fatal_and_precedes_the_close(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
@@ -177,7 +179,7 @@ async def test_the_last_straw_is_told_as_a_fatal_error_before_the_close(
 
 
 @pytest.mark.shows("P-7.4")
-async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
+async def test_a_flooding_client_gets_retry_times_and_is_finally_closed(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
@@ -188,7 +190,9 @@ async def test_who_floods_is_told_when_to_go_on_and_at_last_closed(
     assert [message["fatal"] for message in peer.unread[200:]] == [False] * 99 + [True]
 
 
-async def test_who_waits_as_told_may_go_on(server: RunningServer, autojump_clock: MockClock) -> None:
+async def test_a_client_that_waits_for_the_retry_time_may_send_again(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
     peer = await server.connect()
     await peer.send_bytes(message_frame("ping") * 201)
     pause = (await peer.receive(*["pong"] * 200, "error"))["retryAfterSeconds"]
@@ -197,7 +201,7 @@ async def test_who_waits_as_told_may_go_on(server: RunningServer, autojump_clock
     await peer.receive("pong")
 
 
-async def test_the_allowance_for_bytes_is_in_bytes_and_not_in_characters(
+async def test_the_byte_limit_counts_bytes_not_characters(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
@@ -211,16 +215,15 @@ async def test_the_allowance_for_bytes_is_in_bytes_and_not_in_characters(
     assert (await peer.receive("error"))["code"] == "rate_limited"
 
 
-async def test_4004_after_a_fault_of_the_servers(
+async def test_a_server_error_closes_with_4004(
     server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.allows_warnings = True
-    real_step = endpoint.step
 
     def step_with_a_bug(session: Session, event: Event) -> Step:
         if isinstance(event, MessageReceived) and isinstance(event.message, Chat):
             raise ZeroDivisionError("a bug")
-        return real_step(session, event)
+        return step(session, event)
 
     monkeypatch.setattr(endpoint, "step", step_with_a_bug)
     unlucky, partner = await server.connect_negotiating_pair()
@@ -235,7 +238,7 @@ async def test_4004_after_a_fault_of_the_servers(
     assert "secret" not in complaint["exception"]
 
 
-async def test_a_fault_outside_the_session_ends_its_connection_alone(
+async def test_an_error_outside_the_session_ends_only_its_connection(
     server: RunningServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.allows_warnings = True
@@ -255,7 +258,7 @@ async def test_a_fault_outside_the_session_ends_its_connection_alone(
 
 
 @pytest.mark.shows("P-2.16")
-async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> None:
+async def test_a_page_of_another_origin_is_closed_with_4506(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         stranger = await open_peer(await server.dial(), origin="https://evil.example")
         assert (await stranger.receive_close()).code == 4506
@@ -267,7 +270,7 @@ async def test_4506_for_pages_of_other_origins(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.shows("P-2.16")
-async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
+async def test_a_full_server_closes_with_4507(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
         first, second = await server.connect(), await server.connect()
         third = await open_peer(await server.dial())
@@ -280,7 +283,7 @@ async def test_4507_when_the_house_is_full(autojump_clock: MockClock) -> None:
         await server.wait_until_empty()
 
 
-async def test_those_who_are_turned_away_take_nobodys_place(autojump_clock: MockClock) -> None:
+async def test_refused_clients_do_not_occupy_slots(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=2)) as server:
         inside = await server.connect()
         leaving = await server.connect()
@@ -294,7 +297,7 @@ async def test_those_who_are_turned_away_take_nobodys_place(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("answers_close", [True, False])
-async def test_a_refused_client_is_gone_in_bounded_time(
+async def test_a_refused_client_is_disconnected_in_bounded_time(
     answers_close: bool, server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await open_peer(await server.dial(), subprotocol="soap")
@@ -305,21 +308,25 @@ async def test_a_refused_client_is_gone_in_bounded_time(
 
 
 @pytest.mark.shows("P-2.3")
-async def test_who_offers_several_subprotocols_gets_ours(server: RunningServer, autojump_clock: MockClock) -> None:
+async def test_of_several_subprotocols_curhat_v1_is_selected(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
     peer = await open_peer(await server.dial(), subprotocol="curhat.v2, curhat.v1")
     assert peer.subprotocol == "curhat.v1"
     await peer.receive("welcome")
 
 
 @pytest.mark.shows("P-2.4")
-async def test_who_offers_none_gets_none_and_no_welcome(server: RunningServer, autojump_clock: MockClock) -> None:
+async def test_without_a_subprotocol_none_is_selected_and_no_welcome_is_sent(
+    server: RunningServer, autojump_clock: MockClock
+) -> None:
     peer = await server.connect_legacy()
     assert peer.subprotocol is None
     await peer.send("join")
     assert "seq" not in await peer.receive("ready")
 
 
-async def test_a_polite_close_is_answered_with_its_own_code(
+async def test_a_close_frame_is_answered_with_its_own_code(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     for code in (1000, 1001, 3000, 4999):
@@ -335,7 +342,7 @@ async def test_a_close_frame_without_a_code_is_answered(server: RunningServer, a
     await server.wait_until_empty()
 
 
-async def test_what_was_said_before_a_close_frame_is_passed_on_and_nothing_after_it(
+async def test_messages_before_a_close_frame_are_relayed_and_none_after_it(
     server: RunningServer,
     autojump_clock: MockClock,
 ) -> None:
@@ -356,7 +363,7 @@ async def _answer_of(peer: Peer) -> int | None:
 
 
 @pytest.mark.parametrize("pings", [1, 2, 3, 10])
-async def test_pings_in_the_segment_that_costs_the_connection_do_not_cost_the_close_frame(
+async def test_pings_in_the_segment_with_the_violation_do_not_prevent_the_close_frame(
     server: RunningServer, autojump_clock: MockClock, pings: int
 ) -> None:
     peer = await server.connect()
@@ -366,7 +373,7 @@ async def test_pings_in_the_segment_that_costs_the_connection_do_not_cost_the_cl
 
 
 @pytest.mark.parametrize("pings", [1, 5])
-async def test_pings_at_any_moment_of_a_close_do_not_cost_the_close_frame(
+async def test_pings_at_any_time_during_a_close_do_not_prevent_the_close_frame(
     pings: int, autojump_clock: MockClock
 ) -> None:
     for pause in range(25):
@@ -379,7 +386,7 @@ async def test_pings_at_any_moment_of_a_close_do_not_cost_the_close_frame(
             assert await _answer_of(peer) == 4000, pause
 
 
-async def test_the_clients_own_close_at_any_moment_of_ours_ends_both(autojump_clock: MockClock) -> None:
+async def test_crossing_close_frames_end_the_connection(autojump_clock: MockClock) -> None:
     for pause in range(25):
         async with running_server() as server:
             peer = await server.connect()

@@ -36,7 +36,7 @@ async def is_turned_away(peer: Peer) -> None:
 
 
 @pytest.mark.shows("P-13.11")
-async def test_who_was_lost_comes_back_into_a_full_house(autojump_clock: MockClock) -> None:
+async def test_a_lost_client_can_resume_on_a_full_server(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         await offerer.disconnect()
         assert (await answerer.receive("peer"))["state"] == "away"
@@ -50,7 +50,9 @@ async def test_who_was_lost_comes_back_into_a_full_house(autojump_clock: MockClo
 
 
 @pytest.mark.shows("P-13.11", "P-13.6")
-async def test_the_old_connection_may_still_be_there(autojump_clock: MockClock) -> None:
+async def test_a_client_can_resume_on_a_full_server_while_its_old_connection_is_open(
+    autojump_clock: MockClock,
+) -> None:
     """The client has noticed the loss before the server: that's how a change of networks looks."""
     async with negotiating_pair(TWO) as (_, offerer, answerer):
         for _ in range(5):
@@ -61,7 +63,7 @@ async def test_the_old_connection_may_still_be_there(autojump_clock: MockClock) 
 
 
 @pytest.mark.shows("P-13.11")
-async def test_nobody_gets_the_place_of_who_is_away(autojump_clock: MockClock) -> None:
+async def test_the_slot_of_a_lost_client_stays_reserved(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.disconnect()
@@ -74,7 +76,7 @@ async def test_nobody_gets_the_place_of_who_is_away(autojump_clock: MockClock) -
         await check_that_they_exchange_chat(offerer, answerer)
 
 
-async def test_everybody_lost_at_once_comes_back_at_once(autojump_clock: MockClock) -> None:
+async def test_all_clients_can_resume_at_once_on_a_full_server(autojump_clock: MockClock) -> None:
     """As when a proxy starts again."""
     async with running_server(Settings(max_connections=50)) as server:
         people = [await connect_client(server) for _ in range(50)]
@@ -94,7 +96,7 @@ async def test_everybody_lost_at_once_comes_back_at_once(autojump_clock: MockClo
         await server.wait_until_empty()
 
 
-async def test_the_librarys_client_comes_back_into_a_full_house(autojump_clock: MockClock) -> None:
+async def test_the_client_library_resumes_on_a_full_server(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=1)) as server:
         streams = []
 
@@ -121,7 +123,7 @@ async def test_the_librarys_client_comes_back_into_a_full_house(autojump_clock: 
 
 
 @pytest.mark.shows("P-2.16", "P-13.11")
-async def test_who_says_nothing_is_not_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_silent_connection_without_a_slot_is_closed(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
         began = trio.current_time()
         silent = await newcomer(server)
@@ -131,7 +133,7 @@ async def test_who_says_nothing_is_not_waited_for(autojump_clock: MockClock) -> 
 
 
 @pytest.mark.parametrize("words", ["not JSON", '{"type":"nonsense"}', '{"type":"ping"}', '{"type":"resume"}'])
-async def test_only_resume_will_do(words: str, autojump_clock: MockClock) -> None:
+async def test_a_connection_without_a_slot_may_only_resume(words: str, autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
         someone = await newcomer(server)
         await someone.receive("welcome")
@@ -140,7 +142,7 @@ async def test_only_resume_will_do(words: str, autojump_clock: MockClock) -> Non
         assert someone.unread == []
 
 
-async def test_who_has_nothing_to_come_back_to_is_told_and_turned_away(autojump_clock: MockClock) -> None:
+async def test_a_failed_resume_on_a_full_server_is_an_error_and_a_close(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
         stranger = await newcomer(server)
         await stranger.receive("welcome")
@@ -152,7 +154,7 @@ async def test_who_has_nothing_to_come_back_to_is_told_and_turned_away(autojump_
         assert stranger.unread == []
 
 
-async def test_who_asked_in_vain_and_is_lost_is_not_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_lost_connection_after_a_failed_resume_keeps_no_slot(autojump_clock: MockClock) -> None:
     """A session without a place is not kept: or any number could be, by whoever breaks off often enough."""
     async with negotiating_pair(TWO) as (server, _, _):
         for _ in range(10):
@@ -166,7 +168,7 @@ async def test_who_asked_in_vain_and_is_lost_is_not_waited_for(autojump_clock: M
 
 
 @pytest.mark.shows("P-2.16")
-async def test_who_can_not_resume_is_refused_at_once(autojump_clock: MockClock) -> None:
+async def test_a_client_that_can_not_resume_is_refused_at_once(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=1)) as server:
         await server.connect()
         legacy = await open_peer(await server.dial(), subprotocol=None)
@@ -184,7 +186,9 @@ async def test_who_can_not_resume_is_refused_at_once(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-async def test_a_place_that_has_become_free_is_taken(speaks: bool, autojump_clock: MockClock) -> None:
+async def test_a_connection_without_a_slot_gets_one_that_becomes_free(
+    speaks: bool, autojump_clock: MockClock
+) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         early = await newcomer(server)
         await early.receive("welcome")
@@ -200,7 +204,7 @@ async def test_a_place_that_has_become_free_is_taken(speaks: bool, autojump_cloc
         await server.wait_until_empty()
 
 
-async def test_who_took_a_free_place_has_the_usual_time_to_say_something(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_got_a_slot_has_the_usual_first_message_timeout(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, _):
         began = trio.current_time()
         early = await newcomer(server)
@@ -210,7 +214,7 @@ async def test_who_took_a_free_place_has_the_usual_time_to_say_something(autojum
         assert trio.current_time() - began == pytest.approx(TWO.first_message_seconds)
 
 
-async def test_who_could_not_go_on_gets_the_place_of_its_old_session(autojump_clock: MockClock) -> None:
+async def test_a_client_that_can_not_resume_gets_the_slot_of_its_old_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -220,7 +224,7 @@ async def test_who_could_not_go_on_gets_the_place_of_its_old_session(autojump_cl
         await server.wait_until_empty()
 
 
-async def test_the_place_of_who_never_comes_back_becomes_free(autojump_clock: MockClock) -> None:
+async def test_the_slot_of_a_client_that_never_resumes_becomes_free(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer", "leave")
@@ -239,7 +243,7 @@ async def is_refused_at_once(server: RunningServer) -> None:
     assert peer.unread == []
 
 
-async def test_a_tenth_more_may_ask(autojump_clock: MockClock) -> None:
+async def test_a_tenth_more_connections_may_try_to_resume(autojump_clock: MockClock) -> None:
     async with running_server(Settings(max_connections=20)) as server:
         inside = [await server.connect() for _ in range(20)]
         asking = [await server.connect() for _ in range(2)]
@@ -254,7 +258,7 @@ async def test_a_tenth_more_may_ask(autojump_clock: MockClock) -> None:
         await server.wait_until_empty()
 
 
-async def test_for_each_who_is_away_one_more_may_ask(autojump_clock: MockClock) -> None:
+async def test_each_lost_client_allows_one_more_connection(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.disconnect()
@@ -264,7 +268,7 @@ async def test_for_each_who_is_away_one_more_may_ask(autojump_clock: MockClock) 
         await is_refused_at_once(server)
 
 
-async def test_a_session_that_goes_on_has_one_socket(autojump_clock: MockClock) -> None:
+async def test_a_resumed_session_counts_one_socket(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
         for _ in range(10):
             await offerer.disconnect()
@@ -275,7 +279,7 @@ async def test_a_session_that_goes_on_has_one_socket(autojump_clock: MockClock) 
         await check_that_they_exchange_chat(offerer, answerer)
 
 
-async def test_a_connection_that_is_being_replaced_counts_until_it_is_gone(autojump_clock: MockClock) -> None:
+async def test_a_replaced_connection_counts_until_it_is_closed(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, _):
         old = offerer.peer
         old.answers_close = False

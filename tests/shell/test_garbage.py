@@ -43,7 +43,7 @@ async def a_wait_that_is_given_up(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("visit", [goodbye, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])
-async def test_a_connection_leaves_no_cycle(visit: Callable[[RunningServer], Awaitable[None]]) -> None:
+async def test_a_connection_leaves_no_reference_cycle(visit: Callable[[RunningServer], Awaitable[None]]) -> None:
     async with running_server(sockets=True, traced=False) as server:
         await visit(server)  # whatever is made once, is made
         await everything_is_over(server)

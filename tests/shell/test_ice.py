@@ -39,7 +39,7 @@ def credentials_of(told: Message) -> tuple[str, str]:
 
 @pytest.mark.shows("P-3.14", "P-11.6")
 @pytest.mark.parametrize("profile", ["v1", "legacy"])
-async def test_partners_get_credentials_of_their_own(profile: str, autojump_clock: MockClock) -> None:
+async def test_each_partner_gets_its_own_credentials(profile: str, autojump_clock: MockClock) -> None:
     async with running_server(WITH_TURN) as server:
         connect = server.connect if profile == "v1" else server.connect_legacy
         peers = [await connect("Ani"), await connect("Budi")]
@@ -55,7 +55,7 @@ async def test_partners_get_credentials_of_their_own(profile: str, autojump_cloc
 
 
 @pytest.mark.shows("P-3.1", "P-3.15")
-async def test_ice_is_given_anew_when_asked_for(autojump_clock: MockClock) -> None:
+async def test_ice_is_sent_again_on_request(autojump_clock: MockClock) -> None:
     async with running_server(WITH_TURN) as server:
         info = (await HttpClient(await server.dial()).get("/v1/info", connection="close")).json()
         assert "ice" in info["features"]
@@ -71,7 +71,7 @@ async def test_ice_is_given_anew_when_asked_for(autojump_clock: MockClock) -> No
 
 
 @pytest.mark.shows("P-3.3")
-async def test_without_a_turn_server_there_is_no_ice(autojump_clock: MockClock) -> None:
+async def test_without_a_turn_server_ice_is_refused(autojump_clock: MockClock) -> None:
     async with running_server(Settings()) as server:
         peer = await server.connect()
         for _ in range(20):
@@ -82,7 +82,7 @@ async def test_without_a_turn_server_there_is_no_ice(autojump_clock: MockClock) 
 
 
 @pytest.mark.shows("P-6.5", "P-6.6")
-async def test_under_relay_only_relays_are_passed_on(autojump_clock: MockClock) -> None:
+async def test_with_the_relay_policy_only_relay_candidates_are_forwarded(autojump_clock: MockClock) -> None:
     async with running_server(RELAY_ONLY) as server:
         offerer, answerer = await server.connect_pair()
         await offerer.send("offer", payload=OFFER | {"sdp": OFFER["sdp"] + "c=IN IP4 203.0.113.5\r\n"})
@@ -96,7 +96,7 @@ async def test_under_relay_only_relays_are_passed_on(autojump_clock: MockClock) 
 
 
 @pytest.mark.shows("P-7.1")
-async def test_media_that_fails_for_one_is_over_for_both(autojump_clock: MockClock) -> None:
+async def test_failed_media_of_one_client_ends_the_pairing(autojump_clock: MockClock) -> None:
     async with running_server(RELAY_ONLY) as server:
         offerer, answerer = await server.connect_negotiating_pair()
         await answerer.send("status", media="connected", path="relay")
@@ -112,7 +112,7 @@ async def test_media_that_fails_for_one_is_over_for_both(autojump_clock: MockClo
 
 
 @pytest.mark.shows("P-10.6")
-async def test_typing_reaches_the_partner_but_no_legacy_one(autojump_clock: MockClock) -> None:
+async def test_typing_is_relayed_to_v1_partners_only(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.connect_pair()
         await offerer.send("typing", active=True)

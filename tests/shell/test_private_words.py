@@ -9,7 +9,7 @@ from curhat_trio.log import configure_logging
 from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
-from curhat_trio.protocol.session import Session, Step
+from curhat_trio.protocol.session import Session, Step, step
 from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, message_frame, running_server
 
 WORDS = ("Mawar", "melati", "anggrek", "kamboja", "203.0.113.77", "kenanga", "cempaka", "dahlia")
@@ -17,11 +17,10 @@ WORDS = ("Mawar", "melati", "anggrek", "kamboja", "203.0.113.77", "kenanga", "ce
 
 @pytest.mark.shows("P-11.3")
 @pytest.mark.parametrize("format", ["json", "console"])
-async def test_nothing_that_is_said_is_logged(
+async def test_no_content_of_messages_is_logged(
     format: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, room, topic, chat, address, nonsense, sdp, bug = WORDS
-    step = endpoint.step
 
     def step_or_fail(session: Session, event: Event) -> Step:
         if isinstance(event, MessageReceived) and event.message == Chat(bug):

@@ -49,7 +49,7 @@ def pairs(rendezvous: MemoryRendezvous) -> list[str]:
     return found
 
 
-async def test_whoever_has_been_asked_for_is_paired_when_pairs_are_received(
+async def test_requests_are_matched_before_pairs_are_received(
     rendezvous: MemoryRendezvous, served: Served
 ) -> None:
     rendezvous.ask(enter("anna"))
@@ -59,7 +59,9 @@ async def test_whoever_has_been_asked_for_is_paired_when_pairs_are_received(
     assert rendezvous.next_pair() is None
 
 
-async def test_what_finds_no_room_is_served_in_order(rendezvous: MemoryRendezvous, served: Served) -> None:
+async def test_requests_that_find_the_channel_full_are_served_in_order(
+    rendezvous: MemoryRendezvous, served: Served
+) -> None:
     requests = [Withdraw(RoomId(str(number))) for number in range(11)]
     for request in requests[:10]:
         rendezvous.ask(request)
@@ -69,13 +71,13 @@ async def test_what_finds_no_room_is_served_in_order(rendezvous: MemoryRendezvou
     assert served.requests == requests
 
 
-async def test_pairs_come_in_order_however_many_join_together(rendezvous: MemoryRendezvous) -> None:
+async def test_pairs_arrive_in_order_however_many_clients_join_together(rendezvous: MemoryRendezvous) -> None:
     for number in range(30):
         rendezvous.ask(enter(str(number)))
     assert pairs(rendezvous) == [f"{number} {number + 1}" for number in range(0, 30, 2)]
 
 
-async def test_what_is_asked_between_two_pairs_comes_after_what_was_asked_before(
+async def test_requests_between_two_pairs_are_served_after_earlier_ones(
     rendezvous: MemoryRendezvous,
 ) -> None:
     for name in "abcdefg":
@@ -86,7 +88,9 @@ async def test_what_is_asked_between_two_pairs_comes_after_what_was_asked_before
     assert pairs(rendezvous) == ["c d", "e f", "g h"]
 
 
-async def test_time_alone_may_bring_two_together(rendezvous: MemoryRendezvous, autojump_clock: MockClock) -> None:
+async def test_two_clients_can_be_matched_by_time_alone(
+    rendezvous: MemoryRendezvous, autojump_clock: MockClock
+) -> None:
     assert rendezvous.deadline == inf
     began = trio.current_time()
     rendezvous.ask(enter("anna", "rain"))
@@ -100,7 +104,7 @@ async def test_time_alone_may_bring_two_together(rendezvous: MemoryRendezvous, a
     assert rendezvous.deadline == inf
 
 
-async def test_what_breaks_the_matchmaker_is_raised_by_watch(
+async def test_an_error_of_the_matchmaker_is_raised_by_watch(
     rendezvous: MemoryRendezvous, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(_pool: Pool, _request: Request | None, _now: float) -> NoReturn:

@@ -30,7 +30,7 @@ NO_PATIENCE = Settings(resume_seconds=0.0)
 
 
 @pytest.mark.shows("P-13.1", "P-13.2", "P-13.3", "P-13.5")
-async def test_a_call_goes_on_over_a_new_connection(autojump_clock: MockClock) -> None:
+async def test_a_call_continues_over_a_new_connection(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.disconnect()
         assert (await answerer.receive("peer"))["state"] == "away"
@@ -48,7 +48,7 @@ async def test_a_call_goes_on_over_a_new_connection(autojump_clock: MockClock) -
         await server.wait_until_empty()
 
 
-CALL = [
+CALL: list[tuple[str, str, dict[str, Any]]] = [
     ("ann", "join", {}),
     ("bob", "join", {}),
     ("ann", "candidate", {"payload": CANDIDATE}),
@@ -67,7 +67,7 @@ CALL = [
 @pytest.mark.parametrize("unheard", [False, True], ids=["", "unheard"])
 @pytest.mark.parametrize("cut_after", range(1, len(CALL)))
 @pytest.mark.parametrize("victim", ["ann", "bob"])
-async def test_cut_after_any_line_of_a_call_the_call_is_the_same(
+async def test_a_connection_lost_after_any_message_does_not_change_the_call(
     victim: str, cut_after: int, unheard: bool, autojump_clock: MockClock
 ) -> None:
     """Cut after both have heard all that there was, or before the victim has heard anything of it (`unheard`)."""
@@ -99,7 +99,7 @@ def _told(person: ResumingClient) -> list[tuple[str, Any]]:
     ]
 
 
-async def test_cut_again_and_again_it_still_goes_on(autojump_clock: MockClock) -> None:
+async def test_a_call_continues_after_repeated_losses(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         for number in range(5):
             for victim, other in ((offerer, answerer), (answerer, offerer)):
@@ -117,7 +117,7 @@ async def test_cut_again_and_again_it_still_goes_on(autojump_clock: MockClock) -
         await server.wait_until_empty()
 
 
-async def test_both_cut_at_once_both_come_back(autojump_clock: MockClock) -> None:
+async def test_both_clients_can_lose_their_connections_and_resume(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.disconnect()
         await answerer.disconnect()
@@ -131,7 +131,7 @@ async def test_both_cut_at_once_both_come_back(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.shows("P-13.6")
-async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock: MockClock) -> None:
+async def test_a_new_connection_replaces_one_that_is_still_open(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         await offerer.resume()
@@ -141,7 +141,9 @@ async def test_a_new_connection_replaces_one_that_is_still_there(autojump_clock:
 
 
 @pytest.mark.shows("P-13.6")
-async def test_who_is_replaced_hears_why_even_if_the_session_ends_at_once(autojump_clock: MockClock) -> None:
+async def test_a_replaced_connection_is_closed_with_4505_even_if_the_session_ends_at_once(
+    autojump_clock: MockClock,
+) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         newcomer = await server.connect()
         resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
@@ -154,7 +156,7 @@ async def test_who_is_replaced_hears_why_even_if_the_session_ends_at_once(autoju
         await server.wait_until_empty()
 
 
-async def test_what_was_said_over_the_old_connection_comes_first(autojump_clock: MockClock) -> None:
+async def test_messages_sent_over_the_old_connection_come_first(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.send("chat", text="one")
         await offerer.disconnect()
@@ -164,7 +166,7 @@ async def test_what_was_said_over_the_old_connection_comes_first(autojump_clock:
         assert [message["text"] for message in answerer.received_of_type("chat")] == ["one", "two"]
 
 
-async def test_words_right_behind_resume_are_heard_once_and_in_order(autojump_clock: MockClock) -> None:
+async def test_messages_right_after_resume_are_processed_once_and_in_order(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.disconnect()
         peer = await open_peer(await offerer._server.dial())
@@ -177,7 +179,7 @@ async def test_words_right_behind_resume_are_heard_once_and_in_order(autojump_cl
         assert [message["text"] for message in answerer.received_of_type("chat")] == ["0", "1", "2"]
 
 
-async def test_a_goodbye_right_behind_resume_ends_the_session(autojump_clock: MockClock) -> None:
+async def test_a_leave_right_after_resume_ends_the_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -192,7 +194,7 @@ async def test_a_goodbye_right_behind_resume_ends_the_session(autojump_clock: Mo
 
 
 @pytest.mark.shows("P-13.7")
-async def test_who_is_away_keeps_its_place_and_is_not_matched(autojump_clock: MockClock) -> None:
+async def test_a_lost_client_keeps_its_place_in_the_queue_and_is_not_matched(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         first, second = await connect_client(server), await connect_client(server)
         await first.send("join")
@@ -212,7 +214,7 @@ async def test_who_is_away_keeps_its_place_and_is_not_matched(autojump_clock: Mo
         await check_that_they_exchange_chat(first, second)
 
 
-async def test_a_match_that_crosses_the_loss_waits_for_its_client(autojump_clock: MockClock) -> None:
+async def test_a_match_that_crosses_the_loss_is_delivered_after_resuming(autojump_clock: MockClock) -> None:
     for seed in range(20):
         trio._core._run._r.seed(seed)
         async with running_server() as server:
@@ -234,7 +236,7 @@ async def test_a_match_that_crosses_the_loss_waits_for_its_client(autojump_clock
 
 
 @pytest.mark.shows("P-13.8")
-async def test_who_comes_too_late_begins_anew(autojump_clock: MockClock) -> None:
+async def test_a_client_that_resumes_too_late_starts_a_new_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         began = trio.current_time()
         await offerer.disconnect()
@@ -248,7 +250,7 @@ async def test_who_comes_too_late_begins_anew(autojump_clock: MockClock) -> None
 
 
 @pytest.mark.shows("P-13.8")
-async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> None:
+async def test_a_client_that_missed_too_many_messages_starts_a_new_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -262,7 +264,7 @@ async def test_who_missed_too_much_begins_anew(autojump_clock: MockClock) -> Non
         await server.wait_until_empty()
 
 
-async def test_no_more_is_kept_than_may_wait_for_a_client(autojump_clock: MockClock) -> None:
+async def test_the_replay_buffer_is_limited(autojump_clock: MockClock) -> None:
     """Or who comes back would be too slow for what it has missed, at once."""
     for missed in (32, 33):
         async with negotiating_pair(Settings(outbound_messages=64, message_burst=32)) as (_, offerer, answerer):
@@ -280,7 +282,7 @@ async def test_no_more_is_kept_than_may_wait_for_a_client(autojump_clock: MockCl
                 await check_resume_is_refused(offerer)
 
 
-async def test_just_as_much_as_is_kept_is_told_again(autojump_clock: MockClock) -> None:
+async def test_all_messages_in_the_replay_buffer_are_retransmitted(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -296,7 +298,9 @@ async def test_just_as_much_as_is_kept_is_told_again(autojump_clock: MockClock) 
 
 @pytest.mark.shows("P-13.8")
 @pytest.mark.parametrize("fields", [{"token": "x"}, {"lastSeq": 10_000}], ids=["token", "number"])
-async def test_a_wrong_token_or_number_begins_anew(fields: dict[str, Any], autojump_clock: MockClock) -> None:
+async def test_a_wrong_token_or_number_starts_a_new_session(
+    fields: dict[str, Any], autojump_clock: MockClock
+) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -305,7 +309,7 @@ async def test_a_wrong_token_or_number_begins_anew(fields: dict[str, Any], autoj
 
 
 @pytest.mark.shows("P-13.4")
-async def test_a_resume_that_was_refused_is_not_among_what_was_read(autojump_clock: MockClock) -> None:
+async def test_a_refused_resume_does_not_count_as_received(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         begun_anew = await connect_client(server)
         await begun_anew.peer.send("resume", token="x", lastSeq=1)
@@ -317,7 +321,7 @@ async def test_a_resume_that_was_refused_is_not_among_what_was_read(autojump_clo
 
 
 @pytest.mark.shows("P-13.5")
-async def test_a_token_is_good_once(autojump_clock: MockClock) -> None:
+async def test_a_token_is_valid_once(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         used = offerer.token
         await offerer.resume()
@@ -339,7 +343,7 @@ async def test_two_connections_with_one_token_are_one_session(autojump_clock: Mo
         assert [message["state"] for message in answerer.received_of_type("peer")] == ["away", "back"]
 
 
-async def test_ones_own_token_is_no_way_to_resume_oneself(autojump_clock: MockClock) -> None:
+async def test_a_connection_can_not_resume_its_own_session(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         someone = await connect_client(server)
         await someone.peer.send("resume", token=someone.token, lastSeq=1)
@@ -348,13 +352,13 @@ async def test_ones_own_token_is_no_way_to_resume_oneself(autojump_clock: MockCl
         await someone.peer.receive("ready")
 
 
-async def test_a_session_in_a_pairing_is_not_exchanged_for_another(autojump_clock: MockClock) -> None:
+async def test_a_paired_session_can_not_resume_another(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.peer.send("resume", token=answerer.token, lastSeq=1)
         assert (await offerer.peer.receive("error"))["code"] == "wrong_state"
 
 
-async def test_who_says_goodbye_is_gone_at_once(autojump_clock: MockClock) -> None:
+async def test_a_session_ends_at_once_after_a_close_frame(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.peer.close()
         assert (await answerer.receive("leave"))["reason"] == "peer_lost"
@@ -362,7 +366,7 @@ async def test_who_says_goodbye_is_gone_at_once(autojump_clock: MockClock) -> No
 
 
 @pytest.mark.parametrize("profile", ["legacy", "v1"])
-async def test_without_resuming_who_is_lost_is_gone_at_once(profile: str, autojump_clock: MockClock) -> None:
+async def test_without_resuming_a_lost_session_ends_at_once(profile: str, autojump_clock: MockClock) -> None:
     async with running_server(NO_PATIENCE if profile == "v1" else None) as server:
         lost = await open_peer(await server.dial(), subprotocol=None if profile == "legacy" else "curhat.v1")
         if profile == "v1":
@@ -384,7 +388,7 @@ async def test_without_resuming_who_is_lost_is_gone_at_once(profile: str, autoju
 
 
 @pytest.mark.shows("P-13.1")
-async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock) -> None:
+async def test_a_client_closed_for_missing_pongs_can_resume(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         old.answers_pings = False
@@ -396,7 +400,7 @@ async def test_who_does_not_answer_pings_may_come_back(autojump_clock: MockClock
         await check_that_they_exchange_chat(offerer, answerer)
 
 
-async def test_what_is_said_after_the_connection_was_given_up_is_said_again(autojump_clock: MockClock) -> None:
+async def test_messages_sent_after_the_connection_was_lost_are_retransmitted(autojump_clock: MockClock) -> None:
     """It was not heard, or it would be heard twice."""
     async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
@@ -412,7 +416,7 @@ async def test_what_is_said_after_the_connection_was_given_up_is_said_again(auto
         assert [message["text"] for message in answerer.received_of_type("chat")] == ["late"]
 
 
-async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockClock) -> None:
+async def test_a_server_that_shuts_down_does_not_wait_for_lost_clients(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.disconnect()
         await answerer.receive("peer")
@@ -423,7 +427,7 @@ async def test_a_server_that_goes_away_waits_for_nobody(autojump_clock: MockCloc
         assert trio.current_time() - began < GRACE
 
 
-async def test_a_server_that_goes_away_closes_resumed_connections_too(autojump_clock: MockClock) -> None:
+async def test_a_server_that_shuts_down_closes_resumed_connections_too(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         server.stop.set()
@@ -432,7 +436,7 @@ async def test_a_server_that_goes_away_closes_resumed_connections_too(autojump_c
         assert (await offerer.peer.receive_close()).code == 4000
 
 
-async def test_a_fault_over_the_new_connection_closes_it(autojump_clock: MockClock) -> None:
+async def test_a_violation_over_the_new_connection_closes_it(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         await offerer.peer.stream.send_all(b"\xff\xff\xff\xff")
@@ -453,7 +457,9 @@ async def test_a_connection_that_is_cancelled_ends_the_session_that_it_serves(au
         await server.wait_until_empty()
 
 
-async def test_more_may_be_asked_at_once_than_the_matchmakers_channel_holds(autojump_clock: MockClock) -> None:
+async def test_more_clients_can_resume_at_once_than_the_matchmakers_channel_holds(
+    autojump_clock: MockClock,
+) -> None:
     settings = Settings(message_burst=1000, outbound_messages=2000)
     async with negotiating_pair(settings) as (server, offerer, answerer):
         await offerer.disconnect()
@@ -468,7 +474,7 @@ async def test_more_may_be_asked_at_once_than_the_matchmakers_channel_holds(auto
         await server.wait_until_empty()
 
 
-async def test_an_old_connection_that_is_cancelled_costs_the_session_nothing(autojump_clock: MockClock) -> None:
+async def test_cancelling_the_old_connection_does_not_affect_the_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         offerer.peer.answers_close = False
         await offerer.resume()
@@ -481,7 +487,7 @@ async def test_an_old_connection_that_is_cancelled_costs_the_session_nothing(aut
         await server.wait_until_empty()
 
 
-async def test_a_negotiation_timeout_is_told_to_who_was_away(autojump_clock: MockClock) -> None:
+async def test_a_negotiation_timeout_is_sent_to_a_client_that_was_away(autojump_clock: MockClock) -> None:
     settings = Settings(offer_seconds=5.0)
     async with running_server(settings) as server:
         offerer, answerer = await connect_client(server), await connect_client(server)
@@ -498,7 +504,7 @@ async def test_a_negotiation_timeout_is_told_to_who_was_away(autojump_clock: Moc
         await offerer.receive("ready")
 
 
-async def test_a_connection_resumes_once(autojump_clock: MockClock) -> None:
+async def test_a_connection_can_resume_only_once(autojump_clock: MockClock) -> None:
     """Nobody does that: `resume` comes first or never. It is refused, and costs nobody anything."""
     async with negotiating_pair() as (server, offerer, answerer):
         other = await connect_client(server)
@@ -517,7 +523,9 @@ async def test_a_connection_resumes_once(autojump_clock: MockClock) -> None:
         await check_that_they_exchange_chat(offerer, answerer)
 
 
-async def test_who_is_given_up_while_resume_arrives_is_told_nothing_more(autojump_clock: MockClock) -> None:
+async def test_nothing_is_sent_to_a_connection_that_is_closed_while_resume_arrives(
+    autojump_clock: MockClock,
+) -> None:
     """It says that it has more than it can have, or it would not have been found."""
     for seed in range(20):
         trio._core._run._r.seed(seed)
@@ -536,7 +544,7 @@ async def test_who_is_given_up_while_resume_arrives_is_told_nothing_more(autojum
             assert [message["type"] for message in news[:1]] != ["chat"], "which nobody has resumed"
 
 
-async def test_more_than_is_kept_while_resume_arrives(autojump_clock: MockClock) -> None:
+async def test_the_replay_buffer_can_overflow_while_resume_arrives(autojump_clock: MockClock) -> None:
     """The old connection is still there, and its client has all but as many of the messages as it may miss. One
     more comes: behind `resume` it is only the next message, before `resume` it is one too many."""
     ends = set()

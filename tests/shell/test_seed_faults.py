@@ -33,7 +33,7 @@ async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Messa
 
 
 @pytest.mark.shows("P-2.9")
-async def test_glued_frames_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
+async def test_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
     """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.hear` parses each
     frame by itself, and a raw look at the bytes says the same."""
     async with running_server() as server:
@@ -63,9 +63,7 @@ async def _more(peer: Peer) -> bytes:
 
 @pytest.mark.shows("P-10.4")
 @pytest.mark.parametrize("first_to_offer", ["offerer", "answerer"])
-async def test_both_offer_and_the_call_connects_all_the_same(
-    first_to_offer: str, autojump_clock: MockClock
-) -> None:
+async def test_a_call_connects_although_both_clients_offer(first_to_offer: str, autojump_clock: MockClock) -> None:
     """The seed tells `join` to both, and its page offers whenever it hears `join`."""
     async with running_server() as server:
         ann, bob, told_ann, told_bob = await legacy_pair(server)
@@ -87,7 +85,7 @@ async def test_both_offer_and_the_call_connects_all_the_same(
         assert heard_by_ann[1]["payload"]["usernameFragment"] == "bob2", "none of the void offer's candidates"
 
 
-async def test_join_leave_join_in_one_segment_ends_in_one_pairing(autojump_clock: MockClock) -> None:
+async def test_join_leave_join_in_one_segment_results_in_one_pairing(autojump_clock: MockClock) -> None:
     """In the seed this closes a closed channel: the process dies."""
     async with running_server() as server:
         hasty, calm = await server.connect_legacy("Hasty"), await server.connect_legacy("Calm")
@@ -107,7 +105,7 @@ async def test_join_leave_join_in_one_segment_ends_in_one_pairing(autojump_clock
 
 
 @pytest.mark.parametrize("times", [2, 7])
-async def test_join_and_leave_over_and_over_while_somebody_waits(times: int, autojump_clock: MockClock) -> None:
+async def test_repeated_join_and_leave_while_another_client_waits(times: int, autojump_clock: MockClock) -> None:
     async with running_server() as server:
         calm, hasty = await server.connect("Calm"), await server.connect("Hasty")
         await calm.send("join")
@@ -123,7 +121,7 @@ async def test_join_and_leave_over_and_over_while_somebody_waits(times: int, aut
         assert (await hasty.receive_all())[-1]["username"] == "Calm"
 
 
-async def test_double_join_is_refused_and_strands_nobody(autojump_clock: MockClock) -> None:
+async def test_a_second_join_is_refused_and_strands_no_client(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         twice, once = await server.connect_legacy("Twice"), await server.connect_legacy("Once")
         await twice.send_bytes(message_frame("join"), message_frame("join"))
@@ -138,7 +136,7 @@ async def test_double_join_is_refused_and_strands_nobody(autojump_clock: MockClo
 
 
 @pytest.mark.shows("P-4.3", "P-4.4")
-async def test_the_survivor_is_told_and_can_join_again_at_once(autojump_clock: MockClock) -> None:
+async def test_the_remaining_partner_is_notified_and_can_join_again_at_once(autojump_clock: MockClock) -> None:
     """In the seed the partner left behind sits for ever in a room that nobody can enter."""
     async with running_server() as server:
         gone, survivor, *_ = await legacy_pair(server)
@@ -168,7 +166,7 @@ async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock)
 
 
 @pytest.mark.shows("P-11.5")
-async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_affects_only_itself(autojump_clock: MockClock) -> None:
     """In the seed a full send queue closes a channel that others still write to: the process dies."""
     async with running_server(Settings(write_seconds=2)) as server:
         assert server.listener is not None
@@ -185,7 +183,7 @@ async def test_a_slow_reader_costs_only_itself(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.shows("P-3.10")
-async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_claims(
+async def test_from_room_id_and_username_are_set_by_the_server(
     autojump_clock: MockClock,
 ) -> None:
     async with running_server() as server:
@@ -208,7 +206,9 @@ async def test_from_roomid_and_username_are_the_servers_whatever_the_sender_clai
 
 
 @pytest.mark.shows("P-3.13")
-async def test_nothing_goes_to_a_third_whatever_to_and_roomid_say(autojump_clock: MockClock) -> None:
+async def test_no_message_reaches_a_third_client_whatever_to_and_room_id_contain(
+    autojump_clock: MockClock,
+) -> None:
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)
         third, fourth, _, told_fourth = await legacy_pair(server)
@@ -218,14 +218,14 @@ async def test_nothing_goes_to_a_third_whatever_to_and_roomid_say(autojump_clock
         assert await fourth.receive_all() == []
 
 
-async def test_no_size_limit_there_is_one(autojump_clock: MockClock) -> None:
+async def test_there_is_a_size_limit(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect_legacy()
         await peer.send_bytes(frame(TEXT, b'"' + b"x" * 65_536))
         assert (await peer.receive_close()).code == 1009
 
 
-async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock: MockClock) -> None:
+async def test_a_dead_partner_is_detected_by_pings(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         began = trio.current_time()
         dead, alive, *_ = await legacy_pair(server)
@@ -236,7 +236,7 @@ async def test_no_ping_and_no_deadline_a_dead_partner_is_noticed(autojump_clock:
         assert trio.current_time() - began == pytest.approx(40)
 
 
-async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: MockClock) -> None:
+async def test_origins_can_be_restricted(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
         for origin in ("https://chat.example.evil", "http://chat.example", "null", "https://chat.example, x"):
             peer = await open_peer(await server.dial(), subprotocol=None, origin=origin)
@@ -244,7 +244,7 @@ async def test_no_origin_check_there_is_one_for_who_wants_it(autojump_clock: Moc
 
 
 @pytest.mark.shows("P-10.1")
-async def test_a_legacy_client_hears_the_seeds_vocabulary_alone(autojump_clock: MockClock) -> None:
+async def test_a_legacy_client_receives_only_messages_of_the_go_server(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         ann, bob, *_ = await legacy_pair(server)
         modern = await server.connect("Modern")

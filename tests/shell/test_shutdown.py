@@ -22,7 +22,7 @@ async def last_words(peer: Peer) -> list[str]:
 
 
 @pytest.mark.shows("P-9.6")
-async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) -> None:
+async def test_partners_receive_leave_goaway_and_4000(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         pairs = [*await server.connect_pair(), *await server.connect_negotiating_pair()]
         server.stop.set()
@@ -35,7 +35,7 @@ async def test_partners_hear_leave_goaway_and_4000(autojump_clock: MockClock) ->
         assert server.tasks == []
 
 
-async def test_each_state_has_its_last_words(autojump_clock: MockClock) -> None:
+async def test_the_final_messages_depend_on_the_state(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         connected, waiting = await server.connect(), await server.connect()
         old_ones = [await server.connect_legacy(), await server.connect_legacy()]
@@ -58,7 +58,7 @@ async def test_each_state_has_its_last_words(autojump_clock: MockClock) -> None:
         assert trio.current_time() < 1
 
 
-async def test_nobody_new_is_accepted_while_draining(autojump_clock: MockClock) -> None:
+async def test_no_connection_is_accepted_while_draining(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect()
         peer.answers_close = False
@@ -68,7 +68,7 @@ async def test_nobody_new_is_accepted_while_draining(autojump_clock: MockClock) 
             await server.dial()
 
 
-async def test_a_browsing_connection_ends_when_the_drain_begins(autojump_clock: MockClock) -> None:
+async def test_an_idle_http_connection_is_closed_when_the_drain_begins(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         await browser.get("/")
@@ -79,9 +79,7 @@ async def test_a_browsing_connection_ends_when_the_drain_begins(autojump_clock: 
 
 
 @pytest.mark.parametrize("subprotocol", ["curhat.v1", "curhat.v2"])
-async def test_who_is_in_the_opening_handshake_at_that_moment_does_not_hold_up_the_drain(
-    subprotocol: str, autojump_clock: MockClock
-) -> None:
+async def test_an_opening_handshake_does_not_delay_the_drain(subprotocol: str, autojump_clock: MockClock) -> None:
     for pause in range(30):
         async with running_server() as server:
             began = trio.current_time()
@@ -104,7 +102,7 @@ async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) ->
     assert (await peer.receive_close()).code in (4000, 4503)
 
 
-async def test_a_second_order_to_stop_ends_at_once_however_many_wait(autojump_clock: MockClock) -> None:
+async def test_cancellation_ends_a_drain_at_once(autojump_clock: MockClock) -> None:
     """More than the matchmaker's channel holds: each has a ticket to withdraw when nobody serves the pool."""
     async with running_server() as server:
         for number in range(600):
@@ -117,7 +115,7 @@ async def test_a_second_order_to_stop_ends_at_once_however_many_wait(autojump_cl
             assert server.tasks == []
 
 
-async def test_hundreds_who_wait_can_be_sent_away_politely(autojump_clock: MockClock) -> None:
+async def test_hundreds_of_waiting_clients_are_closed_gracefully(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peers = []
         for number in range(600):

@@ -85,7 +85,9 @@ async def chat_at_the_permitted_rate(peer: Peer, seconds: int) -> None:
 ROOM_FOR_400 = Settings(outbound_messages=400, messages_per_second=100, write_seconds=100)
 
 
-async def test_who_falls_too_far_behind_is_gone_and_the_partner_is_told(autojump_clock: MockClock) -> None:
+async def test_a_client_that_falls_too_far_behind_is_closed_and_its_partner_notified(
+    autojump_clock: MockClock,
+) -> None:
     async with running_server(ROOM_FOR_400) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
@@ -101,7 +103,7 @@ async def test_who_falls_too_far_behind_is_gone_and_the_partner_is_told(autojump
 
 
 @pytest.mark.shows("P-7.1")
-async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> None:
+async def test_a_slow_client_that_reads_again_in_time_receives_4001(autojump_clock: MockClock) -> None:
     async with running_server(ROOM_FOR_400) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
@@ -115,7 +117,7 @@ async def test_who_reads_again_in_time_hears_4001(autojump_clock: MockClock) -> 
         await server.wait_until_empty()
 
 
-async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClock) -> None:
+async def test_a_client_within_the_queue_limit_receives_everything(autojump_clock: MockClock) -> None:
     async with running_server(ROOM_FOR_400) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
@@ -127,7 +129,7 @@ async def test_who_falls_behind_by_less_hears_everything(autojump_clock: MockClo
         assert [message["seq"] for message in heard] == list(range(first, first + 490))
 
 
-async def test_all_that_may_be_said_at_once_fits_into_the_partners_queue(autojump_clock: MockClock) -> None:
+async def test_a_permitted_burst_fits_into_the_partners_queue(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
         await other.send("chat", text="the writer takes this one")
@@ -146,7 +148,7 @@ async def test_all_that_may_be_said_at_once_fits_into_the_partners_queue(autojum
 
 
 @pytest.mark.shows("P-11.5")
-async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: MockClock) -> None:
+async def test_the_partner_of_a_slow_reader_is_not_delayed(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(0)
@@ -160,7 +162,7 @@ async def test_the_partner_of_a_slow_reader_waits_for_nothing(autojump_clock: Mo
         await other.receive("peer", "leave")
 
 
-async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(autojump_clock: MockClock) -> None:
+async def test_a_pong_that_can_not_be_written_counts_like_any_other_frame(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
@@ -170,7 +172,7 @@ async def test_a_pong_that_can_not_be_written_is_noticed_like_any_other_frame(au
         assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
 
 
-async def test_a_slow_reader_that_ends_on_its_own_accord_is_forgotten(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_that_disconnects_leaves_no_state(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
@@ -205,7 +207,7 @@ def frames_of(data: bytes) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
-async def test_who_reads_again_while_it_is_closed_hears_the_rest_of_the_frame_and_why(
+async def test_a_client_that_reads_during_the_close_gets_the_rest_of_the_frame_and_the_code(
     size: int, autojump_clock: MockClock
 ) -> None:
     """Whole frames behind the one that was under way are dropped."""
@@ -227,7 +229,7 @@ async def test_who_reads_again_while_it_is_closed_hears_the_rest_of_the_frame_an
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
-async def test_a_frame_that_was_torn_by_the_end_of_a_drain_is_the_last(
+async def test_nothing_follows_a_frame_that_the_end_of_a_drain_has_cut(
     size: int, autojump_clock: MockClock
 ) -> None:
     async with running_server(Settings(drain_seconds=4, close_seconds=100)) as server:
@@ -244,7 +246,7 @@ async def test_a_frame_that_was_torn_by_the_end_of_a_drain_is_the_last(
         await other.disconnect()
 
 
-async def test_a_frame_that_is_torn_at_the_close_deadline_is_the_last(autojump_clock: MockClock) -> None:
+async def test_nothing_follows_a_frame_that_the_close_timeout_has_cut(autojump_clock: MockClock) -> None:
     async with running_server(Settings(write_seconds=5, close_seconds=3)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(20)

@@ -17,7 +17,7 @@ async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:
     raise AssertionError(f"closed with {goodbye.code}")
 
 
-async def test_a_request_head_that_does_not_end_is_answered_408(autojump_clock: MockClock) -> None:
+async def test_an_incomplete_request_head_is_answered_with_408(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         began = trio.current_time()
@@ -27,7 +27,7 @@ async def test_a_request_head_that_does_not_end_is_answered_408(autojump_clock: 
         assert await browser.is_closed()
 
 
-async def test_a_head_that_drips_in_gets_no_more_time_than_one_that_stops(autojump_clock: MockClock) -> None:
+async def test_a_slowly_sent_request_head_gets_no_more_time(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
         began = trio.current_time()
@@ -45,7 +45,7 @@ async def test_a_head_that_drips_in_gets_no_more_time_than_one_that_stops(autoju
             nursery.cancel_scope.cancel()
 
 
-async def test_who_connects_and_says_nothing_at_all_is_cut_off(autojump_clock: MockClock) -> None:
+async def test_a_silent_tcp_connection_is_closed(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         stream = await server.dial()
         assert await stream.receive_some() == b""
@@ -65,7 +65,7 @@ async def test_a_kept_alive_connection_gets_the_same_time_for_its_next_head(auto
 
 
 @pytest.mark.shows("P-7.1")
-async def test_who_says_nothing_for_a_minute_after_connecting_is_closed_4502(autojump_clock: MockClock) -> None:
+async def test_a_client_without_a_first_message_is_closed_with_4502(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         for connect in (server.connect, server.connect_legacy):
             peer = await connect()
@@ -77,7 +77,7 @@ async def test_who_says_nothing_for_a_minute_after_connecting_is_closed_4502(aut
 
 
 @pytest.mark.parametrize("first_words", [{"type": "ping"}, {"type": "join"}, {"type": "nonsense"}])
-async def test_whoever_has_said_anything_may_be_silent(
+async def test_after_the_first_message_a_client_may_be_silent(
     first_words: dict[str, str], autojump_clock: MockClock
 ) -> None:
     async with running_server() as server:
@@ -93,7 +93,7 @@ async def test_whoever_has_said_anything_may_be_silent(
 
 
 @pytest.mark.shows("P-7.1")
-async def test_without_an_offer_in_time_both_partners_are_free_again(autojump_clock: MockClock) -> None:
+async def test_without_an_offer_in_time_the_pairing_ends(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.connect_pair()
         began = trio.current_time()
@@ -109,7 +109,7 @@ async def test_without_an_offer_in_time_both_partners_are_free_again(autojump_cl
         assert (await offerer.receive("join"))["username"] == "Bob"
 
 
-async def test_an_offer_ends_the_wait_for_it(autojump_clock: MockClock) -> None:
+async def test_an_offer_stops_the_offer_timeout(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.connect_pair()
         await trio.sleep(19.5)
@@ -124,7 +124,7 @@ async def test_an_offer_ends_the_wait_for_it(autojump_clock: MockClock) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_a_living_client_is_pinged_every_20_seconds(autojump_clock: MockClock) -> None:
+async def test_a_client_is_pinged_every_20_seconds(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect()
         began = trio.current_time()
@@ -134,7 +134,7 @@ async def test_a_living_client_is_pinged_every_20_seconds(autojump_clock: MockCl
         assert [round(at - began) for at in peer.pinged_at] == [20, 40, 60, 80, 100]
 
 
-async def test_the_pause_between_pings_is_ping_seconds_however_short_pong_seconds_are(
+async def test_the_ping_interval_does_not_depend_on_pong_seconds(
     autojump_clock: MockClock,
 ) -> None:
     async with running_server(Settings(ping_seconds=50, pong_seconds=5)) as server:
@@ -146,7 +146,7 @@ async def test_the_pause_between_pings_is_ping_seconds_however_short_pong_second
         assert [round(at - began) for at in peer.pinged_at] == [50, 100, 150, 200]
 
 
-async def test_traffic_does_not_put_pings_off(autojump_clock: MockClock) -> None:
+async def test_traffic_does_not_postpone_pings(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect()
         began = trio.current_time()
@@ -158,7 +158,7 @@ async def test_traffic_does_not_put_pings_off(autojump_clock: MockClock) -> None
 
 
 @pytest.mark.shows("P-7.1", "P-9.5")
-async def test_no_pong_in_20_seconds_closes_4002_and_tells_the_partner(autojump_clock: MockClock) -> None:
+async def test_a_missing_pong_closes_with_4002_and_notifies_the_partner(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         offerer, answerer = await server.connect_negotiating_pair()
         answerer.answers_pings = False
@@ -192,7 +192,7 @@ async def code_after_talking_on(peer: Peer) -> int | None:
         return goodbye.code
 
 
-async def test_words_are_no_pong(autojump_clock: MockClock) -> None:
+async def test_a_text_message_does_not_replace_a_pong(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect()
         peer.answers_pings = False
@@ -202,7 +202,7 @@ async def test_words_are_no_pong(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("pong_seconds", [3.0, 45.0])
-async def test_a_ping_is_given_pong_seconds(pong_seconds: float, autojump_clock: MockClock) -> None:
+async def test_a_pong_may_take_pong_seconds(pong_seconds: float, autojump_clock: MockClock) -> None:
     async with running_server(Settings(pong_seconds=pong_seconds)) as server:
         peer = await server.connect()
         await peer.send("ping")
@@ -214,7 +214,7 @@ async def test_a_ping_is_given_pong_seconds(pong_seconds: float, autojump_clock:
 
 
 @pytest.mark.shows("P-7.1")
-async def test_who_does_not_read_for_the_write_deadline_is_gone(autojump_clock: MockClock) -> None:
+async def test_a_client_that_does_not_read_for_write_seconds_is_lost(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         assert server.listener is not None
         stream = await server.listener.connect(trio.testing.lockstep_stream_pair)
@@ -232,7 +232,7 @@ async def test_who_does_not_read_for_the_write_deadline_is_gone(autojump_clock: 
         await server.wait_until_empty()
 
 
-async def test_a_client_that_never_answers_the_close_is_waited_for_close_seconds(
+async def test_the_server_waits_close_seconds_for_the_clients_close_frame(
     autojump_clock: MockClock,
 ) -> None:
     async with running_server() as server:
@@ -246,7 +246,7 @@ async def test_a_client_that_never_answers_the_close_is_waited_for_close_seconds
         await server.wait_until_empty()
 
 
-async def test_after_a_broken_frame_too_the_close_is_bounded(autojump_clock: MockClock) -> None:
+async def test_the_close_after_an_invalid_frame_is_bounded(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect()
         peer.answers_close = False
@@ -261,7 +261,7 @@ async def test_after_a_broken_frame_too_the_close_is_bounded(autojump_clock: Moc
         await server.wait_until_empty()
 
 
-async def test_a_drain_ends_with_its_deadline(autojump_clock: MockClock) -> None:
+async def test_a_drain_ends_after_drain_seconds(autojump_clock: MockClock) -> None:
     settings = Settings(close_seconds=1000, drain_seconds=7)
     async with running_server(settings) as server:
         peer = await server.connect()
@@ -294,7 +294,7 @@ def every_timeout() -> list[str]:
     return [field.name for field in attrs.fields(Settings) if field.name.endswith("_seconds")]
 
 
-def test_this_file_knows_every_timeout() -> None:
+def test_every_timeout_setting_has_a_test_here() -> None:
     """A new timeout needs a test here."""
     assert set(every_timeout()) == {
         "widen_after_seconds",  # the pool's own tests
@@ -313,7 +313,7 @@ def test_this_file_knows_every_timeout() -> None:
 
 
 @pytest.mark.shows("P-3.7")
-async def test_people_with_topics_meet_strangers_after_ten_seconds(autojump_clock: MockClock) -> None:
+async def test_clients_with_different_topics_are_matched_after_ten_seconds(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         reader, gardener = await server.connect("Reader"), await server.connect("Gardener")
         began = trio.current_time()

@@ -35,7 +35,7 @@ async def write_all(transport: Transport, data: bytes) -> None:
 
 
 @BOTH
-async def test_bytes_come_and_go(kind: Kind) -> None:
+async def test_bytes_are_received_and_sent(kind: Kind) -> None:
     client, served = await tcp_pair()
     async with client, served:
         transport = kind(served)
@@ -48,7 +48,7 @@ async def test_bytes_come_and_go(kind: Kind) -> None:
 
 
 @BOTH
-async def test_more_than_the_network_takes_waits_and_arrives_in_order(kind: Kind) -> None:
+async def test_data_that_the_network_does_not_accept_is_sent_later_in_order(kind: Kind) -> None:
     client, served = await tcp_pair()
     async with client, served, trio.open_nursery() as nursery:
         transport = kind(served)
@@ -73,7 +73,7 @@ async def test_a_socket_is_written_without_waiting() -> None:
 
 
 @BOTH
-async def test_aborting_wakes_who_reads_and_who_writes(kind: Kind) -> None:
+async def test_abort_wakes_reader_and_writer(kind: Kind) -> None:
     client, served = await tcp_pair()
     outcomes: list[object] = []
     async with client, served:
@@ -101,7 +101,7 @@ async def test_aborting_wakes_who_reads_and_who_writes(kind: Kind) -> None:
 
 
 @BOTH
-async def test_ending_our_half_leaves_the_other_open(kind: Kind) -> None:
+async def test_shutting_down_the_sending_side_leaves_the_receiving_side_open(kind: Kind) -> None:
     client, served = await tcp_pair()
     async with client, served:
         transport = kind(served)
@@ -115,7 +115,7 @@ async def test_ending_our_half_leaves_the_other_open(kind: Kind) -> None:
 
 
 @BOTH
-async def test_a_client_that_is_gone_is_noticed_by_who_reads_and_who_writes(kind: Kind) -> None:
+async def test_reader_and_writer_notice_a_lost_connection(kind: Kind) -> None:
     client, served = await tcp_pair()
     async with served:
         transport = kind(served)
@@ -128,7 +128,7 @@ async def test_a_client_that_is_gone_is_noticed_by_who_reads_and_who_writes(kind
 
 
 @BOTH
-async def test_a_detached_transport_touches_nothing(kind: Kind) -> None:
+async def test_a_detached_transport_does_not_touch_the_stream(kind: Kind) -> None:
     """The number of its file may be somebody else's already."""
     client, served = await tcp_pair()
     async with client:
@@ -147,7 +147,7 @@ async def test_a_detached_transport_touches_nothing(kind: Kind) -> None:
             assert bytes(await other_client.receive_some()) == b"for you"
 
 
-async def test_the_outer_cancellation_goes_through() -> None:
+async def test_an_outer_cancellation_is_propagated() -> None:
     """What ends with `abort` is only what `abort` has ended."""
     client, served = trio.testing.memory_stream_pair()
     transport = StreamTransport(served)
@@ -199,7 +199,9 @@ async def call_and_resume(server: RunningServer) -> None:
 IMPATIENT = Settings(resume_seconds=0.5, close_seconds=0.3, write_seconds=0.3)
 
 
-async def test_a_conversation_on_a_platform_whose_sockets_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_conversation_on_a_platform_without_socket_file_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(transport_module, "os", SimpleNamespace(name="nt"))
     async with running_server(IMPATIENT, sockets=True, timeout=30.0) as server:
         await call_and_resume(server)
@@ -241,7 +243,7 @@ async def test_a_conversation_over_tls(
         await call_and_resume(server)
 
 
-async def test_a_client_over_tls_that_does_not_read_is_cut_off(
+async def test_a_client_over_tls_that_does_not_read_is_closed(
     tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext], autojump_clock: MockClock
 ) -> None:
     """Memory streams take everything, so the network is one that takes nothing until it is read."""
@@ -267,7 +269,7 @@ async def test_a_client_over_tls_that_does_not_read_is_cut_off(
         await server.wait_until_empty()
 
 
-async def test_a_violation_over_tls_is_told(
+async def test_a_violation_over_tls_gets_a_close_frame(
     tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext], autojump_clock: MockClock
 ) -> None:
     """TLS has no half that could be ended; the rest is the same."""

@@ -74,7 +74,7 @@ async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
 @pytest.mark.parametrize("in_the_same_segment", [False, True])
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
 @pytest.mark.parametrize("victim", ["ann", "bob"])
-async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
+async def test_a_client_lost_after_any_message_frees_its_partner(
     victim: Who, lines: int, in_the_same_segment: bool, resume_seconds: float, autojump_clock: MockClock
 ) -> None:
     async with running_server(Settings(resume_seconds=resume_seconds, offer_seconds=60.0)) as server:
@@ -103,7 +103,7 @@ async def test_whoever_vanishes_after_any_line_of_a_call_leaves_the_other_free(
 
 
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
-async def test_if_both_vanish_at_once_nothing_is_left(lines: int, autojump_clock: MockClock) -> None:
+async def test_two_clients_lost_at_once_leave_no_state(lines: int, autojump_clock: MockClock) -> None:
     async with running_server() as server:
         people = {name: Diary(await server.connect(name)) for name in ("ann", "bob")}
         for who, type, fields in CALL[:lines]:
@@ -187,7 +187,7 @@ async def whole_conversation(server: RunningServer, profile: str) -> dict[str, D
 
 @pytest.mark.parametrize("profile", ["v1", "legacy"])
 @pytest.mark.parametrize(("connection", "survivor_name"), [(0, "bob"), (1, "ann")])
-async def test_a_connection_cancelled_at_any_step_leaves_the_other_free(
+async def test_a_connection_cancelled_at_any_step_frees_the_partner(
     connection: int, survivor_name: str, profile: str, autojump_clock: MockClock
 ) -> None:
     for step in itertools.count(1):
@@ -221,7 +221,7 @@ async def is_closed(peer: Peer) -> bool:
     return False
 
 
-async def test_a_server_cancelled_at_any_step_leaves_nothing(autojump_clock: MockClock) -> None:
+async def test_a_server_cancelled_at_any_step_leaves_no_state(autojump_clock: MockClock) -> None:
     class CancelServer(trio.abc.Instrument):
         def __init__(self, server: RunningServer, step: int) -> None:
             self.server, self.steps_left = server, step
