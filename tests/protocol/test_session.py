@@ -318,7 +318,8 @@ def test_a_rule_leads_to_every_state_of_its_row_and_to_no_other(state: type[Any]
 
 def test_a_rule_that_leads_to_a_state_missing_in_its_row_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = waiting()
-    monkeypatch.setitem(TABLE, (Waiting, messages.Leave), TableRow(TABLE[Waiting, messages.Leave].rule))
+    key: tuple[type[Any], type[Any]] = (Waiting, messages.Leave)
+    monkeypatch.setitem(TABLE, key, TableRow(TABLE[key].rule))
     with pytest.raises(UndeclaredTransition, match="Leave led from Waiting to Connected"):
         step(talk.session, received(messages.Leave()))
 
