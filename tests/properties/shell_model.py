@@ -1,9 +1,9 @@
-"""What the real shell must do: a second, slower server, led by what came to the first.
+"""A model of the shell: a second, slower server that follows what comes to the real one.
 
-The real one is watched at its edges. Its transports write down what they read and write, its connections and
+The real one is recorded at its edges. Its transports record what they read and write, its connections and
 sessions when their time comes, its matchmaker what it serves, and an `Observer` what sessions step through. Those
 are `Record`s, in one list, in the order in which they happened. `Model.follow` takes what comes from outside of
-the shell, decides what has to follow, and compares that with what is written down next, one by one.
+the shell, decides what has to follow, and compares that with what is recorded next, one by one.
 
 What it shares with the server: `Endpoint`, `Pool.serve`, `introductions`, the codec, the frame reader, and rate
 limits. Each of them has tests of its own. What it has of its own, because there independence is the point:
@@ -14,16 +14,13 @@ limits. Each of them has tests of its own. What it has of its own, because there
     the rest     tokens, connection slots, counts, close codes; when pings, pongs, writes and close frames are due
 
 Whether a client reads too slowly (4001) depends on how much of it is handed over at once, which the shell may
-choose: that is judged when it happens, and when all is quiet.
+choose: that is checked when it happens, and when everything is delivered.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from enum import Enum, auto
 from math import inf
-from typing import Any, TypeAlias
-
-import attrs
+from typing import Any
 
 from curhat_trio.config import Settings
 from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
@@ -47,191 +44,14 @@ from curhat_trio.protocol.messages import Resume, Resumed
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Rules, Session, Waiting
-from tests.peers import CLOSE, PING, PONG, TEXT, frame
-
-Record: TypeAlias = tuple[Any, ...]
-"""What happened, and about what:
-
-    opening wire         the client at this wire gets its WebSocket
-    read wire data       these bytes of the client's have come; none: nothing can be read any more
-    cut wire             the connection's task was cancelled
-    handed wire data     the network was given these bytes, which begin with the first that it has not taken yet
-    took wire size       the network has taken so many
-    broke wire           nothing can be written any more
-    gone wire            the server has closed the connection, and forgotten it
-    due whose            a deadline has come, of a session or of the connection at this wire
-    introduced pair      a pair has come from the matchmaker
-    passed now           the clock moved
-    served outcome       the matchmaker did something
-    ...                  anything else that an observer was told, by the name of its method
-"""
-
-
-# ---------------------------------------------------------------- connections and sessions
-
-
-class Phase(Enum):
-    HTTP = auto()
-    OPEN = auto()
-    CLOSING = auto()
-    GONE = auto()
-
-
-@attrs.define(eq=False)
-class Connection:
-    """What goes over one wire."""
-
-    wire: Any
-    profile: Profile
-    username: str
-    reader: FrameReader
-    controls: RateLimit
-    phase: Phase = Phase.HTTP
-    serves: "Client | None" = None
-    has_socket: bool = False
-    """It counts: nobody has refused it."""
-    read: int = 0
-    """Bytes so far, after the opening request."""
-    said: bytearray = attrs.Factory(bytearray)
-    """All that is to be written, first to last. The opening response is put before it when it is written."""
-    ends: list[int] = attrs.Factory(list)
-    """Of its frames."""
-    taken: int = 0
-    """So many bytes of it are the network's."""
-    handed: int = 0
-    """So many are, or wait for the network and can't be taken back."""
-    opcodes: list[int] = attrs.Factory(list)
-    heard: dict[int, list[bytes]] = attrs.Factory(lambda: {TEXT: [], PING: [], PONG: [], CLOSE: []})
-    """What is in the frames of each opcode."""
-    goodbye: CloseCode | int | None = None
-    ping_at: float = inf
-    pong_by: float = inf
-    is_overdue: bool = False
-    """The pong; but it may have come unnoticed."""
-    write_by: float = inf
-    close_by: float = inf
-    peer_closed: bool = False
-    is_faulty: bool = False
-    """The client broke the framing, so its close frame can't be found any more."""
-    is_aborted: bool = False
-    """Nothing more is read or written."""
-    is_read_out: bool = False
-    """Nothing more can be read, or the task was cancelled."""
-    is_cut_off: bool = False
-    """The test has cancelled the task."""
-
-    @property
-    def deadline(self) -> float:
-        match self.phase:
-            case Phase.OPEN:
-                return min(self.ping_at if self.pong_by == inf else self.pong_by, self.write_by)
-            case Phase.CLOSING:
-                return self.close_by
-        return inf
-
-    @property
-    def unwritten(self) -> int:
-        return len(self.said) - self.taken
-
-    @property
-    def is_finished(self) -> bool:
-        """There is nothing left to do."""
-        said_goodbye = self.peer_closed and not self.unwritten
-        return self.is_read_out or self.is_aborted or said_goodbye
-
-    def say(self, opcode: int, payload: bytes) -> None:
-        assert self.phase is not Phase.CLOSING or opcode == CLOSE, "nothing follows a close frame"
-        self.said += frame(opcode, payload, masked=False)
-        self.ends.append(len(self.said))
-        self.opcodes.append(opcode)
-        self.heard[opcode].append(payload)
-
-    def greet(self, data: bytes) -> None:
-        """The first that is written: the response that opens the WebSocket."""
-        head, end, _ = data.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 ")
-        assert (b"curhat.v1" in head) == (self.profile == "v1")
-        self.said[:0] = head + end
-        self.ends = [each + len(head + end) for each in self.ends]
-
-    def hand_over(self, data: bytes) -> None:
-        if not self.handed:
-            self.greet(data)
-        self.handed = self.taken + len(data)
-        assert self.said[self.taken : self.handed] == data, "this is not what comes next"
-
-    def take_back(self) -> None:
-        """What the network was not given yet."""
-        del self.said[self.handed :]
-        while self.ends and self.ends[-1] > self.handed:
-            self.ends.pop()
-            self.heard[self.opcodes.pop()].pop()
-
-    def is_behind(self, limits: Settings) -> bool:
-        """Whether more waits for the client than may. Messages count until they are handed over."""
-        waiting = sum(end > self.handed for end in self.ends)
-        return self.unwritten > limits.outbound_bytes or waiting > limits.outbound_messages
-
-
-@attrs.define(eq=False)
-class Slot:
-    """The right to have a session, as the model counts it."""
-
-    model: "Model"
-    give_up_at: float
-    is_held: bool = False
-
-    def acquire(self) -> bool:
-        self.is_held = self.is_held or not self.model.is_full
-        return self.is_held
-
-    def release(self) -> None:
-        """Whose session is over is not counted."""
-
-    @property
-    def deadline(self) -> float:
-        return inf if self.is_held else self.give_up_at
-
-
-@attrs.define(eq=False)
-class Client:
-    """One session. What is here its endpoint knows too, and must agree with."""
-
-    slot: Slot
-    connection: Connection | None
-    """None: it is away, or the connection is another session's."""
-    keeps: tuple[int, int]
-    token: str | None = None
-    resumed_as: int = 0
-    """The number of the next `resumed`."""
-    was_resumed: bool = False
-    sent: list[bytes] = attrs.Factory(list)
-    """All messages to the client but `resumed`, over whichever connection."""
-    owed: list[bytes] = attrs.Factory(list)
-    """What is to be transmitted now."""
-    received: int = 0
-    missed_from: int = 0
-    """While it is away: how many messages its client may have got."""
-    endpoint: Endpoint = attrs.field(init=False)
-
-    @property
-    def id(self) -> ClientId:
-        return self.endpoint.session.client
-
-    def after(self, number: int) -> list[bytes] | None:
-        """What was sent after message `number`; None: that is not kept any more, or was never sent."""
-        if self.token is None or not 0 <= number <= len(self.sent):
-            return None
-        messages, size = self.keeps
-        missed = self.sent[number:]
-        return missed if len(missed) <= messages and sum(map(len, missed)) <= size else None
-
+from tests.peers import CLOSE, PING, PONG, TEXT
+from tests.properties.shell_connections import Client, Connection, Phase, Record, Slot
 
 # ---------------------------------------------------------------- the server
 
 
 class Model:
-    """Goes where the shell went, and says where it should not have gone.
+    """Follows the shell, and fails where the shell did something wrong.
 
     Args:
         keeps: How many messages, and bytes, a session keeps for a client that may have missed them.
@@ -242,7 +62,7 @@ class Model:
         self.rules = rules
         self._keeps = keeps
         self.now = 0.0
-        self.minted = 0
+        self.ids_made = 0
         self.connections: dict[Any, Connection] = {}
         """By wire."""
         self.clients: dict[ClientId, Client] = {}
@@ -261,7 +81,7 @@ class Model:
         self._pairs: deque[Pair] = deque()
 
     def expect_client(self, wire: Any, profile: Profile, username: str) -> Connection:
-        """Somebody is about to ask for a WebSocket over this wire."""
+        """A client is about to ask for a WebSocket over this wire."""
         settings = self.settings
         controls = RateLimit(Allowance(settings.messages_per_second, settings.message_burst))
         reader = FrameReader(settings.max_message_bytes)
@@ -283,39 +103,31 @@ class Model:
     # ------------------------------------------------------------ following
 
     def follow(self, record: Iterable[Record]) -> None:
-        """Go on.
+        """Process what was recorded.
 
         Raises:
-            AssertionError: The shell should not have gone there.
+            AssertionError: The shell did something wrong.
         """
         self._record.extend(record)
         while self._record:
-            self._take(self._record.popleft())
+            self._follow_one(self._record.popleft())
 
     def expect(self, *wanted: Any) -> None:
-        """This must have been seen next; meanwhile bytes may have gone out."""
+        """This must have been recorded next; bytes may have been written before."""
         while self._record and self._write(self._record[0]):
             self._record.popleft()
         seen = self._record.popleft() if self._record else None
         assert seen == wanted, f"expected {wanted}, but then came {seen}"
 
-    def _take(self, happened: Record) -> None:
-        """What comes from outside of the shell, and all that must follow from it."""
+    def _follow_one(self, happened: Record) -> None:
+        """Something from outside of the shell, and everything that must follow from it."""
         if self._write(happened):
             return
         match happened:
             case ("passed", now):
                 self.now = now
-            case ("opening", wire):
-                self._open(self.connections[wire])
-            case ("read", wire, data):
-                self._read(self.connections[wire], data)
-            case ("cut", wire):
-                self._cut(self.connections[wire])
-            case ("gone", wire):
-                self._forget(self.connections[wire])
-            case ("due", whose) if whose in self.connections:
-                self._connection_due(self.connections[whose])
+            case (what, wire, *data) if wire in self.connections:
+                self._follow_connection(what, self.connections[wire], *data)
             case ("due", whose):
                 client = self.clients[whose]
                 assert client.endpoint.deadline <= self.now
@@ -325,12 +137,12 @@ class Model:
             case ("introduced", pair):
                 assert self._pairs.popleft() == pair, "pairs are introduced in their order"
                 for name, event in introductions(pair, self.clients.__contains__, self.now):
-                    self._tell(name, event)
+                    self._enqueue(name, event)
                 self._follow()
             case ("draining",):
                 self.drained_by = self.now + self.settings.drain_seconds
                 for name in list(self.clients):
-                    self._tell(name, ClosingForced(CloseCode.SHUTDOWN))
+                    self._enqueue(name, ClosingForced(CloseCode.SHUTDOWN))
                 self._follow()
                 self.expect("drained")
             case ("stepped", name, "server", ClosingForced(CloseCode.SLOW_CONSUMER)):
@@ -339,10 +151,25 @@ class Model:
                 assert client.connection.is_behind(self.settings), "it is not slow"
                 self._end_again(client, happened, CloseCode.SLOW_CONSUMER)
             case ("stepped", name, "server", ConnectionClosed()) if self.is_cancelled:
-                assert self.clients[name].connection is None, "those who are here hear of it first"
+                assert self.clients[name].connection is None, "connected clients are closed first"
                 self._end_again(self.clients[name], happened, None)
             case _:
                 raise AssertionError(f"nothing led to {happened}")
+
+    def _follow_connection(self, what: str, connection: Connection, data: bytes = b"") -> None:
+        match what:
+            case "opening":
+                self._open(connection)
+            case "read":
+                self._read(connection, data)
+            case "cut":
+                self._cut(connection)
+            case "gone":
+                self._forget(connection)
+            case "due":
+                self._connection_due(connection)
+            case _:
+                raise AssertionError(f"nothing led to {what}")
 
     def _end_again(self, client: Client, seen: Record, code: CloseCode | None) -> None:
         self._record.appendleft(seen)
@@ -351,7 +178,7 @@ class Model:
     # ------------------------------------------------------------ bytes
 
     def _write(self, happened: Record) -> bool:
-        """Bytes that go out lead to nothing, but must be the right ones; False: this is something else."""
+        """Written bytes have no consequences, but must be the right ones; False: this is something else."""
         match happened:
             case ("handed", wire, data):
                 connection = self.connections[wire]
@@ -381,9 +208,9 @@ class Model:
         if self.sockets >= most_sockets or (self.is_full and not can_resume):
             return self._close(connection, CloseCode.TOO_MANY_CONNECTIONS)
         connection.has_socket = True
-        slot = Slot(self, self.now + RESUME_GRACE_SECONDS)
+        slot = Slot(lambda: self.is_full, self.now + RESUME_GRACE_SECONDS)
         slot.acquire()
-        session = Session(ClientId(self._mint()), profile, username, self.rules)
+        session = Session(ClientId(self._new_id()), profile, username, self.rules)
         client = Client(slot, connection, self._keeps)
         allowance = Allowance(
             settings.messages_per_second, settings.message_burst, settings.bytes_per_second, settings.byte_burst
@@ -420,11 +247,11 @@ class Model:
                 if connection.serves is not None:
                     self._end(connection.serves, None)
                 if connection.phase is Phase.OPEN:
-                    self._say_goodbye(connection, code, "")
+                    self._send_close(connection, code, "")
             case _ if connection.controls.spend(0, self.now) > 0:
                 self._fail(connection, CloseCode.RATE_LIMITED)
             case Ping(payload) if connection.phase is Phase.OPEN:
-                connection.say(PONG, payload)
+                connection.send(PONG, payload)
             case Pong():
                 connection.pong_by, connection.is_overdue = inf, False
 
@@ -435,20 +262,20 @@ class Model:
             self._end(connection.serves, code)
 
     def _close(self, connection: Connection, code: CloseCode | None) -> None:
-        """No session speaks here any more."""
+        """No session uses the connection any more."""
         connection.serves = None
         if connection.phase is not Phase.OPEN:
             return
         if code is CloseCode.SLOW_CONSUMER:
             connection.take_back()
         if code is not None:
-            self._say_goodbye(connection, code, code.explanation)
+            self._send_close(connection, code, code.explanation)
         elif not connection.peer_closed:
             connection.is_aborted = True
 
-    def _say_goodbye(self, connection: Connection, code: int | None, reason: str) -> None:
-        connection.say(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
-        connection.phase, connection.goodbye = Phase.CLOSING, code
+    def _send_close(self, connection: Connection, code: int | None, reason: str) -> None:
+        connection.send(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
+        connection.phase, connection.close_code = Phase.CLOSING, code
         connection.close_by = self.now + self.settings.close_seconds
         connection.reader.close_expected = True
 
@@ -480,7 +307,7 @@ class Model:
         elif connection.pong_by == inf:
             connection.ping_at = self.now + self.settings.ping_seconds
             connection.pong_by = self.now + self.settings.pong_seconds
-            connection.say(PING, b"")
+            connection.send(PING, b"")
         elif not connection.is_overdue:
             connection.is_overdue = True
         else:
@@ -491,7 +318,7 @@ class Model:
     # ------------------------------------------------------------ sessions
 
     def _run(self, client: Client, actions: list[Action]) -> None:
-        """Do what an endpoint wants done, and all that follows from it."""
+        """Perform the actions of an endpoint, and everything that follows from them."""
         self._perform(client, actions)
         self._follow()
 
@@ -506,14 +333,16 @@ class Model:
 
     def _perform(self, client: Client, actions: list[Action]) -> None:
         transmitted = [action.message for action in actions if isinstance(action, Transmit)]
-        owed, client.owed = client.owed, []
-        assert transmitted == ([] if client.connection is None else owed)
+        expected, client.expected = client.expected, []
+        assert transmitted == ([] if client.connection is None else expected)
         for action in actions:
             match action:
                 case Transmit(connection, message):
-                    assert client.connection is connection
-                    assert connection.serves is client
-                    connection.say(TEXT, message)
+                    own = client.connection
+                    assert own is not None
+                    assert own is connection
+                    assert own.serves is client
+                    own.send(TEXT, message)
                 case CloseConnection(connection, code):
                     self._close(connection, code)
                 case EndSession(code):
@@ -521,7 +350,7 @@ class Model:
                     self._revoke_token(client)
                     self.expect("detached", client.id, code, len(client.sent))
                 case Forward(partner, event):
-                    self._tell(partner, event)
+                    self._enqueue(partner, event)
                 case FindSession(token, last_seq):
                     self._find_session(client, token, last_seq)
                 case Count(what):
@@ -530,7 +359,7 @@ class Model:
                 case request:
                     self._requests.append(request)
 
-    def _tell(self, name: ClientId, event: Event) -> None:
+    def _enqueue(self, name: ClientId, event: Event) -> None:
         if name in self.clients:
             self.expect("queued", name, event)
             self._queue.append((name, event))
@@ -538,12 +367,12 @@ class Model:
             self.expect("missed", name)
 
     def _end(self, client: Client, code: CloseCode | None) -> None:
-        """The session must end, and with this code."""
+        """The session must end, with this code."""
         name, connection = client.id, client.connection
         event = ConnectionClosed() if code is None else ClosingForced(code)
         self._run(client, client.endpoint.handle(event))
         assert name not in self.clients
-        assert connection is None or code is None or connection.goodbye == code
+        assert connection is None or code is None or connection.close_code == code
 
     def _lose(self, client: Client, code: CloseCode | None) -> None:
         """The connection is gone, or given up and closed with this code."""
@@ -554,7 +383,7 @@ class Model:
             client.connection = None
         self._run(client, actions)
         assert connection.serves is None
-        assert connection.goodbye == code
+        assert connection.close_code == code
 
     # ------------------------------------------------------------ what endpoints report to their observer
 
@@ -572,43 +401,43 @@ class Model:
             assert (event.fresh_token, event.heard) == (client.token, client.received)
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Resumed):
-                client.owed.append(encode(effect.message, client.resumed_as))
+                client.expected.append(encode(effect.message, client.resumed_as))
             elif isinstance(effect, Send):
                 number = len(client.sent) + 1 if before.profile == "v1" else None
                 client.sent.append(encode(effect.message, number))
-                client.owed.append(client.sent[-1])
+                client.expected.append(client.sent[-1])
 
     def transitioned(self, before: Session, event: Event, after: Session) -> None:
-        """The states are compared when all is quiet."""
+        """The states are compared when everything is delivered."""
 
     # ------------------------------------------------------------ resuming
 
-    def _find_session(self, asker: Client, token: str, last_seq: int) -> None:
-        wanted = None if asker.was_resumed else self.tokens.pop(token, None)
-        if wanted is None or wanted is asker:
-            return self._perform(asker, asker.endpoint.refuse_resume())
-        missed, connection = wanted.after(last_seq), asker.connection
+    def _find_session(self, requester: Client, token: str, last_seq: int) -> None:
+        wanted = None if requester.was_resumed else self.tokens.pop(token, None)
+        if wanted is None or wanted is requester:
+            return self._perform(requester, requester.endpoint.refuse_resume())
+        missed, connection = wanted.after(last_seq), requester.connection
         assert wanted.endpoint.can_resume(last_seq) == (missed is not None)
         if missed is None:
-            self._tell(wanted.id, ClosingForced(CloseCode.REPLACED))
-            return self._perform(asker, asker.endpoint.refuse_resume())
+            self._enqueue(wanted.id, ClosingForced(CloseCode.REPLACED))
+            return self._perform(requester, requester.endpoint.refuse_resume())
         assert connection is not None
-        asker.connection = None
-        self._perform(asker, asker.endpoint.supersede())
-        assert asker.id not in self.clients
+        requester.connection = None
+        self._perform(requester, requester.endpoint.supersede())
+        assert requester.id not in self.clients
         before, wanted.connection, connection.serves = wanted.connection, connection, wanted
-        wanted.resumed_as, wanted.was_resumed = len(asker.sent) + 1, True
+        wanted.resumed_as, wanted.was_resumed = len(requester.sent) + 1, True
         self._issue_token(wanted)
         assert wanted.token is not None
-        actions = wanted.endpoint.resume(connection, last_seq, wanted.token, len(asker.sent))
-        wanted.owed += missed
+        actions = wanted.endpoint.resume(connection, last_seq, wanted.token, len(requester.sent))
+        wanted.expected += missed
         self._perform(wanted, actions)
-        assert before is None or before.goodbye == CloseCode.REPLACED
+        assert before is None or before.close_code == CloseCode.REPLACED
         return None
 
     def _issue_token(self, client: Client) -> str:
         self._revoke_token(client)
-        client.token = self._mint()
+        client.token = self._new_id()
         self.tokens[client.token] = client
         return client.token
 
@@ -616,14 +445,14 @@ class Model:
         if client.token is not None:
             self.tokens.pop(client.token, None)
 
-    # ------------------------------------------------------------ what is never the same twice
+    # ------------------------------------------------------------ ids
 
-    def _mint(self) -> str:
-        self.minted += 1
-        return f"id-{self.minted}"
+    def _new_id(self) -> str:
+        self.ids_made += 1
+        return f"id-{self.ids_made}"
 
     def room(self) -> RoomId:
-        return RoomId(self._mint())
+        return RoomId(self._new_id())
 
     def turn(self) -> None:
         return None
@@ -641,10 +470,10 @@ class Model:
         if outcome.pair is not None:
             self._pairs.append(outcome.pair)
 
-    # ------------------------------------------------------------ when nothing moves any more
+    # ------------------------------------------------------------ when everything is delivered
 
-    def check_quiet(self) -> None:
-        """Everything that was sent, asked and told has been dealt with, and nothing is overdue."""
+    def check_settled(self) -> None:
+        """Every event, request and pair has been processed, and nothing is overdue."""
         unserved = [*self._queue, *self._requests, *self._outcomes, *self._pairs]
         assert unserved == []
         for connection in self.connections.values():
@@ -666,7 +495,7 @@ class Model:
         assert not connection.is_cut_off
         assert connection.deadline > self.now
         assert connection.peer_closed or connection.read == connection.wire.sent
-        assert connection.handed == len(connection.said) or connection.handed > connection.taken
+        assert connection.handed == len(connection.sent_bytes) or connection.handed > connection.taken
         assert not connection.wire.is_read or not connection.unwritten
         if connection.phase is Phase.OPEN:
             assert connection.serves is not None
@@ -676,11 +505,12 @@ class Model:
             assert not connection.wire.is_ended
 
     def _check_client(self, client: Client) -> None:
-        """It is as it should be, here or away."""
+        """A session, connected or away."""
         session = client.endpoint.session
         assert self.drained_by is None
         assert client.endpoint.deadline > self.now
         assert (client.connection is None) == (session.away_until is not None)
         assert client.connection is None or client.connection.phase is Phase.OPEN
         assert client.connection is not None or client.after(client.missed_from) is not None
-        assert isinstance(session.state, Waiting) == (session.room in self.pool)
+        is_waiting = isinstance(session.state, Waiting)
+        assert is_waiting == (session.room is not None and session.room in self.pool)
