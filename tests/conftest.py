@@ -19,7 +19,7 @@ SLOW = (
     "conformance/test_server_command.py::test_the_real_server_passes",
     "conformance/test_scripted_server.py::test_a_bad_client_fails_with_the_rules_that_it_breaks",
     "conformance/test_vectors.py::test_the_vectors_cover_every_row_error_close_code_and_reason",
-    "end_to_end/test_crowd.py",
+    "end_to_end/test_random_clients.py",
     "model/test_explorer.py::test_every_fault_is_found",
     "model/test_explorer.py::test_every_invariant_holds_in_every_state[three]",
     "model/test_explorer.py::test_every_invariant_holds_in_every_state[two-connections-are-lost]",
