@@ -2,13 +2,15 @@
 there.
 
 Docstrings in this package are written for readers of the code: names stand in single backquotes, as in Markdown.
-Here those become links if they are public names of the client, and code otherwise. """
+Here those become links if they are public names of the client, and code otherwise.
+"""
 
 import pkgutil
 import re
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 
@@ -79,7 +81,16 @@ def _after_napoleon(
     lines[:] = _attributes.get(name, lines)
 
 
+def _expect_all_names(_app: Sphinx, env: BuildEnvironment) -> None:
+    """Complain about a public name that no page documents."""
+    documented = {name for name, *_ in env.domains.python_domain.get_objects()}
+    for name in client.__all__:
+        if f"{client.__name__}.{name}" not in documented:
+            _logger.warning("%s is public and on no page", name)
+
+
 def setup(app: Sphinx) -> None:
-    """Process every docstring before and after napoleon, which has the priority 500."""
+    """Process every docstring before and after napoleon, which has the priority 500; check the result."""
     app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=900)
+    app.connect("env-check-consistency", _expect_all_names)
