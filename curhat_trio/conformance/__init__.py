@@ -1,6 +1,6 @@
-"""The conformance kit: does a server, or a client, do what spec/protocol.md says?
+"""The conformance kit: tests whether a server, or a client, follows spec/protocol.md.
 
-`curhat-trio conform ws://HOST/ws` is a client that tries a server, `curhat-trio conform --listen PORT` a server
-that tries a client. Both see the other side from outside only, and report by requirement. Nothing here imports
-the server.
+`server/` is for a server under test: the kit is its clients. `client/` is for a client under test: the kit is its
+server, and the peer in its calls. Both see the other side from outside only, and report by requirement. Nothing
+imports the server of this project, and the halves do not import each other; what both need is directly here.
 """

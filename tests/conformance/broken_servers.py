@@ -10,7 +10,6 @@ import pytest
 from curhat_trio import connection, frames, sessions
 from curhat_trio.config import Settings
 from curhat_trio.connection import Connection
-from curhat_trio.dispatcher import LiveEndpoint
 from curhat_trio.policy import matching
 from curhat_trio.protocol import codec, endpoint, messages, pairing, signaling
 from curhat_trio.protocol.effects import Effect, Enter, Forward, Send
@@ -23,6 +22,7 @@ from curhat_trio.protocol.session import Connected, Negotiating, Session, Step, 
 from curhat_trio.protocol.session import step as session_step
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer, Passed, Signal, Signaling, Verdict
 from curhat_trio.sessions import Sessions
+from tests.conformance import server_changes
 
 Patch = pytest.MonkeyPatch
 Break = Callable[[Patch], Settings | None]
@@ -40,38 +40,9 @@ def breaks(rule: str) -> Callable[[Break], Break]:
     return add
 
 
-def change_step(patch: Patch, changed: Callable[[Session, Event], Step]) -> None:
-    """Only in the endpoints of the server, not in those of the reference server."""
-    original = LiveEndpoint._step
-
-    def changed_step_of(self: LiveEndpoint, *arguments: Any) -> None:
-        with patch.context() as temporary:
-            temporary.setattr(endpoint, "step", changed)
-            original(self, *arguments)
-
-    patch.setattr(LiveEndpoint, "_step", changed_step_of)
-
-
-def change_effects(patch: Patch, changed: Callable[[Session, Event, list[Effect]], list[Effect]]) -> None:
-    def step(session: Session, event: Event) -> Step:
-        after, effects = session_step(session, event)
-        return after, changed(session, event, effects)
-
-    change_step(patch, step)
-
-
-def change_sent(patch: Patch, changed: Callable[[Session, ServerMessage], list[ServerMessage]]) -> None:
-    def change(session: Session, _event: Event, effects: list[Effect]) -> list[Effect]:
-        sent: list[Effect] = []
-        for effect in effects:
-            sent += map(Send, changed(session, effect.message)) if isinstance(effect, Send) else [effect]
-        return sent
-
-    change_effects(patch, change)
-
-
-def is_message(event: Event, kind: type[Any]) -> bool:
-    return isinstance(event, MessageReceived) and isinstance(event.message, kind)
+def _with_wishes(effect: Effect, **wishes: Any) -> Effect:
+    """A client enters the pool with other wishes."""
+    return Enter(attrs.evolve(effect.ticket, **wishes)) if isinstance(effect, Enter) else effect
 
 
 # ---------------------------------------------------------------- as the earlier Go server
@@ -114,7 +85,7 @@ def reports_no_lost_partner(patch: Patch) -> None:
             and effect.event.reason is LeaveReason.PEER_LOST
         )
 
-    change_effects(patch, lambda _session, _event, effects: list(filter(is_sent, effects)))
+    server_changes.change_effects(patch, lambda _session, _event, effects: list(filter(is_sent, effects)))
 
 
 @breaks("P-4.3")
@@ -123,7 +94,7 @@ def leaves_the_partner_in_a_room_that_is_over(patch: Patch) -> None:
         after, effects = session_step(session, event)
         return session if isinstance(event, PeerLeft) else after, effects
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 @breaks("P-4.1")
@@ -133,7 +104,7 @@ def accepts_a_second_join_while_waiting(patch: Patch) -> None:
             session = attrs.evolve(session, state=Connected())
         return session_step(session, event)
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 @breaks("P-3.10")
@@ -184,7 +155,7 @@ def numbers_messages_from_zero(patch: Patch) -> None:
 
 @breaks("P-2.6")
 def sends_no_welcome(patch: Patch) -> None:
-    change_sent(patch, lambda _session, message: [] if message.type == "welcome" else [message])
+    server_changes.change_sent(patch, lambda _session, message: [] if message.type == "welcome" else [message])
 
 
 @breaks("P-3.10")
@@ -196,7 +167,7 @@ def relays_with_another_room_id(patch: Patch) -> None:
             else message
         ]
 
-    change_sent(patch, elsewhere)
+    server_changes.change_sent(patch, elsewhere)
 
 
 @breaks("P-6.1")
@@ -231,7 +202,7 @@ def ignores_messages_in_a_wrong_state(patch: Patch) -> None:
         wrong = isinstance(message, messages.ErrorMessage) and message.code is ErrorCode.WRONG_STATE
         return [] if wrong else [message]
 
-    change_sent(patch, silent)
+    server_changes.change_sent(patch, silent)
 
 
 @breaks("P-10.2")
@@ -266,7 +237,7 @@ def never_learns_that_a_legacy_client_only_answers(patch: Patch) -> None:
         after, effects = session_step(session, event)
         return attrs.evolve(after, answers_only=False), effects
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 @breaks("P-10.7")
@@ -275,7 +246,7 @@ def never_forgets_that_a_legacy_client_only_answers(patch: Patch) -> None:
         after, effects = session_step(session, event)
         return attrs.evolve(after, answers_only=after.answers_only or session.answers_only), effects
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 @breaks("P-5.4")
@@ -316,12 +287,14 @@ def makes_the_partner_wait_again(patch: Patch) -> None:
             ]
         return after, effects
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 @breaks("P-4.5")
 def sends_leave_twice(patch: Patch) -> None:
-    change_sent(patch, lambda _session, message: [message] * (2 if isinstance(message, messages.Left) else 1))
+    server_changes.change_sent(
+        patch, lambda _session, message: [message] * (2 if isinstance(message, messages.Left) else 1)
+    )
 
 
 @breaks("P-4.6")
@@ -331,14 +304,12 @@ def does_not_answer_a_leave(patch: Patch) -> None:
 
 @breaks("P-4.7")
 def forgets_topics_at_next(patch: Patch) -> None:
-    wait = pairing._wait
+    def forget(_session: Session, event: Event, effects: list[Effect]) -> list[Effect]:
+        if not server_changes.is_message(event, messages.Next):
+            return effects
+        return [_with_wishes(effect, topics=frozenset()) for effect in effects]
 
-    def forget(session: Session, event: MessageReceived, username: str, room: str | None, topics: Any) -> Step:
-        if isinstance(event.message, messages.Next):
-            topics = frozenset()
-        return wait(session, event, username, room, topics)
-
-    patch.setattr(pairing, "_wait", forget)
+    server_changes.change_effects(patch, forget)
 
 
 @breaks("P-2.14")
@@ -354,7 +325,7 @@ def refuses_unknown_fields(patch: Patch) -> None:
 
 @breaks("P-3.8")
 def answers_ping_without_its_data(patch: Patch) -> None:
-    change_sent(
+    server_changes.change_sent(
         patch, lambda _session, message: [messages.Pong() if isinstance(message, messages.Pong) else message]
     )
 
@@ -364,7 +335,7 @@ def sends_errors_without_ref(patch: Patch) -> None:
     def vague(_session: Session, message: ServerMessage) -> list[ServerMessage]:
         return [attrs.evolve(message, ref=None) if isinstance(message, messages.ErrorMessage) else message]
 
-    change_sent(patch, vague)
+    server_changes.change_sent(patch, vague)
 
 
 @breaks("P-8.2")
@@ -376,7 +347,7 @@ def closes_at_the_first_error(patch: Patch) -> None:
             effects += more
         return after, effects
 
-    change_step(patch, strict)
+    server_changes.change_step(patch, strict)
 
 
 @breaks("P-2.11")
@@ -387,17 +358,17 @@ def closes_with_one_code_whatever_is_wrong(patch: Patch) -> None:
 
 @breaks("P-3.6")
 def pairs_anybody_with_anybody(patch: Patch) -> None:
-    wait = pairing._wait
-    patch.setattr(
-        pairing,
-        "_wait",
-        lambda session, event, username, _room, topics: wait(session, event, username, None, topics),
-    )
+    def ignore_rooms(_session: Session, _event: Event, effects: list[Effect]) -> list[Effect]:
+        return [_with_wishes(effect, room=None) for effect in effects]
+
+    server_changes.change_effects(patch, ignore_rooms)
 
 
 @breaks("P-13.2")
 def does_not_report_presence(patch: Patch) -> None:
-    change_sent(patch, lambda _session, message: [] if isinstance(message, messages.Presence) else [message])
+    server_changes.change_sent(
+        patch, lambda _session, message: [] if isinstance(message, messages.Presence) else [message]
+    )
 
 
 @breaks("P-13.3")
@@ -413,7 +384,7 @@ def counts_received_messages_one_short(patch: Patch) -> None:
             attrs.evolve(message, heard=message.heard - 1) if isinstance(message, messages.Resumed) else message
         ]
 
-    change_sent(patch, short)
+    server_changes.change_sent(patch, short)
 
 
 @breaks("P-13.5")
@@ -434,18 +405,22 @@ def matches_clients_that_are_away(patch: Patch) -> None:
 def refuses_typing_to_legacy_partners(patch: Patch) -> None:
     def refuse(session: Session, event: Event, effects: list[Effect]) -> list[Effect]:
         pairing = getattr(session.state, "pairing", None)
-        if pairing is not None and pairing.partner_profile == "legacy" and is_message(event, messages.Typing):
+        if (
+            pairing is not None
+            and pairing.partner_profile == "legacy"
+            and server_changes.is_message(event, messages.Typing)
+        ):
             return [Send(messages.ErrorMessage(ErrorCode.UNSUPPORTED, "no typing", "typing"))]
         return effects
 
-    change_effects(patch, refuse)
+    server_changes.change_effects(patch, refuse)
 
 
 @breaks("P-7.5")
 def restarts_the_media_timeout_at_every_status(patch: Patch) -> None:
     def step(session: Session, event: Event) -> Step:
-        if is_message(event, messages.Status) and isinstance(session.state, Negotiating):
+        if server_changes.is_message(event, messages.Status) and isinstance(session.state, Negotiating):
             session = attrs.evolve(session, state=attrs.evolve(session.state, media_by=None))
         return session_step(session, event)
 
-    change_step(patch, step)
+    server_changes.change_step(patch, step)

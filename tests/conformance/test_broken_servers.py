@@ -17,7 +17,7 @@ from curhat_trio.protocol import messages
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.session import Negotiating, Paired, Session, Step
 from curhat_trio.protocol.session import step as session_step
-from tests.conformance import broken_servers
+from tests.conformance import broken_servers, server_changes
 from tests.peers import running_server
 
 Patch = pytest.MonkeyPatch
@@ -66,7 +66,7 @@ def forgets_to_wait_at_next_after_a_bad_message(patch: pytest.MonkeyPatch) -> No
                 event = attrs.evolve(event, message=messages.Leave())
         return session_step(session, event)
 
-    broken_servers.change_step(patch, step)
+    server_changes.change_step(patch, step)
 
 
 def test_random_conversations_find_a_fault_that_no_vector_shows(monkeypatch: Patch, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def try_client() -> Try:
     """Run the scenarios with this in name or rules with a client of this kind, on a real port."""
 
     def try_(kind: str, only: str, *more: str) -> int:
-        program = Path(__file__).with_name("clients.py")
+        program = Path(__file__).with_name("bad_clients.py")
         command = f"{sys.executable} {program} {{url}} {kind}"
         return main(["0", "--client-command", command, "--only", only, "--quiet-time", "0.5", *more])
 

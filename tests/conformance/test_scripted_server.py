@@ -16,7 +16,8 @@ from curhat_trio.conformance.client.scripted_server import ScriptedServer
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.report import Outcome, Report, Trial
 from curhat_trio.documents.requirements import Party, requirements
-from tests.conformance.clients import BAD_CLIENTS, Client, Dial, InsistsThoughPolite
+from tests.conformance.bad_clients import BAD_CLIENTS, InsistsThoughPolite
+from tests.conformance.clients import Client, Dial
 
 RULES = requirements()
 NOT_SHOWN = {"P-11.1", "P-11.4", "P-3.17"}
