@@ -121,7 +121,7 @@ class Pair:
         return all(side.evaluate(states) == ["connected", "stable"] for side in self.sides)
 
     def settle(self) -> None:
-        """Nothing more is to be negotiated."""
+        """Relay until nothing more is to be negotiated."""
 
         def quiet() -> bool:
             if any(side.held for side in self.sides):
@@ -157,7 +157,7 @@ def introduce(
 
 
 def connected_pair(harness: Harness) -> Pair:
-    """Two who see and hear each other."""
+    """Two clients in a call."""
     pair = introduce(harness, harness.stream(colour="red"), harness.stream(colour="blue"))
     pair.connect()
     return pair
@@ -317,7 +317,7 @@ def test_sharing_ends_with_the_track_or_the_pairing(harness: Harness) -> None:
     ana.evaluate("(client.stopSharing(), client.shareScreen(given[0]))", other)
     shows(pair, ana, True)
     screen.evaluate("(stream) => stream.getTracks()[0].dispatchEvent(new Event('ended'))")
-    assert ana.evaluate("client.sharing") is True  # that was the track of before
+    assert ana.evaluate("client.sharing") is True  # the track that has ended was an earlier one
     ana.evaluate("client.next()")
     assert ana.evaluate("[client.sharing, client.shareScreen(given[0])]", screen) == [False, False]
     pair.answerer.connection.send("leave", roomId="r-1", reason="next", **{"from": "offerer"})
@@ -582,11 +582,11 @@ def test_a_call_that_never_connects_is_reported_as_failed(
     assert ana.statuses == [{"type": "status", "media": "failed", "stage": failed_stage}]
 
 
-# ---------------------------------------------------------------- what goes wrong between the two
+# ---------------------------------------------------------------- interruptions and invalid messages
 
 
 def reconnect(harness: Harness, side: Peer, **resumed: Any) -> None:
-    """This side's connection breaks off, and its session goes on over another."""
+    """Break this peer's connection, and resume its session over another."""
     side.connection.end()
     harness.advance(side.expect_event("connection", phase="resuming")["delaySeconds"] + 0.001)
     side.connection = side.client.next_connection()

@@ -10,7 +10,7 @@ Setup = Callable[[Harness], tuple[Client, Connection]]
 
 
 def connecting(harness: Harness) -> tuple[Client, Connection]:
-    """The socket is open, nothing was message."""
+    """The socket is open, and nothing was sent."""
     client = harness.client()
     return client, client.start(username="Ani")
 
@@ -39,7 +39,7 @@ def paired(harness: Harness) -> tuple[Client, Connection]:
 
 
 def negotiating(harness: Harness) -> tuple[Client, Connection]:
-    """Our offer has been message."""
+    """The client's offer was sent."""
     client, connection = waiting(harness)
     connection.send(joined("offerer"))
     client.expect_event("statechange", state="negotiating")
@@ -477,7 +477,7 @@ def test_a_rate_limited_next_is_sent_again_after_the_pause(harness: Harness) -> 
 
 
 def resume(harness: Harness, client: Client, connection: Connection, seconds: float) -> None:
-    """Let so much time pass with a server that is alive."""
+    """Advance the clock, while the server answers pings."""
     while seconds > 0:
         harness.advance(min(seconds, 9))
         connection.send("pong")
