@@ -1,13 +1,12 @@
-"""Runs sessions to completion: one event is handled to its end, with all that it brings about, before the next.
+"""Runs sessions: an event is handled to completion, with everything that follows from it, before the next one.
 
-An endpoint decides and returns actions; they are performed here, in order. What is for a partner goes through one
-queue, so nothing recurses, and is handled before whoever called gets control back. Nothing awaits in between: a
-client's task that has read a message also steps the partner, and hands the bytes to the partner's socket.
+Endpoints decide and return actions, and the dispatcher performs them, in order. Events for partners go through one
+queue, so that nothing recurses; the queue is empty when a method returns. Nothing awaits: the task that has read a
+client's message also steps the partner's session, and writes to the partner's socket.
 
-A turn ends with `flush`: the matchmaker serves what was asked, those whom it has paired are introduced, and the
-bytes go out.
+A turn ends with `flush`: the matchmaker serves its requests, pairs are introduced, and bytes are sent.
 
-This is the only interpreter of what an endpoint wants done.
+No other module of the server performs the actions of endpoints.
 """
 
 from collections import deque
@@ -40,44 +39,47 @@ _log = get_logger(__name__)
 
 
 class Sink(Protocol):
-    """A connection, as its session's actions are performed on it."""
+    """The side of a connection that sends."""
 
     endpoint: Any
+    """The endpoint that is attached to the connection."""
 
     def send(self, message: bytes) -> bool:
-        """Add a message to what the next `flush` sends; True: it is the first."""
+        """Buffer a message for the next `flush`; True if it is the first one."""
 
     def flush(self) -> bool:
-        """Send what came together; False: the client reads too slowly."""
+        """Send the buffered messages; False if the client reads too slowly."""
 
     def close(self, code: CloseCode | None) -> None:
-        """No session speaks here any more."""
+        """Close the connection; None: the client has closed it, or it is lost."""
 
 
 class LiveEndpoint(Endpoint):
-    """An endpoint whose deadline somebody watches."""
+    """An endpoint with a deadline that `Deadlines` keeps."""
 
-    __slots__ = ("_on_deadline", "armed", "timed")
+    __slots__ = ("_on_deadline", "armed", "timed_session")
 
     def __init__(self, on_deadline: "Callable[[LiveEndpoint, float], None]", *arguments: Any) -> None:
         super().__init__(*arguments)
         self.armed = inf
-        self.timed: Session | None = None
-        """The session as it was when its deadline was looked at last."""
+        self.timed_session: Session | None = None
+        """The session for which the deadline was updated last."""
         self._on_deadline = on_deadline
 
     def on_deadline(self, now: float) -> None:
+        """Have the dispatcher handle the timeout."""
         self._on_deadline(self, now)
 
 
 class Dispatcher:
-    """All sessions of one process.
+    """Runs all sessions of one process.
 
     Args:
-        rendezvous: The way to the matchmaker.
-        deadlines: Wakes sessions whose time has come.
-        observer: Told of all that sessions do.
-        clock: Tells the present, in the deadlines' seconds.
+        environment: The settings, and the source of ids and credentials.
+        rendezvous: Connects the dispatcher to the matchmaker.
+        deadlines: Calls `on_deadline` of endpoints, and of the dispatcher.
+        observer: Notified of everything that sessions do.
+        clock: Returns the current time, in seconds of the clock of `deadlines`.
     """
 
     def __init__(
@@ -96,20 +98,20 @@ class Dispatcher:
         self._observer = observer
         self._clock = clock
         self._queue: deque[tuple[LiveEndpoint, Event]] = deque()
-        """What is for somebody and not handled yet."""
+        """Events that are not handled yet, with their receivers."""
         self._unflushed: list[Sink] = []
 
-    # ------------------------------------------------------------ what happens
+    # ------------------------------------------------------------ inputs
 
     def open(self, connection: Sink, profile: Profile, username: str, slot: Slot) -> None:
-        """A client has connected: begin a session for it."""
+        """Begin a session for a client that has connected."""
         environment = self._environment
         session = Session(environment.client(), profile, username, environment.rules)
         client = session.client
         can_resume = profile == "v1" and environment.rules.resume_seconds > 0
         replay = self._replay_buffer() if can_resume else None
         endpoint = LiveEndpoint(
-            self._pass_time, session, RateLimit(environment.allowance), replay, slot, self._observer
+            self._handle_timeout, session, RateLimit(environment.allowance), replay, slot, self._observer
         )
         connection.endpoint = endpoint
         self.sessions.add(client, endpoint)
@@ -121,54 +123,55 @@ class Dispatcher:
         self.flush()
 
     def receive_text(self, endpoint: LiveEndpoint, text: str, now: float) -> None:
-        """The client sent a message."""
+        """Handle a message of the client."""
         try:
             self._perform(endpoint, endpoint.receive_text(text, now, self._environment))
         except Exception:
-            self._stumble(endpoint)
+            self._handle_bug(endpoint)
         if self._queue:
-            self._follow()
+            self._process_queue()
 
-    def run(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
-        """Call one of the endpoint's verbs, and do all that follows from it."""
-        self._call(endpoint, verb, *arguments)
-        self._follow()
+    def run(self, endpoint: LiveEndpoint, method: Callable[..., list[Action]], *arguments: object) -> None:
+        """Call a method of the endpoint, and handle everything that follows from it."""
+        self._call(endpoint, method, *arguments)
+        self._process_queue()
 
     def lose_connection(self, endpoint: LiveEndpoint, now: float, code: CloseCode | None) -> None:
-        """The client's connection broke off, or is to be given up, and closed with this code."""
+        """Handle the loss of the client's connection. If it is still open, it is closed with `code`."""
         self.run(endpoint, endpoint.lose_connection, now, code)
 
     def end(self, endpoint: LiveEndpoint, code: CloseCode | None) -> None:
-        """The session must end: the client said goodbye (None), or broke a rule, or the server is going away."""
+        """End the session, and close its connection with `code`; None: the client has closed it."""
         self.run(endpoint, endpoint.handle, ConnectionClosed() if code is None else ClosingForced(code))
 
     def introduce(self, pair: Pair) -> None:
-        """Begin a pairing of two who have left the pool together."""
+        """Begin the pairing of two clients that the matchmaker has matched."""
+        has_turn_server = self._environment.turn_server is not None
         for client, event in introductions(pair, self.sessions.__contains__, self._clock()):
-            if type(event) is Matched and self._environment.turn_server is not None:
-                event = attrs.evolve(event, fresh_turn=self._environment.turn())
-            self._enqueue(client, event)
-        self._follow()
+            if has_turn_server and type(event) is Matched:
+                self._enqueue(client, attrs.evolve(event, fresh_turn=self._environment.turn()))
+            else:
+                self._enqueue(client, event)
+        self._process_queue()
 
     def drain(self) -> None:
-        """The server is going away: tell everybody."""
+        """End all sessions for shutdown (4000). Sessions that begin from now on are ended at once."""
         self._environment.draining.set()
         self._observer.draining()
         for endpoint in self.sessions:
             self._enqueue(endpoint.session.client, ClosingForced(CloseCode.SHUTDOWN))
-        self._follow()
+        self._process_queue()
         self._observer.drained()
         self.flush()
 
     def end_all(self) -> None:
-        """Nothing is left of the connections, and nobody can come back."""
+        """End the sessions that are left when all connections are closed: none can be resumed any more."""
         for endpoint in self.sessions:
             self.end(endpoint, None)
         self._introduce_pairs()
 
     def flush(self) -> None:
-        """End a turn: introduce those who have been paired, and let connections send what has come together for
-        them. Who reads too slowly is closed (4001)."""
+        """End a turn: introduce pairs, and flush connections. Clients that read too slowly are closed (4001)."""
         self._introduce_pairs()
         while self._unflushed:
             connections, self._unflushed = self._unflushed, []
@@ -179,14 +182,14 @@ class Dispatcher:
 
     @property
     def deadline(self) -> float:
-        """When time alone may let the matchmaker find a pair."""
+        """When the matchmaker may next find a pair without a new request."""
         return self._rendezvous.deadline
 
     def on_deadline(self, _now: float) -> None:
-        """Let it do so."""
+        """Let the matchmaker look for pairs, and introduce them."""
         self.flush()
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ events and actions
 
     def _replay_buffer(self) -> ReplayBuffer:
         settings = self._environment.settings
@@ -200,16 +203,16 @@ class Dispatcher:
         if self._rendezvous.deadline < self.armed:
             self._deadlines.update(self)
 
-    def _pass_time(self, endpoint: LiveEndpoint, now: float) -> None:
+    def _handle_timeout(self, endpoint: LiveEndpoint, now: float) -> None:
         self.run(endpoint, endpoint.handle_timeout, now)
         self.flush()
 
-    def _call(self, endpoint: LiveEndpoint, verb: Callable[..., list[Action]], *arguments: object) -> None:
-        """Call one of the endpoint's verbs, and do what it wants done. A bug in there is this endpoint's."""
+    def _call(self, endpoint: LiveEndpoint, method: Callable[..., list[Action]], *arguments: object) -> None:
+        """Call a method of the endpoint, and perform its actions. A bug ends only this endpoint's session."""
         try:
-            self._perform(endpoint, verb(*arguments))
+            self._perform(endpoint, method(*arguments))
         except Exception:
-            self._stumble(endpoint)
+            self._handle_bug(endpoint)
 
     def _enqueue(self, client: ClientId, event: Event) -> None:
         endpoint = self.sessions.get(client)
@@ -219,17 +222,17 @@ class Dispatcher:
             self._observer.queued(client, event)
             self._queue.append((endpoint, event))
 
-    def _follow(self) -> None:
-        """Handle what is queued, and what that queues, until nothing is left."""
+    def _process_queue(self) -> None:
+        """Handle queued events, and those that they queue, until the queue is empty."""
         while self._queue:
             endpoint, event = self._queue.popleft()
-            if endpoint.is_over:  # it ended while this was on its way
+            if endpoint.is_over:  # it has ended since the event was queued
                 self._observer.missed(endpoint.session.client)
                 continue
             try:
                 self._perform(endpoint, endpoint.handle(event, "queue"))
             except Exception:
-                self._stumble(endpoint)
+                self._handle_bug(endpoint)
 
     def _perform(self, endpoint: LiveEndpoint, actions: list[Action]) -> None:
         for action in actions:
@@ -247,47 +250,47 @@ class Dispatcher:
             elif isinstance(action, EndSession):
                 self._end_session(endpoint, action.code)
             else:
-                self._rendezvous.ask(action)
-        if endpoint.session is not endpoint.timed:
-            endpoint.timed = endpoint.session
+                self._rendezvous.submit(action)
+        if endpoint.session is not endpoint.timed_session:
+            endpoint.timed_session = endpoint.session
             self._deadlines.update(endpoint)
 
-    def _find_session(self, endpoint: LiveEndpoint, wanted: FindSession) -> None:
-        """Let another session have the connection, if it can go on over it. A connection resumes once."""
-        other = None if endpoint.was_resumed else self.sessions.claim(wanted.token)
-        if other is None or other is endpoint:
+    def _find_session(self, endpoint: LiveEndpoint, resume: FindSession) -> None:
+        """Resume another session on the endpoint's connection, if possible. A connection can resume only once."""
+        resumed = None if endpoint.was_resumed else self.sessions.claim(resume.token)
+        if resumed is None or resumed is endpoint:
             self._perform(endpoint, endpoint.refuse_resume())
-        elif not other.can_resume(wanted.last_seq):
-            self._enqueue(other.session.client, ClosingForced(CloseCode.REPLACED))
+        elif not resumed.can_resume(resume.last_seq):
+            self._enqueue(resumed.session.client, ClosingForced(CloseCode.REPLACED))
             self._perform(endpoint, endpoint.refuse_resume())
         else:
             connection, sent = endpoint.connection, endpoint.sent
-            assert connection is not None, "it has just asked over it"
+            assert connection is not None, "it has just received `resume`"
             self._perform(endpoint, endpoint.supersede())
-            connection.endpoint = other
-            token = self.sessions.issue_token(other.session.client)
-            self._call(other, other.resume, connection, wanted.last_seq, token, sent)
+            connection.endpoint = resumed
+            token = self.sessions.issue_token(resumed.session.client)
+            self._call(resumed, resumed.resume, connection, resume.last_seq, token, sent)
 
     def _end_session(self, endpoint: LiveEndpoint, code: CloseCode | None) -> None:
         self.sessions.remove(endpoint.session.client)
         self._deadlines.cancel(endpoint)
         self._observer.detached(endpoint.session, code, endpoint.sent)
 
-    def _stumble(self, endpoint: LiveEndpoint) -> None:
-        """A bug. It ends this session (4004), and nobody else's."""
+    def _handle_bug(self, endpoint: LiveEndpoint) -> None:
+        """End this session (4004), and no other, because of the exception that is being handled."""
         client = endpoint.session.client
         self._log_bug(endpoint)
-        self._observer.stumbled(client, endpoint.failed_event)
+        self._observer.failed(client, endpoint.failed_event)
         try:
             self._perform(endpoint, endpoint.fail())
         except Exception:
             self._log_bug(endpoint)
-        if client in self.sessions:  # whatever was broken, it is over
+        if client in self.sessions:  # neither did `fail` end it
             if endpoint.connection is not None:
                 endpoint.connection.close(CloseCode.INTERNAL)
             endpoint.abandon()
             self._end_session(endpoint, CloseCode.INTERNAL)
 
     def _log_bug(self, endpoint: LiveEndpoint) -> None:
-        """The exception that is being handled is our fault."""
+        """Log the exception that is being handled."""
         _log.exception("bug", connection=endpoint.session.client, state=state_name(endpoint.session))

@@ -1,7 +1,7 @@
-"""The opening handshake (RFC 6455, section 4.2.2), answered by `websockets` without I/O, and then let go.
+"""The response to the opening handshake (RFC 6455, section 4.2.2), made by `websockets` without I/O.
 
-The request was read and checked already. What is left of the handshake is one call: it needs no task, no channel
-and no second parser, and nothing of it outlives the connection's first microseconds.
+The request has been read and checked before. So this is one call, without a task or a second parser, and keeps no
+state.
 """
 
 from websockets.datastructures import Headers
@@ -11,13 +11,13 @@ from websockets.typing import Subprotocol
 
 
 def accept(target: str, host: str, key: str, subprotocol: str | None) -> bytes:
-    """The response that opens the WebSocket.
+    """Return the response that opens the WebSocket.
 
     Args:
-        target: The request's, in origin form or absolute form.
-        host: Its `Host`.
-        key: Its `Sec-WebSocket-Key`: 16 bytes in base64.
-        subprotocol: What to select; one that the client offered.
+        target: The request's target, in origin form or absolute form.
+        host: Its `Host` header.
+        key: Its `Sec-WebSocket-Key` header: 16 bytes in base64.
+        subprotocol: The one to select, of those that the client offered; None: none.
     """
     headers = Headers(
         {
@@ -28,10 +28,10 @@ def accept(target: str, host: str, key: str, subprotocol: str | None) -> bytes:
             "Sec-WebSocket-Version": "13",
         }
     )
-    chosen = None
+    selected = None
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
-        chosen = [Subprotocol(subprotocol)]
-    protocol = ServerProtocol(subprotocols=chosen)
+        selected = [Subprotocol(subprotocol)]
+    protocol = ServerProtocol(subprotocols=selected)
     protocol.send_response(protocol.accept(Request(target, headers)))
     return b"".join(protocol.data_to_send())

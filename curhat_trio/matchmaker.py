@@ -1,7 +1,6 @@
-"""What owns the pool: requests come in by one bounded channel, pairs go out by another.
+"""The owner of the pool: it receives requests from one bounded channel, and sends pairs into another.
 
-It knows no client, and waits for nobody: `serve` is called by whoever has something to ask, and when time alone
-brings two together.
+It knows no connections and never waits. `serve` is called when there are requests, and at `deadline`.
 """
 
 from collections import deque
@@ -18,41 +17,40 @@ class Matchmaker:
     """Serves requests in order.
 
     Args:
-        requests: What is asked.
-        introductions: Whom to introduce to each other, in the order in which they left the pool. It must have
-            room for one pair whenever `serve` is called.
-        pool: Nobody else's from now on.
-        observer: Told of each outcome before its pair is sent.
+        requests: The requests of sessions.
+        pairs: Takes the pairs, in the order in which they left the pool. It must have room for one pair whenever
+            `serve` is called.
+        pool: Owned by the matchmaker from now on.
+        observer: Notified of each outcome before its pair is sent.
     """
 
     def __init__(
         self,
         requests: trio.MemoryReceiveChannel[Request],
-        introductions: trio.MemorySendChannel[Pair],
+        pairs: trio.MemorySendChannel[Pair],
         pool: Pool,
         observer: Observer,
     ) -> None:
         self._requests = requests
-        self._introductions = introductions
+        self._pairs = pairs
         self._pool = pool
         self._observer = observer
         self._outcomes: deque[Outcome] = deque()
-        """What the pool has done and was not observed yet: one request may widen waits that are due, too."""
+        """Outcomes that are not observed yet: serving one request also widens the tickets that are due."""
 
     @property
     def deadline(self) -> float:
-        """When time alone gives `serve` something to do, in seconds of Trio's clock; infinity: never."""
+        """When the next ticket is to be widened, in seconds of Trio's clock, or infinity."""
         due = self._pool.next_widening()
         return inf if due is None else due
 
     def serve(self) -> bool:
-        """Serve requests, and waits whose time has come, until a pair is in the channel (True) or nothing is left
-        to do (False)."""
+        """Serve requests, and widen tickets that are due, until a pair was sent; False if nothing is left."""
         while self._outcomes or self._serve_next():
             outcome = self._outcomes.popleft()
             self._observe(outcome)
             if outcome.pair is not None:
-                self._introductions.send_nowait(outcome.pair)
+                self._pairs.send_nowait(outcome.pair)
                 return True
         return False
 

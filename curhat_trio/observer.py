@@ -1,7 +1,6 @@
-"""Who watches a server: one interface of what can be seen, in the order in which it happens.
+"""The interface for observers of a server, which are notified of everything that happens, in order.
 
-The trace, the metrics and the log of transitions are observers. An observer changes nothing, never waits, and
-must not raise.
+The trace, the metrics and the log of sessions are observers. An observer must not change anything, block or raise.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,44 +15,44 @@ from curhat_trio.protocol.session import Session
 
 
 class Observer:
-    """Told of everything; by itself it does nothing. Subclasses override what they want to know."""
+    """Does nothing by itself. Subclasses override the methods that they need."""
 
     # ------------------------------------------------------------ sessions
 
     def attached(self, session: Session) -> None:
-        """A session has begun and can be reached from now on; its `ConnectionOpened` comes next."""
+        """A session has begun and is registered; its `ConnectionOpened` comes next."""
 
     def received(self, client: ClientId, event: Event) -> None:
-        """A client sent something, and this is how it was understood; the session takes it next."""
+        """A client sent a message, and this is how it was decoded; the session handles it next."""
 
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
-        """A session has taken an event; what it forwards to partners comes next."""
+        """A session has handled an event; the events that it forwards to partners come next."""
 
     def transitioned(self, before: Session, event: Event, after: Session) -> None:
-        """A session is in another of the five states now."""
+        """A session has changed to another of the five states."""
 
     def counted(self, what: str) -> None:
-        """Something worth counting happened; `session.py` tells which names there are."""
+        """A session has incremented the counter of this name, by the effect `Count`."""
 
     def queued(self, client: ClientId, event: Event) -> None:
-        """An event is on its way to a session of this process."""
+        """An event was queued for a session."""
 
     def missed(self, client: ClientId) -> None:
-        """An event was for somebody who can't be reached any more."""
+        """An event was for a session that has ended."""
 
-    def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
-        """A bug broke what a session was at: an event that it could not be stepped with, told with where it came
-        from, or something else. The session is closed next."""
+    def failed(self, client: ClientId, failed_event: tuple[str, Event] | None) -> None:
+        """A bug interrupted a session. If it was handling an event, that is passed, after its source. The session
+        is closed next."""
 
     def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
-        """A session has ended: with which close code, after how many messages to its client."""
+        """A session has ended, with this close code, after it has sent this many messages to its client."""
 
     # ------------------------------------------------------------ the matchmaker
 
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
-        """The matchmaker has done what was asked; so many tickets wait now. A pair is introduced next."""
+        """The matchmaker has served a request. `waiting` tickets are in the pool; a pair is introduced next."""
 
     def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
         """A ticket with topics no longer requires a shared one. A pair is introduced next."""
@@ -61,32 +60,34 @@ class Observer:
     # ------------------------------------------------------------ the end
 
     def draining(self) -> None:
-        """The server is going away; every session is told next."""
+        """The server is shutting down; all sessions are closed next."""
 
     def drained(self) -> None:
-        """Every session has been told."""
+        """All sessions have been closed for shutdown."""
 
 
 _NAMES = [name for name in vars(Observer) if not name.startswith("_")]
 
 
 def combine(*observers: Observer) -> Observer:
-    """One observer that tells all of them, in this order. What nobody or only one wants to know costs no more than
-    that."""
+    """Combine observers into one that notifies all of them, in this order.
+
+    A method that no observer overrides, or only one, is called without a loop.
+    """
     combined: Any = Observer()
     for name in _NAMES:
-        wanting = [
+        methods = [
             getattr(each, name) for each in observers if getattr(type(each), name) is not vars(Observer)[name]
         ]
-        if wanting:
-            setattr(combined, name, wanting[0] if len(wanting) == 1 else _tell_all(wanting))
+        if methods:
+            setattr(combined, name, methods[0] if len(methods) == 1 else _call_all(methods))
     observer: Observer = combined
     return observer
 
 
-def _tell_all(wanting: list[Callable[..., None]]) -> Callable[..., None]:
-    def tell(*arguments: object) -> None:
-        for each in wanting:
-            each(*arguments)
+def _call_all(methods: list[Callable[..., None]]) -> Callable[..., None]:
+    def call(*arguments: object) -> None:
+        for method in methods:
+            method(*arguments)
 
-    return tell
+    return call

@@ -1,8 +1,8 @@
-"""The whole server: which tasks there are, in what order they start, and how they end. Wiring only.
+"""The whole server: its tasks, the order in which they start, and how they end. Wiring only.
 
-root nursery ......... deadlines, who waits for the matchmaker to fail
-  connections nursery  one task for each TCP connection: HTTP, then a session; writers, while something is queued
-    listeners ........ accept
+root nursery ......... deadlines; a task that raises the matchmaker's failure
+  connections nursery  a task for each TCP connection: HTTP, then a WebSocket; writers, while bytes are queued
+    accepting nursery  accepts connections
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ async def serve(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` is set, then say goodbye to everybody within `drain_seconds`.
+    """Serve until `stop` is set, then close all sessions within `drain_seconds`.
 
     Args:
-        settings: Everything but the address, which is the listeners'.
-        listeners: Where connections come from. Closed when this returns.
-        stop: Set it to end politely; cancel to end at once.
-        trace: Told of all that sessions and matchmaker do; stays open.
+        settings: The settings. The address is not read: it belongs to the listeners.
+        listeners: They accept connections, and are closed when this returns.
+        stop: Set it to shut down gracefully; cancel to end at once.
+        trace: Notified of everything that sessions and the matchmaker do; not closed here.
         task_status: Started when connections are accepted.
     """
     environment = Environment(settings)
@@ -49,7 +49,7 @@ async def serve(
     deadlines = Deadlines()
     dispatcher = Dispatcher(environment, rendezvous, deadlines, observer)
     async with trio.open_nursery() as root:
-        root.start_soon(rendezvous.watch)
+        root.start_soon(rendezvous.wait_for_failure)
         root.start_soon(deadlines.run)
         try:
             await _serve_connections(environment, dispatcher, deadlines, listeners, stop, task_status)

@@ -1,4 +1,4 @@
-"""The log of what sessions do: one line for each end and, at level debug, for each beginning and transition."""
+"""Logs sessions: a line for each end and, at level debug, for each beginning and each transition."""
 
 from curhat_trio.log import get_logger, logs_debug
 from curhat_trio.metrics import state_name
@@ -11,14 +11,16 @@ _log = get_logger(__name__)
 
 
 class SessionLog(Observer):
-    """Only ids, states and kinds of events: nothing that anybody sent."""
+    """Logs ids, states and types of events, never the content of messages."""
 
     def attached(self, session: Session) -> None:
+        """Log the beginning, at level debug."""
         if logs_debug():
             _log.debug("session_opened", connection=session.client, profile=session.profile)
 
     def transitioned(self, before: Session, event: Event, after: Session) -> None:
-        if logs_debug():  # or a line would be composed for nobody, at each of many transitions
+        """Log the transition, at level debug."""
+        if logs_debug():  # transitions are frequent: do not format a line that is dropped
             _log.debug(
                 "transition",
                 connection=after.client,
@@ -29,6 +31,7 @@ class SessionLog(Observer):
             )
 
     def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
+        """Log the end: at level info if the server has closed the connection, else at level debug."""
         if code is None:
             _log.debug("session_closed", connection=session.client, by="client")
         else:

@@ -1,4 +1,4 @@
-"""What owns the pool, between its two channels."""
+"""The matchmaker, between its two channels."""
 
 from collections.abc import Callable
 from math import inf
@@ -22,56 +22,56 @@ def ticket(name: str, *topics: str) -> Ticket:
 
 
 @attrs.define
-class Seen(Observer):
-    """What was observed, and how many pairs had been sent by then."""
+class RecordingObserver(Observer):
+    """Records outcomes, and how many pairs had been sent by then."""
 
     sent: Callable[[], int]
-    seen: list[tuple[object, ...]] = attrs.Factory(list)
+    outcomes: list[tuple[object, ...]] = attrs.Factory(list)
 
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
-        self.seen.append((request, pair, waiting, self.sent()))
+        self.outcomes.append((request, pair, waiting, self.sent()))
 
     def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
-        self.seen.append((ticket, pair, waiting, self.sent()))
+        self.outcomes.append((ticket, pair, waiting, self.sent()))
 
 
-class Office:
+class Harness:
     """A matchmaker, and the other ends of its channels."""
 
     def __init__(self) -> None:
         self.requests, requests = trio.open_memory_channel[Request](100)
-        introductions, self.introductions = trio.open_memory_channel[Pair](1)
+        pairs, self.introduced = trio.open_memory_channel[Pair](1)
         self.pool = Pool(WIDEN_AFTER)
-        self.observer = Seen(lambda: introductions.statistics().current_buffer_used)
-        self.matchmaker = Matchmaker(requests, introductions, self.pool, self.observer)
+        self.observer = RecordingObserver(lambda: pairs.statistics().current_buffer_used)
+        self.matchmaker = Matchmaker(requests, pairs, self.pool, self.observer)
 
     def join(self, *names: str) -> None:
         for name in names:
             self.requests.send_nowait(Enter(ticket(name)))
 
     def pairs(self) -> list[str]:
-        """Serve until nothing is left to do; who has been introduced."""
-        pairs: list[str] = []
+        """Serve until nothing is left to do, and return the pairs."""
+        found: list[str] = []
         while self.matchmaker.serve():
-            pair = self.introductions.receive_nowait()
-            pairs.append(f"{pair.first.id} {pair.second.id}")
-        return pairs
+            pair = self.introduced.receive_nowait()
+            found.append(f"{pair.first.id} {pair.second.id}")
+        return found
 
 
 @pytest.fixture
-async def office() -> Office:
-    return Office()
+async def harness() -> Harness:
+    return Harness()
 
 
-async def test_two_clients_that_join_are_paired(office: Office) -> None:
-    office.join("anna")
-    assert office.pairs() == []
-    office.join("budi")
-    assert office.pairs() == ["anna budi"]
-    assert office.pairs() == []
+async def test_two_clients_that_join_are_paired(harness: Harness) -> None:
+    harness.join("anna")
+    assert harness.pairs() == []
+    harness.join("budi")
+    assert harness.pairs() == ["anna budi"]
+    assert harness.pairs() == []
 
 
-async def test_every_request_is_served_in_order(office: Office) -> None:
+async def test_every_request_is_served_in_order(harness: Harness) -> None:
     anna = RoomId("anna")
     requests: list[Request] = [
         Enter(ticket("anna")),
@@ -81,51 +81,51 @@ async def test_every_request_is_served_in_order(office: Office) -> None:
         Reinstate(anna),
     ]
     for request in requests:
-        office.requests.send_nowait(request)
-    assert office.pairs() == []
-    assert [seen[0] for seen in office.observer.seen] == requests
-    assert [seen[2] for seen in office.observer.seen] == [1, 1, 2, 1, 1]
+        harness.requests.send_nowait(request)
+    assert harness.pairs() == []
+    assert [outcome[0] for outcome in harness.observer.outcomes] == requests
+    assert [outcome[2] for outcome in harness.observer.outcomes] == [1, 1, 2, 1, 1]
 
 
-async def test_the_matchmaker_stops_at_each_pair(office: Office) -> None:
-    office.join(*"abcd")
-    assert office.matchmaker.serve()
-    assert len(office.observer.seen) == 2
-    assert office.introductions.receive_nowait() == Pair(ticket("a"), ticket("b"))
-    assert office.pairs() == ["c d"]
+async def test_the_matchmaker_stops_at_each_pair(harness: Harness) -> None:
+    harness.join(*"abcd")
+    assert harness.matchmaker.serve()
+    assert len(harness.observer.outcomes) == 2
+    assert harness.introduced.receive_nowait() == Pair(ticket("a"), ticket("b"))
+    assert harness.pairs() == ["c d"]
 
 
-async def test_a_pair_is_observed_before_it_is_sent(office: Office) -> None:
-    office.join("anna", "budi")
-    assert office.matchmaker.serve()
+async def test_a_pair_is_observed_before_it_is_sent(harness: Harness) -> None:
+    harness.join("anna", "budi")
+    assert harness.matchmaker.serve()
     pair = Pair(ticket("anna"), ticket("budi"))
-    assert office.observer.seen == [(Enter(pair.first), None, 1, 0), (Enter(pair.second), pair, 0, 0)]
-    assert office.introductions.statistics().current_buffer_used == 1
+    assert harness.observer.outcomes == [(Enter(pair.first), None, 1, 0), (Enter(pair.second), pair, 0, 0)]
+    assert harness.introduced.statistics().current_buffer_used == 1
 
 
-async def test_the_deadline_is_the_time_of_the_next_widening(office: Office, autojump_clock: MockClock) -> None:
-    assert office.matchmaker.deadline == inf
+async def test_the_deadline_is_the_time_of_the_next_widening(harness: Harness, autojump_clock: MockClock) -> None:
+    assert harness.matchmaker.deadline == inf
     strict, later, flexible = ticket("anna", "rain"), ticket("eko", "tea"), ticket("budi")
-    office.requests.send_nowait(Enter(strict))
-    office.requests.send_nowait(Enter(flexible))
-    assert office.pairs() == []
+    harness.requests.send_nowait(Enter(strict))
+    harness.requests.send_nowait(Enter(flexible))
+    assert harness.pairs() == []
     began = trio.current_time()
     await trio.sleep(1)
-    office.requests.send_nowait(Enter(later))
-    assert office.pairs() == []
-    assert office.matchmaker.deadline == began + WIDEN_AFTER
+    harness.requests.send_nowait(Enter(later))
+    assert harness.pairs() == []
+    assert harness.matchmaker.deadline == began + WIDEN_AFTER
     await trio.sleep(WIDEN_AFTER - 1)
-    assert office.pairs() == ["anna budi"]
-    assert office.observer.seen[-1] == (strict, Pair(strict, flexible), 1, 0)
-    assert office.matchmaker.deadline == began + WIDEN_AFTER + 1
+    assert harness.pairs() == ["anna budi"]
+    assert harness.observer.outcomes[-1] == (strict, Pair(strict, flexible), 1, 0)
+    assert harness.matchmaker.deadline == began + WIDEN_AFTER + 1
 
 
 async def test_tickets_that_widen_together_are_paired_one_by_one(
-    office: Office, autojump_clock: MockClock
+    harness: Harness, autojump_clock: MockClock
 ) -> None:
     for name in "abcd":
-        office.requests.send_nowait(Enter(ticket(name, f"topic {name}")))
-    assert office.pairs() == []
+        harness.requests.send_nowait(Enter(ticket(name, f"topic {name}")))
+    assert harness.pairs() == []
     await trio.sleep(WIDEN_AFTER)
-    assert office.pairs() == ["a b", "c d"]
-    assert len(office.pool) == 0
+    assert harness.pairs() == ["a b", "c d"]
+    assert len(harness.pool) == 0

@@ -1,4 +1,4 @@
-"""How sessions find each other. One interface; `memory` is the reference."""
+"""The interface between the dispatcher and the matchmaker. `memory` is the implementation within one process."""
 
 from typing import Protocol
 
@@ -7,16 +7,17 @@ from curhat_trio.protocol.effects import Request
 
 
 class Rendezvous(Protocol):
-    """The way to the matchmaker, as the dispatcher sees it. Nothing of it blocks."""
+    """The connection to the matchmaker that the dispatcher uses. No method blocks."""
 
     deadline: float
-    """When `next_pair` may have something new for no other reason than time, in seconds of Trio's clock; infinity:
-    never, as things are."""
+    """When `next_pair` may next return a pair without a new request, in seconds of Trio's clock, or infinity."""
 
-    def ask(self, request: Request) -> None:
-        """Send a request to the matchmaker. Requests are served in order. A match for a ticket that is being
-        withdrawn or suspended may still come; after a withdrawal it must be declined."""
+    def submit(self, request: Request) -> None:
+        """Send a request to the matchmaker. Requests are served in order.
+
+        A ticket may still be matched while it is being withdrawn or suspended. A match for a withdrawn ticket must
+        be declined.
+        """
 
     def next_pair(self) -> Pair | None:
-        """Receive a pair that is to be introduced, in the order in which they left the pool; None: there is none
-        now."""
+        """Return the next pair to introduce, or None. Pairs come in the order in which they left the pool."""

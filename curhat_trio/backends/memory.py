@@ -1,7 +1,7 @@
-"""Sessions of one process: a bounded memory channel to the matchmaker, and one back.
+"""The matchmaker within one process: a bounded memory channel for requests, and one for pairs.
 
-The matchmaker serves a request when the dispatcher, at the end of its turn, receives pairs. So no task waits at
-either channel, and whoever joins is introduced in the turn in which the join was read.
+The matchmaker serves requests when the dispatcher receives pairs, at the end of its turn. So no task waits at
+either channel, and a client that can be paired when it joins is paired in the turn in which its `join` was read.
 """
 
 from collections import deque
@@ -20,25 +20,25 @@ class MemoryRendezvous:
     """A `Rendezvous` within one process.
 
     Args:
-        pool: The matchmaker's from now on.
-        observer: Told of each outcome before its pair can be received.
-        capacity: How many requests fit into the channel. More, as when thousands of sessions end in one turn, wait
-            here, in order.
+        pool: Owned by the matchmaker from now on.
+        observer: Notified of each outcome before its pair can be received.
+        capacity: The number of requests that fit into the channel. Further requests, as when thousands of sessions
+            end in one turn, wait in a backlog, in order.
     """
 
     def __init__(self, pool: Pool, observer: Observer, capacity: int = 256) -> None:
         self._requests, requests = trio.open_memory_channel[Request](capacity)
-        introductions, self._introductions = trio.open_memory_channel[Pair](1)
-        self._matchmaker = Matchmaker(requests, introductions, pool, observer)
+        pairs, self._pairs = trio.open_memory_channel[Pair](1)
+        self._matchmaker = Matchmaker(requests, pairs, pool, observer)
         self._backlog: deque[Request] = deque()
-        self._has_asked = False
+        self._has_requests = False
         self._failure: Exception | None = None
         self._has_failed = trio.Event()
         self.deadline = self._matchmaker.deadline
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         """Send a request to the matchmaker."""
-        self._has_asked = self._failure is None
+        self._has_requests = self._failure is None
         if self._backlog:
             self._backlog.append(request)
             return
@@ -50,22 +50,22 @@ class MemoryRendezvous:
     def next_pair(self) -> Pair | None:
         """Let the matchmaker serve until it has found a pair, or has nothing left to do.
 
-        If a bug breaks it, nobody is paired any more, and `watch` raises.
+        If it fails because of a bug, it finds no more pairs, and `wait_for_failure` raises.
         """
-        if not self._has_asked and self.deadline > trio.current_time():
+        if not self._has_requests and self.deadline > trio.current_time():
             return None
         try:
             return self._serve()
-        except Exception as error:  # of no session: it must not look like a fault of whoever has its turn
-            self._failure, self._has_asked, self.deadline = error, False, inf
+        except Exception as error:  # must not end the session whose turn it is
+            self._failure, self._has_requests, self.deadline = error, False, inf
             self._has_failed.set()
             return None
 
-    async def watch(self) -> None:
-        """Wait for as long as the matchmaker works.
+    async def wait_for_failure(self) -> None:
+        """Wait until the matchmaker fails, which only a bug can cause.
 
         Raises:
-            Exception: What broke it.
+            Exception: The exception that the matchmaker raised.
         """
         await self._has_failed.wait()
         assert self._failure is not None
@@ -74,12 +74,12 @@ class MemoryRendezvous:
     def _serve(self) -> Pair | None:
         while not self._matchmaker.serve():
             if not self._backlog:
-                self._has_asked, self.deadline = False, self._matchmaker.deadline
+                self._has_requests, self.deadline = False, self._matchmaker.deadline
                 return None
-            self._pass_on()
-        return self._introductions.receive_nowait()
+            self._send_backlog()
+        return self._pairs.receive_nowait()
 
-    def _pass_on(self) -> None:
+    def _send_backlog(self) -> None:
         with suppress(trio.WouldBlock):
             while self._backlog:
                 self._requests.send_nowait(self._backlog[0])

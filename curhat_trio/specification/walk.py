@@ -102,7 +102,7 @@ class _Requests:
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         if isinstance(request, Enter):
             self.tickets.append(request.ticket)
 

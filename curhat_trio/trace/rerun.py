@@ -241,7 +241,7 @@ class _Requests(deque[Request]):
 
     deadline = inf
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         """Put a request at the end."""
         self.append(request)
 

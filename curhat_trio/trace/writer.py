@@ -87,11 +87,11 @@ class TraceObserver(Observer):
         """An event was for a session that has ended."""
         self._append("missed", {"to": self._names.session(client)})
 
-    def stumbled(self, client: ClientId, broken: tuple[str, Event] | None) -> None:
+    def failed(self, client: ClientId, failed_event: tuple[str, Event] | None) -> None:
         """A bug interrupted a session: while it handled an event, or elsewhere. It is closed next."""
         line: Line = {"session": self._names.session(client)}
-        if broken is not None:
-            source, event = broken
+        if failed_event is not None:
+            source, event = failed_event
             line |= {"from": source, "event": event_line(event, self._names)}
         self._append("bug", line)
 

@@ -63,7 +63,7 @@ class FakeRendezvous:
         self.pairs: list[Pair] = []
         """Pairs for the next flush."""
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         self.requests.append(request)
 
     def next_pair(self) -> Pair | None:

@@ -16,7 +16,7 @@ from curhat_trio.protocol.ids import ClientId, RoomId
 WIDEN_AFTER = 10.0
 
 
-class Served(Observer):
+class RecordingObserver(Observer):
     """The requests that were served, in order."""
 
     def __init__(self) -> None:
@@ -27,14 +27,14 @@ class Served(Observer):
 
 
 @pytest.fixture
-def served() -> Served:
-    return Served()
+def observer() -> RecordingObserver:
+    return RecordingObserver()
 
 
 @pytest.fixture
-async def rendezvous(served: Served) -> MemoryRendezvous:
+async def rendezvous(observer: RecordingObserver) -> MemoryRendezvous:
     """Whose channel holds four requests."""
-    return MemoryRendezvous(Pool(WIDEN_AFTER), served, capacity=4)
+    return MemoryRendezvous(Pool(WIDEN_AFTER), observer, capacity=4)
 
 
 def enter(name: str, *topics: str) -> Enter:
@@ -50,30 +50,30 @@ def pairs(rendezvous: MemoryRendezvous) -> list[str]:
 
 
 async def test_requests_are_matched_before_pairs_are_received(
-    rendezvous: MemoryRendezvous, served: Served
+    rendezvous: MemoryRendezvous, observer: RecordingObserver
 ) -> None:
-    rendezvous.ask(enter("anna"))
-    rendezvous.ask(enter("budi"))
-    assert served.requests == []
+    rendezvous.submit(enter("anna"))
+    rendezvous.submit(enter("budi"))
+    assert observer.requests == []
     assert pairs(rendezvous) == ["anna budi"]
     assert rendezvous.next_pair() is None
 
 
 async def test_requests_that_find_the_channel_full_are_served_in_order(
-    rendezvous: MemoryRendezvous, served: Served
+    rendezvous: MemoryRendezvous, observer: RecordingObserver
 ) -> None:
     requests = [Withdraw(RoomId(str(number))) for number in range(11)]
     for request in requests[:10]:
-        rendezvous.ask(request)
+        rendezvous.submit(request)
     assert rendezvous.next_pair() is None
-    rendezvous.ask(requests[10])
+    rendezvous.submit(requests[10])
     assert rendezvous.next_pair() is None
-    assert served.requests == requests
+    assert observer.requests == requests
 
 
 async def test_pairs_arrive_in_order_however_many_clients_join_together(rendezvous: MemoryRendezvous) -> None:
     for number in range(30):
-        rendezvous.ask(enter(str(number)))
+        rendezvous.submit(enter(str(number)))
     assert pairs(rendezvous) == [f"{number} {number + 1}" for number in range(0, 30, 2)]
 
 
@@ -81,9 +81,9 @@ async def test_requests_between_two_pairs_are_served_after_earlier_ones(
     rendezvous: MemoryRendezvous,
 ) -> None:
     for name in "abcdefg":
-        rendezvous.ask(enter(name))
+        rendezvous.submit(enter(name))
     first = rendezvous.next_pair()
-    rendezvous.ask(enter("h"))
+    rendezvous.submit(enter("h"))
     assert first is not None
     assert pairs(rendezvous) == ["c d", "e f", "g h"]
 
@@ -93,8 +93,8 @@ async def test_two_clients_can_be_matched_by_time_alone(
 ) -> None:
     assert rendezvous.deadline == inf
     began = trio.current_time()
-    rendezvous.ask(enter("anna", "rain"))
-    rendezvous.ask(enter("budi", "tea"))
+    rendezvous.submit(enter("anna", "rain"))
+    rendezvous.submit(enter("budi", "tea"))
     assert rendezvous.next_pair() is None
     assert rendezvous.deadline == began + WIDEN_AFTER
     await trio.sleep(WIDEN_AFTER - 1)
@@ -104,7 +104,7 @@ async def test_two_clients_can_be_matched_by_time_alone(
     assert rendezvous.deadline == inf
 
 
-async def test_an_error_of_the_matchmaker_is_raised_by_watch(
+async def test_an_error_of_the_matchmaker_is_raised_by_wait_for_failure(
     rendezvous: MemoryRendezvous, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(_pool: Pool, _request: Request | None, _now: float) -> NoReturn:
@@ -113,17 +113,17 @@ async def test_an_error_of_the_matchmaker_is_raised_by_watch(
     monkeypatch.setattr(Pool, "serve", break_down)
     raised: list[str] = []
 
-    async def watch() -> None:
+    async def wait() -> None:
         try:
-            await rendezvous.watch()
+            await rendezvous.wait_for_failure()
         except ZeroDivisionError as error:
             raised.append(str(error))
 
-    nursery.start_soon(watch)
+    nursery.start_soon(wait)
     await wait_all_tasks_blocked()
     assert raised == []
     for name in ("anna", "budi"):
-        rendezvous.ask(enter(name))
+        rendezvous.submit(enter(name))
         assert rendezvous.next_pair() is None, "whoever has its turn is not to blame"
     await wait_all_tasks_blocked()
     assert raised == ["a bug"]
