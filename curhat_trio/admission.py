@@ -1,7 +1,7 @@
-"""Who may connect, and as what: decided from the opening request, before a session exists.
+"""Who may connect, and with which profile: decided from the opening request, before a session exists.
 
-A refusal is said with a close code on an opened WebSocket, because a page can read that; of an HTTP status a
-browser tells it nothing.
+A refusal is a close code on an opened WebSocket, because a page can read that; browsers hide the HTTP status of a
+failed opening request from it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,25 +37,25 @@ class UpgradeRequest:
     """Path and query."""
     origin: str | None
     subprotocols: tuple[str, ...]
-    """What the client offers, in its order."""
+    """The subprotocols that the client offers, in its order."""
     host: str
     key: str
     """`Sec-WebSocket-Key`."""
     pipelined: bytes
-    """What came behind it."""
+    """Bytes that followed the request."""
 
     @property
     def profile(self) -> Profile:
-        """Who offers no subprotocol is a client of the seed's."""
+        """`legacy` for a client that offers no subprotocol, like those of the Go server."""
         return "v1" if self.subprotocols else "legacy"
 
 
 class Admission:
-    """Opens WebSockets: decides who may come in, and begins a session for them.
+    """Opens WebSockets: decides who may connect, and starts a session for them.
 
     Args:
         dispatcher: Runs the sessions.
-        deadlines: Keeps the connections' times.
+        deadlines: Keeps the deadlines of connections.
         start_task: Starts a task that ends no later than the last connection of this server.
     """
 
@@ -73,8 +73,8 @@ class Admission:
         self._limits = ConnectionLimits.of(environment.settings)
 
     def open(self, request: UpgradeRequest, stream: trio.abc.Stream) -> Connection:
-        """Answer the opening handshake. The connection is there for the caller to run: it has a session, or is
-        about to tell with a close code why not."""
+        """Answer the opening handshake. The caller has to run the returned connection, which has a session or is
+        already closing with the reason for the refusal."""
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
         response = accept(request.target, request.host, request.key, subprotocol)
         slot = self._slot(request)
@@ -95,7 +95,7 @@ class Admission:
         return connection
 
     def _slot(self, request: UpgradeRequest) -> ConnectionSlot | CloseCode:
-        """A slot for the connection, or why it can't have one."""
+        """A slot for the connection, or the close code of the refusal."""
         settings = self._environment.settings
         origin = request.origin
         if settings.allowed_origins and origin is not None and origin not in settings.allowed_origins:
@@ -107,7 +107,7 @@ class Admission:
 
 
 def username(target: str) -> str:
-    """The name in the query, cut to the limit: an old client would not understand an error here."""
+    """The username in the query, truncated to the limit: a legacy client would not understand an error."""
     names = parse_qs(target.partition("?")[2], errors="replace").get("username", [])
     name = names[0][:USERNAME_CHARACTERS] if names else ""
     return name if name and not has_control_characters(name) else DEFAULT_USERNAME

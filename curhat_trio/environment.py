@@ -1,4 +1,4 @@
-"""What every part of one server shares: its settings, what follows from them, and what is counted."""
+"""What all parts of one server share: its settings, what is derived from them, and its metrics."""
 
 import secrets
 import time
@@ -18,19 +18,19 @@ from curhat_trio.protocol.session import Rules
 
 @attrs.frozen
 class Environment:
-    """One server's. Also the source of all that must never be the same twice."""
+    """The environment of one server, and the source of ids and credentials, which must be unique."""
 
     settings: Settings
     metrics: Metrics = attrs.Factory(Metrics)
     draining: trio.Event = attrs.Factory(trio.Event)
-    """Set when the server is going away: who comes now is closed at once."""
+    """Set when the server shuts down; new connections are then closed at once."""
     slots: ConnectionSlots = attrs.field(init=False)
     rules: Rules = attrs.field(init=False)
-    """The part of the settings that sessions decide by."""
+    """The settings that sessions depend on."""
     allowance: Allowance = attrs.field(init=False)
-    """What each client may send."""
+    """The rate limit of each client."""
     turn_server: Turn | None = attrs.field(init=False)
-    """What makes TURN credentials; None: the operator has no TURN server."""
+    """Creates TURN credentials; None without a TURN server."""
 
     @slots.default
     def _slots_from_settings(self) -> ConnectionSlots:
@@ -66,15 +66,15 @@ class Environment:
         return Turn(settings.turn_urls, settings.turn_secret, settings.turn_ttl_seconds)
 
     def client(self) -> ClientId:
-        """An id for a new session: 96 random bits."""
+        """Create an id for a session: 96 random bits."""
         return ClientId(secrets.token_urlsafe(12))
 
     def room(self) -> RoomId:
-        """An id for a new wait: 96 random bits."""
+        """Create an id for a room: 96 random bits."""
         return RoomId(secrets.token_urlsafe(12))
 
     def turn(self) -> IceServer | None:
-        """The TURN server with credentials for one client, good from now on."""
+        """Create TURN credentials for one client, valid from now on."""
         if self.turn_server is None:
             return None
         return self.turn_server.ice_server(secrets.token_urlsafe(12), time.time())

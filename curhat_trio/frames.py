@@ -1,9 +1,8 @@
-"""WebSocket frames (RFC 6455, section 5) as a server reads and writes them: bytes in, messages and control frames
-out, without I/O.
+"""WebSocket frames (RFC 6455, section 5) as a server decodes and encodes them, without I/O.
 
-It knows nothing of streams, tasks or what messages mean. A message costs one pass over its bytes; limits hold in
-bytes before anything is kept; each broken rule has its close code. Opening handshakes are none of its business,
-and when to answer a ping or a close frame is the connection's.
+It knows nothing of streams, tasks or the meaning of messages. A message costs one pass over its bytes; limits are
+checked before anything is buffered; each violation has its close code. The opening handshake is done elsewhere,
+and the connection decides when to answer a ping or a close frame.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from curhat_trio.protocol.errors import CloseCode
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # no compiled wheel for this platform
+except ImportError:  # there is no compiled wheel for this platform
 
     def apply_mask(data: bytes | bytearray | memoryview, mask: bytes | bytearray) -> bytes:
         """RFC 6455, section 5.3, as one operation on long integers: far faster than byte by byte."""
@@ -24,7 +23,7 @@ except ImportError:  # no compiled wheel for this platform
 
 
 MAX_FRAGMENTS = 64
-"""Frames that one message may come in; empty ones would otherwise be free."""
+"""How many frames a message may have; otherwise empty ones would not be limited."""
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _KNOWN = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
@@ -37,11 +36,11 @@ _CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _MASKED_HEADER_BYTES = 6
 
 
-# ---------------------------------------------------------------- writing
+# ---------------------------------------------------------------- encoding
 
 
 def text_frame(payload: bytes) -> bytes:
-    """One whole unmasked text message, as a server sends it."""
+    """Encode a text message in one unmasked frame."""
     size = len(payload)
     if size < 126:
         return b"\x81%c%b" % (size, payload)
@@ -55,55 +54,56 @@ PING_FRAME = bytes((_FIN | _PING, 0))
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping (RFC 6455, section 5.5.3)."""
+    """Encode the answer to a ping (RFC 6455, section 5.5.3)."""
     return bytes((_FIN | _PONG, len(payload))) + payload
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A close frame; None: without a code (RFC 6455, section 5.5.1).
+    """Encode a close frame (RFC 6455, section 5.5.1).
 
     Args:
+        code: The close code; None for a close frame without one.
         reason: At most 123 bytes of UTF-8.
     """
     payload = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
     return bytes((_FIN | _CLOSE, len(payload))) + payload
 
 
-# ---------------------------------------------------------------- reading
+# ---------------------------------------------------------------- decoding
 
 
 @attrs.frozen
 class Ping:
-    """To be answered with a pong of the same payload."""
+    """A ping, to be answered with a pong of the same payload."""
 
     payload: bytes
 
 
 @attrs.frozen
 class Pong:
-    """The client is alive."""
+    """A pong: the client is alive."""
 
 
 @attrs.frozen
 class CloseFrame:
-    """The client says goodbye; None: without a code. Nothing follows."""
+    """A close frame; `code` is None if it has none. It is the last of what is received."""
 
     code: int | None
 
 
 @attrs.frozen
 class Violation:
-    """The client broke a rule or a limit: close with this code. Nothing follows."""
+    """A violation of the framing or of a limit: close with this code. It is the last of what is received."""
 
     code: CloseCode
 
 
 Received = str | Ping | Pong | CloseFrame | Violation
-"""What a client sent: a whole text message is a str."""
+"""What a client has sent; a complete text message is a str."""
 
 
-class _Broken(Exception):
-    """A client broke the framing or a limit."""
+class _Violated(Exception):
+    """The client violated the framing or a limit."""
 
     def __init__(self, code: CloseCode) -> None:
         super().__init__(code)
@@ -111,10 +111,10 @@ class _Broken(Exception):
 
 
 class FrameReader:
-    """Takes a client's bytes apart.
+    """Decodes the frames of a client.
 
     Args:
-        max_message_bytes: A message over so many bytes is a violation (1009), noticed before it is kept.
+        max_message_bytes: A larger message is a violation (1009), detected before it is buffered.
     """
 
     __slots__ = ("_buffer", "_fragments", "_max_message_bytes", "_needed", "close_expected", "is_finished")
@@ -124,16 +124,16 @@ class FrameReader:
         self._buffer: bytes | bytearray = b""
         """Less than one frame."""
         self._needed = 0
-        """How long the buffer must be before there can be a frame."""
+        """How long the buffer must be to contain a whole frame."""
         self._fragments: list[bytes] | None = None
-        """Of the message that is under way, if there is one."""
+        """Those of the incomplete message, if there is one."""
         self.close_expected = False
-        """Set when a close frame was sent: from then on only the client's own is of interest."""
+        """Set when a close frame was sent: from then on only the client's close frame matters."""
         self.is_finished = False
-        """After a close frame or a violation: everything else is dropped."""
+        """Whether a close frame or a violation was received; everything after it is dropped."""
 
     def receive(self, data: bytes) -> Sequence[Received]:
-        """Read on. Returns what is complete now, in order."""
+        """Decode more bytes; returns what they complete, in order."""
         if self.is_finished:
             return ()
         if self._buffer:
@@ -144,8 +144,8 @@ class FrameReader:
         received: list[Received] = []
         try:
             read = self._read_frames(data, received)
-        except _Broken as broken:
-            received.append(Violation(broken.code))
+        except _Violated as error:
+            received.append(Violation(error.code))
             self.is_finished = True
         if self.is_finished:
             self._fragments = None
@@ -154,7 +154,7 @@ class FrameReader:
         return received
 
     def _read_frames(self, data: bytes, received: list[Received]) -> int:
-        """Read whole frames; returns where what is left begins."""
+        """Decode whole frames; returns the position after the last one."""
         start, size = 0, len(data)
         while size - start >= 2:
             first, second = data[start], data[start + 1]
@@ -168,7 +168,7 @@ class FrameReader:
                 payload += extended
                 length = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
                 if length < (126 if extended == 2 else 1 << 16):  # not the shortest form (RFC 6455, section 5.2)
-                    raise _Broken(CloseCode.PROTOCOL_ERROR)
+                    raise _Violated(CloseCode.PROTOCOL_ERROR)
             if length > self._max_message_bytes or self._fragments:
                 self._check_size(first & _OPCODE_BITS, length)
             end = payload + length
@@ -196,14 +196,14 @@ class FrameReader:
             or (is_control and (not first & _FIN or second & _LENGTH_BITS > _MAX_CONTROL_BYTES))
             or (not is_control and (opcode == _CONTINUATION) != (self._fragments is not None))
         ):
-            raise _Broken(CloseCode.PROTOCOL_ERROR)
+            raise _Violated(CloseCode.PROTOCOL_ERROR)
 
     def _check_size(self, opcode: int, length: int) -> None:
         if opcode < _CONTROL and length + sum(map(len, self._fragments or ())) > self._max_message_bytes:
-            raise _Broken(CloseCode.MESSAGE_TOO_BIG)
+            raise _Violated(CloseCode.MESSAGE_TOO_BIG)
 
     def _take(self, first: int, payload: bytes, received: list[Received]) -> None:
-        """Anything but a whole text message."""
+        """Handle a frame that is not a whole text message."""
         opcode = first & _OPCODE_BITS
         if opcode == _CLOSE:
             self.is_finished = True
@@ -215,7 +215,7 @@ class FrameReader:
         elif self.close_expected:
             self._fragments = None if first & _FIN else []
         elif opcode == _BINARY:
-            raise _Broken(CloseCode.UNSUPPORTED_DATA)
+            raise _Violated(CloseCode.UNSUPPORTED_DATA)
         else:
             self._take_fragment(payload, bool(first & _FIN), received)
 
@@ -223,19 +223,19 @@ class FrameReader:
         fragments = self._fragments = self._fragments or []
         fragments.append(payload)
         if len(fragments) > MAX_FRAGMENTS:
-            raise _Broken(CloseCode.MESSAGE_TOO_BIG)
+            raise _Violated(CloseCode.MESSAGE_TOO_BIG)
         if is_last:
             self._fragments = None
             received.append(_utf8(b"".join(fragments)))
 
 
 def _close_code(payload: bytes) -> int | None:
-    """Nothing, or a code that may be sent and a reason in UTF-8 (RFC 6455, sections 5.5.1 and 7.4)."""
+    """The code in a close frame, checked together with the reason (RFC 6455, sections 5.5.1 and 7.4)."""
     if not payload:
         return None
     code = int.from_bytes(payload[:2], "big")
     if len(payload) < 2 or not (code in _CLOSE_CODES or 3000 <= code < 5000):
-        raise _Broken(CloseCode.PROTOCOL_ERROR)
+        raise _Violated(CloseCode.PROTOCOL_ERROR)
     _utf8(payload[2:])
     return code
 
@@ -244,4 +244,4 @@ def _utf8(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise _Broken(CloseCode.INVALID_UTF8) from None
+        raise _Violated(CloseCode.INVALID_UTF8) from None

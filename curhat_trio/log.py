@@ -1,16 +1,16 @@
-"""What the server says about itself: one event per line, and never what people say to each other.
+"""The log: one event per line, and never the content of messages.
 
     configure_logging("info", "auto")
     log = get_logger(__name__)
     log.info("room opened", room="r-17", waited_seconds=2.5)
 
-Every line begins with its time (ISO 8601, UTC), its level and its event; then come the values bound with
-`structlog.contextvars` (connection, room) and those given with the event. "console" writes key=value for a
-person at a terminal, "json" one object per line for a machine.
+Every line begins with its time (ISO 8601, UTC), its level and its event, followed by the values bound with
+`structlog.contextvars` (connection, room) and those passed with the event. "console" writes key=value for
+terminals, "json" one object per line for programs.
 
 Three rules hold at every level. A value whose key is in `NEVER_LOGGED` is replaced by "[redacted]". A line
-cannot be forged: whatever could start a new line or steer a terminal is escaped. Other libraries' loggers stay
-at WARNING or above, and of trio-websocket only the template of a message is written, because its arguments
+can't be forged: characters that could start a line or control a terminal are escaped. Other libraries' loggers
+stay at WARNING or above, and of trio-websocket only the template of a message is written, because its arguments
 may hold what a client sent.
 """
 
@@ -41,7 +41,7 @@ NEVER_LOGGED = frozenset(
         "path_qs",
     }
 )
-"""Keys, in lower case, whose values are somebody's words, address or secret."""
+"""Keys, in lower case, whose values are content, addresses or secrets of users."""
 
 REDACTED = "[redacted]"
 
@@ -56,36 +56,34 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger; its events carry `logger=name`, and it obeys the latest `configure_logging`, even a later one."""
+    """A logger whose events have `logger=name`; it follows the latest `configure_logging`, even a later one."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 
-_debug = True
-"""As structlog has it before anything is configured."""
+_logs_debug = True  # structlog's default, before anything is configured
 
 
 def logs_debug() -> bool:
-    """Whether events of level debug are written, by the latest `configure_logging`: for a tenth of what a call
-    costs that the level filters out."""
-    return _debug
+    """Whether events of level debug are written; costs a tenth of a call that the level filters out."""
+    return _logs_debug
 
 
 def configure_logging(level: str, format: str, stream: TextIO | None = None) -> None:
-    """Send every event of `level` or above to `stream`, in place of whatever was configured before.
+    """Write every event of `level` or above to `stream`; replaces any earlier configuration.
 
     Args:
         level: "debug", "info", "warning" or "error". For other libraries' loggers "warning" is the least.
         format: "console", "json", or "auto": console if `stream` is a terminal.
-        stream: text stream to write to, `sys.stderr` by default; it stays the caller's to close.
+        stream: text stream to write to, `sys.stderr` by default; the caller closes it.
 
     Raises:
         ValueError: an unknown level or format.
     """
     if level not in _LEVELS:
-        raise ValueError(f"level: {level!r} is unknown; expected one of {', '.join(_LEVELS)}")
-    global _debug
-    _debug = _LEVELS[level] <= logging.DEBUG
+        raise ValueError(f"unknown level {level!r}; expected one of {', '.join(_LEVELS)}")
+    global _logs_debug  # noqa: PLW0603  # logging is configured once for the whole process
+    _logs_debug = _LEVELS[level] <= logging.DEBUG
     target = sys.stderr if stream is None else stream
     finish: list[Processor] = [structlog.processors.format_exc_info, redact, _lead, _renderer(format, target)]
     _configure_structlog(_LEVELS[level], finish, target)
@@ -99,7 +97,7 @@ def _renderer(format: str, stream: TextIO) -> Processor:
         return _render_console
     if format == "json":
         return structlog.processors.JSONRenderer()
-    raise ValueError(f"format: {format!r} is unknown; expected auto, console or json")
+    raise ValueError(f"unknown format {format!r}; expected auto, console or json")
 
 
 class _Sink(structlog.WriteLogger):
@@ -115,7 +113,7 @@ def _configure_structlog(level: int, finish: list[Processor], stream: TextIO) ->
         processors=[*_enrich(), *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=functools.cache(functools.partial(_Sink, stream)),
-        # A cached logger would hold on to the stream of the first test that logs. Without the cache a call
+        # A cached logger would keep the stream of the first test that logs. Without the cache a call
         # that the level filters out costs a microsecond or two; in a hot loop `get_logger(...).bind()`, which
         # keeps what was configured by then, brings that down to nearly nothing.
         cache_logger_on_first_use=False,
@@ -123,7 +121,7 @@ def _configure_structlog(level: int, finish: list[Processor], stream: TextIO) ->
 
 
 def _enrich() -> list[Processor]:
-    """What every event gains before it is rendered, ours or another library's."""
+    """Processors for every event, the server's or another library's."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -150,7 +148,7 @@ def _configure_stdlib(level: int, finish: list[Processor], stream: TextIO) -> No
 
 def _stdlib_handler(level: int, finish: list[Processor], stream: TextIO, with_arguments: bool) -> logging.Handler:
     handler = _StdlibHandler(stream)
-    # The handler's own level holds even if a library, or somebody in a hurry, lowers its logger's.
+    # The handler's own level applies even if the level of a logger is lowered.
     handler.setLevel(level)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -165,7 +163,7 @@ def _stdlib_handler(level: int, finish: list[Processor], stream: TextIO, with_ar
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: replace the values of `NEVER_LOGGED` keys, also in dicts that are values.
 
-    A safety net for mistakes, not a licence: it sees keys, so it cannot know what a harmless key's value holds.
+    A safety net for mistakes only: it checks keys, so it can't know the content of other values.
     """
     return {key: _harmless(key, value) for key, value in event.items()}
 

@@ -1,7 +1,7 @@
-"""The sessions of one process: who can be reached, and which of them can be resumed with which token.
+"""The sessions of one process, by client and by resume token.
 
-A session is here from its first event to its last, connected or not. A token is good once; only its digest is
-kept.
+A session is registered from its first event to its last, connected or not. A token is valid once; only its digest
+is stored.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from curhat_trio.protocol.ids import ClientId
 
 S = TypeVar("S")
-"""Whatever a session is here."""
+"""The type of a session."""
 
 
 class Sessions(Generic[S]):
@@ -22,7 +22,7 @@ class Sessions(Generic[S]):
         self._by_client: dict[ClientId, S] = {}
         self._by_token: dict[bytes, tuple[ClientId, S]] = {}
         self._tokens: dict[ClientId, bytes] = {}
-        """The good one of each session that has one."""
+        """The digest of the valid token of each session that has one."""
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -34,20 +34,20 @@ class Sessions(Generic[S]):
         return client in self._by_client
 
     def get(self, client: ClientId) -> S | None:
-        """The client's session, if it is not over."""
+        """The session of a client; None if it has ended."""
         return self._by_client.get(client)
 
     def add(self, client: ClientId, session: S) -> None:
-        """From now on the session can be reached."""
+        """Register a session."""
         self._by_client[client] = session
 
     def remove(self, client: ClientId) -> None:
-        """The session is over, and its token is good for nothing."""
+        """Remove a session that has ended, and revoke its token."""
         del self._by_client[client]
         self._revoke(client)
 
     def issue_token(self, client: ClientId) -> str:
-        """A token never used before for a session that is here. An earlier one is good for nothing from now on."""
+        """Create a token for a registered session, and revoke its previous one."""
         self._revoke(client)
         token = secrets.token_urlsafe(32)
         digest = self._tokens[client] = _digest(token)
@@ -55,7 +55,7 @@ class Sessions(Generic[S]):
         return token
 
     def claim(self, token: str) -> S | None:
-        """Whose token it is, which is used up by this; None: it was never good, or is no longer."""
+        """The session of a token, which becomes invalid by this; None if the token is not valid."""
         client, session = self._by_token.pop(_digest(token), (None, None))
         if client is not None:
             del self._tokens[client]

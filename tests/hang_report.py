@@ -1,7 +1,7 @@
 """Shows where a test hangs: its name and the stacks of all Trio tasks, shortly before pytest ends the run.
 
-pytest's `faulthandler_timeout` (pyproject.toml) ends the run, but shows the stacks of threads only, and in a thread that
-runs Trio this is the event loop.
+pytest's `faulthandler_timeout` (pyproject.toml) ends the run, but shows only the stacks of threads, which in the
+case of Trio is the event loop.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""A request's head and a response, as the parts of the HTTP server hand them to each other; without I/O."""
+"""Request heads and responses, as the parts of the HTTP server exchange them; without I/O."""
 
 import re
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ class RequestHead:
     target: bytes
     """As it was sent: ASCII."""
     path: str
-    """Of an origin-form or absolute-form target (RFC 9112, section 3.2), unquoted; "": it has none."""
+    """Of an origin-form or absolute-form target (RFC 9112, section 3.2), unquoted; "" for other forms."""
     fields: Mapping[bytes, bytes]
-    """Values by the name in lower case; those of a field that comes several times have commas between (RFC 9110,
-    section 5.3)."""
+    """Values by lower-case name; the values of a repeated field are joined with commas (RFC 9110, section 5.3)."""
 
     @classmethod
     def of(cls, request: h11.Request) -> "RequestHead":
+        """Convert a request of h11."""
         fields: dict[bytes, bytes] = {}
         for raw_name, value in request.headers.raw_items():
             name = raw_name.lower()
@@ -39,13 +39,13 @@ def _path(target: str) -> str:
 
 
 def items(value: bytes) -> tuple[bytes, ...]:
-    """The members of a list with commas between (RFC 9110, section 5.6.1); empty ones don't count."""
+    """The members of a comma-separated list (RFC 9110, section 5.6.1), without empty ones."""
     return tuple(item for part in value.split(b",") if (item := part.strip(b" \t")))
 
 
 @attrs.frozen
 class Response:
-    """An HTTP answer; `Content-Length`, `Date` and `Connection` are added when it is sent."""
+    """An HTTP response; `Content-Length`, `Date` and `Connection` are added when it is sent."""
 
     status: int
     body: bytes = b""
@@ -53,13 +53,13 @@ class Response:
 
     @classmethod
     def text(cls, status: int, body: str, **headers: str) -> "Response":
-        """A line for people. Header names have `_` for `-`."""
+        """A response of one line of text. In the names of `headers`, `_` stands for `-`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls(status, body.encode() + b"\n", {"Content-Type": "text/plain; charset=utf-8", **named})
 
     @classmethod
     def json(cls, value: object) -> "Response":
-        """A document that changes; any page may read it."""
+        """A dynamic document, which any page may read."""
         headers = {
             "Content-Type": "application/json",
             "Cache-Control": "no-store",
@@ -69,12 +69,12 @@ class Response:
 
     @classmethod
     def upgrade_required(cls, why: str) -> "Response":
-        """Only a WebSocket is to be had here (RFC 6455, section 4.2.2)."""
+        """The response to other requests for the WebSocket's path (RFC 6455, section 4.2.2)."""
         return cls.text(426, why, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version="13")
 
 
 class Refused(Exception):
-    """A request that gets this response instead of what it asked for."""
+    """The request is refused with this response."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)

@@ -1,4 +1,4 @@
-"""What there is to GET: the files of the page, the documents about the protocol, `/health` and `/v1/info`."""
+"""The resources: the files of the page, the documents of the protocol, `/health` and `/v1/info`."""
 
 import hashlib
 from collections.abc import Callable
@@ -39,7 +39,7 @@ _PAGES = {"/": "index.html", "/test-client": "index.html"}
 
 
 class Resources:
-    """What there is to GET: the static files, read once, and two documents made anew."""
+    """All resources: static files, which are read once, and two documents created for each request."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -48,14 +48,14 @@ class Resources:
         self._files = _static_files() | _document_files()
 
     def answer(self, request: RequestHead) -> Response:
-        """The answer to any request that is no upgrade."""
+        """The response to a request that is not a WebSocket opening request."""
         path = request.path
         if path == upgrade.PATH:
             return Response.upgrade_required("this is a WebSocket endpoint; connect with ws:// or wss://")
         if path not in self._documents and path not in self._files:
-            return Response.text(404, "nothing here; the page is at /")
+            return Response.text(404, "not found; the page is at /")
         if request.method not in (b"GET", b"HEAD"):
-            return Response.text(405, "only GET and HEAD are answered here", Allow="GET, HEAD")
+            return Response.text(405, "method not allowed; use GET or HEAD", Allow="GET, HEAD")
         if path in self._documents:
             return self._documents[path]()
         return _unless_known(self._files[path], request)
@@ -86,7 +86,7 @@ class Resources:
 
 
 def _static_files() -> dict[str, Response]:
-    """Every file of the static folder by its path: what is not here can't be asked for."""
+    """Every file of the static folder by its path; no other file can be requested."""
     responses = {}
     for file in files("curhat_trio").joinpath("static").iterdir():
         suffix = file.name[file.name.rfind(".") :]
@@ -96,7 +96,7 @@ def _static_files() -> dict[str, Response]:
 
 
 def _document_files() -> dict[str, Response]:
-    """What a client's author may want to have from the server itself."""
+    """The schemas and the AsyncAPI document, for authors of clients."""
     return {
         f"/v1/{name}": _file_response(orjson.dumps(value), _CONTENT_TYPES[".json"])
         for name, value in served_documents().items()
@@ -110,7 +110,7 @@ def _file_response(body: bytes, content_type: str) -> Response:
 
 
 def _unless_known(response: Response, request: RequestHead) -> Response:
-    """304 if the client has this version already (RFC 9110, section 13.1.2)."""
+    """The response, or 304 if the client has this version already (RFC 9110, section 13.1.2)."""
     known = items(request.fields.get(b"if-none-match", b""))
     tags = {tag.removeprefix(b"W/") for tag in known}
     if not tags & {response.headers["ETag"].encode("ascii"), b"*"}:

@@ -1,6 +1,6 @@
-"""How HTTP is spoken with whoever connects: HTTP/1.1 (RFC 9110, RFC 9112), until a client wants a WebSocket.
+"""The HTTP/1.1 server (RFC 9110, RFC 9112), which serves a connection until it becomes a WebSocket.
 
-Request heads are read with h11 under a deadline, so that nothing unchecked reaches a session.
+Request heads are read with h11 under a deadline, so no unchecked request reaches a session.
 """
 
 from collections.abc import Coroutine, Iterator, Mapping
@@ -28,42 +28,41 @@ _log = get_logger(__name__)
 
 
 class HttpServer:
-    """Speaks HTTP with whoever connects, and hands WebSockets over."""
+    """Serves HTTP connections, and hands WebSockets over to `Admission`."""
 
     def __init__(self, environment: Environment, admission: Admission) -> None:
         self._environment = environment
         self._admission = admission
         self._resources = Resources(environment)
-        self._browsing: set[trio.CancelScope] = set()
+        self._http_scopes: set[trio.CancelScope] = set()
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One TCP connection, to its end. Whatever goes wrong in it stays in it."""
+        """Serve one TCP connection to its end. Errors in it don't affect others."""
         try:
-            websocket = await self._browse_and_open(stream)
+            websocket = await self._serve_http_and_open(stream)
             if websocket is not None:
                 await websocket
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client went away while we spoke
+            pass  # the client has disconnected
         except* Exception:
             _log.exception("connection_failed")
         finally:
             await trio.aclose_forcefully(stream)
 
     def close(self) -> None:
-        """End connections that only browse; WebSockets are ended by their own sessions."""
-        for scope in self._browsing:
+        """End plain HTTP connections; WebSockets are ended by their sessions."""
+        for scope in self._http_scopes:
             scope.cancel()
 
-    async def _browse_and_open(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None] | None:
-        """Speak HTTP. What is returned is the WebSocket to be run, if there is one; nothing else is left of all
-        this while it lasts."""
-        upgrade = await self._browse(stream)
+    async def _serve_http_and_open(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None] | None:
+        """Serve HTTP requests; returns the WebSocket to run, if any, and keeps nothing else alive."""
+        upgrade = await self._serve_http(stream)
         if upgrade is None:
             return None
         return self._admission.open(upgrade, stream).run(upgrade.pipelined)
 
-    async def _browse(self, stream: trio.abc.Stream) -> UpgradeRequest | None:
-        """Answer requests until the client wants a WebSocket, or leaves, or the server is going away."""
+    async def _serve_http(self, stream: trio.abc.Stream) -> UpgradeRequest | None:
+        """Answer requests until the client opens a WebSocket or disconnects, or the server shuts down."""
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         while not self._environment.draining.is_set():
             try:
@@ -85,10 +84,10 @@ class HttpServer:
         return None
 
     async def _read_head(self, http: h11.Connection, stream: trio.abc.Stream) -> RequestHead | None:
-        """The next request; None: the client has left, or was silent.
+        """Read the next request; None if the client has disconnected or sent nothing.
 
         Raises:
-            Refused: It is no request, or did not come in time.
+            Refused: The request is malformed, or did not arrive in time.
         """
         with self._no_longer_than(self._environment.settings.request_head_seconds):
             try:
@@ -98,30 +97,30 @@ class HttpServer:
                 raise Refused(_bad_request(error)) from None
             return RequestHead.of(event) if isinstance(event, h11.Request) else None
         if http.trailing_data[0] and not self._environment.draining.is_set():
-            raise Refused(Response.text(408, "the request did not come in time"))
+            raise Refused(Response.text(408, "the request did not arrive in time"))
         return None
 
     @contextmanager
     def _no_longer_than(self, seconds: float) -> Iterator[None]:
-        """At most so many seconds, and no longer than the server accepts connections."""
+        """Cancel the block after this time, or when the server stops accepting connections."""
         with trio.move_on_after(seconds) as scope:
-            self._browsing.add(scope)
+            self._http_scopes.add(scope)
             try:
                 yield
             finally:
-                self._browsing.discard(scope)
+                self._http_scopes.discard(scope)
 
 
 def _bad_request(error: h11.RemoteProtocolError) -> Response:
     if error.error_status_hint == 431:
-        return Response.text(431, f"the request head is over {MAX_HEAD_BYTES} bytes")
-    return Response.text(error.error_status_hint, "this is not HTTP/1.1 as RFC 9112 has it")
+        return Response.text(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+    return Response.text(error.error_status_hint, "malformed HTTP/1.1 request (RFC 9112)")
 
 
 async def _respond(
     http: h11.Connection, stream: trio.abc.Stream, response: Response, request: RequestHead | None
 ) -> bool:
-    """Send a response; True: the connection can be used again. `request` is None for what could not be read."""
+    """Send a response; returns whether the connection can be reused. `request` is None if it was malformed."""
     reusable = request is not None and _has_no_body(http)
     headers = {**response.headers, "Date": formatdate(usegmt=True)}
     if response.status != 304:
@@ -145,7 +144,7 @@ def _head(status: int, headers: Mapping[str, str]) -> h11.Response:
 
 
 def _has_no_body(http: h11.Connection) -> bool:
-    """Whether the request ended with its head. A body is not read: the connection ends instead."""
+    """Whether the request has no body. A body is not read; the connection is closed instead."""
     try:
         return isinstance(http.next_event(), h11.EndOfMessage)
     except h11.RemoteProtocolError:

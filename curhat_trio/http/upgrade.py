@@ -27,16 +27,16 @@ def upgrade_request(head: RequestHead, pipelined: bytes) -> UpgradeRequest:
     """Check an opening request.
 
     Args:
-        head: One that `wants_websocket`.
-        pipelined: What came behind it.
+        head: One for which `wants_websocket` is true.
+        pipelined: Bytes that followed it.
 
     Raises:
-        Refused: With what is wrong.
+        Refused: The request is not valid; the response says why.
     """
     fields = head.fields
     host = fields.get(b"host", b"")
     if not _HOST.fullmatch(host):
-        raise Refused(Response.text(400, "Host: expected a host name or address, and maybe a port"))
+        raise Refused(Response.text(400, "Host: expected a host name or address, optionally with a port"))
     if fields.get(b"sec-websocket-version") != b"13":
         raise Refused(Response.upgrade_required("Sec-WebSocket-Version: expected 13"))
     key = fields.get(b"sec-websocket-key", b"")
@@ -44,7 +44,7 @@ def upgrade_request(head: RequestHead, pipelined: bytes) -> UpgradeRequest:
         raise Refused(Response.text(400, "Sec-WebSocket-Key: expected 16 bytes in base64"))
     subprotocols = items(fields.get(b"sec-websocket-protocol", b""))
     if not all(map(_TOKEN.fullmatch, subprotocols)):
-        raise Refused(Response.text(400, "Sec-WebSocket-Protocol: expected tokens with commas between"))
+        raise Refused(Response.text(400, "Sec-WebSocket-Protocol: expected comma-separated tokens"))
     origin = fields.get(b"origin")
     return UpgradeRequest(
         target=head.target.decode("ascii"),
