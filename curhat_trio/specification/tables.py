@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.messages import FROM_CLIENT
-from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Row, Waiting
+from curhat_trio.protocol.session import TABLE, Row
+from curhat_trio.protocol.states import Closed, State
 
-STATES = (Connected, Waiting, Paired, Negotiating, Closed)
+STATES: tuple[type[Any], ...] = get_args(State)
 _MESSAGES = frozenset(FROM_CLIENT.values())
 _NOT_ALLOWED = "wrong_state"
 _NOTHING = "ignored"

@@ -15,7 +15,9 @@
 (* way to close is ConnectionClosed; the Mistakes are none. What Signaling leaves open, a server that runs to      *)
 (* completion does not: inboxes are taken from in the order of one queue, before anything else happens.            *)
 (*                                                                                                                 *)
-(* Left out: which of several fitting tickets the matchmaker prefers, and lines that tell of a bug.                *)
+(* Left out: which of several fitting tickets the matchmaker prefers, and lines about a bug.                       *)
+(* Types of messages, codes and limits are written here a second time on purpose: the model is independent of the  *)
+(* code, but for the session table.                                                                                *)
 EXTENDS Signaling, TLC, TraceData
 
 VARIABLES

@@ -18,7 +18,8 @@ from curhat_trio.protocol.codec import decode, decode_server, encode, encode_cli
 from curhat_trio.protocol.errors import Fault
 from curhat_trio.protocol.events import ConnectionLost, DeadlinePassed, Event, MessageReceived, SessionResumed
 from curhat_trio.protocol.messages import FROM_CLIENT, OPTIONAL, Candidate
-from curhat_trio.protocol.session import TABLE, Closed, Connected, Negotiating, Paired, Waiting, step
+from curhat_trio.protocol.session import TABLE, step
+from curhat_trio.protocol.states import Closed, State
 from curhat_trio.specification import diagrams, differences, documents, write
 from tests.conversation import RULES, Conversation, connected, negotiating, paired, waiting
 from tests.vocabulary import CLIENT_MESSAGES, SERVER_MESSAGES
@@ -200,7 +201,7 @@ def test_the_table_of_the_formal_model_has_every_state_and_event() -> None:
             found[state, event] = rule, set(re.findall(r"\w+", to))
     others = [kind for kind in get_args(Event) if kind is not MessageReceived]
     for state, kind in product(
-        (Connected, Waiting, Paired, Negotiating, Closed), (*FROM_CLIENT.values(), *others)
+        get_args(State), (*FROM_CLIENT.values(), *others)
     ):
         row = TABLE.get((state, kind))
         refused = kind in FROM_CLIENT.values() and state is not Closed
