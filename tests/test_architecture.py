@@ -1,4 +1,4 @@
-"""Which file may import which: the one nesting that keeps the core pure and the shell shallow."""
+"""Which module may import which: an order that keeps the core pure and the shell small."""
 
 import ast
 import subprocess
@@ -18,7 +18,7 @@ CORE = {"protocol", "policy"}
 ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"server", "trace", "config", "log"},
-    # beside the server: what draws, tries, checks or connects to one
+    # beside the server: commands and libraries that draw, test, check or connect to one
     "conformance": {"documents", "frames", *CORE},
     "load": {"protocol"},
     "client": {"protocol"},
@@ -37,7 +37,6 @@ ALLOWED: dict[str, set[str]] = {
         "http",
         "admission",
         "dispatcher",
-        "matchmaker",
         "backends",
         "session_log",
         "environment",
@@ -70,8 +69,8 @@ ALLOWED: dict[str, set[str]] = {
         *CORE,
     },
     "connection": {"deadlines", "frames", "transport", "config", "protocol"},
+    "backends": {"matchmaker", "observer", *CORE},
     "matchmaker": {"observer", *CORE},
-    "backends": CORE,
     "session_log": {"metrics", "observer", "log", "protocol"},
     "sessions": {"protocol"},
     "environment": {"config", "metrics", *CORE},
@@ -80,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "documents": {"protocol", "__init__"},
     "frames": {"protocol"},
     "config": {"protocol", "__init__"},
-    # what knows nothing of ours
+    # modules that import nothing of this package
     "deadlines": set(),
     "handshake": set(),
     "transport": set(),
@@ -90,10 +89,10 @@ ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
     "__init__": set(),
 }
-"""What each module or room imports of ours, from the outside in: only what stands below it. Commands that are
-loaded by their name when they are asked for are not told here."""
+"""What each module or subpackage imports of this package, from the outside in: only what stands below it. Commands
+that are imported by name when they run are not listed."""
 
-STANDARD_FOR_THE_PURE = {
+STANDARD_LIBRARY_FOR_PURE = {
     "base64",
     "collections",
     "enum",
@@ -115,14 +114,14 @@ PURE = {
     "config/settings": {"attrs"},
     "client/machine": {"attrs"},
 }
-"""Third parties of the pure rooms and modules. No trio, clock, chance or logging can come in by another name."""
+"""The third-party imports of pure packages and modules, which use no Trio, clock, randomness or logging."""
 
 
 def modules() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     """The top-level module or package that a file belongs to."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
@@ -132,8 +131,8 @@ def module(path: Path) -> str:
 
 
 def third_parties(path: Path) -> set[str] | None:
-    """What a pure module may import beside the standard library; None: it is not pure."""
-    return PURE.get(module(path), PURE.get(room(path)))
+    """The third parties that a pure module may import; None if it is not pure."""
+    return PURE.get(module(path), PURE.get(package_of(path)))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -146,20 +145,20 @@ def imported(path: Path) -> Iterator[str]:
             yield resolve_name("." * node.level + (node.module or ""), package)
 
 
-def own(name: str) -> str:
-    """The room that an import of our own leads to."""
+def target_of(name: str) -> str:
+    """The top-level module or package of an import from this package."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_inwards(path: Path) -> None:
-    ours = {own(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
-    assert ours <= ALLOWED[room(path)] | {room(path)}
+    ours = {target_of(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
+    assert ours <= ALLOWED[package_of(path)] | {package_of(path)}
 
 
 def test_the_order_of_the_table_is_the_direction_of_imports() -> None:
-    """So nothing leads back to where it came from."""
+    """So there are no cycles."""
     order = list(ALLOWED)
     for place, name in enumerate(order):
         assert ALLOWED[name] <= set(order[place + 1 :]), name
@@ -168,8 +167,8 @@ def test_the_order_of_the_table_is_the_direction_of_imports() -> None:
 def test_every_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for path in modules():
-        ours = {own(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
-        used.setdefault(room(path), set()).update(ours - {room(path)})
+        ours = {target_of(name) for name in imported(path) if name.split(".")[0] == "curhat_trio"}
+        used.setdefault(package_of(path), set()).update(ours - {package_of(path)})
     assert used == ALLOWED
 
 
@@ -180,11 +179,11 @@ def test_every_allowed_import_is_used() -> None:
 )
 def test_pure_packages_import_no_io(path: Path) -> None:
     others = {name.split(".")[0] for name in imported(path)} - {"curhat_trio"}
-    assert others <= STANDARD_FOR_THE_PURE | (third_parties(path) or set())
+    assert others <= STANDARD_LIBRARY_FOR_PURE | (third_parties(path) or set())
 
 
 def test_every_package_called_pure_exists() -> None:
-    assert PURE.keys() <= {name for path in modules() for name in (room(path), module(path))}
+    assert PURE.keys() <= {name for path in modules() for name in (package_of(path), module(path))}
 
 
 @pytest.mark.parametrize(("half", "other"), [("client", "server"), ("server", "client")])
@@ -193,7 +192,7 @@ def test_the_two_halves_of_the_conformance_kit_do_not_know_each_other(half: str,
         assert not [name for name in imported(path) if name.startswith(f"curhat_trio.conformance.{other}")], path
 
 
-LOADED_BY_A_SERVER = {
+IMPORTED_BY_A_SERVER = {
     "__init__",
     "admission",
     "backends",
@@ -217,30 +216,30 @@ LOADED_BY_A_SERVER = {
     "sessions",
     "transport",
 }
-"""Nothing that only draws, tries, checks or connects to a server."""
+"""Not the modules that only draw, test, check or connect to a server."""
 
 
 def test_a_running_server_imports_only_what_it_runs() -> None:
-    """In a process of its own: this one has loaded everything."""
+    """In a separate process, because this one has imported everything."""
     script = "import sys, curhat_trio.server; print(*sys.modules)"
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
     loaded = process.stdout.split()
-    rooms = {own(name) for name in loaded if name.split(".")[0] == "curhat_trio"}
-    assert "server" in rooms
-    assert rooms <= LOADED_BY_A_SERVER
+    packages = {target_of(name) for name in loaded if name.split(".")[0] == "curhat_trio"}
+    assert "server" in packages
+    assert packages <= IMPORTED_BY_A_SERVER
     assert "hypothesis" not in loaded
 
 
-DRIVES_OR_CARRIES_SESSIONS = ("dispatcher", "connection")
+SESSIONS_AND_CONNECTIONS = ("dispatcher", "connection")
 
 
-@pytest.mark.parametrize("name", DRIVES_OR_CARRIES_SESSIONS)
+@pytest.mark.parametrize("name", SESSIONS_AND_CONNECTIONS)
 def test_sessions_and_matchmaker_meet_only_through_channels(name: str) -> None:
     assert "curhat_trio.matchmaker" not in imported(ROOT / f"{name}.py")
     assert f"curhat_trio.{name}" not in imported(ROOT / "matchmaker.py")
 
 
 def test_sessions_and_connections_know_each_other_only_by_protocols() -> None:
-    for name, other in (DRIVES_OR_CARRIES_SESSIONS, DRIVES_OR_CARRIES_SESSIONS[::-1]):
+    for name, other in (SESSIONS_AND_CONNECTIONS, SESSIONS_AND_CONNECTIONS[::-1]):
         assert f"curhat_trio.{other}" not in imported(ROOT / f"{name}.py")
         assert "curhat_trio.protocol.session" not in imported(ROOT / "connection.py")
