@@ -1,12 +1,12 @@
-"""A client's WebSocket after its opening handshake: one task that feeds bytes in, and frames that go out at once.
+"""A client's WebSocket after the opening handshake: one task that reads, and frames that are written at once.
 
-    open      messages go to the dispatcher, with the session that the connection serves now
-    closing   a close frame was sent; only the client's own is of interest, until `close_seconds` have passed
-    closed    the task is about to end, or has
+    open      messages are passed to the dispatcher, for the session that is attached to the connection
+    closing   a close frame was sent; the connection waits for the client's, at most `close_seconds`
+    closed    the task has ended, or is about to
 
-A connection knows frames, queues and times, but not what messages mean. It serves one session at a time: first its
-own, later maybe one that the client resumes. What the kernel does not take at once is queued, within bounds, and
-a writer task lives only while something is queued. So whoever sends to a client never waits for it.
+A connection handles frames, queues and timeouts, but does not interpret messages. It serves one session at a time:
+first its own, later possibly one that the client resumes. Bytes that the kernel does not take at once are queued,
+up to a limit. A writer task exists only while the queue is not empty. So sending to a client never blocks.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,31 +35,31 @@ from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.transport import Transport
 
 _WRITE_BYTES = 65536
-"""What the writer hands over at once, about. So much, at the most, can't be taken back from a slow client."""
+"""About how many bytes the writer passes to the transport at once. They are sent even if the queue is dropped."""
 
 
-class Dispatching(Protocol):
-    """Who is told of what happens to a connection. Nothing of it awaits.
+class ConnectionDispatcher(Protocol):
+    """Handles what happens to a connection, without awaiting.
 
-    Which session a connection serves is the dispatcher's business: `endpoint` is its handle, set and used by it.
+    The dispatcher attaches sessions: it sets `Connection.endpoint`, which is an opaque handle here.
     """
 
     def receive_text(self, endpoint: Any, text: str, now: float) -> None:
-        """The client sent a message."""
+        """Handle a message of the client."""
 
     def lose_connection(self, endpoint: Any, now: float, code: CloseCode | None) -> None:
-        """The connection broke off, or is to be given up, and closed with this code."""
+        """Handle the loss of the connection. If it is still open, it is closed with `code`."""
 
     def end(self, endpoint: Any, code: CloseCode | None) -> None:
-        """The session must end: the client said goodbye (None), or broke a rule."""
+        """End the session, and close its connection with `code`; None: the client has closed it."""
 
     def flush(self) -> None:
-        """Let the connections send what has come together for them."""
+        """Flush the connections that have buffered frames."""
 
 
 @attrs.frozen
 class ConnectionLimits:
-    """What the operator decides about every connection. Durations in seconds."""
+    """The operator's limits for every connection. Durations are in seconds."""
 
     max_message_bytes: int
     outbound_messages: int
@@ -72,7 +72,7 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> "ConnectionLimits":
-        """The part of the settings that connections go by."""
+        """Take the limits from the settings."""
         return cls(
             max_message_bytes=settings.max_message_bytes,
             outbound_messages=settings.outbound_messages,
@@ -92,11 +92,15 @@ class _State(Enum):
 
 
 class Connection:
-    """One client's WebSocket. The stream is closed by whoever accepted it, when `run` has returned.
+    """One client's WebSocket. The caller closes the stream when `run` has returned.
 
     Args:
-        start_task: Starts the writer, when there is something to wait with.
-        greeting: What is to be sent first: the response that opens the WebSocket.
+        transport: Reads and writes the stream's bytes.
+        limits: The limits of every connection.
+        dispatcher: Handles messages, and the end of the connection.
+        deadlines: Calls `on_deadline`.
+        start_task: Starts the writer task, when bytes are queued.
+        response: The response to the opening handshake. It is sent before everything else.
         on_closed: Called at the end of `run`.
     """
 
@@ -106,7 +110,7 @@ class Connection:
         "_deadlines",
         "_dispatcher",
         "_frames",
-        "_is_faulty",
+        "_ignores_input",
         "_limits",
         "_on_closed",
         "_peer_closed",
@@ -130,14 +134,14 @@ class Connection:
         self,
         transport: Transport,
         limits: ConnectionLimits,
-        dispatcher: Dispatching,
+        dispatcher: ConnectionDispatcher,
         deadlines: Deadlines,
         start_task: Callable[[Callable[[], Awaitable[None]]], None],
-        greeting: bytes,
+        response: bytes,
         on_closed: Callable[[], None] | None = None,
     ) -> None:
         self.endpoint: Any = None
-        """The session that it serves; None: it is closing, or not open yet."""
+        """The endpoint of the session that is attached, or None."""
         self.armed = inf
         self._transport = transport
         self._limits = limits
@@ -147,47 +151,47 @@ class Connection:
         self._on_closed = on_closed
         self._reader = FrameReader(limits.max_message_bytes)
         self._control_frames: RateLimit | None = None
-        """From the first control frame on."""
+        """Created with the first control frame."""
         self._state = _State.OPEN
-        self._frames: list[bytes] = [greeting]
-        """What came together for the client and goes out with the next `flush`."""
+        self._frames: list[bytes] = [response]
+        """Frames for the next `flush`."""
         self._unwritten = b""
-        """What the writer is at; it may begin within a frame."""
+        """The bytes that the writer is writing; they may begin within a frame."""
         self._queue: list[bytes] = []
-        """Whole frames that come next."""
+        """Whole frames to be written after `_unwritten`."""
         self._queued_bytes = 0
         self._written: trio.Event | None = None
-        """Somebody waits for the writer to be done."""
+        """Set when the writer is done; None if nothing waits for it."""
         self._ping_at = trio.current_time() + limits.ping_seconds
         self._pong_by = inf
         self._pong_is_overdue = False
         self._write_by = inf
         self._close_by = inf
-        self._is_faulty = False
-        """The client broke the framing: its own close frame can't be found any more."""
+        self._ignores_input = False
+        """The client broke a rule, and further input is ignored, even its close frame."""
         self._peer_closed = False
 
     # ------------------------------------------------------------ the task
 
     async def run(self, pipelined: bytes = b"") -> None:
-        """Read until the connection is over. However that comes about, its session is told.
+        """Read until the connection has ended. However it ends, the dispatcher handles that.
 
         Args:
-            pipelined: What has been read already.
+            pipelined: Bytes that were read together with the request.
         """
         self._deadlines.update(self)
         try:
-            self._flush_own()
+            self._flush_or_end()
             if pipelined:
                 self._receive(pipelined)
-                pipelined = b""  # or it would be held for as long as the connection lasts
+                pipelined = b""  # free the memory
             while not self._peer_closed:
                 if not self._receive(await self._transport.receive()):
                     break
             if self._peer_closed and self._unwritten:
                 self._written = trio.Event()
                 await self._written.wait()
-        except BaseException:  # cancelled with the server, or a bug: nobody comes back to this
+        except BaseException:  # cancelled with the server, or a bug: the session cannot be resumed
             if self.endpoint is not None:
                 self._dispatcher.end(self.endpoint, None)
             raise
@@ -195,7 +199,7 @@ class Connection:
             self._end()
 
     def _end(self) -> None:
-        """Nothing can be read or written any more."""
+        """Release everything: nothing can be read or written any more."""
         if self.endpoint is not None:
             self._dispatcher.lose_connection(self.endpoint, trio.current_time(), None)
         self._dispatcher.flush()
@@ -208,8 +212,7 @@ class Connection:
     # ------------------------------------------------------------ receiving
 
     def _receive(self, data: bytes) -> bool:
-        """Take bytes apart, and deal with all that is in them before anything is sent; False: there are none, and
-        nothing follows."""
+        """Handle all frames in the bytes, and then flush. False if there are no bytes: the stream has ended."""
         now = trio.current_time()
         for received in self._reader.receive(data):
             if type(received) is not str:
@@ -217,7 +220,7 @@ class Connection:
             elif self.endpoint is not None:
                 self._dispatcher.receive_text(self.endpoint, received, now)
         if self._frames:
-            self._flush_own()
+            self._flush_or_end()
         self._dispatcher.flush()
         return bool(data)
 
@@ -227,7 +230,7 @@ class Connection:
                 self._fail(code)
             case CloseFrame(code):
                 self._receive_close(code)
-            case _ if self._is_flooded(now):
+            case _ if self._has_too_many_control_frames(now):
                 self._fail(CloseCode.RATE_LIMITED)
             case Ping(payload) if self._state is _State.OPEN:
                 self._frames.append(pong_frame(payload))
@@ -235,14 +238,14 @@ class Connection:
                 self._pong_by, self._pong_is_overdue = inf, False
                 self._deadlines.update(self)
 
-    def _is_flooded(self, now: float) -> bool:
+    def _has_too_many_control_frames(self, now: float) -> bool:
         if self._control_frames is None:
             self._control_frames = RateLimit(self._limits.control_frames)
         return self._control_frames.spend(0, now) > 0
 
     def _fail(self, code: CloseCode) -> None:
-        """The client broke a rule of the framing; nothing that it sends is looked at any more."""
-        self._is_faulty = self._reader.is_finished = True
+        """End the session because of a violation of the framing or of a limit, and ignore further input."""
+        self._ignores_input = self._reader.is_finished = True
         if self.endpoint is not None:
             self._dispatcher.end(self.endpoint, code)
 
@@ -256,15 +259,14 @@ class Connection:
     # ------------------------------------------------------------ sending
 
     def send(self, message: bytes) -> bool:
-        """Add a text message to what the next `flush` sends, unless a close frame was sent; True: it is the
-        first."""
+        """Buffer a text message for the next `flush`, unless a close frame was sent; True if it is the first."""
         if self._state is not _State.OPEN:
             return False
         self._frames.append(text_frame(message))
         return len(self._frames) == 1
 
     def flush(self) -> bool:
-        """Write what came together, or queue it; False: the client reads too slowly, and has to be given up."""
+        """Write the buffered frames, or queue them. False if the queue exceeds its limits."""
         frames, self._frames = self._frames, []
         if not frames:
             return True
@@ -278,41 +280,41 @@ class Connection:
             len(self._unwritten) + self._queued_bytes <= limits.outbound_bytes
         )
 
-    def _flush_own(self) -> None:
-        """As `flush`, for what the connection itself has to say."""
+    def _flush_or_end(self) -> None:
+        """Flush; if the queue exceeds its limits, end the session (4001)."""
         if not self.flush() and self.endpoint is not None:
             self._dispatcher.end(self.endpoint, CloseCode.SLOW_CONSUMER)
 
     def _write(self, data: bytes) -> None:
-        """Hand over what the kernel takes now; the rest is the writer's."""
+        """Write what the kernel takes at once, and start the writer for the rest."""
         try:
             taken = self._transport.write_now(data)
         except OSError:
-            self._transport.abort()  # the reader learns of it, too
+            self._transport.abort()  # this ends the read, too
             return
         if taken < len(data):
             self._unwritten = data[taken:]
-            self._expect_progress()
+            self._restart_write_timeout()
             self._start_task(self._keep_writing)
 
-    def _expect_progress(self) -> None:
+    def _restart_write_timeout(self) -> None:
         self._write_by = trio.current_time() + self._limits.write_seconds
         self._deadlines.update(self)
 
     async def _keep_writing(self) -> None:
-        """The writer: it lives while something is queued."""
+        """Write until the queue is empty: the writer task."""
         try:
             while self._unwritten:
                 taken = await self._transport.write(self._unwritten)
                 self._unwritten = self._unwritten[taken:] or self._next_chunk()
                 if taken:
-                    self._expect_progress()
+                    self._restart_write_timeout()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._unwritten = b""  # nobody is to wait for it
+            self._unwritten = b""  # it will never be written
             self._transport.abort()
         else:
             self._write_by = inf
-            if self._state is _State.CLOSING and self._is_faulty:
+            if self._state is _State.CLOSING and self._ignores_input:
                 await self._transport.end()
         if self._written is not None:
             self._written.set()
@@ -330,8 +332,10 @@ class Connection:
     # ------------------------------------------------------------ closing
 
     def close(self, code: CloseCode | None) -> None:
-        """The session is done with the connection. Send what there is and why it ends, and wait for the client's
-        close frame, within `close_seconds`. None: the client has closed it, or is gone."""
+        """Detach the session; send what is queued and a close frame, and wait `close_seconds` for the client's.
+
+        If `code` is None, the client has closed the connection, or it is lost: then nothing is sent.
+        """
         self.endpoint = None
         if self._state is not _State.OPEN:
             return
@@ -350,7 +354,7 @@ class Connection:
         self._reader.close_expected = True
         self._frames.append(frame)
         self.flush()
-        if self._is_faulty and not self._unwritten:
+        if self._ignores_input and not self._unwritten:
             self._start_task(self._transport.end)
         self._deadlines.update(self)
 
@@ -358,7 +362,7 @@ class Connection:
 
     @property
     def deadline(self) -> float:
-        """When time alone changes something next."""
+        """The next timeout or ping."""
         if self._state is _State.CLOSED:
             return inf
         if self._state is _State.CLOSING:
@@ -366,7 +370,7 @@ class Connection:
         return min(self._ping_at if self._pong_by == inf else self._pong_by, self._write_by)
 
     def on_deadline(self, now: float) -> None:
-        """Ping, or see that a ping, a write or the close frame was not answered in time."""
+        """Send a ping, or handle a timeout: of a pong, of a write, or of the client's close frame."""
         if self._state is _State.CLOSING:
             self._close_by = inf
             self._transport.abort()
@@ -377,16 +381,16 @@ class Connection:
             if self.endpoint is not None:
                 self._dispatcher.end(self.endpoint, CloseCode.SLOW_CONSUMER)
         elif self._pong_by < inf:
-            self._miss_pong(now)
+            self._handle_missing_pong(now)
         else:
             self._pong_by = now + self._limits.pong_seconds
             self._ping_at = now + self._limits.ping_seconds
             self._frames.append(PING_FRAME)
-            self._flush_own()
+            self._flush_or_end()
         self._dispatcher.flush()
 
-    def _miss_pong(self, now: float) -> None:
-        """Give the client up; but first let the reader see whether the pong came while the server was busy."""
+    def _handle_missing_pong(self, now: float) -> None:
+        """Lose the connection, but only after one more read: the pong may have come while the server was busy."""
         if not self._pong_is_overdue:
             self._pong_is_overdue, self._pong_by = True, now
         else:
