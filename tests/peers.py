@@ -1,8 +1,8 @@
 """Clients for tests, and a running server.
 
-A `Peer` is a WebSocket client on any Trio stream. It does only what the test calls for: it reads nothing unless the
-test calls `receive`, and `send_bytes` takes bytes that no client should send. `running_server` runs the real server on
-memory streams or on a port of 127.0.0.1, and checks its state when the test is over.
+A `Peer` is a WebSocket client on any Trio stream. It does only what the test calls for: it reads nothing unless
+the test calls `receive`, and `send_bytes` takes bytes that no client should send. `running_server` runs the real
+server on memory streams or on a port of 127.0.0.1, and checks its state when the test is over.
 """
 
 import io
@@ -324,7 +324,7 @@ class RunningServer:
         await answerer.close()
 
     async def wait_until_empty(self) -> None:
-        """Wait until the server knows that all clients have disconnected, and check that it keeps no state of them."""
+        """Wait until the server knows that all clients are gone, and check that it keeps no state of them."""
         if self.listener is not None:
             settings = self.settings
             await trio.sleep(settings.resume_seconds + settings.close_seconds + settings.write_seconds)
@@ -408,7 +408,7 @@ async def running_server(
     settings: Settings | None = None,
     *,
     sockets: bool = False,
-    timeout: float = 3600.0,
+    time_limit: float = 3600.0,
     trace_file: Path | None = None,
     traced: bool = True,
 ) -> AsyncIterator[RunningServer]:
@@ -416,7 +416,7 @@ async def running_server(
 
     Args:
         sockets: On a free port of 127.0.0.1 rather than in memory.
-        timeout: Seconds after which the test fails; with the autojump clock an hour is short.
+        time_limit: Seconds after which the test fails; with the autojump clock an hour is short.
         trace_file: Where to write a trace; by default with those of the whole test run, if it is traced.
         traced: False if the test fakes behaviour that a trace checker would reject.
     """
@@ -440,7 +440,7 @@ async def running_server(
     with (
         captured_log() as log,
         _trace(settings, trace_file or (new_trace_file() if traced else None)) as trace,
-        trio.fail_after(timeout),
+        trio.fail_after(time_limit),
         pytest.MonkeyPatch.context() as patch,
     ):
         _record(patch, parts)

@@ -832,7 +832,7 @@ async def test_tls_connection_and_its_certificate() -> None:
     )
     authority.issue_cert("127.0.0.1").configure_cert(served)
     authority.configure_trust(trusting)
-    async with running_server(timeout=30) as server, trio.open_nursery() as nursery:
+    async with running_server(time_limit=30) as server, trio.open_nursery() as nursery:
 
         async def admit(stream: trio.abc.Stream) -> None:
             assert server.listener is not None
@@ -853,7 +853,7 @@ async def test_tls_connection_and_its_certificate() -> None:
 async def test_the_example_in_the_module_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     lines = (api.__doc__ or "").splitlines()
     example = textwrap.dedent("\n".join(dialer for dialer in lines if dialer.startswith("    ")))
-    async with running_server(sockets=True, timeout=30) as server, trio.open_nursery() as nursery:
+    async with running_server(sockets=True, time_limit=30) as server, trio.open_nursery() as nursery:
         url = f"ws://127.0.0.1:{server.port}/ws"
         namespace: dict[str, Any] = {}
         exec(example.replace("ws://127.0.0.1:8080/ws", url), namespace)
@@ -874,7 +874,7 @@ async def test_the_example_in_the_module_docstring(capsys: pytest.CaptureFixture
 
 
 async def test_tcp_connection() -> None:
-    async with running_server(sockets=True, timeout=30) as server:
+    async with running_server(sockets=True, time_limit=30) as server:
         url = f"ws://127.0.0.1:{server.port}/ws"
         async with api.connect(url, username="Ani") as ani, api.connect(url) as budi:
             await ani.join(room="ours")

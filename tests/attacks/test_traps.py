@@ -44,7 +44,7 @@ IMPATIENT = Settings(
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
     """On a real port; after the attack it must serve others, and afterwards nobody is left."""
-    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as running:
+    async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as running:
         yield running
         await running.check_that_it_serves()
 
@@ -238,7 +238,7 @@ async def test_four_byte_characters_count_as_four_bytes(server: RunningServer) -
 
 
 async def test_a_ping_flood_is_limited() -> None:
-    async with running_server(sockets=True, timeout=PATIENCE) as server:
+    async with running_server(sockets=True, time_limit=PATIENCE) as server:
         partner, flooder = await server.connect_negotiating_pair()
         await flooder.send_bytes(frame(PING, b"x" * 125) * 1000)
         assert (await flooder.receive_close()).code == 4003
@@ -247,7 +247,7 @@ async def test_a_ping_flood_is_limited() -> None:
 
 
 async def test_a_ping_flood_by_a_client_that_reads_no_pongs_is_limited() -> None:
-    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
+    async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as server:
         peer = await server.connect()
         await say_on_and_on(peer, frame(PING, b"x" * 125) * 100)
         await server.wait_until_empty()
@@ -258,7 +258,7 @@ async def test_a_ping_flood_by_a_client_that_reads_no_pongs_is_limited() -> None
 
 
 async def test_shutdown_is_graceful_and_bounded() -> None:
-    async with running_server(IMPATIENT, sockets=True, timeout=PATIENCE) as server:
+    async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as server:
         polite, partner = await server.connect_negotiating_pair()
         rude = await server.connect()
         rude.answers_close = False
@@ -336,7 +336,7 @@ async def test_a_client_that_never_reads_while_its_partner_sends_is_closed() -> 
         bytes_per_second=1e9,
         outbound_bytes=4_194_304,
     )
-    async with running_server(generous, sockets=True, timeout=PATIENCE) as server:
+    async with running_server(generous, sockets=True, time_limit=PATIENCE) as server:
         talker, deaf = await server.connect_pair()
         assert isinstance(deaf.stream, trio.SocketStream)
         deaf.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

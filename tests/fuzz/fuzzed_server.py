@@ -73,7 +73,7 @@ class FuzzedServer:
         self._pings = 0
 
     async def _run(self) -> None:
-        async with running_server(_SETTINGS, timeout=float("inf")) as self._server:
+        async with running_server(_SETTINGS, time_limit=float("inf")) as self._server:
             await trio.sleep_forever()
 
     def _arrive(self) -> Wire:

@@ -145,7 +145,7 @@ class Shell:
             patch.setattr(dispatcher, "BYTES", KEPT_BYTES)
             for module in (environment, sessions):
                 patch.setattr(module, "secrets", SimpleNamespace(token_urlsafe=lambda _bytes: self._new_id()))
-            async with running_server(setup.settings, timeout=inf) as self._server:
+            async with running_server(setup.settings, time_limit=inf) as self._server:
                 await trio.sleep_forever()
 
     _server: RunningServer

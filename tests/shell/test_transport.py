@@ -203,7 +203,7 @@ async def test_a_conversation_on_a_platform_without_socket_file_descriptors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport_module, "os", SimpleNamespace(name="nt"))
-    async with running_server(IMPATIENT, sockets=True, timeout=30.0) as server:
+    async with running_server(IMPATIENT, sockets=True, time_limit=30.0) as server:
         await call_and_resume(server)
 
 
