@@ -200,9 +200,7 @@ def test_the_table_of_the_formal_model_has_every_state_and_event() -> None:
         for event, rule, to in re.findall(r'(\w+) \|-> Row\("(\w+)", \{(.*)\}\)', rows):
             found[state, event] = rule, set(re.findall(r"\w+", to))
     others = [kind for kind in get_args(Event) if kind is not MessageReceived]
-    for state, kind in product(
-        get_args(State), (*FROM_CLIENT.values(), *others)
-    ):
+    for state, kind in product(get_args(State), (*FROM_CLIENT.values(), *others)):
         row = TABLE.get((state, kind))
         refused = kind in FROM_CLIENT.values() and state is not Closed
         expected = (
