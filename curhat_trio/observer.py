@@ -66,7 +66,7 @@ class Observer:
         """All sessions have been closed for shutdown."""
 
 
-_NAMES = [name for name in vars(Observer) if not name.startswith("_")]
+_METHODS = [name for name in vars(Observer) if not name.startswith("_")]
 
 
 def combine(*observers: Observer) -> Observer:
@@ -75,7 +75,7 @@ def combine(*observers: Observer) -> Observer:
     A method that no observer overrides, or only one, is called without a loop.
     """
     combined: Any = Observer()
-    for name in _NAMES:
+    for name in _METHODS:
         methods = [
             getattr(each, name) for each in observers if getattr(type(each), name) is not vars(Observer)[name]
         ]

@@ -64,7 +64,7 @@ def refresh_ice(session: Session, _state: State, event: events.MessageReceived) 
 
 
 def invalid_message(session: Session, state: State, event: events.InvalidMessage) -> Step:
-    """Send an error. After `max_invalid_messages` of them it is fatal (4501)."""
+    """Send the error. The last one of `max_invalid_messages` is fatal (4501)."""
     count = session.invalid_messages + 1
     session = attrs.evolve(session, invalid_messages=count)
     fatal = count >= session.rules.max_invalid_messages
@@ -73,7 +73,7 @@ def invalid_message(session: Session, state: State, event: events.InvalidMessage
 
 
 def rate_limit(session: Session, state: State, event: events.RateLimited) -> Step:
-    """Send `error rate_limited`. After `max_rate_limited` of them it is fatal (4003)."""
+    """Send `error rate_limited`. The last one of `max_rate_limited` is fatal (4003)."""
     count = session.rate_limited + 1
     session = attrs.evolve(session, rate_limited=count)
     message = messages.ErrorMessage(

@@ -124,7 +124,7 @@ async def test_an_error_of_the_matchmaker_is_raised_by_wait_for_failure(
     assert raised == []
     for name in ("anna", "budi"):
         rendezvous.submit(enter(name))
-        assert rendezvous.next_pair() is None, "whoever has its turn is not to blame"
+        assert rendezvous.next_pair() is None, "nothing is raised in the turn of a session"
     await wait_all_tasks_blocked()
     assert raised == ["a bug"]
     assert rendezvous.deadline == inf
