@@ -1,6 +1,6 @@
 """A real TURN server, coturn from Debian's package, for as long as a test lasts; and the least client of it.
 
-It listens on 127.0.0.1 and relays from 127.0.0.2, so whose address is whose can be told apart.
+It listens on 127.0.0.1 and relays from 127.0.0.2, so the addresses can be told apart.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Coturn:
                 *["turnserver", "-n", "--no-cli", "--no-tls", "--no-dtls", "--relay-threads=1"],
                 *["--listening-ip=127.0.0.1", f"--listening-port={self.port}", f"--relay-ip={RELAY_ADDRESS}"],
                 *["--use-auth-secret", f"--static-auth-secret={SECRET}", "--realm=curhat.test"],
-                "--allow-loopback-peers",  # everybody is on this machine here; never do this elsewhere
+                "--allow-loopback-peers",  # all peers are on this machine; never do this elsewhere
                 *["--log-file=stdout", "--simple-log", f"--pidfile={folder / 'pid'}", f"--userdb={folder / 'db'}"],
             ],
             stdout=subprocess.PIPE,

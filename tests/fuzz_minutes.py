@@ -16,7 +16,7 @@ EXAMPLES_PER_ROUND = 500
 """For each test, unless it asks for a multiple. A round over all the tests here takes two or three minutes."""
 
 _COUNTS = re.compile(r"(\d+) passing\D+(\d+) failing\D+(\d+) invalid")
-"""In what Hypothesis tells with --hypothesis-show-statistics, once for each phase."""
+"""In Hypothesis' output with --hypothesis-show-statistics, once for each phase."""
 
 
 @attrs.define

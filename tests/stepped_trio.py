@@ -1,4 +1,4 @@
-"""A Trio run that goes on only when it is told to, and clients that live outside of it.
+"""A Trio run that proceeds in steps, and clients outside of it.
 
 What can't await (a Hypothesis rule, a fuzzing target) steps a real server with this: say something, let everything
 happen that follows from it, look. The run is a guest of the calling thread, its clock is moved by hand.
@@ -218,50 +218,50 @@ class Wire(trio.abc.HalfCloseableStream):
 
 
 class SteppedClient:
-    """A WebSocket client at the other end of a wire: `connect`, `put` on its wire, settle, `hear`."""
+    """A WebSocket client at the other end of a wire: `connect`, `put` data, let Trio run, `receive`."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.answers_pings = True
         self.answers_close = True
         self.texts: list[bytes] = []
-        """All that was heard, each message as it came."""
+        """All messages received."""
         self.pongs: list[bytes] = []
-        self.goodbye: ClosedConnection | None = None
+        self.closed: ClosedConnection | None = None
         self._text = ""
-        """What has come of the message that is under way."""
+        """The received part of an incomplete message."""
         self._head: bytes | None = b""
         self._ws = Connection(ConnectionType.CLIENT)
 
     def connect(self, *pipelined: bytes, username: str | None = None, subprotocol: str | None = None) -> None:
-        """Ask for a WebSocket, and say something at once."""
+        """Send the opening request, and frames right after it."""
         target = "/ws" if username is None else f"/ws?username={username}"
         self.wire.put(upgrade_request(target, sec_websocket_protocol=subprotocol) + b"".join(pipelined))
 
     @property
     def is_open(self) -> bool:
-        """The opening handshake is over."""
+        """Whether the opening handshake is complete."""
         return self._head is None
 
     def put(self, data: bytes) -> None:
-        """Send bytes, as they are."""
+        """Send bytes."""
         self.wire.put(data)
 
-    def hear_text(self, text: str) -> None:
-        """A message has come."""
+    def receive_text(self, text: str) -> None:
+        """Record a message."""
         self.texts.append(text.encode())
 
-    def hear(self) -> bool:
-        """Take what is there, and answer pings and the close frame; True: something was answered."""
+    def receive(self) -> bool:
+        """Process received data, and answer pings and the close frame; returns whether anything was sent."""
         data = self.wire.take()
         if self._head is not None:
             data = self._read_head(data)
         if data:
             self._ws.receive_data(data)
-        answers = [answer for event in self._ws.events() if (answer := self._hear(event))]
+        answers = [answer for event in self._ws.events() if (answer := self._handle(event))]
         for answer in answers:
             self.put(answer)
-        if self.goodbye is not None and self.answers_close:
+        if self.closed is not None and self.answers_close:
             self.wire.end()
         return bool(answers)
 
@@ -274,20 +274,20 @@ class SteppedClient:
             self._head = None
         return rest
 
-    def _hear(self, event: object) -> bytes | None:
-        assert self.goodbye is None, "nothing may follow the close frame"
+    def _handle(self, event: object) -> bytes | None:
+        assert self.closed is None, "nothing may follow the close frame"
         match event:
             case TextMessage(data, message_finished=is_whole):
                 self._text += data
                 if is_whole:
-                    self.hear_text(self._text)
+                    self.receive_text(self._text)
                     self._text = ""
             case Ping(payload):
                 return self._ws.send(Pong(payload)) if self.answers_pings else None
             case Pong(payload):
                 self.pongs.append(bytes(payload))
             case CloseConnection(code, reason):
-                self.goodbye = ClosedConnection(code, reason or "")
+                self.closed = ClosedConnection(code, reason or "")
                 may_answer = self.answers_close and self._ws.state is not ConnectionState.CLOSED
                 return self._ws.send(event.response()) if may_answer else None
             case _:

@@ -150,10 +150,10 @@ async def test_without_clients_a_signal_ends_the_server_at_once() -> None:
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version_exit_0(flag: str) -> None:
-    told = run(flag)
-    assert told.returncode == 0
-    assert "curhat-trio" in told.stdout
-    assert told.stderr == ""
+    process = run(flag)
+    assert process.returncode == 0
+    assert "curhat-trio" in process.stdout
+    assert process.stderr == ""
 
 
 # ---------------------------------------------------------------- what can't start

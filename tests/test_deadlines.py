@@ -184,7 +184,7 @@ async def test_cancelled_entries_are_released(deadlines: Deadlines, autojump_clo
 
 
 async def test_setting_a_deadline_switches_no_task(deadlines: Deadlines, autojump_clock: MockClock) -> None:
-    """Only an earlier one than all others moves the sleeping task's own deadline, which wakes nobody."""
+    """Only an earlier one than all others moves the sleeping task's own deadline, which wakes no other task."""
     steps = []
 
     class Steps(trio.abc.Instrument):

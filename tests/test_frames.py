@@ -113,7 +113,7 @@ def written_by_wsproto(events: list[Event]) -> bytes:
 
 
 def read_by_wsproto(data: bytes) -> list[Received]:
-    """The same bytes, as a wsproto server reads them, told in our words."""
+    """The same bytes as a wsproto server decodes them, converted to this package's types."""
     server = Connection(ConnectionType.SERVER)
     server.receive_data(data)
     received: list[Received] = []
@@ -251,7 +251,7 @@ def test_wsproto_answers_a_close_of_the_server_with_its_code(code: int | None, r
     assert client.state is ConnectionState.CLOSED
     reader = FrameReader(LIMIT)
     reader.close_expected = True
-    assert reader.receive(answer) == [CloseFrame(None)], "an answer's code tells nothing new"
+    assert reader.receive(answer) == [CloseFrame(None)], "the code of an answer has no new information"
 
 
 @given(CODE, REASON)
@@ -477,7 +477,7 @@ LATE = {
 @pytest.mark.parametrize("underway", LATE.values(), ids=LATE.keys())
 @pytest.mark.parametrize("code", [b"", b"\x03\xe8", b"\0\0"], ids=["without a code", "1000", "wrong code"])
 def test_after_the_servers_close_only_the_clients_close_is_returned(underway: bytes, code: bytes) -> None:
-    """What the client had under way is right, only late; and the code of its answer tells nothing new."""
+    """Messages in flight are valid, only late; and the code of the answer has no new information."""
     assert list(closing_reader().receive(underway + frame(CLOSE, code))) == [CloseFrame(None)]
     reader, received = closing_reader(), list[Received]()
     for byte in underway + frame(CLOSE, code):

@@ -464,7 +464,7 @@ async def test_a_half_closed_connection_gets_the_outstanding_responses(size: int
 
 
 async def name_of(query: str) -> str:
-    """The name that the partner of a client with this query is told."""
+    """The username that the partner of a client with this query receives."""
     async with running_server() as server:
         return await _name_told(server, query)
 

@@ -1,4 +1,4 @@
-"""The registry of sessions: who can be reached, and tokens that are good once and for nobody else."""
+"""The registry of sessions, and tokens that are valid once."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ class SessionsAgainstDictionaries(RuleBasedStateMachine):
     @precondition(lambda self: self.here)
     @rule(data=st.data())
     def the_list_may_change_while_it_is_gone_through(self, data: Any) -> None:
-        """As when everybody is ended."""
+        """As at the end of the server."""
         seen = []
         for session in self.sessions:
             seen.append(session)
@@ -72,7 +72,7 @@ class SessionsAgainstDictionaries(RuleBasedStateMachine):
         for client, session in self.here.items():
             assert client in self.sessions
             assert self.sessions.get(client) is session
-        assert self.sessions.get(ClientId("nobody")) is None
+        assert self.sessions.get(ClientId("unknown")) is None
 
     @invariant()
     def only_good_tokens_are_kept_and_not_in_plain(self) -> None:
@@ -87,4 +87,4 @@ TestSessionsAgainstDictionaries = SessionsAgainstDictionaries.TestCase
 def test_a_removed_session_has_no_token() -> None:
     sessions: Sessions[object] = Sessions()
     with pytest.raises(KeyError):
-        sessions.issue_token(ClientId("nobody"))
+        sessions.issue_token(ClientId("unknown"))

@@ -43,7 +43,7 @@ IMPATIENT = Settings(
 
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
-    """On a real port; after the attack it must serve others, and afterwards nobody is left."""
+    """A server on a real port, which after the attack must serve other clients and keep no state."""
     async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as running:
         yield running
         await running.check_that_it_serves()
@@ -259,13 +259,13 @@ async def test_a_ping_flood_by_a_client_that_reads_no_pongs_is_limited() -> None
 
 async def test_shutdown_is_graceful_and_bounded() -> None:
     async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as server:
-        polite, partner = await server.connect_negotiating_pair()
-        rude = await server.connect()
-        rude.answers_close = False
+        correct, partner = await server.connect_negotiating_pair()
+        violating = await server.connect()
+        violating.answers_close = False
         server.stop.set()
-        for peer in (polite, partner, rude):
+        for peer in (correct, partner, violating):
             assert (await peer.receive_close()).code == 4000
-        assert await what_comes(rude.stream) == b""
+        assert await what_comes(violating.stream) == b""
         while server.tasks:
             await trio.lowlevel.checkpoint()
 
@@ -314,7 +314,7 @@ async def test_frames_that_trio_websocket_drops_get_a_close_frame(
 
 
 async def talk_until_left(peer: Peer) -> None:
-    """Chat on and on, and hear what comes meanwhile; returns when the partner is gone."""
+    """Send chat messages and receive others until the partner is gone."""
     left = trio.Event()
 
     async def talk() -> None:

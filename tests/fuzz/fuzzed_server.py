@@ -1,4 +1,4 @@
-"""The whole server as a fuzzing target: bytes arrive on a new connection, and nobody else may notice."""
+"""The whole server as a fuzzing target: bytes arrive on a new connection, and no other client is affected."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ BEGINNINGS = {
     b"2": upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("join"),
     b"3": upgrade_request() + message_frame("join"),
 }
-"""An input that begins with one of these goes on from there; any other is all that is said."""
+"""An input that begins with one of these continues from there; any other is sent as it is."""
 
 _SETTINGS = Settings(
     max_message_bytes=1024,
@@ -84,7 +84,7 @@ class FuzzedServer:
 
     def _settle(self) -> None:
         self._trio.settle()
-        while self._bystander.hear():
+        while self._bystander.receive():
             self._trio.settle()
 
     def _pass_a_second(self) -> None:
@@ -110,7 +110,7 @@ class FuzzedServer:
 
     @property
     def _is_quiet(self) -> bool:
-        """Only the bystander is there; nobody else's session waits to be resumed."""
+        """Check that only the bystander is connected, and no other session waits to be resumed."""
         server = self._server
         return len(server.tasks) == self._quiet_tasks and len(server.dispatcher.sessions) == 1
 
@@ -123,20 +123,20 @@ class FuzzedServer:
         assert len(server.dispatcher.sessions) == len(server.pool) == server.metrics.states["waiting"] == 1
 
     def _let_the_bystander_wait_again(self) -> None:
-        told = self._take_what_was_told()
-        stages = [message["type"] for message in told if message["type"] in ("ready", "join", "leave")]
-        assert stages[-1:] != ["join"], "nobody is left in a pairing with somebody who is gone"
-        if stages[-1:] == ["leave"]:
+        received = self._take_received()
+        types = [message["type"] for message in received if message["type"] in ("ready", "join", "leave")]
+        assert types[-1:] != ["join"], "no client is left in a pairing with one that is gone"
+        if types[-1:] == ["leave"]:
             self._bystander.wire.put(message_frame("join"))
         self._pings += 1
         self._bystander.wire.put(message_frame("ping", data=str(self._pings)))
         self._settle()
-        *_, pong = self._take_what_was_told()
+        *_, pong = self._take_received()
         assert (pong["type"], pong["data"]) == ("pong", str(self._pings))
 
-    def _take_what_was_told(self) -> list[dict[str, object]]:
-        """What the bystander heard: nothing but messages of the server's, whatever the partner has said."""
-        assert self._bystander.goodbye is None, self._bystander.goodbye
+    def _take_received(self) -> list[dict[str, object]]:
+        """The messages that the bystander has received, which are valid whatever its partner has sent."""
+        assert self._bystander.closed is None, self._bystander.closed
         texts, self._bystander.texts = self._bystander.texts, []
         assert all(isinstance(decode_server(text), ServerMessage) for text in texts)
         return [orjson.loads(text) for text in texts]

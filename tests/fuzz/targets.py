@@ -38,24 +38,24 @@ _SERVER = {name: _Validator(schema) for name, schema in server_schemas().items()
 
 def codec(data: bytes) -> None:
     """What is read is a message or a fault, as its schema has it; written and read again, it stays the same."""
-    heard = decode(data, "v1")
-    assert isinstance(heard, Fault | ClientMessage)
-    assert accepts(_CLIENT, data) == isinstance(heard, ClientMessage)
-    if isinstance(heard, ClientMessage):
-        assert decode(encode_client(heard), "v1") == heard
+    decoded = decode(data, "v1")
+    assert isinstance(decoded, Fault | ClientMessage)
+    assert accepts(_CLIENT, data) == isinstance(decoded, ClientMessage)
+    if isinstance(decoded, ClientMessage):
+        assert decode(encode_client(decoded), "v1") == decoded
 
-    heard_of_old = decode(data, "legacy")
-    assert isinstance(heard_of_old, Fault | ClientMessage)
-    if isinstance(heard_of_old, ClientMessage):
-        assert heard_of_old == heard
-    elif isinstance(heard, ClientMessage):
-        assert heard.type not in LEGACY_FROM_CLIENT
+    decoded_legacy = decode(data, "legacy")
+    assert isinstance(decoded_legacy, Fault | ClientMessage)
+    if isinstance(decoded_legacy, ClientMessage):
+        assert decoded_legacy == decoded
+    elif isinstance(decoded, ClientMessage):
+        assert decoded.type not in LEGACY_FROM_CLIENT
 
-    told = decode_server(data)
-    assert isinstance(told, Fault | ServerMessage)
-    assert accepts(_SERVER, data) == (isinstance(told, ServerMessage) and is_numbered(data))
-    if isinstance(told, ServerMessage):
-        assert decode_server(encode(told, seq=1)) == told
+    decoded_server = decode_server(data)
+    assert isinstance(decoded_server, Fault | ServerMessage)
+    assert accepts(_SERVER, data) == (isinstance(decoded_server, ServerMessage) and is_numbered(data))
+    if isinstance(decoded_server, ServerMessage):
+        assert decode_server(encode(decoded_server, seq=1)) == decoded_server
 
 
 def accepts(schemas: dict[str, Draft202012Validator], data: bytes) -> bool:
@@ -77,7 +77,7 @@ def is_numbered(data: bytes) -> bool:
 _LIMIT = 1000
 _LONGEST_HEAD = 14
 _NO_STATUS = 1005
-"""How wsproto tells of a close frame without a code (RFC 6455, section 7.1.5)."""
+"""How wsproto reports a close frame without a code (RFC 6455, section 7.1.5)."""
 _BAD_GATEWAY = 1014
 """In IANA's registry of close codes, but wsproto does not know it."""
 

@@ -56,9 +56,9 @@ class ShellClient(SteppedClient):
     @property
     def close_payloads(self) -> list[bytes]:
         """The payloads of the close frames that it has received."""
-        if self.goodbye is None:
+        if self.closed is None:
             return []
-        code, reason = self.goodbye.code, self.goodbye.reason
+        code, reason = self.closed.code, self.closed.reason
         assert code is not None
         return [b"" if code == NO_CODE else code.to_bytes(2, "big") + reason.encode()]
 
@@ -67,13 +67,13 @@ class ShellClient(SteppedClient):
         """The session that it uses now, as the model has it."""
         return self.connection.serves
 
-    def hear(self) -> bool:
+    def receive(self) -> bool:
         """True: more may come because of that."""
         was_full = self.wire.is_full
-        return super().hear() or was_full
+        return super().receive() or was_full
 
-    def hear_text(self, text: str) -> None:
-        super().hear_text(text)
+    def receive_text(self, text: str) -> None:
+        super().receive_text(text)
         heard = json.loads(text)
         self.tokens += [heard["resumeToken"]] if "resumeToken" in heard else []
         self.last_seq = self._asked_after if heard["type"] == "resumed" else heard.get("seq", 0)
@@ -224,7 +224,7 @@ class Shell:
 
     def _receive(self) -> bool:
         """Let all clients read that do; True: more may come because of that."""
-        answers = [client.hear() for client in self.clients if client.reads]
+        answers = [client.receive() for client in self.clients if client.reads]
         return any(answers)
 
     def _follow(self) -> None:

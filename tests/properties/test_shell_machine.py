@@ -182,7 +182,7 @@ class ShellMachine(RuleBasedStateMachine):
             with self.round() as shell:
                 shell.pass_time(pause)
                 if reads_a_little:
-                    victim.hear()
+                    victim.receive()
                 partner.put(count * each)
         if reads_again:
             with self.round():

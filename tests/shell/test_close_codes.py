@@ -60,7 +60,7 @@ BROKEN_FRAMES = {
         frame(TEXT, fin=False) + b"".join([frame(CONTINUATION, fin=False)] * 100),
     ),
     "a close frame with half a code": (1002, frame(CLOSE, b"\x03")),
-    "a close frame with a code that nobody may send": (1002, frame(CLOSE, (1006).to_bytes(2, "big"))),
+    "a close frame with a code that must not be sent": (1002, frame(CLOSE, (1006).to_bytes(2, "big"))),
     "a close frame whose reason is no UTF-8": (1007, frame(CLOSE, b"\x03\xe8\xff")),
 }
 
@@ -87,9 +87,9 @@ async def test_an_invalid_frame_closes_only_its_senders_connection(
     code, frames = BROKEN_FRAMES[fault]
     partner, culprit = await server.connect_negotiating_pair()
     await culprit.send_bytes(message_frame("chat", text="before"), frames, message_frame("chat", text="after"))
-    goodbye = await culprit.receive_close()
-    assert goodbye.code == code
-    assert goodbye.reason == CloseCode(code).explanation
+    closed = await culprit.receive_close()
+    assert closed.code == code
+    assert closed.reason == CloseCode(code).explanation
     assert culprit.unread == []
     assert (await partner.receive("chat", "leave"))["reason"] == "peer_lost"
     assert await partner.receive_all() == []
@@ -163,9 +163,9 @@ async def test_the_close_frame_has_a_code_and_a_reason(
     provoke: Callable[[RunningServer], Awaitable[Peer]],
     code: int,
 ) -> None:
-    goodbye = await (await provoke(server)).receive_close()
-    assert goodbye.code == code
-    assert goodbye.reason == CloseCode(code).explanation
+    closed = await (await provoke(server)).receive_close()
+    assert closed.code == code
+    assert closed.reason == CloseCode(code).explanation
 
 
 @pytest.mark.shows("P-8.2", "P-8.3")
@@ -260,8 +260,8 @@ async def test_an_error_outside_the_session_ends_only_its_connection(
 @pytest.mark.shows("P-2.16")
 async def test_a_page_of_another_origin_is_closed_with_4506(autojump_clock: MockClock) -> None:
     async with running_server(Settings(allowed_origins=("https://chat.example",))) as server:
-        stranger = await open_peer(await server.dial(), origin="https://evil.example")
-        assert (await stranger.receive_close()).code == 4506
+        foreign = await open_peer(await server.dial(), origin="https://evil.example")
+        assert (await foreign.receive_close()).code == 4506
         for origin in ("https://chat.example", None):
             welcome = await open_peer(await server.dial(), origin=origin)
             await welcome.receive("welcome")
@@ -400,4 +400,4 @@ async def test_crossing_close_frames_end_the_connection(autojump_clock: MockCloc
             assert await peer.stream.receive_some() == b""
             await trio.testing.wait_all_tasks_blocked()
             assert server.tasks == [], pause
-            assert trio.current_time() == began, "nobody had to wait"
+            assert trio.current_time() == began, "no client had to wait"

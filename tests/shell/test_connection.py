@@ -560,7 +560,7 @@ async def test_cancellation_ends_the_session(queued: bool) -> None:
         flushes = running.dispatcher.flushes
         running.nursery.cancel_scope.cancel()
     assert (running.dispatcher.ended, running.dispatcher.lost) == ([None], [])
-    assert running.dispatcher.flushes > flushes, "the partner hears of it"
+    assert running.dispatcher.flushes > flushes, "the partner is notified"
 
 
 async def test_cancellation_during_a_close_does_not_end_the_session_again() -> None:

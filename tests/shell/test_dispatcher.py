@@ -356,7 +356,7 @@ def test_a_bug_while_ending_a_session_leaves_no_state(monkeypatch: pytest.Monkey
 
 
 def test_a_bug_in_a_resumed_session_ends_that_session(monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> None:
-    """The client hears over the new connection that it has to begin anew."""
+    """The client learns over the new connection that it has to start a new session."""
     harness = Harness()
     ann, bob = harness.pair()
     token = ann.received[0]["resumeToken"]
@@ -474,7 +474,7 @@ def test_the_connections_own_token_is_refused() -> None:
 
 
 def test_a_session_that_can_not_be_resumed_ends() -> None:
-    """It said that it has more than it was told; whoever it is, nobody else can have that session."""
+    """The client claims to have received more than it was sent; no other client can take the session either."""
     harness = Harness()
     ann, bob = harness.pair()
     new = harness.resume(ann.received[0]["resumeToken"], 1000)
@@ -520,7 +520,7 @@ def test_a_lost_connection_suspends_the_ticket_until_it_is_withdrawn() -> None:
 
 
 def test_events_for_an_ended_session_are_counted_as_missed() -> None:
-    """Each of two partners that are sent away is told of the other's end when its own is over."""
+    """Each of two partners that a shutdown ends is notified of the other's end after its own."""
     harness = Harness()
     clients = [connection.endpoint.session.client for connection in harness.pair()]
     harness.dispatcher.drain()

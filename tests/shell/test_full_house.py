@@ -1,4 +1,4 @@
-"""A full server turns newcomers away, and lets in everybody who comes back to a session of its own."""
+"""A full server refuses new clients, and accepts those that resume a session."""
 
 import pytest
 import trio
@@ -19,7 +19,7 @@ from tests.resuming_clients import (
 TWO = Settings(max_connections=2)
 
 
-async def newcomer(server: RunningServer) -> Peer:
+async def connect_without_slot(server: RunningServer) -> Peer:
     """Somebody without a session; the server may have none to spare."""
     return await open_peer(await server.dial())
 
@@ -43,7 +43,7 @@ async def test_a_lost_client_can_resume_on_a_full_server(autojump_clock: MockClo
         await offerer.resume()
         await answerer.receive("peer")
         await check_that_they_exchange_chat(offerer, answerer)
-        await is_turned_away(await newcomer(server))
+        await is_turned_away(await connect_without_slot(server))
         await offerer.peer.close()
         await answerer.peer.close()
         await server.wait_until_empty()
@@ -68,7 +68,7 @@ async def test_the_slot_of_a_lost_client_stays_reserved(autojump_clock: MockCloc
         await offerer.disconnect()
         await answerer.disconnect()
         await trio.testing.wait_all_tasks_blocked()
-        await is_turned_away(await newcomer(server))
+        await is_turned_away(await connect_without_slot(server))
         await offerer.resume()
         await answerer.resume()
         await offerer.receive_all()
@@ -79,20 +79,20 @@ async def test_the_slot_of_a_lost_client_stays_reserved(autojump_clock: MockCloc
 async def test_all_clients_can_resume_at_once_on_a_full_server(autojump_clock: MockClock) -> None:
     """As when a proxy starts again."""
     async with running_server(Settings(max_connections=50)) as server:
-        people = [await connect_client(server) for _ in range(50)]
-        for someone in people:
-            await someone.send("ping")
-            await someone.receive("pong")
-        for someone in people:
-            await someone.disconnect()
+        clients = [await connect_client(server) for _ in range(50)]
+        for client in clients:
+            await client.send("ping")
+            await client.receive("pong")
+        for client in clients:
+            await client.disconnect()
         async with trio.open_nursery() as nursery:
-            for someone in people:
-                nursery.start_soon(someone.resume)
-        await is_turned_away(await newcomer(server))
-        for someone in people:
-            await someone.send("ping")
-            await someone.receive("pong")
-            await someone.peer.close()
+            for client in clients:
+                nursery.start_soon(client.resume)
+        await is_turned_away(await connect_without_slot(server))
+        for client in clients:
+            await client.send("ping")
+            await client.receive("pong")
+            await client.peer.close()
         await server.wait_until_empty()
 
 
@@ -126,7 +126,7 @@ async def test_the_client_library_resumes_on_a_full_server(autojump_clock: MockC
 async def test_a_silent_connection_without_a_slot_is_closed(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
         began = trio.current_time()
-        silent = await newcomer(server)
+        silent = await connect_without_slot(server)
         await silent.receive("welcome")
         assert (await silent.receive_close()).code == 4507
         assert trio.current_time() - began == pytest.approx(RESUME_GRACE_SECONDS)
@@ -135,34 +135,34 @@ async def test_a_silent_connection_without_a_slot_is_closed(autojump_clock: Mock
 @pytest.mark.parametrize("words", ["not JSON", '{"type":"nonsense"}', '{"type":"ping"}', '{"type":"resume"}'])
 async def test_a_connection_without_a_slot_may_only_resume(words: str, autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
-        someone = await newcomer(server)
-        await someone.receive("welcome")
-        await someone.send_bytes(frame(TEXT, words.encode()))
-        assert (await someone.receive_close()).code == 4507
-        assert someone.unread == []
+        client = await connect_without_slot(server)
+        await client.receive("welcome")
+        await client.send_bytes(frame(TEXT, words.encode()))
+        assert (await client.receive_close()).code == 4507
+        assert client.unread == []
 
 
 async def test_a_failed_resume_on_a_full_server_is_an_error_and_a_close(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, _, _):
-        stranger = await newcomer(server)
-        await stranger.receive("welcome")
+        newcomer_client = await connect_without_slot(server)
+        await newcomer_client.receive("welcome")
         for _ in range(2):
-            await stranger.send("resume", token="of another server", lastSeq=1)
-            assert (await stranger.receive("error"))["code"] == "resume_failed"
-        await stranger.send("join")
-        assert (await stranger.receive_close()).code == 4507
-        assert stranger.unread == []
+            await newcomer_client.send("resume", token="of another server", lastSeq=1)
+            assert (await newcomer_client.receive("error"))["code"] == "resume_failed"
+        await newcomer_client.send("join")
+        assert (await newcomer_client.receive_close()).code == 4507
+        assert newcomer_client.unread == []
 
 
 async def test_a_lost_connection_after_a_failed_resume_keeps_no_slot(autojump_clock: MockClock) -> None:
     """A session without a place is not kept: or any number could be, by whoever breaks off often enough."""
     async with negotiating_pair(TWO) as (server, _, _):
         for _ in range(10):
-            stranger = await newcomer(server)
-            await stranger.receive("welcome")
-            await stranger.send("resume", token="of another server", lastSeq=1)
-            await stranger.receive("error")
-            await stranger.disconnect()
+            newcomer_client = await connect_without_slot(server)
+            await newcomer_client.receive("welcome")
+            await newcomer_client.send("resume", token="of another server", lastSeq=1)
+            await newcomer_client.receive("error")
+            await newcomer_client.disconnect()
             await trio.testing.wait_all_tasks_blocked()
         assert len(server.dispatcher.sessions) == 2
 
@@ -177,7 +177,7 @@ async def test_a_client_that_can_not_resume_is_refused_at_once(autojump_clock: M
         assert trio.current_time() == began
     async with running_server(Settings(max_connections=1, resume_seconds=0.0)) as server:
         await server.connect()
-        second = await newcomer(server)
+        second = await connect_without_slot(server)
         assert (await second.receive_close()).code == 4507
         assert second.unread == []
 
@@ -190,7 +190,7 @@ async def test_a_connection_without_a_slot_gets_one_that_becomes_free(
     speaks: bool, autojump_clock: MockClock
 ) -> None:
     async with negotiating_pair(TWO) as (server, offerer, answerer):
-        early = await newcomer(server)
+        early = await connect_without_slot(server)
         await early.receive("welcome")
         await offerer.peer.close()
         await answerer.receive("leave")
@@ -198,7 +198,7 @@ async def test_a_connection_without_a_slot_gets_one_that_becomes_free(
             await trio.sleep(RESUME_GRACE_SECONDS + 1)
         await early.send("join")
         await early.receive("ready")
-        await is_turned_away(await newcomer(server))
+        await is_turned_away(await connect_without_slot(server))
         for peer in (early, answerer.peer):
             await peer.close()
         await server.wait_until_empty()
@@ -207,7 +207,7 @@ async def test_a_connection_without_a_slot_gets_one_that_becomes_free(
 async def test_a_connection_that_got_a_slot_has_the_usual_first_message_timeout(autojump_clock: MockClock) -> None:
     async with negotiating_pair(TWO) as (server, offerer, _):
         began = trio.current_time()
-        early = await newcomer(server)
+        early = await connect_without_slot(server)
         await early.receive("welcome")
         await offerer.peer.close()
         assert (await early.receive_close()).code == 4502
@@ -238,7 +238,7 @@ async def test_the_slot_of_a_client_that_never_resumes_becomes_free(autojump_clo
 
 
 async def is_refused_at_once(server: RunningServer) -> None:
-    peer = await newcomer(server)
+    peer = await connect_without_slot(server)
     assert (await peer.receive_close()).code == 4507
     assert peer.unread == []
 

@@ -10,7 +10,7 @@ import trio.testing
 from tests.peers import CLOSE, RunningServer, frame, running_server
 
 
-async def goodbye(server: RunningServer) -> None:
+async def close_gracefully(server: RunningServer) -> None:
     peer = await server.connect()
     await peer.close()
 
@@ -42,7 +42,7 @@ async def a_wait_that_is_given_up(server: RunningServer) -> None:
     await peer.send_bytes(frame(CLOSE))
 
 
-@pytest.mark.parametrize("visit", [goodbye, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])
+@pytest.mark.parametrize("visit", [close_gracefully, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])
 async def test_a_connection_leaves_no_reference_cycle(visit: Callable[[RunningServer], Awaitable[None]]) -> None:
     async with running_server(sockets=True, traced=False) as server:
         await visit(server)  # whatever is made once, is made

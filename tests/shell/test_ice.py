@@ -26,12 +26,12 @@ RELAY_ONLY = Settings(
 RELAY = "candidate:1 1 udp 1 198.51.100.4 9 typ relay raddr 203.0.113.5 rport 9"
 
 
-def credentials_of(told: Message) -> tuple[str, str]:
+def credentials_of(message: Message) -> tuple[str, str]:
     """The name and password in a message's one TURN server; they must be good for ten minutes."""
-    *_, turn = told["iceServers"]
+    *_, turn = message["iceServers"]
     assert turn["urls"] == ["turn:turn.example:3478"]
     name, password = turn["username"], turn["credential"]
-    assert told["ttlSeconds"] == 600
+    assert message["ttlSeconds"] == 600
     assert 0 <= int(name.partition(":")[0]) - (time.time() + 599) <= 2
     assert password == b64encode(digest(SECRET.encode(), name.encode(), "sha1")).decode()
     return name, password
@@ -47,10 +47,10 @@ async def test_each_partner_gets_its_own_credentials(profile: str, autojump_cloc
             await peer.send("join")
             await peer.receive("ready")
         joins = [await peers[0].receive("join"), await peers[1].receive("ready", "join")]
-        assert all(told["iceServers"][0] == {"urls": ["stun:stun.example"]} for told in joins)
-        names = {credentials_of(told)[0] for told in joins}
+        assert all(message["iceServers"][0] == {"urls": ["stun:stun.example"]} for message in joins)
+        names = {credentials_of(message)[0] for message in joins}
         assert len(names) == 2
-        known = {"Ani", "Budi", *(told[key] for told in joins for key in ("from", "roomId"))}
+        known = {"Ani", "Budi", *(message[key] for message in joins for key in ("from", "roomId"))}
         assert not any(word in name for word in known for name in names)
 
 
@@ -64,9 +64,9 @@ async def test_ice_is_sent_again_on_request(autojump_clock: MockClock) -> None:
         seen = set()
         for _ in range(3):
             await peer.send("ice")
-            told = await peer.receive("ice")
-            assert told["iceTransportPolicy"] == "all"
-            seen.add(credentials_of(told))
+            message = await peer.receive("ice")
+            assert message["iceTransportPolicy"] == "all"
+            seen.add(credentials_of(message))
         assert len(seen) == 3
 
 
@@ -76,8 +76,8 @@ async def test_without_a_turn_server_ice_is_refused(autojump_clock: MockClock) -
         peer = await server.connect()
         for _ in range(20):
             await peer.send("ice")
-            told = await peer.receive("error")
-            assert (told["code"], told["ref"]) == ("unsupported", "ice")
+            message = await peer.receive("error")
+            assert (message["code"], message["ref"]) == ("unsupported", "ice")
         assert (await peer.receive_close()).code == 4501
 
 
@@ -88,10 +88,10 @@ async def test_with_the_relay_policy_only_relay_candidates_are_forwarded(autojum
         await offerer.send("offer", payload=OFFER | {"sdp": OFFER["sdp"] + "c=IN IP4 203.0.113.5\r\n"})
         await offerer.send("candidate", payload=CANDIDATE)
         await offerer.send("candidate", payload=CANDIDATE | {"candidate": RELAY})
-        told = await answerer.receive("offer")
-        assert told["payload"]["sdp"] == "v=0\r\na=ice-ufrag:offerers\r\nc=IN IP4 0.0.0.0\r\n"
-        told = await answerer.receive("candidate")
-        assert told["payload"]["candidate"] == RELAY.replace("203.0.113.5 rport 9", "0.0.0.0 rport 0")
+        message = await answerer.receive("offer")
+        assert message["payload"]["sdp"] == "v=0\r\na=ice-ufrag:offerers\r\nc=IN IP4 0.0.0.0\r\n"
+        message = await answerer.receive("candidate")
+        assert message["payload"]["candidate"] == RELAY.replace("203.0.113.5 rport 9", "0.0.0.0 rport 0")
         assert server.metrics.events["candidate_withheld"] == 1
 
 
@@ -116,8 +116,8 @@ async def test_typing_is_relayed_to_v1_partners_only(autojump_clock: MockClock) 
     async with running_server() as server:
         offerer, answerer = await server.connect_pair()
         await offerer.send("typing", active=True)
-        told = await answerer.receive("typing")
-        assert (told["active"], told["username"]) == (True, "Ann")
+        message = await answerer.receive("typing")
+        assert (message["active"], message["username"]) == (True, "Ann")
         await offerer.close()
         await answerer.receive("leave")
         old = await server.connect_legacy("Old")

@@ -1,4 +1,4 @@
-"""What people say to each other, and who they are, is in no line of the log, whatever the trouble."""
+"""The content of messages and the identity of users are in no line of the log, whatever goes wrong."""
 
 import io
 

@@ -1,6 +1,6 @@
-"""A client whose connection is lost goes on over another: nothing is lost, nothing is told twice.
+"""A client that has lost its connection resumes over another: no message is lost or duplicated.
 
-Its partner hears that it is away, and that it is back; everybody else hears nothing.
+Its partner is notified that it is away and that it is back; other clients are not.
 """
 
 from functools import partial
@@ -70,31 +70,31 @@ CALL: list[tuple[str, str, dict[str, Any]]] = [
 async def test_a_connection_lost_after_any_message_does_not_change_the_call(
     victim: str, cut_after: int, unheard: bool, autojump_clock: MockClock
 ) -> None:
-    """Cut after both have heard all that there was, or before the victim has heard anything of it (`unheard`)."""
+    """Lose the connection after both have received everything, or before the victim has (`unheard`)."""
     stories = {}
     for cut in (False, True):
         async with running_server() as server:
-            people = {name: await connect_client(server) for name in ("ann", "bob")}
+            clients = {name: await connect_client(server) for name in ("ann", "bob")}
             for number, (who, type, fields) in enumerate(CALL, 1):
-                await people[who].send(type, **fields)
-                cut_here = cut and number == cut_after and len(people[victim].sent) > 0
+                await clients[who].send(type, **fields)
+                cut_here = cut and number == cut_after and len(clients[victim].sent) > 0
                 if not (cut_here and unheard):
-                    await people["ann"].receive_all()
-                    await people["bob"].receive_all()
+                    await clients["ann"].receive_all()
+                    await clients["bob"].receive_all()
                 if cut_here:
-                    await people[victim].disconnect()
-                    await people[victim].resume()
-                await people["ann"].receive_all()
-                await people["bob"].receive_all()
-            stories[cut] = {name: _told(person) for name, person in people.items()}
+                    await clients[victim].disconnect()
+                    await clients[victim].resume()
+                await clients["ann"].receive_all()
+                await clients["bob"].receive_all()
+            stories[cut] = {name: _received_by(client) for name, client in clients.items()}
     assert stories[True] == stories[False]
 
 
-def _told(person: ResumingClient) -> list[tuple[str, Any]]:
+def _received_by(client: ResumingClient) -> list[tuple[str, Any]]:
     """What matters of a story: not that the partner was away for a moment, and no ids."""
     return [
         (message["type"], message.get("text") or message.get("payload") or message.get("reason"))
-        for message in person.received
+        for message in client.received
         if message["type"] != "peer"
     ]
 
@@ -137,7 +137,7 @@ async def test_a_new_connection_replaces_one_that_is_still_open(autojump_clock: 
         await offerer.resume()
         assert (await old.receive_close()).code == 4505
         await check_that_they_exchange_chat(offerer, answerer)
-        assert answerer.received_of_type("peer") == [], "the partner has nothing to hear of"
+        assert answerer.received_of_type("peer") == [], "the partner is not notified"
 
 
 @pytest.mark.shows("P-13.6")
@@ -384,7 +384,7 @@ async def test_without_resuming_a_lost_session_ends_at_once(profile: str, autoju
         assert (await other.receive("leave"))["reason"] == "peer_lost"
 
 
-# ---------------------------------------------------------------- the rest of the house
+# ---------------------------------------------------------------- the rest of the server
 
 
 @pytest.mark.shows("P-13.1")
@@ -401,7 +401,7 @@ async def test_a_client_closed_for_missing_pongs_can_resume(autojump_clock: Mock
 
 
 async def test_messages_sent_after_the_connection_was_lost_are_retransmitted(autojump_clock: MockClock) -> None:
-    """It was not heard, or it would be heard twice."""
+    """It does not count as received, or it would be processed twice."""
     async with negotiating_pair() as (_, offerer, answerer):
         old = offerer.peer
         old.answers_pings = old.answers_close = False
@@ -447,7 +447,7 @@ async def test_a_violation_over_the_new_connection_closes_it(autojump_clock: Moc
 
 
 async def test_a_connection_that_is_cancelled_ends_the_session_that_it_serves(autojump_clock: MockClock) -> None:
-    """Only the end of the server cancels one: nobody can come back to it."""
+    """A connection is cancelled only at the end of the server, when no client can resume."""
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.resume()
         server.served[-1].scope.cancel()
@@ -505,7 +505,7 @@ async def test_a_negotiation_timeout_is_sent_to_a_client_that_was_away(autojump_
 
 
 async def test_a_connection_can_resume_only_once(autojump_clock: MockClock) -> None:
-    """Nobody does that: `resume` comes first or never. It is refused, and costs nobody anything."""
+    """Clients send `resume` first or not at all; another one is refused without effect."""
     async with negotiating_pair() as (server, offerer, answerer):
         other = await connect_client(server)
         await other.send("ping")
@@ -540,8 +540,8 @@ async def test_nothing_is_sent_to_a_connection_that_is_closed_while_resume_arriv
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(answerer.send, "chat", text="too much"))
                 nursery.start_soon(newcomer.send_bytes, resume)
-            news = await newcomer.receive_all()
-            assert [message["type"] for message in news[:1]] != ["chat"], "which nobody has resumed"
+            messages = await newcomer.receive_all()
+            assert [message["type"] for message in messages[:1]] != ["chat"], "which no client has resumed"
 
 
 async def test_the_replay_buffer_can_overflow_while_resume_arrives(autojump_clock: MockClock) -> None:
@@ -562,8 +562,8 @@ async def test_the_replay_buffer_can_overflow_while_resume_arrives(autojump_cloc
             ends.add(first["type"])
             assert (await offerer.peer.receive_close()).code == 4505
             if first["type"] == "resumed":
-                told = [message["text"] for message in rest if message["type"] == "chat"]
-                assert told == [*map(str, range(MESSAGES)), "one more"]
+                texts = [message["text"] for message in rest if message["type"] == "chat"]
+                assert texts == [*map(str, range(MESSAGES)), "one more"]
             else:
                 assert (first["code"], rest) == ("resume_failed", [])
                 assert (await answerer.receive("leave"))["reason"] == "peer_lost"

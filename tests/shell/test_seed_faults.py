@@ -22,7 +22,7 @@ from tests.peers import (
 
 
 async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Message]:
-    """Two of the seed's clients that have met, the offerer first, and what `join` told each."""
+    """Two paired clients of the Go server, the offerer first, and the `join` that each has received."""
     first, second = await server.connect_legacy("Ann"), await server.connect_legacy("Bob")
     await first.send("join", username="Ann")
     await first.receive("ready")
@@ -34,7 +34,7 @@ async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Messa
 
 @pytest.mark.shows("P-2.9")
 async def test_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
-    """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.hear` parses each
+    """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.receive` parses each
     frame by itself, and a raw look at the bytes says the same."""
     async with running_server() as server:
         speaker, listener, *_ = await legacy_pair(server)
@@ -64,7 +64,7 @@ async def _more(peer: Peer) -> bytes:
 @pytest.mark.shows("P-10.4")
 @pytest.mark.parametrize("first_to_offer", ["offerer", "answerer"])
 async def test_a_call_connects_although_both_clients_offer(first_to_offer: str, autojump_clock: MockClock) -> None:
-    """The seed tells `join` to both, and its page offers whenever it hears `join`."""
+    """The Go server sends `join` to both, and its page offers whenever it receives `join`."""
     async with running_server() as server:
         ann, bob, told_ann, told_bob = await legacy_pair(server)
         assert (told_ann["role"], told_bob["role"]) == ("offerer", "answerer")
@@ -93,10 +93,10 @@ async def test_join_leave_join_in_one_segment_results_in_one_pairing(autojump_cl
         await trio.testing.wait_all_tasks_blocked()
         await calm.send("join")
         joined = await calm.receive("ready", "ready", "join")
-        heard = await hasty.receive_all()
-        assert [message["type"] for message in heard] == ["ready", "ready", "join"]
-        assert heard[-1]["roomId"] == heard[-2]["roomId"] == joined["roomId"]
-        assert heard[0]["roomId"] != heard[1]["roomId"]
+        received = await hasty.receive_all()
+        assert [message["type"] for message in received] == ["ready", "ready", "join"]
+        assert received[-1]["roomId"] == received[-2]["roomId"] == joined["roomId"]
+        assert received[0]["roomId"] != received[1]["roomId"]
         assert await calm.receive_all() == []
         await hasty.disconnect()
         await calm.receive("leave")
@@ -110,12 +110,12 @@ async def test_repeated_join_and_leave_while_another_client_waits(times: int, au
         calm, hasty = await server.connect("Calm"), await server.connect("Hasty")
         await calm.send("join")
         await hasty.send_bytes(*[message_frame("join"), message_frame("leave")] * times)
-        heard = await calm.receive_all()
-        assert sum(message["type"] == "join" for message in heard) == sum(
-            message["type"] == "leave" for message in heard
+        received = await calm.receive_all()
+        assert sum(message["type"] == "join" for message in received) == sum(
+            message["type"] == "leave" for message in received
         )
         await hasty.receive_all()
-        if heard[-1]["type"] == "leave":
+        if received[-1]["type"] == "leave":
             await calm.send("join")
         await hasty.send("join")
         assert (await hasty.receive_all())[-1]["username"] == "Calm"
@@ -137,7 +137,7 @@ async def test_a_second_join_is_refused_and_strands_no_client(autojump_clock: Mo
 
 @pytest.mark.shows("P-4.3", "P-4.4")
 async def test_the_remaining_partner_is_notified_and_can_join_again_at_once(autojump_clock: MockClock) -> None:
-    """In the seed the partner left behind sits for ever in a room that nobody can enter."""
+    """On the Go server the remaining partner stays for ever in a room that no client can enter."""
     async with running_server() as server:
         gone, survivor, *_ = await legacy_pair(server)
         await gone.disconnect()
@@ -188,8 +188,8 @@ async def test_from_room_id_and_username_are_set_by_the_server(
 ) -> None:
     async with running_server() as server:
         ann, bob, told_ann, told_bob = await legacy_pair(server)
-        lies = {"from": "somebody", "to": "everybody", "roomId": "elsewhere", "username": "Root", "seq": -1}
-        await ann.send("offer", payload=OFFER, **lies)
+        claims = {"from": "somebody", "to": "everybody", "roomId": "elsewhere", "username": "Root", "seq": -1}
+        await ann.send("offer", payload=OFFER, **claims)
         offer = await bob.receive("offer")
         truth = {
             "from": told_bob["from"],
@@ -200,7 +200,7 @@ async def test_from_room_id_and_username_are_set_by_the_server(
         assert {key: offer[key] for key in truth} == truth
         assert "seq" not in offer
         assert offer["payload"] == OFFER
-        await bob.send("answer", payload=ANSWER, **lies)
+        await bob.send("answer", payload=ANSWER, **claims)
         answer = await ann.receive("answer")
         assert (answer["from"], answer["username"]) == (told_ann["from"], "Bob")
 
@@ -258,5 +258,5 @@ async def test_a_legacy_client_receives_only_messages_of_the_go_server(autojump_
         server.stop.set()
         for peer in (ann, bob):
             assert (await peer.receive_close()).code == 4000
-            heard = {message["type"] for message in peer.unread}
-            assert heard <= {"ready", "join", "offer", "answer", "candidate", "leave", "error"}
+            received = {message["type"] for message in peer.unread}
+            assert received <= {"ready", "join", "offer", "answer", "candidate", "leave", "error"}

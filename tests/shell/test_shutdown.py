@@ -1,4 +1,4 @@
-"""A server that is told to stop says goodbye to everybody once; one that is cut off just ends."""
+"""A server that shuts down closes every client gracefully; one that is cancelled just ends."""
 
 import math
 from typing import NoReturn
@@ -16,7 +16,7 @@ from tests.peers import ClosedConnection, HttpClient, Peer, open_peer, running_s
 
 
 async def last_words(peer: Peer) -> list[str]:
-    """What a client hears until it is closed with 4000."""
+    """The messages that a client receives until it is closed with 4000."""
     assert (await peer.receive_close()).code == 4000
     return [message["type"] for message in peer.unread]
 
@@ -103,7 +103,7 @@ async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) ->
 
 
 async def test_cancellation_ends_a_drain_at_once(autojump_clock: MockClock) -> None:
-    """More than the matchmaker's channel holds: each has a ticket to withdraw when nobody serves the pool."""
+    """More than the matchmaker's channel holds: each withdraws a ticket when the pool is no longer served."""
     async with running_server() as server:
         for number in range(600):
             peer = await server.connect_legacy()
@@ -143,7 +143,7 @@ async def test_stopping_with_a_deadline_of_zero_ends_at_once(autojump_clock: Moc
 
 
 def test_the_default_drain_is_longer_than_the_default_close() -> None:
-    """Or the polite close of a silent client would be cut short by the drain."""
+    """Otherwise the drain would cut off the closing handshake of a silent client."""
     settings = Settings()
     assert settings.close_seconds < settings.drain_seconds < math.inf
 

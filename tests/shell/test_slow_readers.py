@@ -1,4 +1,4 @@
-"""A client that does not read costs nobody but itself, and nothing follows a part of a frame but its rest."""
+"""A client that does not read affects only itself, and nothing follows a part of a frame but its rest."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.peers import PING, TEXT, Peer, RunningServer, frame, message_frame, o
 
 
 class Faucet(trio.abc.HalfCloseableStream):
-    """The server's end of a connection whose network can be told to stop after so many bytes."""
+    """The server's end of a connection whose network can be limited to a number of bytes."""
 
     def __init__(self, stream: trio.StapledStream) -> None:  # type: ignore[type-arg]
         self._stream = stream
@@ -52,7 +52,7 @@ class Faucet(trio.abc.HalfCloseableStream):
 
 
 async def behind_a_faucet(server: RunningServer) -> tuple[Peer, Faucet]:
-    """A connected curhat.v1 client, and the tap on what the server tells it."""
+    """A connected curhat.v1 client, and the tap on what the server sends to it."""
     assert server.listener is not None
     client_end, server_end = trio.testing.memory_stream_pair()
     faucet = Faucet(server_end)
@@ -94,7 +94,7 @@ async def test_a_client_that_falls_too_far_behind_is_closed_and_its_partner_noti
         await chat_at_the_permitted_rate(other, seconds=6)
         assert (await other.receive("leave"))["reason"] == "peer_lost"
         afterwards = {message["code"] for message in await other.receive_all()}
-        assert afterwards == {"wrong_state"}, "the last of the flood had nobody to go to"
+        assert afterwards == {"wrong_state"}, "the last of the flood had no receiver"
         received = bytes(await slow.stream.receive_some())
         assert len(received) == 1
         assert await slow.stream.receive_some() == b"", "a torn frame is the last"
@@ -110,8 +110,8 @@ async def test_a_slow_client_that_reads_again_in_time_receives_4001(autojump_clo
         await chat_at_the_permitted_rate(other, seconds=5)
         assert (await other.receive("leave"))["reason"] == "peer_lost"
         faucet.open()
-        goodbye = await slow.receive_close()
-        assert goodbye.code == 4001
+        closed = await slow.receive_close()
+        assert closed.code == 4001
         assert len(slow.unread) < 400, "what waited is dropped"
         await other.close()
         await server.wait_until_empty()
@@ -123,10 +123,10 @@ async def test_a_client_within_the_queue_limit_receives_everything(autojump_cloc
         faucet.stop_after(1)
         await chat_at_the_permitted_rate(other, seconds=3)
         faucet.open()
-        heard = await slow.receive_all()
-        assert [message["text"] for message in heard] == ["flood"] * 490
-        first = heard[0]["seq"]
-        assert [message["seq"] for message in heard] == list(range(first, first + 490))
+        received = await slow.receive_all()
+        assert [message["text"] for message in received] == ["flood"] * 490
+        first = received[0]["seq"]
+        assert [message["seq"] for message in received] == list(range(first, first + 490))
 
 
 async def test_a_permitted_burst_fits_into_the_partners_queue(autojump_clock: MockClock) -> None:
@@ -140,11 +140,11 @@ async def test_a_permitted_burst_fits_into_the_partners_queue(autojump_clock: Mo
         errors = await other.receive_all()
         assert {error["code"] for error in errors} == {"rate_limited"}
         faucet.open()
-        heard = await slow.receive_all()
-        assert {message["type"] for message in heard} == {"chat"}
-        assert len(heard) + len(errors) == 120
+        received = await slow.receive_all()
+        assert {message["type"] for message in received} == {"chat"}
+        assert len(received) + len(errors) == 120
         permitted = server.settings.byte_burst
-        assert 0.9 * permitted < len(heard) * len(grins.encode()) <= permitted
+        assert 0.9 * permitted < len(received) * len(grins.encode()) <= permitted
 
 
 @pytest.mark.shows("P-11.5")
@@ -216,7 +216,7 @@ async def test_a_client_that_reads_during_the_close_gets_the_rest_of_the_frame_a
         faucet.stop_after(size)
         await other.send("chat", text="long enough to be torn apart")
         await trio.testing.wait_all_tasks_blocked()
-        await other.send("chat", text="never heard")
+        await other.send("chat", text="never received")
         await trio.sleep(5.5)
         assert (await other.receive("leave"))["reason"] == "peer_lost"
         faucet.open()
@@ -264,6 +264,6 @@ async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockC
         speaker, listener = await server.connect_negotiating_pair()
         await speaker.send_bytes(message_frame("chat", text="flood") * 190)
         await listener.send("ping", data="in between")
-        heard = await listener.receive_all()
-        assert [message["type"] for message in heard].count("pong") == 1
-        assert len(heard) == 191
+        received = await listener.receive_all()
+        assert [message["type"] for message in received].count("pong") == 1
+        assert len(received) == 191

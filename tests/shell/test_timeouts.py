@@ -1,4 +1,4 @@
-"""Every deadline of a connection, and what its client hears when it passes. An hour takes no time here."""
+"""Every timeout of a connection, and what its client receives when it expires, on a virtual clock."""
 
 import attrs
 import pytest
@@ -12,9 +12,9 @@ from tests.peers import OFFER, ClosedConnection, HttpClient, Peer, open_peer, ru
 
 async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:
     """Answer pings for as long as the connection lives."""
-    goodbye = await peer.receive_close()
+    closed = await peer.receive_close()
     into.extend(peer.unread)
-    raise AssertionError(f"closed with {goodbye.code}")
+    raise AssertionError(f"closed with {closed.code}")
 
 
 async def test_an_incomplete_request_head_is_answered_with_408(autojump_clock: MockClock) -> None:
@@ -70,8 +70,8 @@ async def test_a_client_without_a_first_message_is_closed_with_4502(autojump_clo
         for connect in (server.connect, server.connect_legacy):
             peer = await connect()
             began = trio.current_time()
-            goodbye = await peer.receive_close()
-            assert (goodbye.code, peer.unread) == (4502, [])
+            closed = await peer.receive_close()
+            assert (closed.code, peer.unread) == (4502, [])
             assert trio.current_time() - began == pytest.approx(60)
         await server.wait_until_empty()
 
@@ -87,7 +87,7 @@ async def test_after_the_first_message_a_client_may_be_silent(
         await peer.receive({"ping": "pong", "join": "ready", "nonsense": "error"}[first_words["type"]])
         with trio.move_on_after(600):
             await peer.receive()
-            raise AssertionError("heard something though nothing happened")
+            raise AssertionError("received a message although nothing happened")
         await peer.send("ping", data="still here")
         await peer.receive("pong")
 
@@ -116,11 +116,11 @@ async def test_an_offer_stops_the_offer_timeout(autojump_clock: MockClock) -> No
         await offerer.send("offer", payload=OFFER)
         await answerer.receive("offer")
         async with trio.open_nursery() as nursery:
-            said: list[dict[str, object]] = []
-            nursery.start_soon(keep_listening, offerer, said)
-            nursery.start_soon(keep_listening, answerer, said)
+            received: list[dict[str, object]] = []
+            nursery.start_soon(keep_listening, offerer, received)
+            nursery.start_soon(keep_listening, answerer, received)
             await trio.sleep(300)
-            assert said == []
+            assert received == []
             nursery.cancel_scope.cancel()
 
 
@@ -173,8 +173,8 @@ async def test_a_missing_pong_closes_with_4002_and_notifies_the_partner(autojump
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hear_of_it)
-            goodbye = await answerer.receive_close()
-            assert goodbye.code == 4002
+            closed = await answerer.receive_close()
+            assert closed.code == 4002
             assert trio.current_time() - began == pytest.approx(40)
         assert left[0]["reason"] == "peer_lost"
         await offerer.disconnect()
@@ -188,8 +188,8 @@ async def code_after_talking_on(peer: Peer) -> int | None:
             await peer.send("ping")
             await peer.receive("pong")
             await trio.sleep(1)
-    except ClosedConnection as goodbye:
-        return goodbye.code
+    except ClosedConnection as closed:
+        return closed.code
 
 
 async def test_a_text_message_does_not_replace_a_pong(autojump_clock: MockClock) -> None:

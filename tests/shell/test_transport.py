@@ -129,7 +129,7 @@ async def test_reader_and_writer_notice_a_lost_connection(kind: Kind) -> None:
 
 @BOTH
 async def test_a_detached_transport_does_not_touch_the_stream(kind: Kind) -> None:
-    """The number of its file may be somebody else's already."""
+    """The file descriptor may already belong to another file."""
     client, served = await tcp_pair()
     async with client:
         transport = kind(served)

@@ -1,4 +1,4 @@
-"""Anybody may be gone at any moment: the partner hears of it once and is free, and nothing is left behind."""
+"""A client may disconnect at any time: its partner is notified once and free again, and no state is left."""
 
 import itertools
 from typing import Any, Literal
@@ -41,31 +41,31 @@ CALL: list[tuple[Who, str, dict[str, Any]]] = [
 PAIRED_AFTER = 2
 
 
-class Diary:
-    """A client and everything it has heard."""
+class RecordingClient:
+    """A client and all messages that it has received."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.heard: list[Message] = []
+        self.received: list[Message] = []
 
-    async def catch_up(self) -> None:
-        self.heard += await self.peer.receive_all()
+    async def receive_all(self) -> None:
+        self.received += await self.peer.receive_all()
 
-    def all(self, type: str) -> list[Message]:
-        return [message for message in self.heard if message["type"] == type]
+    def received_of_type(self, type: str) -> list[Message]:
+        return [message for message in self.received if message["type"] == type]
 
 
-async def can_meet_somebody_new(server: RunningServer, survivor: Diary) -> None:
-    """The survivor gets into a new pairing at once, whether it still waits or has to join again."""
-    before = len(survivor.all("join"))
-    await survivor.peer.send("join")
-    newcomer = Diary(await server.connect("Newcomer"))
+async def check_that_it_can_be_paired_again(server: RunningServer, remaining: RecordingClient) -> None:
+    """Check that the remaining client gets a new partner at once, whether it still waits or has to join again."""
+    before = len(remaining.received_of_type("join"))
+    await remaining.peer.send("join")
+    newcomer = RecordingClient(await server.connect("Newcomer"))
     await newcomer.peer.send("join")
-    await survivor.catch_up()
-    await newcomer.catch_up()
-    (met,) = survivor.all("join")[before:]
+    await remaining.receive_all()
+    await newcomer.receive_all()
+    (met,) = remaining.received_of_type("join")[before:]
     assert met["username"] == "Newcomer"
-    assert len(newcomer.all("join")) == 1
+    assert len(newcomer.received_of_type("join")) == 1
     await newcomer.peer.disconnect()
 
 
@@ -78,40 +78,42 @@ async def test_a_client_lost_after_any_message_frees_its_partner(
     victim: Who, lines: int, in_the_same_segment: bool, resume_seconds: float, autojump_clock: MockClock
 ) -> None:
     async with running_server(Settings(resume_seconds=resume_seconds, offer_seconds=60.0)) as server:
-        people = {name: Diary(await server.connect(name)) for name in ("ann", "bob")}
-        survivor = people["bob" if victim == "ann" else "ann"]
+        clients = {name: RecordingClient(await server.connect(name)) for name in ("ann", "bob")}
+        remaining = clients["bob" if victim == "ann" else "ann"]
         for number, (who, type, fields) in enumerate(CALL[:lines], 1):
-            await people[who].peer.send(type, **fields)
+            await clients[who].peer.send(type, **fields)
             if number < lines or not in_the_same_segment:
-                await people["ann"].catch_up()
-                await people["bob"].catch_up()
-        assert not people["ann"].all("error") + people["bob"].all("error")
-        await people[victim].peer.disconnect()
-        await survivor.catch_up()
+                await clients["ann"].receive_all()
+                await clients["bob"].receive_all()
+        assert not clients["ann"].received_of_type("error") + clients["bob"].received_of_type("error")
+        await clients[victim].peer.disconnect()
+        await remaining.receive_all()
         if resume_seconds:
-            assert [peer["state"] for peer in survivor.all("peer")] == ["away"] * len(survivor.all("join"))
-            assert not survivor.all("leave")
+            assert [peer["state"] for peer in remaining.received_of_type("peer")] == ["away"] * len(
+                remaining.received_of_type("join")
+            )
+            assert not remaining.received_of_type("leave")
             await trio.sleep(resume_seconds)
-            await survivor.catch_up()
-        reasons = [left["reason"] for left in survivor.all("leave")]
-        assert reasons == ["peer_lost"] * len(survivor.all("join"))
+            await remaining.receive_all()
+        reasons = [left["reason"] for left in remaining.received_of_type("leave")]
+        assert reasons == ["peer_lost"] * len(remaining.received_of_type("join"))
         if lines > PAIRED_AFTER:
             assert reasons == ["peer_lost"]
-        await can_meet_somebody_new(server, survivor)
-        await survivor.peer.disconnect()
+        await check_that_it_can_be_paired_again(server, remaining)
+        await remaining.peer.disconnect()
         await server.wait_until_empty()
 
 
 @pytest.mark.parametrize("lines", range(len(CALL) + 1))
 async def test_two_clients_lost_at_once_leave_no_state(lines: int, autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        people = {name: Diary(await server.connect(name)) for name in ("ann", "bob")}
+        clients = {name: RecordingClient(await server.connect(name)) for name in ("ann", "bob")}
         for who, type, fields in CALL[:lines]:
-            await people[who].peer.send(type, **fields)
-            await people["ann"].catch_up()
-            await people["bob"].catch_up()
-        await people["ann"].peer.disconnect()
-        await people["bob"].peer.disconnect()
+            await clients[who].peer.send(type, **fields)
+            await clients["ann"].receive_all()
+            await clients["bob"].receive_all()
+        await clients["ann"].peer.disconnect()
+        await clients["bob"].peer.disconnect()
         await server.wait_until_empty()
         await server.check_that_it_serves()
 
@@ -149,16 +151,18 @@ def belongs_to(task: trio.lowlevel.Task, served: ConnectionTask) -> bool:
     return here is not None
 
 
-async def take_part(server: RunningServer, name: str, profile: str, diaries: dict[str, Diary]) -> None:
+async def take_part(server: RunningServer, name: str, profile: str, diaries: dict[str, RecordingClient]) -> None:
     """Connect, join, and react to what comes: offer, answer, candidates, `next` and a close."""
     try:
         subprotocol = "curhat.v1" if profile == "v1" else None
-        diary = diaries[name] = Diary(await open_peer(await server.dial(), username=name, subprotocol=subprotocol))
-        peer = diary.peer
+        client = diaries[name] = RecordingClient(
+            await open_peer(await server.dial(), username=name, subprotocol=subprotocol)
+        )
+        peer = client.peer
         await peer.send("join")
         while True:
             message = await peer.receive()
-            diary.heard.append(message)
+            client.received.append(message)
             match message["type"]:
                 case "join" if message["role"] == "offerer" or profile == "legacy":
                     await peer.send("offer", payload=OFFER)
@@ -174,9 +178,9 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
         pass
 
 
-async def whole_conversation(server: RunningServer, profile: str) -> dict[str, Diary]:
+async def whole_conversation(server: RunningServer, profile: str) -> dict[str, RecordingClient]:
     """Both sides, until neither has anything to say."""
-    diaries: dict[str, Diary] = {}
+    diaries: dict[str, RecordingClient] = {}
     async with trio.open_nursery() as nursery:
         for name in ("ann", "bob"):
             nursery.start_soon(take_part, server, name, profile, diaries)
@@ -200,13 +204,16 @@ async def test_a_connection_cancelled_at_any_step_frees_the_partner(
                 trio.lowlevel.remove_instrument(saboteur)
             if not saboteur.done:
                 break
-            survivor = diaries[survivor_name]
-            await survivor.catch_up()
-            assert len(survivor.all("join")) == len(survivor.all("leave")), (step, survivor.heard)
-            if not await is_closed(survivor.peer):
-                await can_meet_somebody_new(server, survivor)
-            for diary in diaries.values():
-                await diary.peer.disconnect()
+            remaining = diaries[survivor_name]
+            await remaining.receive_all()
+            assert len(remaining.received_of_type("join")) == len(remaining.received_of_type("leave")), (
+                step,
+                remaining.received,
+            )
+            if not await is_closed(remaining.peer):
+                await check_that_it_can_be_paired_again(server, remaining)
+            for client in diaries.values():
+                await client.peer.disconnect()
             await server.wait_until_empty()
             assert len(server.dispatcher._deadlines) == 0
     assert step > 10, "the conversation has more steps than that"
