@@ -34,6 +34,11 @@ def test_every_row_is_removed_and_led_everywhere_else(mutation: Any) -> None:
         assert any(name.startswith(f"exchange {row}") for name in names)
 
 
+def test_the_test_that_is_left_out_exists(mutation: Any) -> None:
+    source = (MODEL.parents[1] / "tests" / "protocol" / "test_session.py").read_text()
+    assert f"\ndef {mutation.COMPARES_ROWS}(" in source
+
+
 def test_no_mutant_is_the_table_as_it_is(mutation: Any) -> None:
     assert all(TABLE.get(mutant.key) != mutant.row for mutant in mutation.mutants())
 
