@@ -61,8 +61,8 @@ LONGEST = 120
 """Seconds of processor time. A mutant that takes longer is in an endless loop, and so it is detected."""
 
 COMPARES_ROWS = "test_every_row_of_the_table_has_an_example"
-"""The test in tests/protocol/test_session.py that only compares two lists of rows. It would detect every mutant that
-adds or removes a row."""
+"""The test in tests/protocol/test_session.py that only compares two lists of rows. It would detect every mutant
+that adds or removes a row."""
 
 REAL = dict(TABLE)
 """The table as it really is."""
