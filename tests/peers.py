@@ -28,22 +28,6 @@ from curhat_trio.admission import Admission
 from curhat_trio.cli import trace_terms
 from curhat_trio.config import Settings
 from curhat_trio.conformance import wire
-from curhat_trio.conformance.wire import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    KEY,
-    MASK,
-    PING,
-    PONG,
-    TEXT,
-    ClosedConnection,
-    Message,
-    frame,
-    message_frame,
-    open_handshake,
-    upgrade_request,
-)
 from curhat_trio.dispatcher import Dispatcher
 from curhat_trio.environment import Environment
 from curhat_trio.http import HttpServer
@@ -52,24 +36,6 @@ from curhat_trio.policy.matching import Pool
 from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.trace.writer import TraceWriter
 from tests.trace_files import new_trace_file
-
-__all__ = [
-    "BINARY",
-    "CLOSE",
-    "CONTINUATION",
-    "KEY",
-    "MASK",
-    "PING",
-    "PONG",
-    "TEXT",
-    "ClosedConnection",
-    "Message",
-    "frame",
-    "message_frame",
-    "open_handshake",
-    "upgrade_request",
-]
-"""What tests import from here although it belongs to the conformance kit."""
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -84,13 +50,13 @@ CANDIDATE = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": 
 class Peer(wire.WebSocketClient):
     """A WebSocket client after its opening handshake, over memory streams or sockets."""
 
-    async def receive_all(self) -> list[Message]:
+    async def receive_all(self) -> list[wire.Message]:
         """Receive all messages that are sent until all tasks are blocked. Only over memory streams."""
-        messages: list[Message] = []
+        messages: list[wire.Message] = []
         async with trio.open_nursery() as nursery:
 
             async def receive() -> None:
-                with suppress(ClosedConnection):
+                with suppress(wire.ClosedConnection):
                     while True:
                         messages.append(await self.next_message())
 
@@ -114,8 +80,8 @@ async def open_peer(
         ClosedConnection: The server ended the connection.
     """
     target = "/ws" if username is None else f"/ws?username={username}"
-    request = upgrade_request(target, sec_websocket_protocol=subprotocol, **headers) + pipelined
-    opened = await open_handshake(stream, request)
+    request = wire.upgrade_request(target, sec_websocket_protocol=subprotocol, **headers) + pipelined
+    opened = await wire.open_handshake(stream, request)
     return Peer(stream, opened.early, opened.subprotocol)
 
 
@@ -306,12 +272,12 @@ class RunningServer:
         await offerer.receive("answer")
         return offerer, answerer
 
-    async def health(self) -> Message:
+    async def health(self) -> wire.Message:
         """Request `/health` over a new connection; returns its `data`."""
         stream = await self.dial()
         answer = await HttpClient(stream).get("/health", connection="close")
         await trio.aclose_forcefully(stream)
-        data: Message = answer.json()["data"]
+        data: wire.Message = answer.json()["data"]
         return data
 
     async def check_that_it_serves(self) -> None:
@@ -374,7 +340,7 @@ class RunningServer:
         return list(tasks_under(self.task))
 
     @property
-    def logged_problems(self) -> list[Message]:
+    def logged_problems(self) -> list[wire.Message]:
         """Warnings and errors in the log, parsed."""
         return [json.loads(line) for line in self._log.getvalue().splitlines()]
 

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from curhat_trio.config import Settings
-from tests.peers import ANSWER, OFFER, Message, Peer, RunningServer, open_peer, running_server
+from curhat_trio.conformance import wire
+from tests.peers import ANSWER, OFFER, Peer, RunningServer, open_peer, running_server
 
 
 class ResumingClient:
@@ -13,7 +14,7 @@ class ResumingClient:
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self.received: list[Message] = []
+        self.received: list[wire.Message] = []
         """All messages of the session, over all its connections."""
         self.sent: list[tuple[str, dict[str, Any]]] = []
         """All messages: type and fields."""
@@ -23,7 +24,7 @@ class ResumingClient:
         self.session, self.token = welcome["sessionId"], welcome["resumeToken"]
         self.received.append(welcome)
 
-    async def _connect(self) -> tuple[Peer, Message]:
+    async def _connect(self) -> tuple[Peer, wire.Message]:
         peer = await open_peer(await self._server.dial())
         return peer, await peer.receive("welcome")
 
@@ -35,7 +36,7 @@ class ResumingClient:
         self.sent.append((type, fields))
         await self.peer.send(type, **fields)
 
-    async def receive(self, *types: str) -> Message:
+    async def receive(self, *types: str) -> wire.Message:
         for expected in types:
             self._record(await self.peer.receive(expected))
         return self.received[-1]
@@ -47,20 +48,20 @@ class ResumingClient:
             self._record(message)
         return [message["type"] for message in messages]
 
-    def _record(self, message: Message) -> None:
+    def _record(self, message: wire.Message) -> None:
         assert message["seq"] == self.last_seq + 1, "no message is lost or duplicated"
         self.received.append(message)
 
     async def disconnect(self) -> None:
         await self.peer.disconnect()
 
-    async def request_resume(self, **fields: Any) -> Message:
+    async def request_resume(self, **fields: Any) -> wire.Message:
         """Open another connection and send `resume`; returns the response. The old connection is left as it is."""
         self.peer, _ = await self._connect()
         await self.peer.send("resume", **{"token": self.token, "lastSeq": self.last_seq, **fields})
         return await self.peer.receive()
 
-    async def resume(self) -> Message:
+    async def resume(self) -> wire.Message:
         """Resume over a new connection, and retransmit what the server has not received."""
         resumed = await self.request_resume()
         assert resumed["type"] == "resumed"
@@ -71,7 +72,7 @@ class ResumingClient:
             await self.peer.send(type, **fields)
         return resumed
 
-    def received_of_type(self, type: str) -> list[Message]:
+    def received_of_type(self, type: str) -> list[wire.Message]:
         return [message for message in self.received if message["type"] == type]
 
 

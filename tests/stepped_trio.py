@@ -16,7 +16,7 @@ import trio.testing
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
-from tests.peers import ClosedConnection, upgrade_request
+from curhat_trio.conformance.wire import ClosedConnection, upgrade_request
 
 _PATIENCE_SECONDS = 60.0
 """Real ones, for a tick that never comes: then the run is broken."""

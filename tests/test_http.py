@@ -10,17 +10,9 @@ from trio.testing import MockClock
 
 from curhat_trio import __version__
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.http import MAX_HEAD_BYTES
-from tests.peers import (
-    KEY,
-    HttpClient,
-    HttpResponse,
-    RunningServer,
-    message_frame,
-    open_peer,
-    running_server,
-    upgrade_request,
-)
+from tests.peers import HttpClient, HttpResponse, RunningServer, open_peer, running_server
 
 DOCUMENTS = {
     "/": "text/html; charset=utf-8",
@@ -227,7 +219,7 @@ async def test_a_405_names_the_allowed_methods(path: str, method: str) -> None:
 async def test_a_101_has_the_accept_key_of_rfc_6455() -> None:
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="))
+        await stream.send_all(wire.upgrade_request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="))
         head = bytes(await stream.receive_some()).lower()
         assert head.startswith(b"http/1.1 101 ")
         assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
@@ -243,7 +235,7 @@ async def test_a_plain_get_of_the_websocket_is_answered_with_426() -> None:
 
 @pytest.mark.parametrize("version", [None, "8", "14", "13, 8", ""])
 async def test_a_426_names_the_supported_version(version: str | None) -> None:
-    answer = await ask_raw(upgrade_request(sec_websocket_version=version))
+    answer = await ask_raw(wire.upgrade_request(sec_websocket_version=version))
     assert answer.status == 426
     assert answer.headers["sec-websocket-version"] == "13"
 
@@ -255,8 +247,8 @@ async def test_a_426_names_the_supported_version(version: str | None) -> None:
         ("sec_websocket_key", ""),
         ("sec_websocket_key", "too short"),
         ("sec_websocket_key", "AAAA"),
-        ("sec_websocket_key", KEY + "AAAA"),
-        ("sec_websocket_key", f"{KEY}, {KEY}"),
+        ("sec_websocket_key", wire.KEY + "AAAA"),
+        ("sec_websocket_key", f"{wire.KEY}, {wire.KEY}"),
         ("sec_websocket_key", "\xff" * 24),
         ("sec_websocket_protocol", "curhat.v1,\xff"),
         ("sec_websocket_protocol", "curhat v1"),
@@ -270,14 +262,14 @@ async def test_a_426_names_the_supported_version(version: str | None) -> None:
         ("host", "a@b"),
         ("origin", "null\x00"),
         ("host", "a\x01b"),
-        ("sec_websocket_key", "\x7f" + KEY),
+        ("sec_websocket_key", "\x7f" + wire.KEY),
         ("sec_websocket_protocol", "a\x01b"),
         ("x_anything", "a\x00b"),
     ],
 )
 async def test_a_malformed_upgrade_is_answered_with_400(name: str, value: str | None) -> None:
     header: dict[str, Any] = {name: value}
-    assert (await ask_raw(upgrade_request(**header))).status == 400
+    assert (await ask_raw(wire.upgrade_request(**header))).status == 400
 
 
 async def test_a_list_header_may_be_split_over_several_lines() -> None:
@@ -285,15 +277,15 @@ async def test_a_list_header_may_be_split_over_several_lines() -> None:
     offers = b"sec-websocket-protocol: chat\r\nSEC-WEBSOCKET-PROTOCOL: , curhat.v1\t,\r\n\r\n"
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_request().removesuffix(b"\r\n") + offers)
+        await stream.send_all(wire.upgrade_request().removesuffix(b"\r\n") + offers)
         head = bytes(await stream.receive_some()).lower()
         assert head.startswith(b"http/1.1 101 ")
         assert b"\r\nsec-websocket-protocol: curhat.v1\r\n" in head
 
 
-@pytest.mark.parametrize("line", [f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"])
+@pytest.mark.parametrize("line", [f"Sec-WebSocket-Key: {wire.KEY}", "Sec-WebSocket-Version: 13"])
 async def test_a_single_value_header_may_not_be_repeated(line: str) -> None:
-    request = upgrade_request().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
+    request = wire.upgrade_request().removesuffix(b"\r\n") + line.encode() + b"\r\n\r\n"
     assert (await ask_raw(request)).status in (400, 426)
 
 
@@ -301,7 +293,7 @@ async def test_a_single_value_header_may_not_be_repeated(line: str) -> None:
 async def test_odd_bytes_in_the_connection_header_are_handled(value: str) -> None:
     async with running_server() as server:
         stream = await server.dial()
-        await stream.send_all(upgrade_request(connection=value))
+        await stream.send_all(wire.upgrade_request(connection=value))
         assert bytes(await stream.receive_some()).startswith(
             (b"HTTP/1.1 101 ", b"HTTP/1.1 426 ", b"HTTP/1.1 400 ")
         )
@@ -311,7 +303,7 @@ async def test_odd_bytes_in_the_connection_header_are_handled(value: str) -> Non
 async def test_an_upgrade_with_another_method_than_get_is_refused(method: str) -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
-        answer = await browser.request_raw(upgrade_request().replace(b"GET", method.encode(), 1), method)
+        answer = await browser.request_raw(wire.upgrade_request().replace(b"GET", method.encode(), 1), method)
         assert answer.status == 426
         assert (answer.body == b"") == (method == "HEAD")
         assert (await browser.get("/health")).status == 200
@@ -320,8 +312,8 @@ async def test_an_upgrade_with_another_method_than_get_is_refused(method: str) -
 async def test_an_upgrade_of_another_path_is_answered_like_a_plain_get() -> None:
     async with running_server() as server:
         browser = HttpClient(await server.dial())
-        assert (await browser.request_raw(upgrade_request("/health"))).status == 200
-        assert (await browser.request_raw(upgrade_request("/nowhere"))).status == 404
+        assert (await browser.request_raw(wire.upgrade_request("/health"))).status == 200
+        assert (await browser.request_raw(wire.upgrade_request("/nowhere"))).status == 404
 
 
 async def test_a_websocket_can_be_opened_after_other_requests_on_the_same_connection() -> None:
@@ -335,7 +327,7 @@ async def test_a_websocket_can_be_opened_after_other_requests_on_the_same_connec
 async def test_frames_pipelined_with_the_upgrade_are_processed() -> None:
     async with running_server() as server:
         peer = await open_peer(
-            await server.dial(), pipelined=message_frame("ping", data="early") + message_frame("join")
+            await server.dial(), pipelined=wire.message_frame("ping", data="early") + wire.message_frame("join")
         )
         assert (await peer.receive("welcome", "pong"))["data"] == "early"
         await peer.receive("ready")
@@ -344,7 +336,9 @@ async def test_frames_pipelined_with_the_upgrade_are_processed() -> None:
 async def test_frames_pipelined_with_the_upgrade_may_arrive_in_any_pieces() -> None:
     async with running_server() as server:
         stream = await server.dial()
-        request = upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("ping", data="early")
+        request = wire.upgrade_request(sec_websocket_protocol="curhat.v1") + wire.message_frame(
+            "ping", data="early"
+        )
         for byte in request:
             await stream.send_all(bytes([byte]))
         answer = b""
@@ -448,12 +442,12 @@ async def test_a_disconnect_at_any_point_of_a_request_is_handled() -> None:
         assert (await server.health())["status"] == "healthy"
 
 
-@pytest.mark.parametrize("size", [1, 40, len(upgrade_request())])
+@pytest.mark.parametrize("size", [1, 40, len(wire.upgrade_request())])
 async def test_a_half_closed_connection_gets_the_outstanding_responses(size: int) -> None:
     async with running_server() as server:
         stream = await server.dial()
         assert isinstance(stream, trio.abc.HalfCloseableStream)
-        await stream.send_all(upgrade_request()[:size])
+        await stream.send_all(wire.upgrade_request()[:size])
         await stream.send_eof()
         with trio.fail_after(5):
             while await stream.receive_some():

@@ -16,11 +16,12 @@ import trio.testing
 from trio.testing import lockstep_stream_pair
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
-from tests.peers import CLOSE, Peer, RunningServer, frame, message_frame, open_peer, running_server
+from tests.peers import Peer, RunningServer, open_peer, running_server
 
 MARK = "mark"
 
@@ -48,10 +49,10 @@ async def a_call(server: RunningServer) -> None:
     await bob.send("offer", payload=description("offer", "hasty"))
     await bob.receive("error")
     await ann.send_bytes(
-        message_frame("candidate", payload=candidate("a")),
-        message_frame("candidate", payload=candidate("old")),
-        message_frame("offer", payload=description("offer", "a")),
-        message_frame("candidate", payload=candidate(None)),
+        wire.message_frame("candidate", payload=candidate("a")),
+        wire.message_frame("candidate", payload=candidate("old")),
+        wire.message_frame("offer", payload=description("offer", "a")),
+        wire.message_frame("candidate", payload=candidate(None)),
     )
     await bob.receive("offer", "candidate", "candidate")
     await bob.send("answer", payload=description("answer", "b"))
@@ -63,11 +64,11 @@ async def a_call(server: RunningServer) -> None:
     await bob.send("answer", payload=description("answer", "b3"))
     await ann.receive("answer")
     await ann.send_bytes(
-        message_frame("status", media="connected"),
-        message_frame("chat", text=f"{MARK}, hello"),
-        message_frame("ping", data=MARK),
-        message_frame("answer", payload=description("answer", "none")),
-        message_frame(f"{MARK}-nonsense"),
+        wire.message_frame("status", media="connected"),
+        wire.message_frame("chat", text=f"{MARK}, hello"),
+        wire.message_frame("ping", data=MARK),
+        wire.message_frame("answer", payload=description("answer", "none")),
+        wire.message_frame(f"{MARK}-nonsense"),
     )
     await ann.receive("pong", "error", "error")
     await bob.receive("chat")
@@ -166,9 +167,9 @@ async def too_much(server: RunningServer) -> None:
         await trio.sleep(0.5)
     await ann.receive("leave")
     await trio.sleep(10)
-    await ann.send_bytes(*[message_frame("ping")] * 12)
+    await ann.send_bytes(*[wire.message_frame("ping")] * 12)
     assert [message["type"] for message in await ann.receive_all()].count("error") > 0
-    await ann.send_bytes(frame(0x2, b"binary"))
+    await ann.send_bytes(wire.frame(0x2, b"binary"))
     await ann.receive_close()
 
 
@@ -178,7 +179,7 @@ async def gone_before_the_introduction(server: RunningServer) -> None:
     for gone, other in ((bob, ann), (cid, ann)):
         await other.send("join")
         await other.receive("ready")
-        await gone.send_bytes(message_frame("join"), frame(CLOSE, b"\x03\xe8"))
+        await gone.send_bytes(wire.message_frame("join"), wire.frame(wire.CLOSE, b"\x03\xe8"))
         await other.receive("join", "leave")
 
 
@@ -228,10 +229,10 @@ async def lost_connections(server: RunningServer) -> None:
     await ann.peer.receive("answer")
     await bob.peer.receive("peer")
     await bob.resume(last_seq=7)  # over another one, though the old one is still there
-    await bob.peer.send_bytes(message_frame("typing", active=True), message_frame("ice"))
+    await bob.peer.send_bytes(wire.message_frame("typing", active=True), wire.message_frame("ice"))
     await ann.peer.receive("typing")
     await bob.peer.receive("ice")
-    await ann.ask_to_resume(message_frame("chat", text=MARK), frame(CLOSE, b"\x03\xe8"), last_seq=5)
+    await ann.ask_to_resume(wire.message_frame("chat", text=MARK), wire.frame(wire.CLOSE, b"\x03\xe8"), last_seq=5)
     await ann.peer.receive_close()
     await bob.peer.receive("chat", "leave")
 
@@ -273,7 +274,7 @@ class _ResumingClient:
     async def ask_to_resume(self, *more: bytes, last_seq: int) -> None:
         """... and send more in the same segment."""
         self.peer = await self._server.connect()
-        await self.peer.send_bytes(message_frame("resume", token=self._token, lastSeq=last_seq), *more)
+        await self.peer.send_bytes(wire.message_frame("resume", token=self._token, lastSeq=last_seq), *more)
 
 
 async def _resuming_client(server: RunningServer) -> _ResumingClient:
@@ -312,7 +313,7 @@ async def a_full_house(server: RunningServer) -> None:
     newcomer = await server.connect()
     await newcomer.send("join")
     await newcomer.receive_close()
-    for messages in ([], [message_frame("resume", token=MARK, lastSeq=1)]):
+    for messages in ([], [wire.message_frame("resume", token=MARK, lastSeq=1)]):
         silent = await server.connect()
         await silent.send_bytes(*messages)
         await silent.receive_close()

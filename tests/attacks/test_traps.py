@@ -12,22 +12,8 @@ import pytest
 import trio
 
 from curhat_trio.config import Settings
-from tests.peers import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    KEY,
-    PING,
-    TEXT,
-    HttpClient,
-    Peer,
-    RunningServer,
-    frame,
-    message_frame,
-    open_peer,
-    running_server,
-    upgrade_request,
-)
+from curhat_trio.conformance import wire
+from tests.peers import HttpClient, Peer, RunningServer, open_peer, running_server
 
 PATIENCE = 20.0
 IMPATIENT = Settings(
@@ -98,7 +84,7 @@ async def reset(stream: trio.abc.Stream) -> None:
 )
 async def test_non_ascii_bytes_in_the_request_head(server: RunningServer, headers: dict[str, str]) -> None:
     stream = await server.dial()
-    await stream.send_all(upgrade_request(**headers))
+    await stream.send_all(wire.upgrade_request(**headers))
     first = bytes(await stream.receive_some())
     assert first.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 400 ", b"HTTP/1.1 426 "))
 
@@ -109,17 +95,19 @@ async def test_non_ascii_bytes_in_the_request_head(server: RunningServer, header
 @pytest.mark.parametrize("count", [1, 20])
 async def test_pings_during_a_close_of_the_server(server: RunningServer, count: int) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(BINARY, b"x"))
+    await peer.send_bytes(wire.frame(wire.BINARY, b"x"))
     peer.answers_close = False
     assert (await peer.receive_close()).code == 1003
-    await peer.send_bytes(frame(PING) * count)
+    await peer.send_bytes(wire.frame(wire.PING) * count)
     await what_comes(peer.stream)
 
 
 async def test_pings_around_a_close_for_too_many_errors(server: RunningServer) -> None:
     for pings in range(1, 6):
         peer = await server.connect()
-        await peer.send_bytes(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+        await peer.send_bytes(
+            wire.frame(wire.PING) * pings, wire.frame(wire.TEXT, b"what?") * 20, wire.frame(wire.PING) * pings
+        )
         assert (await peer.receive_close()).code == 4501, pings
 
 
@@ -141,7 +129,7 @@ async def test_a_slowloris_request_is_ended(server: RunningServer) -> None:
         async def drip() -> None:
             browser = HttpClient(await server.dial())
             browser.expect_response()
-            for byte in upgrade_request():
+            for byte in wire.upgrade_request():
                 try:
                     await browser.stream.send_all(bytes([byte]))
                     with trio.move_on_after(0.02):
@@ -159,7 +147,7 @@ async def test_a_slowloris_request_is_ended(server: RunningServer) -> None:
 async def test_a_hundred_half_open_connections_are_ended(server: RunningServer) -> None:
     streams = [await server.dial() for _ in range(100)]
     for number, stream in enumerate(streams):
-        await stream.send_all(upgrade_request()[:number])
+        await stream.send_all(wire.upgrade_request()[:number])
     await server.check_that_it_serves()
     for stream in streams:
         await what_comes(stream)
@@ -195,11 +183,11 @@ async def test_garbage_instead_of_a_request_is_refused(server: RunningServer, ga
 @pytest.mark.parametrize(
     "fault",
     [
-        frame(TEXT, b"x" * 70_000),
-        frame(TEXT, declared=1 << 40),
-        frame(TEXT, b"x", masked=False),
-        frame(TEXT, b"\xff"),
-        frame(TEXT, b"x", reserved=4),
+        wire.frame(wire.TEXT, b"x" * 70_000),
+        wire.frame(wire.TEXT, declared=1 << 40),
+        wire.frame(wire.TEXT, b"x", masked=False),
+        wire.frame(wire.TEXT, b"\xff"),
+        wire.frame(wire.TEXT, b"x", reserved=4),
     ],
 )
 async def test_a_client_that_is_silent_after_a_violation_is_not_waited_for(
@@ -215,9 +203,9 @@ async def test_a_client_that_is_silent_after_a_violation_is_not_waited_for(
 async def test_messages_after_a_violation_are_ignored(server: RunningServer) -> None:
     peer = await server.connect()
     peer.answers_close = False
-    await peer.send_bytes(frame(TEXT, b"x", reserved=4))
+    await peer.send_bytes(wire.frame(wire.TEXT, b"x", reserved=4))
     await peer.receive_close()
-    await say_on_and_on(peer, message_frame("join") * 100)
+    await say_on_and_on(peer, wire.message_frame("join") * 100)
     await server.wait_until_empty()
 
 
@@ -226,21 +214,21 @@ async def test_messages_after_a_violation_are_ignored(server: RunningServer) -> 
 
 async def test_endless_empty_fragments_are_limited(server: RunningServer) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(TEXT, fin=False), frame(CONTINUATION, fin=False) * 10_000)
+    await peer.send_bytes(wire.frame(wire.TEXT, fin=False), wire.frame(wire.CONTINUATION, fin=False) * 10_000)
     assert (await peer.receive_close()).code == 1009
 
 
 async def test_four_byte_characters_count_as_four_bytes(server: RunningServer) -> None:
     peer = await server.connect()
     grins = "\N{GRINNING FACE}".encode() * 16_384
-    await peer.send_bytes(frame(TEXT, b'"' + grins))
+    await peer.send_bytes(wire.frame(wire.TEXT, b'"' + grins))
     assert (await peer.receive_close()).code == 1009
 
 
 async def test_a_ping_flood_is_limited() -> None:
     async with running_server(sockets=True, time_limit=PATIENCE) as server:
         partner, flooder = await server.connect_negotiating_pair()
-        await flooder.send_bytes(frame(PING, b"x" * 125) * 1000)
+        await flooder.send_bytes(wire.frame(wire.PING, b"x" * 125) * 1000)
         assert (await flooder.receive_close()).code == 4003
         assert (await partner.receive("leave"))["reason"] == "peer_lost"
         await server.check_that_it_serves()
@@ -249,7 +237,7 @@ async def test_a_ping_flood_is_limited() -> None:
 async def test_a_ping_flood_by_a_client_that_reads_no_pongs_is_limited() -> None:
     async with running_server(IMPATIENT, sockets=True, time_limit=PATIENCE) as server:
         peer = await server.connect()
-        await say_on_and_on(peer, frame(PING, b"x" * 125) * 100)
+        await say_on_and_on(peer, wire.frame(wire.PING, b"x" * 125) * 100)
         await server.wait_until_empty()
         await server.check_that_it_serves()
 
@@ -274,8 +262,8 @@ async def test_shutdown_is_graceful_and_bounded() -> None:
 
 
 async def test_frames_pipelined_with_the_upgrade_request_are_processed(server: RunningServer) -> None:
-    burst = b"".join(message_frame("ping", data=str(number)) for number in range(100))
-    peer = await open_peer(await server.dial(), pipelined=burst + message_frame("join"))
+    burst = b"".join(wire.message_frame("ping", data=str(number)) for number in range(100))
+    peer = await open_peer(await server.dial(), pipelined=burst + wire.message_frame("join"))
     await peer.receive("welcome")
     for number in range(100):
         assert (await peer.receive("pong"))["data"] == str(number)
@@ -284,7 +272,9 @@ async def test_frames_pipelined_with_the_upgrade_request_are_processed(server: R
 
 
 async def test_a_close_frame_pipelined_with_the_upgrade_request_is_answered(server: RunningServer) -> None:
-    peer = await open_peer(await server.dial(), pipelined=message_frame("join") + frame(CLOSE, b"\x03\xe8"))
+    peer = await open_peer(
+        await server.dial(), pipelined=wire.message_frame("join") + wire.frame(wire.CLOSE, b"\x03\xe8")
+    )
     assert (await peer.receive_close()).code == 1000
 
 
@@ -296,10 +286,10 @@ async def test_garbage_pipelined_with_the_upgrade_request_gets_a_close_frame(ser
 @pytest.mark.parametrize(
     ("bad", "code"),
     [
-        (frame(TEXT, b"\xc3\x28"), 1007),
-        (frame(TEXT, b"{}", masked=False), 1002),
-        (frame(TEXT, b"{}", reserved=4), 1002),
-        (frame(CLOSE, b"\x00"), 1002),
+        (wire.frame(wire.TEXT, b"\xc3\x28"), 1007),
+        (wire.frame(wire.TEXT, b"{}", masked=False), 1002),
+        (wire.frame(wire.TEXT, b"{}", reserved=4), 1002),
+        (wire.frame(wire.CLOSE, b"\x00"), 1002),
     ],
 )
 async def test_frames_that_trio_websocket_drops_get_a_close_frame(
@@ -319,7 +309,7 @@ async def talk_until_left(peer: Peer) -> None:
 
     async def talk() -> None:
         while not left.is_set():
-            await peer.send_bytes(message_frame("chat", text="x" * 2000) * 10)
+            await peer.send_bytes(wire.message_frame("chat", text="x" * 2000) * 10)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(talk)
@@ -348,7 +338,7 @@ async def test_a_client_that_never_reads_while_its_partner_sends_is_closed() -> 
 
 async def test_a_client_that_only_sends_and_never_reads_is_closed(server: RunningServer) -> None:
     peer = await server.connect()
-    await say_on_and_on(peer, message_frame("ping", data="x" * 256) * 40)
+    await say_on_and_on(peer, wire.message_frame("ping", data="x" * 256) * 40)
     await server.wait_until_empty()
 
 
@@ -362,7 +352,10 @@ def every_so_many(data: bytes, step: int) -> Iterator[bytes]:
 
 async def test_a_reset_at_any_byte_of_a_connection_is_handled(server: RunningServer) -> None:
     whole = (
-        upgrade_request(sec_websocket_protocol="curhat.v1") + message_frame("join") + frame(PING) + frame(CLOSE)
+        wire.upgrade_request(sec_websocket_protocol="curhat.v1")
+        + wire.message_frame("join")
+        + wire.frame(wire.PING)
+        + wire.frame(wire.CLOSE)
     )
     for beginning in every_so_many(whole, 7):
         stream = await server.dial()
@@ -399,4 +392,4 @@ async def test_many_connections_at_once_half_of_them_reset(server: RunningServer
 
 def test_the_websocket_key_of_the_test_clients_is_valid() -> None:
     """Or every upgrade above would be refused for that."""
-    assert len(KEY) == 24
+    assert len(wire.KEY) == 24

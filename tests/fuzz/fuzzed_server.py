@@ -6,9 +6,10 @@ import orjson
 import trio
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance.wire import message_frame, upgrade_request
 from curhat_trio.protocol.codec import decode_server
 from curhat_trio.protocol.messages import ServerMessage
-from tests.peers import message_frame, running_server, upgrade_request
+from tests.peers import running_server
 from tests.stepped_trio import SteppedClient, SteppedTrio, Wire
 
 NEW_PIECE = b"\xfe\xed"

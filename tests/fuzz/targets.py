@@ -12,6 +12,7 @@ from jsonschema.validators import extend
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
 
+from curhat_trio.conformance import wire
 from curhat_trio.documents.schemas import client_schemas, server_schemas
 from curhat_trio.frames import CloseFrame, FrameReader, Received, Violation
 from curhat_trio.frames import Ping as PingFrame
@@ -19,7 +20,7 @@ from curhat_trio.protocol.codec import decode, decode_server, encode, encode_cli
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.messages import LEGACY_FROM_CLIENT, ClientMessage, ServerMessage
 from tests.fuzz.fuzzed_server import NEW_PIECE, FuzzedServer
-from tests.peers import ANSWER, CANDIDATE, OFFER, message_frame
+from tests.peers import ANSWER, CANDIDATE, OFFER
 
 # ---------------------------------------------------------------- the codec
 
@@ -142,11 +143,11 @@ DICTIONARIES: dict[str, list[bytes]] = {
     "codec": [b"null", b"1.0", b"\\ud800", b'{"type":'],
     "frames": [],
     "server": [NEW_PIECE]
-    + [message_frame(name)[:-1] for name in (*_CLIENT, "report")]
+    + [wire.message_frame(name)[:-1] for name in (*_CLIENT, "report")]
     + [
-        message_frame("offer", payload=OFFER),
-        message_frame("answer", payload=ANSWER),
-        message_frame("candidate", payload=CANDIDATE),
+        wire.message_frame("offer", payload=OFFER),
+        wire.message_frame("answer", payload=ANSWER),
+        wire.message_frame("candidate", payload=CANDIDATE),
     ],
 }
 """Words that help a fuzzer, which by itself would hardly ever write a message."""

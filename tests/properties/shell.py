@@ -13,10 +13,11 @@ import trio
 
 from curhat_trio import admission, dispatcher, environment, server, sessions
 from curhat_trio.backends.memory import MemoryRendezvous
+from curhat_trio.conformance.wire import CLOSE, PONG, TEXT
 from curhat_trio.metrics import state_name
 from curhat_trio.protocol.events import Profile
 from tests import peers
-from tests.peers import CLOSE, PONG, TEXT, ConnectionTask, RunningServer, running_server
+from tests.peers import ConnectionTask, RunningServer, running_server
 from tests.properties.shell_connections import Client, Connection, Phase, Record
 from tests.properties.shell_model import Model
 from tests.properties.shell_recording import (

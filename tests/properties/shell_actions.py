@@ -6,12 +6,12 @@ from typing import Literal
 import attrs
 from hypothesis import strategies as st
 
+from curhat_trio.conformance import wire
 from curhat_trio.protocol.codec import encode_client
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.messages import Chat, ClientMessage, Join, Leave, Next, Ping, Status
 from curhat_trio.protocol.session import Negotiating, Paired, Waiting
 from curhat_trio.protocol.signaling import HaveRemoteOffer
-from tests.peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
 from tests.properties.shell import ShellClient
 from tests.properties.shell_connections import Client
 from tests.properties.shell_setup import MAX_CLIENTS, UNSOLICITED_PONG
@@ -65,30 +65,34 @@ TEXTS = MESSAGES | MESSAGES | MESSAGES | GARBAGE
 def in_pieces(text: bytes, cut: int) -> bytes:
     """A message in three frames, with a ping between."""
     cut %= len(text) + 1
-    head, tail = frame(TEXT, text[:cut], fin=False), frame(CONTINUATION, text[cut:])
-    return head + frame(PING, b"amid") + frame(CONTINUATION, b"", fin=False) + tail
+    head, tail = wire.frame(wire.TEXT, text[:cut], fin=False), wire.frame(wire.CONTINUATION, text[cut:])
+    return head + wire.frame(wire.PING, b"amid") + wire.frame(wire.CONTINUATION, b"", fin=False) + tail
 
 
-WHOLE = TEXTS.map(lambda text: frame(TEXT, text))
+WHOLE = TEXTS.map(lambda text: wire.frame(wire.TEXT, text))
 ODD = st.one_of(
     st.builds(in_pieces, TEXTS, st.integers(0, 200)),
-    st.binary(max_size=8).map(lambda payload: frame(PING, payload)),
+    st.binary(max_size=8).map(lambda payload: wire.frame(wire.PING, payload)),
     st.just(UNSOLICITED_PONG),
-    st.sampled_from([frame(PING, b"flood") * 30, frame(TEXT, b'{"type":"ping"}', fin=False)]),
+    st.sampled_from([wire.frame(wire.PING, b"flood") * 30, wire.frame(wire.TEXT, b'{"type":"ping"}', fin=False)]),
 )
 BROKEN = st.sampled_from(
     [
-        frame(BINARY, b"x"),
-        frame(TEXT, b"\xff"),
-        frame(TEXT, b"x", masked=False),
-        frame(TEXT, b"x" * 1025),
-        frame(CLOSE, b"\x03"),
-        frame(CONTINUATION, b""),
+        wire.frame(wire.BINARY, b"x"),
+        wire.frame(wire.TEXT, b"\xff"),
+        wire.frame(wire.TEXT, b"x", masked=False),
+        wire.frame(wire.TEXT, b"x" * 1025),
+        wire.frame(wire.CLOSE, b"\x03"),
+        wire.frame(wire.CONTINUATION, b""),
     ]
 )
-CLOSING = st.sampled_from([frame(CLOSE), frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x0f\xa0")])
-ASKING = frame(TEXT, encode_client(Join())) + frame(TEXT, encode_client(Leave()))
-MUCH = st.sampled_from([*(frame(TEXT, encode_client(each)) for each in (Chat("much"), Ping(), Join())), ASKING])
+CLOSING = st.sampled_from(
+    [wire.frame(wire.CLOSE), wire.frame(wire.CLOSE, b"\x03\xe8bye"), wire.frame(wire.CLOSE, b"\x0f\xa0")]
+)
+ASKING = wire.frame(wire.TEXT, encode_client(Join())) + wire.frame(wire.TEXT, encode_client(Leave()))
+MUCH = st.sampled_from(
+    [*(wire.frame(wire.TEXT, encode_client(each)) for each in (Chat("much"), Ping(), Join())), ASKING]
+)
 NUMBERS = st.integers(0, 9)
 SENSIBLE_RESUME = st.builds(ResumeRequest, st.sampled_from(["away", "away", "away", "here"]), NUMBERS)
 RESUME = st.builds(
@@ -202,4 +206,4 @@ def fitting(model_client: Client | None, tag: int) -> ClientMessage:
 
 
 def text(message: ClientMessage) -> bytes:
-    return frame(TEXT, encode_client(message))
+    return wire.frame(wire.TEXT, encode_client(message))

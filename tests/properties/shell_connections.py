@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import attrs
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance.wire import CLOSE, PING, PONG, TEXT, frame
 from curhat_trio.frames import FrameReader
 from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.rate_limit import RateLimit
-from tests.peers import CLOSE, PING, PONG, TEXT, frame
 
 Record: TypeAlias = tuple[Any, ...]
 """What happened, and to what:

@@ -23,6 +23,7 @@ from math import inf
 from typing import Any
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance.wire import CLOSE, PING, PONG, TEXT
 from curhat_trio.frames import CloseFrame, FrameReader, Ping, Pong, Violation
 from curhat_trio.policy.matching import Outcome, Pair, Pool, Widened, introductions
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
@@ -44,7 +45,6 @@ from curhat_trio.protocol.messages import Resume, Resumed
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Rules, Session, Waiting
-from tests.peers import CLOSE, PING, PONG, TEXT
 from tests.properties.shell_connections import Client, Connection, Phase, Record, Slot
 
 # ---------------------------------------------------------------- the server

@@ -4,11 +4,11 @@ import attrs
 from hypothesis import strategies as st
 
 from curhat_trio.config import Settings
-from tests.peers import PONG, frame
+from curhat_trio.conformance import wire
 
 MAX_CLIENTS = 6
 KEPT_MESSAGES, KEPT_BYTES = 6, 900
-UNSOLICITED_PONG = frame(PONG, b"unasked")
+UNSOLICITED_PONG = wire.frame(wire.PONG, b"unasked")
 NO_CODE = 1005
 """What wsproto makes of a close frame without a code (RFC 6455, section 7.1.5)."""
 

@@ -11,18 +11,6 @@ from curhat_trio.connection import Connection, ConnectionLimits
 from curhat_trio.deadlines import Deadlines
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.rate_limit import Allowance
-from tests.peers import frame
-
-__all__ = [
-    "HANDSHAKE_RESPONSE",
-    "LIMITS",
-    "FakeTransport",
-    "RecordingDispatcher",
-    "RunningConnection",
-    "frame",
-    "frames_in",
-    "running_connection",
-]
 
 HANDSHAKE_RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 

@@ -9,59 +9,46 @@ from trio.testing import MockClock
 
 from curhat_trio.admission import Admission
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
-from tests.peers import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    ClosedConnection,
-    Peer,
-    RunningServer,
-    frame,
-    message_frame,
-    open_peer,
-    running_server,
-)
+from tests.peers import Peer, RunningServer, open_peer, running_server
 
 TOO_BIG = 65_536 + 1
 
 BROKEN_FRAMES = {
-    "reserved bit 1": (1002, frame(TEXT, b"{}", reserved=4)),
-    "reserved bit 3": (1002, frame(TEXT, b"{}", reserved=1)),
-    "unknown data opcode": (1002, frame(0x3, b"{}")),
-    "unknown control opcode": (1002, frame(0xB, b"{}")),
-    "unmasked": (1002, frame(TEXT, b"{}", masked=False)),
-    "continuation of nothing": (1002, frame(CONTINUATION, b"{}")),
-    "new message inside a message": (1002, frame(TEXT, b"{", fin=False) + frame(TEXT, b"}")),
-    "long ping": (1002, frame(PING, b"x" * 126)),
-    "fragmented ping": (1002, frame(PING, b"x", fin=False)),
-    "long pong": (1002, frame(PONG, b"x" * 126)),
-    "binary": (1003, frame(BINARY, b"{}")),
-    "binary, in fragments": (1003, frame(BINARY, b"{", fin=False)),
-    "bytes that are no UTF-8": (1007, frame(TEXT, b'{"type":"\xff"}')),
-    "UTF-8 that ends too early": (1007, frame(TEXT, "ü".encode()[:1])),
-    "a surrogate in UTF-8": (1007, frame(TEXT, b"\xed\xa0\x80")),
-    "one byte over the limit": (1009, frame(TEXT, b" " * TOO_BIG)),
-    "a huge length, declared": (1009, frame(TEXT, declared=1 << 62)),
-    "a length with the highest bit": (1009, frame(TEXT, declared=(1 << 64) - 1)),
+    "reserved bit 1": (1002, wire.frame(wire.TEXT, b"{}", reserved=4)),
+    "reserved bit 3": (1002, wire.frame(wire.TEXT, b"{}", reserved=1)),
+    "unknown data opcode": (1002, wire.frame(0x3, b"{}")),
+    "unknown control opcode": (1002, wire.frame(0xB, b"{}")),
+    "unmasked": (1002, wire.frame(wire.TEXT, b"{}", masked=False)),
+    "continuation of nothing": (1002, wire.frame(wire.CONTINUATION, b"{}")),
+    "new message inside a message": (1002, wire.frame(wire.TEXT, b"{", fin=False) + wire.frame(wire.TEXT, b"}")),
+    "long ping": (1002, wire.frame(wire.PING, b"x" * 126)),
+    "fragmented ping": (1002, wire.frame(wire.PING, b"x", fin=False)),
+    "long pong": (1002, wire.frame(wire.PONG, b"x" * 126)),
+    "binary": (1003, wire.frame(wire.BINARY, b"{}")),
+    "binary, in fragments": (1003, wire.frame(wire.BINARY, b"{", fin=False)),
+    "bytes that are no UTF-8": (1007, wire.frame(wire.TEXT, b'{"type":"\xff"}')),
+    "UTF-8 that ends too early": (1007, wire.frame(wire.TEXT, "ü".encode()[:1])),
+    "a surrogate in UTF-8": (1007, wire.frame(wire.TEXT, b"\xed\xa0\x80")),
+    "one byte over the limit": (1009, wire.frame(wire.TEXT, b" " * TOO_BIG)),
+    "a huge length, declared": (1009, wire.frame(wire.TEXT, declared=1 << 62)),
+    "a length with the highest bit": (1009, wire.frame(wire.TEXT, declared=(1 << 64) - 1)),
     "over the limit in fragments": (
         1009,
-        frame(TEXT, b" " * 40_000, fin=False) + frame(CONTINUATION, b" " * 40_000),
+        wire.frame(wire.TEXT, b" " * 40_000, fin=False) + wire.frame(wire.CONTINUATION, b" " * 40_000),
     ),
     "empty fragments without end": (
         1009,
-        frame(TEXT, fin=False) + b"".join([frame(CONTINUATION, fin=False)] * 100),
+        wire.frame(wire.TEXT, fin=False) + b"".join([wire.frame(wire.CONTINUATION, fin=False)] * 100),
     ),
-    "a close frame with half a code": (1002, frame(CLOSE, b"\x03")),
-    "a close frame with a code that must not be sent": (1002, frame(CLOSE, (1006).to_bytes(2, "big"))),
-    "a close frame whose reason is no UTF-8": (1007, frame(CLOSE, b"\x03\xe8\xff")),
+    "a close frame with half a code": (1002, wire.frame(wire.CLOSE, b"\x03")),
+    "a close frame with a code that must not be sent": (1002, wire.frame(wire.CLOSE, (1006).to_bytes(2, "big"))),
+    "a close frame whose reason is no UTF-8": (1007, wire.frame(wire.CLOSE, b"\x03\xe8\xff")),
 }
 
 RETRY = {4000, 4001, 4002, 4003, 4004}
@@ -86,7 +73,9 @@ async def test_an_invalid_frame_closes_only_its_senders_connection(
 ) -> None:
     code, frames = BROKEN_FRAMES[fault]
     partner, culprit = await server.connect_negotiating_pair()
-    await culprit.send_bytes(message_frame("chat", text="before"), frames, message_frame("chat", text="after"))
+    await culprit.send_bytes(
+        wire.message_frame("chat", text="before"), frames, wire.message_frame("chat", text="after")
+    )
     closed = await culprit.receive_close()
     assert closed.code == code
     assert closed.reason == CloseCode(code).explanation
@@ -101,7 +90,7 @@ async def test_a_message_of_exactly_the_size_limit_is_accepted(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
+    await peer.send_bytes(wire.frame(wire.TEXT, b'{"type":"ping"' + b" " * (65_536 - 15) + b"}"))
     await peer.receive("pong")
 
 
@@ -120,19 +109,19 @@ async def closed_4002(server: RunningServer) -> Peer:
 
 async def closed_4003_for_messages(server: RunningServer) -> Peer:
     peer = await server.connect()
-    await peer.send_bytes(message_frame("ping") * 300)
+    await peer.send_bytes(wire.message_frame("ping") * 300)
     return peer
 
 
 async def closed_4003_for_control_frames(server: RunningServer) -> Peer:
     peer = await server.connect()
-    await peer.send_bytes(frame(PONG) * 201)
+    await peer.send_bytes(wire.frame(wire.PONG) * 201)
     return peer
 
 
 async def closed_4501(server: RunningServer) -> Peer:
     peer = await server.connect_legacy()
-    await peer.send_bytes(frame(TEXT, b"what?") * 20)
+    await peer.send_bytes(wire.frame(wire.TEXT, b"what?") * 20)
     return peer
 
 
@@ -173,7 +162,7 @@ async def test_the_last_permitted_error_is_fatal_and_precedes_the_close(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(TEXT, b"what?") * 25, message_frame("ping"))
+    await peer.send_bytes(wire.frame(wire.TEXT, b"what?") * 25, wire.message_frame("ping"))
     assert (await peer.receive_close()).code == 4501
     assert [message["fatal"] for message in peer.unread] == [False] * 19 + [True]
 
@@ -183,7 +172,7 @@ async def test_a_flooding_client_gets_retry_times_and_is_finally_closed(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
-    await peer.send_bytes(message_frame("ping") * 300)
+    await peer.send_bytes(wire.message_frame("ping") * 300)
     assert (await peer.receive_close()).code == 4003
     assert [message["type"] for message in peer.unread] == ["pong"] * 200 + ["error"] * 100
     assert {message.get("retryAfterSeconds", 0) > 0 for message in peer.unread[200:]} == {True}
@@ -194,7 +183,7 @@ async def test_a_client_that_waits_for_the_retry_time_may_send_again(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
     peer = await server.connect()
-    await peer.send_bytes(message_frame("ping") * 201)
+    await peer.send_bytes(wire.message_frame("ping") * 201)
     pause = (await peer.receive(*["pong"] * 200, "error"))["retryAfterSeconds"]
     await trio.sleep(pause)
     await peer.send("ping")
@@ -206,7 +195,7 @@ async def test_the_byte_limit_counts_bytes_not_characters(
 ) -> None:
     peer = await server.connect()
     grins = "\N{GRINNING FACE}" * 15_000
-    message = frame(TEXT, f'{{"type":"ping","ignored":"{grins}"}}'.encode())
+    message = wire.frame(wire.TEXT, f'{{"type":"ping","ignored":"{grins}"}}'.encode())
     within = server.settings.byte_burst // len(message)
     for _ in range(within):
         await peer.send_bytes(message)
@@ -227,7 +216,9 @@ async def test_a_server_error_closes_with_4004(
 
     monkeypatch.setattr(endpoint, "step", step_with_a_bug)
     unlucky, partner = await server.connect_negotiating_pair()
-    await unlucky.send_bytes(message_frame("ping"), message_frame("chat", text="secret"), message_frame("ping"))
+    await unlucky.send_bytes(
+        wire.message_frame("ping"), wire.message_frame("chat", text="secret"), wire.message_frame("ping")
+    )
     assert (await unlucky.receive_close()).code == 4004
     assert (await partner.receive("leave"))["reason"] == "peer_lost"
     await partner.close()
@@ -249,7 +240,7 @@ async def test_an_error_outside_the_session_ends_only_its_connection(
 
     with monkeypatch.context() as patch:
         patch.setattr(Admission, "open", fail)
-        with pytest.raises(ClosedConnection):
+        with pytest.raises(wire.ClosedConnection):
             await server.connect()
     await witness.send("ping")
     await witness.receive("pong")
@@ -302,7 +293,7 @@ async def test_a_refused_client_is_disconnected_in_bounded_time(
 ) -> None:
     peer = await open_peer(await server.dial(), subprotocol="soap")
     peer.answers_close = answers_close
-    await peer.send_bytes(message_frame("join") * 50)
+    await peer.send_bytes(wire.message_frame("join") * 50)
     assert (await peer.receive_close()).code == 4503
     await server.wait_until_empty()
 
@@ -337,7 +328,7 @@ async def test_a_close_frame_is_answered_with_its_own_code(
 
 async def test_a_close_frame_without_a_code_is_answered(server: RunningServer, autojump_clock: MockClock) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(CLOSE))
+    await peer.send_bytes(wire.frame(wire.CLOSE))
     assert (await peer.receive_close()).code in (1005, 1000)
     await server.wait_until_empty()
 
@@ -348,7 +339,9 @@ async def test_messages_before_a_close_frame_are_relayed_and_none_after_it(
 ) -> None:
     speaker, listener = await server.connect_negotiating_pair()
     await speaker.send_bytes(
-        message_frame("chat", text="bye"), frame(CLOSE, b"\x03\xe8"), message_frame("chat", text="ghost")
+        wire.message_frame("chat", text="bye"),
+        wire.frame(wire.CLOSE, b"\x03\xe8"),
+        wire.message_frame("chat", text="ghost"),
     )
     assert (await listener.receive("chat"))["text"] == "bye"
     assert (await listener.receive("leave"))["reason"] == "peer_lost"
@@ -367,7 +360,9 @@ async def test_pings_in_the_segment_with_the_violation_do_not_prevent_the_close_
     server: RunningServer, autojump_clock: MockClock, pings: int
 ) -> None:
     peer = await server.connect()
-    await peer.send_bytes(frame(PING) * pings, frame(TEXT, b"what?") * 20, frame(PING) * pings)
+    await peer.send_bytes(
+        wire.frame(wire.PING) * pings, wire.frame(wire.TEXT, b"what?") * 20, wire.frame(wire.PING) * pings
+    )
     assert await _answer_of(peer) == 4501
     await server.wait_until_empty()
 
@@ -382,7 +377,7 @@ async def test_pings_at_any_time_during_a_close_do_not_prevent_the_close_frame(
             server.stop.set()
             for _ in range(pause):
                 await trio.lowlevel.checkpoint()
-            await peer.send_bytes(frame(PING) * pings)
+            await peer.send_bytes(wire.frame(wire.PING) * pings)
             assert await _answer_of(peer) == 4000, pause
 
 
@@ -395,7 +390,7 @@ async def test_crossing_close_frames_end_the_connection(autojump_clock: MockCloc
                 await trio.lowlevel.checkpoint()
             peer.answers_close = False
             began = trio.current_time()
-            await peer.send_bytes(frame(CLOSE, b"\x03\xe8"))
+            await peer.send_bytes(wire.frame(wire.CLOSE, b"\x03\xe8"))
             assert await _answer_of(peer) in (1000, 4000), pause
             assert await peer.stream.receive_some() == b""
             await trio.testing.wait_all_tasks_blocked()

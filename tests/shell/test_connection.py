@@ -7,11 +7,11 @@ import trio
 import trio.testing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from curhat_trio.conformance import wire
 from curhat_trio.frames import PING_FRAME, close_frame, pong_frame, text_frame
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.rate_limit import Allowance
-from tests.peers import BINARY, CLOSE, PING, PONG, TEXT
-from tests.shell.connections import RunningConnection, frame, frames_in, running_connection
+from tests.shell.connections import RunningConnection, frames_in, running_connection
 
 WRITER = "_keep_writing"
 
@@ -19,7 +19,7 @@ WRITER = "_keep_writing"
 def close_code(stage: RunningConnection) -> int | None:
     """The code of the close frame that was sent last; None: none was, or it has none."""
     opcode, payload = frames_in(stage.sent)[-1]
-    return int.from_bytes(payload[:2], "big") if opcode == CLOSE and payload else None
+    return int.from_bytes(payload[:2], "big") if opcode == wire.CLOSE and payload else None
 
 
 # ---------------------------------------------------------------- writing
@@ -132,7 +132,7 @@ async def test_a_slow_client_gets_the_rest_of_the_frame_and_a_close_frame() -> N
         running.transport.make_room(1000)
         await wait_all_tasks_blocked()
         explanation = CloseCode.SLOW_CONSUMER.explanation.encode()
-        assert frames_in(running.sent) == [(TEXT, b"torn"), (CLOSE, b"\x0f\xa1" + explanation)]
+        assert frames_in(running.sent) == [(wire.TEXT, b"torn"), (wire.CLOSE, b"\x0f\xa1" + explanation)]
 
 
 async def test_otherwise_queued_messages_are_sent_before_the_close_frame() -> None:
@@ -153,7 +153,7 @@ async def test_nothing_is_sent_after_the_close_frame() -> None:
         running.connection.close(CloseCode.REPLACED)
         sent = running.sent
         assert not running.connection.send(b"late")
-        running.transport.deliver(frame(PING, b"late"))
+        running.transport.deliver(wire.frame(wire.PING, b"late"))
         await wait_all_tasks_blocked()
         assert running.connection.flush()
         running.connection.close(CloseCode.SHUTDOWN)
@@ -232,15 +232,17 @@ async def test_there_is_no_write_timeout_once_everything_is_written(autojump_clo
 async def test_received_messages_are_passed_to_the_session_then_flushed() -> None:
     async with running_connection() as running:
         flushes = running.dispatcher.flushes
-        running.transport.deliver(frame(TEXT, b"one") + frame(TEXT, b"two"))
+        running.transport.deliver(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
         await wait_all_tasks_blocked()
         assert running.dispatcher.texts == ["one", "two"]
         assert running.dispatcher.flushes == flushes + 1
 
 
 async def test_pipelined_bytes_are_processed_first() -> None:
-    async with running_connection(pipelined=frame(TEXT, b"one") + frame(TEXT, b"two")[:3]) as running:
-        running.transport.deliver(frame(TEXT, b"two")[3:])
+    async with running_connection(
+        pipelined=wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two")[:3]
+    ) as running:
+        running.transport.deliver(wire.frame(wire.TEXT, b"two")[3:])
         await wait_all_tasks_blocked()
         assert running.dispatcher.texts == ["one", "two"]
 
@@ -252,7 +254,9 @@ async def test_pings_are_answered_in_order_with_what_is_sent() -> None:
             running.connection.send(text.encode())
 
         running.dispatcher.on_text = echo
-        running.transport.deliver(frame(PING, b"a") + frame(TEXT, b"one") + frame(PING, b"b"))
+        running.transport.deliver(
+            wire.frame(wire.PING, b"a") + wire.frame(wire.TEXT, b"one") + wire.frame(wire.PING, b"b")
+        )
         await wait_all_tasks_blocked()
         assert running.sent == pong_frame(b"a") + text_frame(b"one") + pong_frame(b"b")
 
@@ -260,7 +264,10 @@ async def test_pings_are_answered_in_order_with_what_is_sent() -> None:
 async def test_messages_for_an_ended_session_are_ignored() -> None:
     async with running_connection() as running:
         running.dispatcher.on_text = lambda text: running.connection.close(CloseCode.PROTOCOL_ERRORS)
-        running.transport.deliver(frame(TEXT, b"the last") + frame(TEXT, b"too late"), frame(TEXT, b"too late"))
+        running.transport.deliver(
+            wire.frame(wire.TEXT, b"the last") + wire.frame(wire.TEXT, b"too late"),
+            wire.frame(wire.TEXT, b"too late"),
+        )
         await wait_all_tasks_blocked()
         assert running.dispatcher.texts == ["the last"]
 
@@ -268,7 +275,7 @@ async def test_messages_for_an_ended_session_are_ignored() -> None:
 async def test_messages_after_resume_go_to_the_resumed_session() -> None:
     async with running_connection() as running:
         resumed = running.dispatcher.resumed = object()
-        running.transport.deliver(frame(TEXT, b"resume") + frame(TEXT, b"chat"))
+        running.transport.deliver(wire.frame(wire.TEXT, b"resume") + wire.frame(wire.TEXT, b"chat"))
         await wait_all_tasks_blocked()
         assert running.dispatcher.received_by == [running.connection, resumed]
         running.connection.endpoint = running.connection
@@ -276,10 +283,10 @@ async def test_messages_after_resume_go_to_the_resumed_session() -> None:
 
 async def test_too_many_control_frames_are_a_violation(autojump_clock: MockClock) -> None:
     async with running_connection(control_frames=Allowance(1.0, 3.0)) as running:
-        running.transport.deliver(frame(PING) * 3)
+        running.transport.deliver(wire.frame(wire.PING) * 3)
         await wait_all_tasks_blocked()
         assert running.dispatcher.ended == []
-        running.transport.deliver(frame(PONG))
+        running.transport.deliver(wire.frame(wire.PONG))
         await wait_all_tasks_blocked()
         assert running.dispatcher.ended == [CloseCode.RATE_LIMITED]
         assert close_code(running) == CloseCode.RATE_LIMITED
@@ -288,7 +295,7 @@ async def test_too_many_control_frames_are_a_violation(autojump_clock: MockClock
 async def test_control_frames_within_the_rate_limit_are_always_accepted(autojump_clock: MockClock) -> None:
     async with running_connection(control_frames=Allowance(1.0, 3.0)) as running:
         for _ in range(100):
-            running.transport.deliver(frame(PONG))
+            running.transport.deliver(wire.frame(wire.PONG))
             await trio.sleep(1)
         assert running.dispatcher.ended == []
 
@@ -300,7 +307,7 @@ async def test_a_bug_ends_the_session_and_is_logged() -> None:
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True, allow_unwrapped=True):
         async with running_connection() as running:
             running.dispatcher.on_text = bug
-            running.transport.deliver(frame(TEXT, b"boom"))
+            running.transport.deliver(wire.frame(wire.TEXT, b"boom"))
             await wait_all_tasks_blocked()
     assert running.dispatcher.ended == [None]
 
@@ -314,7 +321,7 @@ async def test_a_client_that_answers_pings_is_pinged_periodically(autojump_clock
             await trio.sleep(20)
             await wait_all_tasks_blocked()
             assert running.sent == PING_FRAME * number
-            running.transport.deliver(frame(PONG))
+            running.transport.deliver(wire.frame(wire.PONG))
         assert running.dispatcher.lost == []
 
 
@@ -332,7 +339,7 @@ async def test_a_pong_exactly_at_the_timeout_is_in_time(seed: int, autojump_cloc
     trio._core._run._r.seed(seed)
     async with running_connection() as running:
         await trio.sleep_until(30)
-        running.transport.deliver(frame(PONG))
+        running.transport.deliver(wire.frame(wire.PONG))
         await trio.sleep(5)
         assert running.dispatcher.lost == []
 
@@ -345,7 +352,7 @@ async def test_an_overdue_pong_is_looked_for_once_more(autojump_clock: MockClock
             began = trio.current_time()
             for number in range(2, 5):
                 await trio.sleep_until(began + 20 * number)
-                running.transport.deliver(frame(PONG))
+                running.transport.deliver(wire.frame(wire.PONG))
                 await wait_all_tasks_blocked()
                 assert running.dispatcher.lost == []
 
@@ -357,7 +364,7 @@ async def test_a_pong_that_came_while_the_server_was_busy_is_in_time(autojump_cl
         async with running_connection() as running:
             began = trio.current_time()
             await trio.sleep(25)
-            running.transport.deliver(frame(PONG))
+            running.transport.deliver(wire.frame(wire.PONG))
             autojump_clock.jump(100)
             await trio.sleep_until(began + 125.1)
             assert running.dispatcher.lost == []
@@ -366,7 +373,7 @@ async def test_a_pong_that_came_while_the_server_was_busy_is_in_time(autojump_cl
 async def test_a_late_pong_is_too_late(autojump_clock: MockClock) -> None:
     async with running_connection(close_seconds=100) as running:
         await trio.sleep(30.1)
-        running.transport.deliver(frame(PONG))
+        running.transport.deliver(wire.frame(wire.PONG))
         await wait_all_tasks_blocked()
         assert running.dispatcher.lost == [CloseCode.NO_PONG]
 
@@ -374,7 +381,7 @@ async def test_a_late_pong_is_too_late(autojump_clock: MockClock) -> None:
 async def test_an_unsolicited_pong_has_no_effect(autojump_clock: MockClock) -> None:
     async with running_connection() as running:
         await trio.sleep(19)
-        running.transport.deliver(frame(PONG))
+        running.transport.deliver(wire.frame(wire.PONG))
         await trio.sleep(1.1)
         assert running.sent == PING_FRAME
 
@@ -405,7 +412,11 @@ async def test_a_close_frame_of_the_client_is_answered_and_ends_the_connection(
     payload: bytes, answer: int | None
 ) -> None:
     async with running_connection() as running:
-        running.transport.deliver(frame(TEXT, b"last words") + frame(CLOSE, payload) + frame(TEXT, b"ghost"))
+        running.transport.deliver(
+            wire.frame(wire.TEXT, b"last words")
+            + wire.frame(wire.CLOSE, payload)
+            + wire.frame(wire.TEXT, b"ghost")
+        )
         await wait_all_tasks_blocked()
         assert (running.dispatcher.texts, running.dispatcher.ended) == (["last words"], [None])
         assert running.sent == close_frame(answer)
@@ -417,7 +428,7 @@ async def test_the_clients_answer_to_a_close_frame_ends_the_connection_at_once(a
     async with running_connection() as running:
         running.connection.close(CloseCode.REPLACED)
         await trio.sleep(1)
-        running.transport.deliver(frame(TEXT, b"late") + frame(CLOSE, b"\x03\xe8"))
+        running.transport.deliver(wire.frame(wire.TEXT, b"late") + wire.frame(wire.CLOSE, b"\x03\xe8"))
         await wait_all_tasks_blocked()
         assert (running.over_at, running.dispatcher.texts) == (1.0, [])
 
@@ -425,7 +436,9 @@ async def test_the_clients_answer_to_a_close_frame_ends_the_connection_at_once(a
 async def test_messages_in_flight_during_a_close_are_no_violation(autojump_clock: MockClock) -> None:
     async with running_connection() as running:
         running.connection.close(CloseCode.REPLACED)
-        running.transport.deliver(frame(BINARY, b"late") + frame(TEXT, b"\xff") + frame(CLOSE, b"\x03\xe8"))
+        running.transport.deliver(
+            wire.frame(wire.BINARY, b"late") + wire.frame(wire.TEXT, b"\xff") + wire.frame(wire.CLOSE, b"\x03\xe8")
+        )
         await wait_all_tasks_blocked()
         assert running.over_at == 0.0
 
@@ -445,7 +458,7 @@ async def test_further_messages_do_not_extend_the_close_timeout(autojump_clock: 
         running.connection.close(CloseCode.REPLACED)
         for _ in range(10):
             await trio.sleep(0.5)
-            running.transport.deliver(frame(TEXT, b"on and on"))
+            running.transport.deliver(wire.frame(wire.TEXT, b"on and on"))
         assert running.over_at == 3.0
 
 
@@ -453,7 +466,7 @@ async def test_messages_queued_before_a_close_are_written(autojump_clock: MockCl
     async with running_connection() as running:
         running.transport.room = 1
         running.send(b"queued")
-        running.transport.deliver(frame(CLOSE, b"\x03\xe8"))
+        running.transport.deliver(wire.frame(wire.CLOSE, b"\x03\xe8"))
         await trio.sleep(1)
         assert running.over_at is None
         running.transport.make_room(1000)
@@ -468,14 +481,14 @@ async def test_messages_queued_before_a_close_are_written_for_at_most_close_seco
     async with running_connection() as running:
         running.transport.room = 1
         running.send(b"queued")
-        running.transport.deliver(frame(CLOSE, b"\x03\xe8"))
+        running.transport.deliver(wire.frame(wire.CLOSE, b"\x03\xe8"))
         await trio.sleep(10)
         assert running.over_at == 3.0
 
 
 async def test_an_end_without_a_close_frame_is_a_lost_connection() -> None:
     async with running_connection() as running:
-        running.transport.deliver(frame(TEXT, b"one") + frame(TEXT, b"two")[:4], b"")
+        running.transport.deliver(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two")[:4], b"")
         await wait_all_tasks_blocked()
         assert (running.dispatcher.texts, running.dispatcher.lost, running.dispatcher.ended) == (
             ["one"],
@@ -501,10 +514,10 @@ async def test_a_close_without_a_code_ends_the_connection_at_once() -> None:
 @pytest.mark.parametrize(
     ("broken", "code"),
     [
-        (frame(BINARY, b"x"), CloseCode.UNSUPPORTED_DATA),
-        (frame(TEXT, b"x", masked=False), CloseCode.PROTOCOL_ERROR),
-        (frame(TEXT, b"\xff"), CloseCode.INVALID_UTF8),
-        (frame(TEXT, b"x" * 1001), CloseCode.MESSAGE_TOO_BIG),
+        (wire.frame(wire.BINARY, b"x"), CloseCode.UNSUPPORTED_DATA),
+        (wire.frame(wire.TEXT, b"x", masked=False), CloseCode.PROTOCOL_ERROR),
+        (wire.frame(wire.TEXT, b"\xff"), CloseCode.INVALID_UTF8),
+        (wire.frame(wire.TEXT, b"x" * 1001), CloseCode.MESSAGE_TOO_BIG),
     ],
 )
 async def test_after_a_violation_a_close_frame_is_sent_and_the_sending_side_shut_down(
@@ -512,10 +525,13 @@ async def test_after_a_violation_a_close_frame_is_sent_and_the_sending_side_shut
 ) -> None:
     """Its client's close frame can't be found any more, but its end can."""
     async with running_connection() as running:
-        running.transport.deliver(frame(TEXT, b"before") + broken + frame(TEXT, b"after"), frame(TEXT, b"after"))
+        running.transport.deliver(
+            wire.frame(wire.TEXT, b"before") + broken + wire.frame(wire.TEXT, b"after"),
+            wire.frame(wire.TEXT, b"after"),
+        )
         await wait_all_tasks_blocked()
         assert (running.dispatcher.texts, running.dispatcher.ended) == (["before"], [code])
-        assert frames_in(running.sent) == [(CLOSE, int(code).to_bytes(2, "big") + code.explanation.encode())]
+        assert frames_in(running.sent) == [(wire.CLOSE, int(code).to_bytes(2, "big") + code.explanation.encode())]
         assert running.transport.is_ended
         assert running.over_at is None
         running.transport.deliver(b"")
@@ -527,12 +543,12 @@ async def test_the_sending_side_is_shut_down_after_the_close_frame_is_written(au
     async with running_connection() as running:
         running.transport.room = 1
         running.send(b"torn")
-        running.transport.deliver(frame(BINARY, b"x"))
+        running.transport.deliver(wire.frame(wire.BINARY, b"x"))
         await wait_all_tasks_blocked()
         assert not running.transport.is_ended
         running.transport.make_room(1000)
         await wait_all_tasks_blocked()
-        assert [opcode for opcode, _ in frames_in(running.sent)] == [TEXT, CLOSE]
+        assert [opcode for opcode, _ in frames_in(running.sent)] == [wire.TEXT, wire.CLOSE]
         assert running.transport.is_ended
         await trio.sleep(10)
         assert running.over_at == 3.0
@@ -542,7 +558,7 @@ async def test_a_violation_after_the_servers_close_frame_is_ignored(autojump_clo
     async with running_connection() as running:
         running.connection.close(CloseCode.REPLACED)
         sent = running.sent
-        running.transport.deliver(frame(TEXT, b"x", masked=False))
+        running.transport.deliver(wire.frame(wire.TEXT, b"x", masked=False))
         await trio.sleep(10)
         assert (running.sent, running.dispatcher.ended, running.over_at) == (sent, [], 3.0)
 

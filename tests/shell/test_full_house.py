@@ -7,8 +7,9 @@ from trio.testing import MockClock
 
 from curhat_trio.client import ConnectionEnded, Interrupted, Ready, Resumed, connect
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.policy.slots import RESUME_GRACE_SECONDS
-from tests.peers import TEXT, Peer, RunningServer, frame, open_peer, running_server
+from tests.peers import Peer, RunningServer, open_peer, running_server
 from tests.resuming_clients import (
     check_resume_is_refused,
     check_that_they_exchange_chat,
@@ -137,7 +138,7 @@ async def test_a_connection_without_a_slot_may_only_resume(words: str, autojump_
     async with negotiating_pair(TWO) as (server, _, _):
         client = await connect_without_slot(server)
         await client.receive("welcome")
-        await client.send_bytes(frame(TEXT, words.encode()))
+        await client.send_bytes(wire.frame(wire.TEXT, words.encode()))
         assert (await client.receive_close()).code == 4507
         assert client.unread == []
 

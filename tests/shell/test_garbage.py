@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio.testing
 
-from tests.peers import CLOSE, RunningServer, frame, running_server
+from curhat_trio.conformance import wire
+from tests.peers import RunningServer, running_server
 
 
 async def close_gracefully(server: RunningServer) -> None:
@@ -39,7 +40,7 @@ async def a_wait_that_is_given_up(server: RunningServer) -> None:
     peer = await server.connect()
     await peer.send("join", topics=["rain"])
     await peer.receive("ready")
-    await peer.send_bytes(frame(CLOSE))
+    await peer.send_bytes(wire.frame(wire.CLOSE))
 
 
 @pytest.mark.parametrize("visit", [close_gracefully, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])

@@ -10,7 +10,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import CANDIDATE, OFFER, HttpClient, Message, running_server
+from curhat_trio.conformance import wire
+from tests.peers import CANDIDATE, OFFER, HttpClient, running_server
 
 SECRET = "k7northstar"
 WITH_TURN = Settings(
@@ -26,7 +27,7 @@ RELAY_ONLY = Settings(
 RELAY = "candidate:1 1 udp 1 198.51.100.4 9 typ relay raddr 203.0.113.5 rport 9"
 
 
-def credentials_of(message: Message) -> tuple[str, str]:
+def credentials_of(message: wire.Message) -> tuple[str, str]:
     """The name and password in a message's one TURN server; they must be good for ten minutes."""
     *_, turn = message["iceServers"]
     assert turn["urls"] == ["turn:turn.example:3478"]

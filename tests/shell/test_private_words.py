@@ -5,12 +5,13 @@ import io
 import pytest
 from trio.testing import MockClock
 
+from curhat_trio.conformance import wire
 from curhat_trio.log import configure_logging
 from curhat_trio.protocol import endpoint
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.messages import Chat
 from curhat_trio.protocol.session import Session, Step, step
-from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, message_frame, running_server
+from tests.peers import ANSWER, CANDIDATE, OFFER, running_server
 
 WORDS = ("Mawar", "melati", "anggrek", "kamboja", "203.0.113.77", "kenanga", "cempaka", "dahlia")
 
@@ -45,10 +46,10 @@ async def test_no_content_of_messages_is_logged(
         await offerer.send(nonsense, text=chat)
         await offerer.send("chat", text=5, name=name)
         await offerer.receive("error", "error")
-        await answerer.send_bytes(message_frame("chat", text=bug))
+        await answerer.send_bytes(wire.message_frame("chat", text=bug))
         await answerer.receive_close()
         await offerer.receive("leave")
-        await offerer.send_bytes(frame(BINARY, chat.encode()))
+        await offerer.send_bytes(wire.frame(wire.BINARY, chat.encode()))
         await offerer.receive_close()
     lines = log.getvalue()
     assert "transition" in lines

@@ -12,8 +12,9 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.protocol.replay import MESSAGES
-from tests.peers import ANSWER, BINARY, CANDIDATE, OFFER, frame, message_frame, open_peer, running_server
+from tests.peers import ANSWER, CANDIDATE, OFFER, open_peer, running_server
 from tests.resuming_clients import (
     ResumingClient,
     check_resume_is_refused,
@@ -146,8 +147,8 @@ async def test_a_replaced_connection_is_closed_with_4505_even_if_the_session_end
 ) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         newcomer = await server.connect()
-        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
-        await newcomer.stream.send_all(resume + frame(BINARY, b"x"))
+        resume = wire.message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await newcomer.stream.send_all(resume + wire.frame(wire.BINARY, b"x"))
         await newcomer.receive("resumed")
         assert (await newcomer.receive_close()).code == 1003
         assert (await offerer.peer.receive_close()).code == 4505
@@ -170,9 +171,11 @@ async def test_messages_right_after_resume_are_processed_once_and_in_order(autoj
     async with negotiating_pair() as (_, offerer, answerer):
         await offerer.disconnect()
         peer = await open_peer(await offerer._server.dial())
-        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        resume = wire.message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
         await peer.send_bytes(
-            resume, *(message_frame("chat", text=str(number)) for number in range(3)), message_frame("ping")
+            resume,
+            *(wire.message_frame("chat", text=str(number)) for number in range(3)),
+            wire.message_frame("ping"),
         )
         await peer.receive("welcome", "resumed", "pong")
         await answerer.receive_all()
@@ -333,7 +336,7 @@ async def test_a_token_is_valid_once(autojump_clock: MockClock) -> None:
 async def test_two_connections_with_one_token_are_one_session(autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
         await offerer.disconnect()
-        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        resume = wire.message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
         peers = [await open_peer(await server.dial()) for _ in range(3)]
         for peer in peers:
             await peer.send_bytes(resume)
@@ -465,8 +468,8 @@ async def test_more_clients_can_resume_at_once_than_the_matchmakers_channel_hold
         await offerer.disconnect()
         await answerer.receive("peer")
         newcomer = await server.connect()
-        resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
-        await newcomer.stream.send_all((message_frame("join") + message_frame("leave")) * 150 + resume)
+        resume = wire.message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq)
+        await newcomer.stream.send_all((wire.message_frame("join") + wire.message_frame("leave")) * 150 + resume)
         await trio.testing.wait_all_tasks_blocked()
         assert len(server.pool) == 0
         await newcomer.disconnect()
@@ -536,7 +539,7 @@ async def test_nothing_is_sent_to_a_connection_that_is_closed_while_resume_arriv
                 await answerer.send("chat", text="missed")
             await trio.testing.wait_all_tasks_blocked()
             newcomer = await server.connect()
-            resume = message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq + 50)
+            resume = wire.message_frame("resume", token=offerer.token, lastSeq=offerer.last_seq + 50)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(answerer.send, "chat", text="too much"))
                 nursery.start_soon(newcomer.send_bytes, resume)

@@ -6,22 +6,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import (
-    ANSWER,
-    CANDIDATE,
-    OFFER,
-    TEXT,
-    Message,
-    Peer,
-    RunningServer,
-    frame,
-    message_frame,
-    open_peer,
-    running_server,
-)
+from curhat_trio.conformance import wire
+from tests.peers import ANSWER, CANDIDATE, OFFER, Peer, RunningServer, open_peer, running_server
 
 
-async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, Message, Message]:
+async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, wire.Message, wire.Message]:
     """Two paired clients of the Go server, the offerer first, and the `join` that each has received."""
     first, second = await server.connect_legacy("Ann"), await server.connect_legacy("Bob")
     await first.send("join", username="Ann")
@@ -38,7 +27,9 @@ async def test_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock
     frame by itself, and a raw look at the bytes says the same."""
     async with running_server() as server:
         speaker, listener, *_ = await legacy_pair(server)
-        burst = [message_frame("offer", payload=OFFER)] + [message_frame("candidate", payload=CANDIDATE)] * 100
+        burst = [wire.message_frame("offer", payload=OFFER)] + [
+            wire.message_frame("candidate", payload=CANDIDATE)
+        ] * 100
         await speaker.send_bytes(*burst)
         await trio.testing.wait_all_tasks_blocked()
         raw = bytes(await listener.stream.receive_some())
@@ -71,7 +62,7 @@ async def test_a_call_connects_although_both_clients_offer(first_to_offer: str, 
         order = (ann, bob) if first_to_offer == "offerer" else (bob, ann)
         for peer in order:
             sdp = f"v=0\r\na=ice-ufrag:{'ann' if peer is ann else 'bob'}\r\n"
-            await peer.send_bytes(message_frame("offer", payload={"type": "offer", "sdp": sdp}))
+            await peer.send_bytes(wire.message_frame("offer", payload={"type": "offer", "sdp": sdp}))
         for peer, ufrag in ((ann, "ann"), (bob, "bob")):
             await peer.send("candidate", payload=CANDIDATE | {"usernameFragment": ufrag})
         heard_by_bob = await bob.receive_all()
@@ -89,7 +80,7 @@ async def test_join_leave_join_in_one_segment_results_in_one_pairing(autojump_cl
     """In the seed this closes a closed channel: the process dies."""
     async with running_server() as server:
         hasty, calm = await server.connect_legacy("Hasty"), await server.connect_legacy("Calm")
-        await hasty.send_bytes(message_frame("join"), message_frame("leave"), message_frame("join"))
+        await hasty.send_bytes(wire.message_frame("join"), wire.message_frame("leave"), wire.message_frame("join"))
         await trio.testing.wait_all_tasks_blocked()
         await calm.send("join")
         joined = await calm.receive("ready", "ready", "join")
@@ -109,7 +100,7 @@ async def test_repeated_join_and_leave_while_another_client_waits(times: int, au
     async with running_server() as server:
         calm, hasty = await server.connect("Calm"), await server.connect("Hasty")
         await calm.send("join")
-        await hasty.send_bytes(*[message_frame("join"), message_frame("leave")] * times)
+        await hasty.send_bytes(*[wire.message_frame("join"), wire.message_frame("leave")] * times)
         received = await calm.receive_all()
         assert sum(message["type"] == "join" for message in received) == sum(
             message["type"] == "leave" for message in received
@@ -124,7 +115,7 @@ async def test_repeated_join_and_leave_while_another_client_waits(times: int, au
 async def test_a_second_join_is_refused_and_strands_no_client(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         twice, once = await server.connect_legacy("Twice"), await server.connect_legacy("Once")
-        await twice.send_bytes(message_frame("join"), message_frame("join"))
+        await twice.send_bytes(wire.message_frame("join"), wire.message_frame("join"))
         assert (await twice.receive("ready", "error"))["code"] == "wrong_state"
         await once.send("join")
         await once.receive("ready", "ready", "join")
@@ -177,7 +168,7 @@ async def test_a_slow_reader_affects_only_itself(autojump_clock: MockClock) -> N
         await other.send("join")
         await other.receive("ready", "ready", "join")
         # `slow` reads nothing from here on, not even its own `join`
-        await other.send_bytes(*[message_frame("candidate", payload=CANDIDATE)] * 64)
+        await other.send_bytes(*[wire.message_frame("candidate", payload=CANDIDATE)] * 64)
         assert (await other.receive("leave"))["reason"] == "peer_lost"
         await server.check_that_it_serves()
 
@@ -221,7 +212,7 @@ async def test_no_message_reaches_a_third_client_whatever_to_and_room_id_contain
 async def test_there_is_a_size_limit(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         peer = await server.connect_legacy()
-        await peer.send_bytes(frame(TEXT, b'"' + b"x" * 65_536))
+        await peer.send_bytes(wire.frame(wire.TEXT, b'"' + b"x" * 65_536))
         assert (await peer.receive_close()).code == 1009
 
 
@@ -249,7 +240,10 @@ async def test_a_legacy_client_receives_only_messages_of_the_go_server(autojump_
         ann, bob, *_ = await legacy_pair(server)
         modern = await server.connect("Modern")
         await ann.send_bytes(
-            message_frame("chat", text="?"), message_frame("ping"), message_frame("next"), message_frame("leave")
+            wire.message_frame("chat", text="?"),
+            wire.message_frame("ping"),
+            wire.message_frame("next"),
+            wire.message_frame("leave"),
         )
         await bob.receive("leave")
         await bob.send("join")

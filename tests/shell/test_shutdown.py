@@ -10,9 +10,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
+from curhat_trio.conformance import wire
 from curhat_trio.policy.matching import Pool
 from curhat_trio.protocol.effects import Request
-from tests.peers import ClosedConnection, HttpClient, Peer, open_peer, running_server
+from tests.peers import HttpClient, Peer, open_peer, running_server
 
 
 async def last_words(peer: Peer) -> list[str]:
@@ -97,7 +98,7 @@ async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) ->
     """Told why on the WebSocket, or cut off before there is one."""
     try:
         peer = await open_peer(stream, subprotocol=subprotocol)
-    except ClosedConnection:
+    except wire.ClosedConnection:
         return
     assert (await peer.receive_close()).code in (4000, 4503)
 

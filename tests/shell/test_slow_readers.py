@@ -9,7 +9,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import PING, TEXT, Peer, RunningServer, frame, message_frame, open_peer, running_server
+from curhat_trio.conformance import wire
+from tests.peers import Peer, RunningServer, open_peer, running_server
 
 
 class Faucet(trio.abc.HalfCloseableStream):
@@ -76,10 +77,10 @@ async def slow_pair(server: RunningServer) -> tuple[Peer, Faucet, Peer]:
 
 async def chat_at_the_permitted_rate(peer: Peer, seconds: int) -> None:
     """As much as the allowance gives: nearly the burst, and then so many messages in a second."""
-    await peer.send_bytes(message_frame("chat", text="flood") * 190)
+    await peer.send_bytes(wire.message_frame("chat", text="flood") * 190)
     for _ in range(seconds):
         await trio.sleep(1)
-        await peer.send_bytes(message_frame("chat", text="flood") * 100)
+        await peer.send_bytes(wire.message_frame("chat", text="flood") * 100)
 
 
 ROOM_FOR_400 = Settings(outbound_messages=400, messages_per_second=100, write_seconds=100)
@@ -136,7 +137,7 @@ async def test_a_permitted_burst_fits_into_the_partners_queue(autojump_clock: Mo
         await slow.receive("chat")
         faucet.stop_after(1)
         grins = json.dumps({"type": "chat", "text": "\N{GRINNING FACE}" * 2000}, ensure_ascii=False)
-        await other.send_bytes(frame(TEXT, grins.encode()) * 120)
+        await other.send_bytes(wire.frame(wire.TEXT, grins.encode()) * 120)
         errors = await other.receive_all()
         assert {error["code"] for error in errors} == {"rate_limited"}
         faucet.open()
@@ -167,7 +168,7 @@ async def test_a_pong_that_can_not_be_written_counts_like_any_other_frame(autoju
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(1)
         began = trio.current_time()
-        await slow.send_bytes(frame(PING))
+        await slow.send_bytes(wire.frame(wire.PING))
         assert (await other.receive("leave"))["reason"] == "peer_lost"
         assert trio.current_time() - began == pytest.approx(server.settings.write_seconds)
 
@@ -178,7 +179,7 @@ async def test_a_slow_reader_that_disconnects_leaves_no_state(autojump_clock: Mo
         faucet.stop_after(1)
         await other.send("chat", text="hello?")
         await trio.testing.wait_all_tasks_blocked()
-        await slow.stream.send_all(message_frame("leave"))
+        await slow.stream.send_all(wire.message_frame("leave"))
         assert (await other.receive("leave"))["reason"] == "left"
         await slow.disconnect()
         await other.disconnect()
@@ -262,7 +263,7 @@ async def test_nothing_follows_a_frame_that_the_close_timeout_has_cut(autojump_c
 async def test_pings_are_answered_while_the_partner_floods(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         speaker, listener = await server.connect_negotiating_pair()
-        await speaker.send_bytes(message_frame("chat", text="flood") * 190)
+        await speaker.send_bytes(wire.message_frame("chat", text="flood") * 190)
         await listener.send("ping", data="in between")
         received = await listener.receive_all()
         assert [message["type"] for message in received].count("pong") == 1

@@ -7,7 +7,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import OFFER, ClosedConnection, HttpClient, Peer, open_peer, running_server, upgrade_request
+from curhat_trio.conformance import wire
+from tests.peers import OFFER, HttpClient, Peer, open_peer, running_server
 
 
 async def keep_listening(peer: Peer, into: list[dict[str, object]]) -> None:
@@ -35,7 +36,7 @@ async def test_a_slowly_sent_request_head_gets_no_more_time(autojump_clock: Mock
         async with trio.open_nursery() as nursery:
 
             async def drip() -> None:
-                for byte in upgrade_request():
+                for byte in wire.upgrade_request():
                     await browser.stream.send_all(bytes([byte]))
                     await trio.sleep(1)
 
@@ -188,7 +189,7 @@ async def code_after_talking_on(peer: Peer) -> int | None:
             await peer.send("ping")
             await peer.receive("pong")
             await trio.sleep(1)
-    except ClosedConnection as closed:
+    except wire.ClosedConnection as closed:
         return closed.code
 
 

@@ -9,18 +9,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from curhat_trio.config import Settings
-from tests.peers import (
-    ANSWER,
-    CANDIDATE,
-    OFFER,
-    ClosedConnection,
-    ConnectionTask,
-    Message,
-    Peer,
-    RunningServer,
-    open_peer,
-    running_server,
-)
+from curhat_trio.conformance import wire
+from tests.peers import ANSWER, CANDIDATE, OFFER, ConnectionTask, Peer, RunningServer, open_peer, running_server
 
 Who = Literal["ann", "bob"]
 
@@ -46,12 +36,12 @@ class RecordingClient:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.received: list[Message] = []
+        self.received: list[wire.Message] = []
 
     async def receive_all(self) -> None:
         self.received += await self.peer.receive_all()
 
-    def received_of_type(self, type: str) -> list[Message]:
+    def received_of_type(self, type: str) -> list[wire.Message]:
         return [message for message in self.received if message["type"] == type]
 
 
@@ -174,7 +164,7 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
                     await peer.send("next")
                 case "leave" if name == "ann":
                     await peer.close()
-    except (ClosedConnection, trio.BrokenResourceError, trio.ClosedResourceError):
+    except (wire.ClosedConnection, trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
 

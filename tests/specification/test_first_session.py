@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.peers import TEXT, RunningServer, frame, open_peer, running_server
+from curhat_trio.conformance import wire
+from tests.peers import RunningServer, open_peer, running_server
 
 SPEC = (Path(__file__).parents[2] / "spec" / "protocol.md").read_text()
 FIRST = SPEC.split("\n## 1 ")[1].split("\n## 2 ")[0]
@@ -44,7 +45,7 @@ async def test_a_server_has_the_session_of_the_first_section(autojump_clock: Moc
         peer = await open_peer(await server.dial())
         for direction, documented in messages_of(session):
             if direction == ">":
-                await peer.stream.send_all(frame(TEXT, json.dumps(documented).encode()))
+                await peer.stream.send_all(wire.frame(wire.TEXT, json.dumps(documented).encode()))
             else:
                 received = await peer.receive()
                 assert received == ids.translate(documented, received)
