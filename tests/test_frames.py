@@ -16,19 +16,7 @@ from wsproto.events import CloseConnection, Event, TextMessage
 from wsproto.events import Ping as WsprotoPing
 from wsproto.events import Pong as WsprotoPong
 
-from curhat_trio.frames import (
-    MAX_FRAGMENTS,
-    PING_FRAME,
-    CloseFrame,
-    FrameReader,
-    Ping,
-    Pong,
-    Received,
-    Violation,
-    close_frame,
-    pong_frame,
-    text_frame,
-)
+from curhat_trio import frames
 from curhat_trio.protocol.errors import CloseCode
 
 LIMIT = 1000
@@ -56,13 +44,13 @@ def frame(opcode: int, payload: bytes = b"", fin: bool = True, rsv: int = 0, mas
     return head(opcode, len(payload), fin, rsv, masked) + body
 
 
-def read(data: bytes, limit: int = LIMIT) -> list[Received]:
-    return list(FrameReader(limit).receive(data))
+def read(data: bytes, limit: int = LIMIT) -> list[frames.Received]:
+    return list(frames.FrameReader(limit).receive(data))
 
 
-def read_in_pieces(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[Received]:
+def read_in_pieces(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[frames.Received]:
     """What is received when the bytes come cut at these places."""
-    reader = FrameReader(limit)
+    reader = frames.FrameReader(limit)
     return [received for piece in pieces(data, cuts) for received in reader.receive(piece)]
 
 
@@ -72,7 +60,7 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
         yield data[start:end]
 
 
-def byte_by_byte(data: bytes, limit: int = LIMIT) -> list[Received]:
+def byte_by_byte(data: bytes, limit: int = LIMIT) -> list[frames.Received]:
     return read_in_pieces(data, list(range(len(data))), limit)
 
 
@@ -112,11 +100,11 @@ def written_by_wsproto(events: list[Event]) -> bytes:
     return b"".join(client.send(event) for event in events)
 
 
-def read_by_wsproto(data: bytes) -> list[Received]:
+def read_by_wsproto(data: bytes) -> list[frames.Received]:
     """The same bytes as a wsproto server decodes them, converted to this package's types."""
     server = Connection(ConnectionType.SERVER)
     server.receive_data(data)
-    received: list[Received] = []
+    received: list[frames.Received] = []
     begun = ""
     for event in server.events():
         match event:
@@ -126,11 +114,11 @@ def read_by_wsproto(data: bytes) -> list[Received]:
                     received.append(begun)
                     begun = ""
             case WsprotoPing(payload):
-                received.append(Ping(bytes(payload)))
+                received.append(frames.Ping(bytes(payload)))
             case WsprotoPong():
-                received.append(Pong())
+                received.append(frames.Pong())
             case CloseConnection(code):
-                received.append(CloseFrame(None if code == 1005 else code))
+                received.append(frames.CloseFrame(None if code == 1005 else code))
     return received
 
 
@@ -159,7 +147,7 @@ def test_frames_are_decoded_like_wsproto_does(
     received = read_in_pieces(sent, cuts, limit=10_000)
     assert received == read_by_wsproto(sent)
     assert [text for text in received if isinstance(text, str)] == whole_texts(events)
-    assert isinstance(received[-1] if received else None, CloseFrame) == (close is not None)
+    assert isinstance(received[-1] if received else None, frames.CloseFrame) == (close is not None)
 
 
 @given(CONVERSATION)
@@ -178,7 +166,7 @@ def test_a_frame_may_be_split_anywhere(size: int) -> None:
         + frame(TEXT, b"next")
         + frame(CLOSE, b"\x03\xe8bye")
     )
-    expected = [Ping(b"?"), "héllo" + "x" * size, Pong(), "next", CloseFrame(1000)]
+    expected = [frames.Ping(b"?"), "héllo" + "x" * size, frames.Pong(), "next", frames.CloseFrame(1000)]
     cuts = range(len(sent)) if size < 1000 else [*range(40), *range(len(sent) - 40, len(sent))]
     for cut in cuts:
         assert read_in_pieces(sent, [cut], limit=100_000) == expected, cut
@@ -222,7 +210,7 @@ def client_of(*sent: bytes) -> tuple[Connection, list[Event]]:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_wsproto_decodes_frames_of_the_server(size: int) -> None:
-    _, events = client_of(text_frame(b"x" * size), text_frame(b"next"), PING_FRAME)
+    _, events = client_of(frames.text_frame(b"x" * size), frames.text_frame(b"next"), frames.PING_FRAME)
     assert whole_texts(events) == ["x" * size, "next"]
     assert events[-1] == WsprotoPing(b"")
 
@@ -231,34 +219,34 @@ def test_wsproto_decodes_frames_of_the_server(size: int) -> None:
 def test_a_ping_of_wsproto_is_answered(payload: bytes) -> None:
     client = Connection(ConnectionType.CLIENT)
     (ping,) = read(client.send(WsprotoPing(payload)))
-    assert ping == Ping(payload)
-    client.receive_data(pong_frame(payload))
+    assert ping == frames.Ping(payload)
+    client.receive_data(frames.pong_frame(payload))
     assert list(client.events()) == [WsprotoPong(payload)]
 
 
 def test_wsproto_answers_a_ping_of_the_server() -> None:
-    client, (ping,) = client_of(PING_FRAME)
+    client, (ping,) = client_of(frames.PING_FRAME)
     assert isinstance(ping, WsprotoPing)
-    assert read(client.send(ping.response())) == [Pong()]
+    assert read(client.send(ping.response())) == [frames.Pong()]
 
 
 @given(st.none() | CODE, REASON)
 def test_wsproto_answers_a_close_of_the_server_with_its_code(code: int | None, reason: str) -> None:
-    client, (close,) = client_of(close_frame(code, reason if code else ""))
+    client, (close,) = client_of(frames.close_frame(code, reason if code else ""))
     assert isinstance(close, CloseConnection)
     assert (close.code, close.reason or "") == ((code, reason) if code else (1005, ""))
     answer = client.send(close.response())
     assert client.state is ConnectionState.CLOSED
-    reader = FrameReader(LIMIT)
+    reader = frames.FrameReader(LIMIT)
     reader.close_expected = True
-    assert reader.receive(answer) == [CloseFrame(None)], "the code of an answer has no new information"
+    assert reader.receive(answer) == [frames.CloseFrame(None)], "the code of an answer has no new information"
 
 
 @given(CODE, REASON)
 def test_a_close_of_wsproto_is_answered_with_its_code(code: int, reason: str) -> None:
     client = Connection(ConnectionType.CLIENT)
-    assert read(client.send(CloseConnection(code, reason))) == [CloseFrame(code)]
-    client.receive_data(close_frame(code))
+    assert read(client.send(CloseConnection(code, reason))) == [frames.CloseFrame(code)]
+    client.receive_data(frames.close_frame(code))
     (answer,) = client.events()
     assert isinstance(answer, CloseConnection)
     assert answer.code == code
@@ -267,7 +255,7 @@ def test_a_close_of_wsproto_is_answered_with_its_code(code: int, reason: str) ->
 
 @pytest.mark.parametrize("code", CloseCode)
 def test_every_close_reason_fits_into_a_control_frame(code: CloseCode) -> None:
-    _, (close,) = client_of(close_frame(code, code.explanation))
+    _, (close,) = client_of(frames.close_frame(code, code.explanation))
     assert isinstance(close, CloseConnection)
     assert (close.code, close.reason) == (code, code.explanation)
 
@@ -373,7 +361,7 @@ BROKEN = pytest.mark.parametrize(("sent", "code"), FAULTS.values(), ids=FAULTS.k
 def test_each_violation_has_its_close_code(sent: bytes, code: CloseCode) -> None:
     received = read(MASKED_TEXT + sent + frame(TEXT, b"after"))
     assert received[0] == "before"
-    assert received[-1] == Violation(code)
+    assert received[-1] == frames.Violation(code)
     assert "after" not in received
 
 
@@ -382,15 +370,15 @@ def test_each_violation_has_its_close_code_however_the_bytes_are_split(sent: byt
     whole = MASKED_TEXT + sent + frame(PING)
     received = byte_by_byte(whole)
     assert received == read(whole)
-    assert received[-1] == Violation(code)
+    assert received[-1] == frames.Violation(code)
     for cut in range(len(MASKED_TEXT), min(len(whole), 60)):
         assert read_in_pieces(whole, [cut]) == received
 
 
 @BROKEN
 def test_nothing_is_buffered_after_a_violation(sent: bytes, code: CloseCode) -> None:
-    reader = FrameReader(LIMIT)
-    assert list(reader.receive(sent))[-1] == Violation(code)
+    reader = frames.FrameReader(LIMIT)
+    assert list(reader.receive(sent))[-1] == frames.Violation(code)
     assert reader.is_finished
     assert list(reader.receive(frame(TEXT, b"after"))) == []
     assert kept_by(reader) == 0
@@ -398,7 +386,7 @@ def test_nothing_is_buffered_after_a_violation(sent: bytes, code: CloseCode) -> 
 
 @pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
 def test_valid_close_codes_are_accepted(code: int) -> None:
-    assert read(frame(CLOSE, struct.pack("!H", code) + "à bientôt".encode())) == [CloseFrame(code)]
+    assert read(frame(CLOSE, struct.pack("!H", code) + "à bientôt".encode())) == [frames.CloseFrame(code)]
 
 
 def test_a_message_of_exactly_the_limit_is_accepted() -> None:
@@ -409,7 +397,7 @@ def test_a_message_of_exactly_the_limit_is_accepted() -> None:
 
 def test_the_size_limit_does_not_apply_to_control_frames() -> None:
     sent = frame(TEXT, b"xx", fin=False) + frame(PING, b"y" * 125) + frame(CONTINUATION, b"x")
-    assert read(sent, limit=3) == [Ping(b"y" * 125), "xxx"]
+    assert read(sent, limit=3) == [frames.Ping(b"y" * 125), "xxx"]
 
 
 @pytest.mark.parametrize("begun", [b"", frame(TEXT, b"x" * LIMIT, fin=False)], ids=["at once", "in pieces"])
@@ -417,7 +405,7 @@ def test_a_declared_length_over_the_limit_is_enough_to_refuse(begun: bytes) -> N
     opcode = CONTINUATION if begun else TEXT
     size = 1 if begun else LIMIT + 1
     length_only = head(opcode, size)[:-4]
-    assert read(begun + length_only) == [Violation(CloseCode.MESSAGE_TOO_BIG)]
+    assert read(begun + length_only) == [frames.Violation(CloseCode.MESSAGE_TOO_BIG)]
 
 
 @pytest.mark.parametrize("piece", [b"", b"x"], ids=["empty", "of a byte"])
@@ -427,37 +415,37 @@ def test_the_size_limit_applies_to_the_sum_of_fragments(piece: bytes) -> None:
         frame(CONTINUATION, piece, fin=False),
         frame(CONTINUATION, piece),
     )
-    too_big = [Violation(CloseCode.MESSAGE_TOO_BIG)]
-    assert read(first + more * (MAX_FRAGMENTS - 2) + last) == [piece.decode() * MAX_FRAGMENTS]
-    assert read(first + more * (MAX_FRAGMENTS - 1) + last) == too_big
-    assert read(first + more * MAX_FRAGMENTS) == too_big, "before the last has come"
+    too_big = [frames.Violation(CloseCode.MESSAGE_TOO_BIG)]
+    assert read(first + more * (frames.MAX_FRAGMENTS - 2) + last) == [piece.decode() * frames.MAX_FRAGMENTS]
+    assert read(first + more * (frames.MAX_FRAGMENTS - 1) + last) == too_big
+    assert read(first + more * frames.MAX_FRAGMENTS) == too_big, "before the last has come"
 
 
 def test_a_control_frame_of_125_bytes_is_accepted() -> None:
-    assert read(frame(PING, b"x" * 125)) == [Ping(b"x" * 125)]
+    assert read(frame(PING, b"x" * 125)) == [frames.Ping(b"x" * 125)]
 
 
 # ---------------------------------------------------------------- closing
 
 
 def test_nothing_is_decoded_after_a_close_frame() -> None:
-    reader = FrameReader(LIMIT)
+    reader = frames.FrameReader(LIMIT)
     sent = frame(TEXT, b"before") + frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"after") + frame(BINARY)
-    assert list(reader.receive(sent)) == ["before", CloseFrame(1000)]
+    assert list(reader.receive(sent)) == ["before", frames.CloseFrame(1000)]
     assert reader.is_finished
     assert list(reader.receive(frame(TEXT, b"after"))) == []
     assert kept_by(reader) == 0
 
 
 def test_a_close_frame_may_interrupt_a_fragmented_message() -> None:
-    reader = FrameReader(LIMIT)
-    assert list(reader.receive(frame(TEXT, b"begun", fin=False) + frame(CLOSE))) == [CloseFrame(None)]
+    reader = frames.FrameReader(LIMIT)
+    assert list(reader.receive(frame(TEXT, b"begun", fin=False) + frame(CLOSE))) == [frames.CloseFrame(None)]
     assert kept_by(reader) == 0
 
 
-def closing_reader(begun: bytes = b"") -> FrameReader:
+def closing_reader(begun: bytes = b"") -> frames.FrameReader:
     """After the server has sent its close frame; what had come before was this."""
-    reader = FrameReader(LIMIT)
+    reader = frames.FrameReader(LIMIT)
     reader.receive(begun)
     reader.close_expected = True
     return reader
@@ -478,16 +466,20 @@ LATE = {
 @pytest.mark.parametrize("code", [b"", b"\x03\xe8", b"\0\0"], ids=["without a code", "1000", "wrong code"])
 def test_after_the_servers_close_only_the_clients_close_is_returned(underway: bytes, code: bytes) -> None:
     """Messages in flight are valid, only late; and the code of the answer has no new information."""
-    assert list(closing_reader().receive(underway + frame(CLOSE, code))) == [CloseFrame(None)]
-    reader, received = closing_reader(), list[Received]()
+    assert list(closing_reader().receive(underway + frame(CLOSE, code))) == [frames.CloseFrame(None)]
+    reader, received = closing_reader(), list[frames.Received]()
     for byte in underway + frame(CLOSE, code):
         received += reader.receive(bytes([byte]))
-    assert received == [CloseFrame(None)]
+    assert received == [frames.CloseFrame(None)]
 
 
 def test_control_frames_are_counted_after_the_servers_close() -> None:
     sent = frame(TEXT, b"la", fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"te") + frame(PONG)
-    assert list(closing_reader().receive(sent + frame(CLOSE))) == [Ping(b"?"), Pong(), CloseFrame(None)]
+    assert list(closing_reader().receive(sent + frame(CLOSE))) == [
+        frames.Ping(b"?"),
+        frames.Pong(),
+        frames.CloseFrame(None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -495,19 +487,19 @@ def test_control_frames_are_counted_after_the_servers_close() -> None:
     [
         frame(CONTINUATION, b"x"),
         frame(CONTINUATION, b"x") + frame(TEXT, b"x" * LIMIT),
-        frame(CONTINUATION, b"x", fin=False) * MAX_FRAGMENTS + frame(CONTINUATION, b"x"),
+        frame(CONTINUATION, b"x", fin=False) * frames.MAX_FRAGMENTS + frame(CONTINUATION, b"x"),
     ],
     ids=["its end", "its end and more", "many pieces of it"],
 )
 def test_the_server_may_close_during_a_fragmented_message(underway: bytes) -> None:
     reader = closing_reader(begun=frame(TEXT, b"begun", fin=False))
-    assert list(reader.receive(underway + frame(CLOSE, b"\x03\xe8"))) == [CloseFrame(None)]
+    assert list(reader.receive(underway + frame(CLOSE, b"\x03\xe8"))) == [frames.CloseFrame(None)]
 
 
 def test_framing_is_still_checked_after_the_servers_close() -> None:
     for broken in (frame(TEXT, b"x", masked=False), frame(CONTINUATION, b"x"), head(TEXT, LIMIT + 1)):
         (violation,) = closing_reader().receive(broken + frame(CLOSE))
-        assert isinstance(violation, Violation)
+        assert isinstance(violation, frames.Violation)
 
 
 # ---------------------------------------------------------------- whatever comes
@@ -523,29 +515,29 @@ ANY_FRAME = st.builds(
 ANY_BYTES = st.lists(ANY_FRAME | st.binary(max_size=20), max_size=12).map(b"".join)
 
 
-def kept_by(reader: FrameReader) -> int:
+def kept_by(reader: frames.FrameReader) -> int:
     """Bytes that a reader holds."""
     return len(reader._buffer) + sum(map(len, reader._fragments or ()))
 
 
 @given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
 def test_memory_is_bounded_for_any_bytes(sent: bytes, closing: bool, cuts: list[int]) -> None:
-    reader = FrameReader(LIMIT)
+    reader = frames.FrameReader(LIMIT)
     reader.close_expected = closing
     longest_head = 14
     for piece in pieces(sent, cuts):
         received = list(reader.receive(piece))
         assert kept_by(reader) <= LIMIT + longest_head
-        assert len(reader._fragments or ()) <= MAX_FRAGMENTS
+        assert len(reader._fragments or ()) <= frames.MAX_FRAGMENTS
         assert not (closing and any(isinstance(each, str) for each in received))
-        ends = [isinstance(each, CloseFrame | Violation) for each in received]
+        ends = [isinstance(each, frames.CloseFrame | frames.Violation) for each in received]
         assert not any(ends[:-1]), "nothing follows an end"
         assert reader.is_finished == (ends[-1] if ends else reader.is_finished)
 
 
 @given(ANY_BYTES, st.booleans(), st.lists(st.integers(0, 2000), max_size=6))
 def test_the_result_does_not_depend_on_how_bytes_are_split(sent: bytes, closing: bool, cuts: list[int]) -> None:
-    at_once, in_pieces = FrameReader(LIMIT), FrameReader(LIMIT)
+    at_once, in_pieces = frames.FrameReader(LIMIT), frames.FrameReader(LIMIT)
     at_once.close_expected = in_pieces.close_expected = closing
     received = [each for piece in pieces(sent, cuts) for each in in_pieces.receive(piece)]
     assert received == list(at_once.receive(sent))
@@ -553,7 +545,7 @@ def test_the_result_does_not_depend_on_how_bytes_are_split(sent: bytes, closing:
 
 def test_a_reader_buffers_at_most_one_message() -> None:
     """However it comes: a frame in bytes, fragments, or controls between them."""
-    reader = FrameReader(LIMIT)
+    reader = frames.FrameReader(LIMIT)
     almost = frame(TEXT, b"x" * LIMIT)[:-1]
     reader.receive(frame(TEXT, b"") * 1000 + almost)
     assert kept_by(reader) == len(almost)
@@ -561,12 +553,12 @@ def test_a_reader_buffers_at_most_one_message() -> None:
     assert kept_by(reader) == 0
 
 
-class CountingReader(FrameReader):
+class CountingReader(frames.FrameReader):
     """Counts how often it looks for frames in what has come."""
 
     looks = 0
 
-    def _read_frames(self, data: bytes, received: list[Received]) -> int:
+    def _read_frames(self, data: bytes, received: list[frames.Received]) -> int:
         self.looks += 1
         return super()._read_frames(data, received)
 
