@@ -15,7 +15,7 @@ VARIABLES
     up,     \* of each client: its socket is there
     inb,    \* sent by the client, not yet read by the server
     out,    \* sent by the server, not yet read by the client
-    belief    \* what the client believes: "idle", "waiting", "paired"; "leaving", "moving": its leave, its next is on the way
+    belief  \* what the client believes: "idle", "waiting", "paired"; "leaving", "moving": its leave, its next is on the way
 
 wires == <<up, inb, out, belief>>
 all == <<vars, wires>>
@@ -36,13 +36,13 @@ WantLeave(c) == belief[c] \in {"waiting", "paired"} /\ Write(c, [t |-> "leave"],
 WantNext(c) == belief[c] = "paired" /\ Joining(c) < Joins /\ Write(c, [t |-> "next"], "moving")
 Drop(c) == up[c] /\ up' = [up EXCEPT ![c] = FALSE] /\ UNCHANGED <<vars, inb, out, belief>>
 
-Update(c, new, m) ==
-    CASE m.t = "join" /\ new = "waiting" -> "paired"
-      [] m.t = "leave" /\ new = "paired" -> "idle"
-      [] m.t = "leave" /\ new = "leaving" /\ m.from = c -> "idle"
-      [] m.t = "leave" /\ new = "moving" /\ m.from = c -> "waiting"
-      [] m.t = "error" /\ AcceptsRefusal /\ <<new, m.ref>> \in {<<"leaving", "leave">>, <<"moving", "next">>} -> "idle"
-      [] OTHER -> new
+Update(c, old, m) ==
+    CASE m.t = "join" /\ old = "waiting" -> "paired"
+      [] m.t = "leave" /\ old = "paired" -> "idle"
+      [] m.t = "leave" /\ old = "leaving" /\ m.from = c -> "idle"
+      [] m.t = "leave" /\ old = "moving" /\ m.from = c -> "waiting"
+      [] m.t = "error" /\ AcceptsRefusal /\ <<old, m.ref>> \in {<<"leaving", "leave">>, <<"moving", "next">>} -> "idle"
+      [] OTHER -> old
 TooSlow(c) == Len(out[c]) > OutCap /\ Mistake # "slow_kept"   \* nothing more happens before Close1
 Read(c) ==
     /\ up[c] /\ out[c] # <<>> /\ ~TooSlow(c)

@@ -8,19 +8,19 @@
 (*   <<a, b>> is a sequence, [f |-> v] a record, [x EXCEPT ![c] = v] is x with x[c] replaced, /\ and, \/ or, ~     *)
 (*   not, # unequal, @ the old value. `CASE p -> v [] q -> w` takes the first that holds (they exclude each other). *)
 (*                                                                                                                 *)
-(* Which rule a session follows, and where that may lead, is not written here: SessionTable (../generated) is drawn *)
-(* from the TABLE that runs. The rules themselves are here.                                                        *)
+(* Which rule a session follows, and where that may lead, is not written here: SessionTable (../generated) is      *)
+(* generated from the TABLE that runs. The rules themselves are here.                                              *)
 (*                                                                                                                 *)
 (* Names are the code's: React is `step` in protocol/session.py; OfferFromClient and OfferFromPartner are in       *)
-(* signaling.py, in receive_from_client and receive_from_partner;                                                  *)
-(* Introduce in policy/matching.py; Handle is what an endpoint's verbs do (protocol/endpoint.py).                  *)
-(* Between two sessions this is the general case, as if each were on another node: what one forwards waits         *)
-(* in an inbox. dispatcher.py hands it over before anything else happens: one of the orders that there are here.   *)
-(* One action is what happens at one place, or less: the model allows more orders than the code.                   *)
+(* signaling.py, in receive_from_client and receive_from_partner; Introduce is in policy/matching.py; Handle is    *)
+(* what the methods of an endpoint do (protocol/endpoint.py). Between two sessions this is the general case, as if *)
+(* each were on another node: what one forwards waits in an inbox. dispatcher.py hands it over before anything     *)
+(* else happens: one of the orders that there are here. One action is what happens at one place, or less: the      *)
+(* model allows more orders than the code.                                                                         *)
 (*                                                                                                                 *)
 (* The client sends anything at any time (Receive). So nothing would be gained by a queue from the client, and one *)
-(* to it is replaced by `monitor`, which checks what the client is sent. Clients.tla adds both queues, for clients that *)
-(* follow the protocol. README.md tells what else is left out.                                                     *)
+(* to it is replaced by `monitor`, which checks what the client is sent. Clients.tla adds both queues, for clients *)
+(* that follow the protocol. README.md lists what else is left out.                                                *)
 EXTENDS Naturals, Sequences, FiniteSets, SessionTable
 
 CONSTANTS
@@ -421,7 +421,7 @@ Spec == Init /\ [][Next]_vars
 (* what it was asked, closes what it must. Clients are sure of nothing.                                            *)
 (* Each client begins but so many waits, so where Kinds = {} no run goes round for ever. Then the server does not  *)
 (* stop just if in the end it has nothing to do, <>[]~Busy: the same as WF_vars(ServerStep), which takes TLC twice *)
-(* as long. BusyIsEnabled is the invariant that Busy tells when the server can take a step.                        *)
+(* as long. BusyIsEnabled is the invariant that Busy is true when the server can take a step.                      *)
 ServerStep == \/ Mistake # "never_widened" /\ Widen
               \/ \E c \in Clients : \/ Take(c) \/ Detach(c) \/ (Mistake # "unfair" /\ Serve(c))
                                     \/ (Mistake # "overflow_lingers" /\ LoseOverflowed(c))
@@ -438,7 +438,7 @@ FairSpec == Spec /\ <>[]~Busy
 ---------------------------------------------------------------------------
 (* Invariants. The numbers are those of the design's list. *)
 
-(* 7. No step of a session leads elsewhere than its row of the table says. *)
+(* 7. No step of a session leads elsewhere than its row of the table allows. *)
 StaysInTable == \A c \in Clients : session[c].st \in States
 
 Rooms == Clients \X (1..Joins)

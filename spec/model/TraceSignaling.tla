@@ -1,8 +1,8 @@
 --------------------------- MODULE TraceSignaling ---------------------------
 (* Is what a server wrote with --trace a behaviour of Signaling?                                                   *)
 (*                                                                                                                 *)
-(* How to read this: after Signaling.tla, which begins with how to read TLA+, and with ../trace.md at hand, which  *)
-(* tells the lines. Here a line is a record, `line.session` its field; [line] @@ [other] has the fields of both.   *)
+(* How to read this: after Signaling.tla, which begins with how to read TLA+, and with ../trace.md at hand for the *)
+(* lines. Here a line is a record, `line.session` its field; [line] @@ [other] has the fields of both.             *)
 (* traces.py writes the module TraceData: Traces[k] is trace number k, line by line. A room s1/2 is <<"s1", 2>>,   *)
 (* the second wait of s1, as in Signaling.                                                                         *)
 (*                                                                                                                 *)
@@ -51,7 +51,7 @@ NewSession == [profile |-> None, silent |-> FALSE, last |-> None, invalid |-> 0,
 (* for `resume`), and to it; before: sent when its connection was lost. slot: it has one for sure. resumed: it has *)
 (* gone on over another connection. own, peer: ICE generations of the last finished exchange;                      *)
 (* mine, theirs: of the pending offer; refused: void ones. held: candidates whose description has not come.        *)
-(* hold, signals, answers_only: see Release. failing: the client says that media failed, and not yet that they flow. *)
+(* hold, signals, answers_only: see Release. failing: the client reported failed media, and not flowing since.*)
 
 Line == Traces[tr][next]
 Settings == [f \in {"format", "widens", "resumes", "relay_only"} |-> Traces[tr][1][f]]
