@@ -1,4 +1,4 @@
-"""Which tests run by default, Hypothesis profiles, and what happens to tests that this machine can't run."""
+"""Which tests run by default, Hypothesis profiles, and the report on tests that this machine can't run."""
 
 import os
 from collections import Counter
@@ -33,11 +33,11 @@ SLOW = (
     "test_trace.py::test_a_trace_with_any_line_moved_is_refused",
     "test_trace.py::test_a_trace_with_any_mutation_of_any_line_is_refused",
 )
-"""How the names of tests begin that take seconds each and guard less in a second than others: all the ways that
-many small tests try one by one, and the tests of tests."""
+"""Prefixes of the tests that take seconds each for what other tests check faster: exhaustive variants of small tests,
+and tests of tests."""
 
 BROWSER = ("browser/", "end_to_end/")
-"""Folders whose tests want a real browser, a real TURN server or aiortc."""
+"""Folders whose tests need a real browser, a real TURN server or aiortc."""
 
 # ---------------------------------------------------------------- how many examples
 
@@ -50,7 +50,7 @@ settings.register_profile(
     "ci",
     max_examples=200,
     deadline=None,
-    derandomize=True,  # a red build is the fault of the change, not of the day; new examples are for fuzzing
+    derandomize=True,  # a failure is caused by the change, not by chance; new examples are for fuzzing
     phases=_PHASES,
     print_blob=True,
     suppress_health_check=_SLOW_IS_FINE,
@@ -69,12 +69,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # ---------------------------------------------------------------- which tests
 
 _left_out: Counter[str] = Counter()
-"""Mark -> how many tests with it were not chosen."""
+"""The number of deselected tests with each mark."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by `-m`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and what wants a browser."""
+    """Mark the slow tests and those that need a browser."""
     for item in items:
         name = _name_in_tests(item)
         if name.startswith(SLOW):
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _name_in_tests(item: pytest.Item) -> str:
-    """Such as `shell/test_ice.py::test_name[parameter]`, whatever pytest takes for the root folder."""
+    """Such as `shell/test_ice.py::test_name[parameter]`, whatever the root folder of pytest is."""
     test = item.nodeid.partition("::")[2]
     return f"{item.path.relative_to(TESTS).as_posix()}::{test}"
 
@@ -94,7 +94,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for what was not chosen, and one for each reason to skip tests: it says what would end that."""
+    """One line for each reason to skip tests, which names what is missing, and one for deselected tests."""
     reasons = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
     for reason, count in reasons.items():
         terminalreporter.write_line(f"skipped: {count}, {reason}")
@@ -104,7 +104,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Of a test that was skipped."""
+    """The reason of a skipped test."""
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return reason.removeprefix("Skipped: ")
 
@@ -116,9 +116,9 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With CI=true everything is installed, so a test that skips itself has failed to test."""
+    """With CI=true everything is installed, so a skipped test counts as failed."""
     report = yield
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, but with CI=true nothing may be: {_reason(report)}"
+        report.longrepr = f"skipped, which CI=true does not allow: {_reason(report)}"
     return report
