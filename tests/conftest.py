@@ -33,8 +33,8 @@ SLOW = (
     "test_trace.py::test_a_trace_with_any_line_moved_is_refused",
     "test_trace.py::test_a_trace_with_any_mutation_of_any_line_is_refused",
 )
-"""Prefixes of the tests that take seconds each for what other tests check faster: exhaustive variants of small tests,
-and tests of tests."""
+"""Prefixes of the tests that take seconds each for what other tests check faster: exhaustive variants of small
+tests, and tests of tests."""
 
 BROWSER = ("browser/", "end_to_end/")
 """Folders whose tests need a real browser, a real TURN server or aiortc."""
