@@ -15,22 +15,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from curhat_trio.cli import main
-from curhat_trio.protocol import endpoint
+from curhat_trio.protocol import endpoint, events
 from curhat_trio.protocol.codec import decode
 from curhat_trio.protocol.effects import Ticket
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, Fault, LeaveReason
-from curhat_trio.protocol.events import (
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    Event,
-    InvalidMessage,
-    MessageReceived,
-    PeerPresence,
-    PeerSent,
-    SessionResumed,
-    SessionSuperseded,
-)
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import FROM_CLIENT, FROM_SERVER, OPTIONAL, RELAYED
 from curhat_trio.protocol.session import TABLE
@@ -228,7 +216,14 @@ def test_a_session_is_closed_only_after_its_client_has_missed_a_message() -> Non
 
 
 @pytest.mark.parametrize(
-    "broken", [ConnectionOpened, ConnectionLost, SessionResumed, SessionSuperseded, PeerPresence]
+    "broken",
+    [
+        events.ConnectionOpened,
+        events.ConnectionLost,
+        events.SessionResumed,
+        events.SessionSuperseded,
+        events.PeerPresence,
+    ],
 )
 async def test_a_trace_is_accepted_whichever_step_a_bug_interrupts(
     broken: type, tmp_path: Path, autojump_clock: MockClock
@@ -370,15 +365,15 @@ def fault_of(name: str) -> Fault:
 
 
 MESSAGE = st.one_of(*CLIENT_MESSAGES.values())
-UNREADABLE = text(1, 40).map(lambda name: InvalidMessage(fault_of(f"unknown {name}")))
+UNREADABLE = text(1, 40).map(lambda name: events.InvalidMessage(fault_of(f"unknown {name}")))
 
 
 @given(
-    MESSAGE.map(lambda message: MessageReceived(message, 0.0))
-    | RELAYED_MESSAGE.map(lambda message: PeerSent(ROOM, message))
+    MESSAGE.map(lambda message: events.MessageReceived(message, 0.0))
+    | RELAYED_MESSAGE.map(lambda message: events.PeerSent(ROOM, message))
     | UNREADABLE
 )
-def test_the_line_of_any_event_has_known_strings_only(event: Event) -> None:
+def test_the_line_of_any_event_has_known_strings_only(event: events.Event) -> None:
     names = Names()
     names.begin_wait(Ticket(ROOM, ClientId("a secret id"), "a name", "v1", None, frozenset(), None))
     assert has_known_strings_only(event_line(event, names))
@@ -393,7 +388,7 @@ def begin(tmp_path: Path) -> TraceWriter:
 
 def test_a_missed_event_is_written_without_the_event(tmp_path: Path) -> None:
     with begin(tmp_path) as trace:
-        trace.queued(ClientId("x"), ConnectionClosed())
+        trace.queued(ClientId("x"), events.ConnectionClosed())
         trace.missed(ClientId("x"))
     _, queued, missed, _ = (tmp_path / "trace.ndjson").read_text().splitlines()
     assert json.loads(queued) == {"n": 2, "what": "queued", "to": "s1", "event": {"type": "ConnectionClosed"}}

@@ -7,18 +7,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.codec import RelayedFrom, wire_name
-from curhat_trio.protocol.messages import (
-    ARRAY_ITEMS,
-    FROM_CLIENT,
-    FROM_SERVER,
-    RELAYED,
-    Characters,
-    DescriptionType,
-    Items,
-    NoControlCharacters,
-    Range,
-)
 
 Schema = dict[str, Any]
 
@@ -31,20 +21,20 @@ def schemas() -> dict[str, Schema]:
     senders = {"client": client_schemas(), "server": server_schemas()}
     return {
         f"schemas/{sender}/{name}.json": schema
-        for sender, messages in senders.items()
-        for name, schema in messages.items()
+        for sender, by_name in senders.items()
+        for name, schema in by_name.items()
     }
 
 
 def client_schemas() -> dict[str, Schema]:
     """What a curhat.v1 client may send, by type."""
-    return {name: _message(name, kind) for name, kind in FROM_CLIENT.items()}
+    return {name: _message(name, kind) for name, kind in messages.FROM_CLIENT.items()}
 
 
 def server_schemas() -> dict[str, Schema]:
     """What the server sends to a curhat.v1 client, by type."""
-    plain = {name: _message(name, kind) for name, kind in FROM_SERVER.items()}
-    relayed = {name: _message(name, kind, RelayedFrom) for name, kind in RELAYED.items()}
+    plain = {name: _message(name, kind) for name, kind in messages.FROM_SERVER.items()}
+    relayed = {name: _message(name, kind, RelayedFrom) for name, kind in messages.RELAYED.items()}
     return {name: _numbered(schema) for name, schema in sorted((plain | relayed).items())}
 
 
@@ -108,7 +98,7 @@ def _value(hint: Any) -> Schema:
     if origin is Literal:
         return {"type": "string", "enum": list(get_args(hint))}
     if origin is tuple:
-        return {"type": "array", "items": _value(get_args(hint)[0]), "maxItems": ARRAY_ITEMS}
+        return {"type": "array", "items": _value(get_args(hint)[0]), "maxItems": messages.ARRAY_ITEMS}
     if attrs.has(hint):
         return _object(hint)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
@@ -118,16 +108,16 @@ def _value(hint: Any) -> Schema:
 
 def _constrain(schema: Schema, constraint: object) -> None:
     match constraint:
-        case Characters(low, high):
+        case messages.Characters(low, high):
             schema |= {"minLength": low, "maxLength": high}
-        case NoControlCharacters():
+        case messages.NoControlCharacters():
             schema["not"] = {"type": "string", "pattern": r"[\u0000-\u001f\u007f-\u009f]"}
-        case Items(most, Characters(low, high)):
+        case messages.Items(most, messages.Characters(low, high)):
             schema["maxItems"] = most
             schema["items"] |= {"minLength": low, "maxLength": high}
-        case Range(low, high):
+        case messages.Range(low, high):
             schema |= {"minimum": low, "maximum": high}
-        case DescriptionType(kind):
+        case messages.DescriptionType(kind):
             schema["properties"]["type"] = {"const": kind}
         case _:
             raise TypeError(f"no schema for {constraint!r}")

@@ -24,20 +24,9 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import MessageReceived
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Resume
+from curhat_trio.trace import rerun
 from curhat_trio.trace.lines import FORMAT, Terms, revive
-from curhat_trio.trace.rerun import (
-    MUCH_LATER,
-    TOO_MUCH,
-    Bug,
-    Comparison,
-    Connection,
-    Exhausted,
-    Lines,
-    Refused,
-    RerunServer,
-    Slot,
-    malformed,
-)
+from curhat_trio.trace.rerun import Refused
 
 __all__ = ["Refused", "check_trace"]
 
@@ -55,10 +44,10 @@ def check_trace(text: bytes, *, cut_short: bool = False) -> int:
     Raises:
         Refused: With the first line that does not follow from those before it.
     """
-    lines = Lines(text)
+    lines = rerun.Lines(text)
     try:
         _Check(lines).run()
-    except Exhausted:
+    except rerun.Exhausted:
         if not cut_short:
             found = "a line without its end" if lines.rest else "the end of the file"
             expected = "another line; the last is of the type `end`"
@@ -83,13 +72,13 @@ of its own (`Faults` in TraceSignaling.tla), to be independent of this."""
 class _Check:
     """Makes everything in a trace happen again in a server."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: rerun.Lines) -> None:
         self._lines = lines
         terms = self._read_terms()
-        self._comparison = Comparison(lines, terms)
-        self._server = self._comparison.server = RerunServer(lines, self._comparison, terms)
+        self._comparison = rerun.Comparison(lines, terms)
+        self._server = self._comparison.server = rerun.RerunServer(lines, self._comparison, terms)
         self._resumes = terms.resumes
-        self._slots: dict[str, Slot] = {}
+        self._slots: dict[str, rerun.Slot] = {}
         self._pool = Pool(_FOR_EVER if terms.widens else 0.0)
         self._served = 0
         self._pairs: deque[Pair] = deque()
@@ -121,7 +110,7 @@ class _Check:
         """There is another line, and it is one."""
         lines = self._lines
         if lines.is_exhausted:
-            raise Exhausted
+            raise rerun.Exhausted
         line, number = lines.peek(), lines.number + 1
         if not line:
             self._refuse("a JSON object")
@@ -133,10 +122,10 @@ class _Check:
         before = self._lines.number
         try:
             repeat(*arguments)
-        except Bug:
+        except rerun.Bug:
             self._refuse("no bug there")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise malformed(self._lines, error) from error
+            raise rerun.malformed(self._lines, error) from error
         if self._comparison.difference is not None:
             raise self._comparison.difference
         if self._lines.number == before:
@@ -166,8 +155,8 @@ class _Check:
         profile = self._lines.peek()["profile"]
         if profile not in ("v1", "legacy"):
             self._refuse("profile: v1 or legacy")
-        slot = self._slots[f"s{len(self._slots) + 1}"] = Slot(profile == "legacy" or not self._resumes)
-        self._server.open(Connection(), profile, "", slot)
+        slot = self._slots[f"s{len(self._slots) + 1}"] = rerun.Slot(profile == "legacy" or not self._resumes)
+        self._server.open(rerun.Connection(), profile, "", slot)
 
     def receive(self) -> None:
         """A client sends a message."""
@@ -188,7 +177,7 @@ class _Check:
         """
         sessions, tokens, line = self._server.sessions, self._comparison.tokens, self._lines.peek(3)
         if line.get("what") == "queued":
-            return Resume(tokens.get(line["to"], "-"), TOO_MUCH)
+            return Resume(tokens.get(line["to"], "-"), rerun.TOO_MUCH)
         if "event" in line and line["event"].get("type") == "SessionSuperseded":
             named = ClientId(str(self._lines.peek(5).get("session")))
             for client in [named, *tokens]:  # it is not named there after a bug, or if the trace is cut short
@@ -207,7 +196,7 @@ class _Check:
             self._refuse("an event of the server's own: one from a client or the queue has a line before")
         match event["type"]:
             case "DeadlinePassed":
-                endpoint.on_deadline(inf if event.get("gives_up") else MUCH_LATER)
+                endpoint.on_deadline(inf if event.get("gives_up") else rerun.MUCH_LATER)
             case "ConnectionLost" if code in (None, CloseCode.NO_PONG):
                 server.lose_connection(endpoint, 0.0, code)
             case "ConnectionClosed":
@@ -292,4 +281,4 @@ _EVENTS: dict[str, Callable[[_Check], None]] = {
 
 
 def _break() -> NoReturn:
-    raise Bug
+    raise rerun.Bug

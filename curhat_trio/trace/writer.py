@@ -19,17 +19,7 @@ from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.session import Session
-from curhat_trio.trace.lines import (
-    Line,
-    Names,
-    Terms,
-    code_line,
-    event_line,
-    pair_line,
-    request_line,
-    step_line,
-    terms_line,
-)
+from curhat_trio.trace import lines
 
 _log = get_logger(__name__)
 
@@ -43,17 +33,17 @@ class TraceObserver(Observer):
         terms: Settings of the server, for the first line.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self._names = Names()
+    def __init__(self, terms: lines.Terms) -> None:
+        self._names = lines.Names()
         self._lines = 0
-        self._terms = terms_line(terms)
+        self._terms = lines.terms_line(terms)
         self._drained = False
 
-    def _write(self, line: Line) -> None:
+    def _write(self, line: lines.Line) -> None:
         """The next line, with its number."""
         raise NotImplementedError
 
-    def _append(self, what: str, line: Line) -> None:
+    def _append(self, what: str, line: lines.Line) -> None:
         self._lines += 1
         self._write({"n": self._lines, "what": what, **line})
 
@@ -69,18 +59,18 @@ class TraceObserver(Observer):
 
     def received(self, client: ClientId, event: Event) -> None:
         """A client sent a message, and this is how it was decoded; the session handles it next."""
-        line = {"session": self._names.session(client), "event": event_line(event, self._names)}
+        line = {"session": self._names.session(client), "event": lines.event_line(event, self._names)}
         self._append("received", line)
 
     def stepped(
         self, before: Session, source: str, event: Event, after: Session, effects: Sequence[Effect]
     ) -> None:
         """A session has handled an event; what it forwards to partners comes next."""
-        self._append("step", step_line(before, source, event, after, effects, self._names))
+        self._append("step", lines.step_line(before, source, event, after, effects, self._names))
 
     def queued(self, client: ClientId, event: Event) -> None:
         """An event is on its way to a session."""
-        line = {"to": self._names.session(client), "event": event_line(event, self._names)}
+        line = {"to": self._names.session(client), "event": lines.event_line(event, self._names)}
         self._append("queued", line)
 
     def missed(self, client: ClientId) -> None:
@@ -89,27 +79,27 @@ class TraceObserver(Observer):
 
     def failed(self, client: ClientId, failed_event: tuple[str, Event] | None) -> None:
         """A bug interrupted a session: while it handled an event, or elsewhere. It is closed next."""
-        line: Line = {"session": self._names.session(client)}
+        line: lines.Line = {"session": self._names.session(client)}
         if failed_event is not None:
             source, event = failed_event
-            line |= {"from": source, "event": event_line(event, self._names)}
+            line |= {"from": source, "event": lines.event_line(event, self._names)}
         self._append("bug", line)
 
     def detached(self, session: Session, code: CloseCode | None, sent: int) -> None:
         """A session has ended: with which close code, after how many messages to its client."""
-        line = {"session": self._names.session(session.client), "code": code_line(code), "sent": sent}
+        line = {"session": self._names.session(session.client), "code": lines.code_line(code), "sent": sent}
         self._append("detached", line)
 
     # ------------------------------------------------------------ the matchmaker
 
     def served(self, request: Request, pair: Pair | None, waiting: int) -> None:
         """The matchmaker has served a request; so many tickets wait now."""
-        line = {"request": request_line(request, self._names), **pair_line(pair, self._names)}
+        line = {"request": lines.request_line(request, self._names), **lines.pair_line(pair, self._names)}
         self._append("served", {**line, "waiting": waiting})
 
     def widened(self, ticket: Ticket, pair: Pair | None, waiting: int) -> None:
         """A ticket with topics no longer requires a shared one."""
-        line = {"room": self._names.room(ticket.id), **pair_line(pair, self._names)}
+        line = {"room": self._names.room(ticket.id), **lines.pair_line(pair, self._names)}
         self._append("widened", {**line, "waiting": waiting})
 
     # ------------------------------------------------------------ the end
@@ -132,13 +122,13 @@ class TraceWriter(TraceObserver):
         terms: Settings of the server, for the first line.
     """
 
-    def __init__(self, file: IO[bytes], terms: Terms) -> None:
+    def __init__(self, file: IO[bytes], terms: lines.Terms) -> None:
         super().__init__(terms)
         self._file: IO[bytes] | None = file
         self.begin()
 
     @classmethod
-    def open(cls, path: str, terms: Terms) -> Self:
+    def open(cls, path: str, terms: lines.Terms) -> Self:
         """Begin a trace, in place of whatever the file held.
 
         Raises:
@@ -168,7 +158,7 @@ class TraceWriter(TraceObserver):
             self._file.close()
             self._file = None
 
-    def _write(self, line: Line) -> None:
+    def _write(self, line: lines.Line) -> None:
         if self._file is None:
             return
         try:

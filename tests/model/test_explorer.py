@@ -13,21 +13,9 @@ import attrs
 import pytest
 
 from curhat_trio.policy.matching import Pair, Pool, introductions
-from curhat_trio.protocol import pairing, session, signaling
+from curhat_trio.protocol import events, pairing, session, signaling
 from curhat_trio.protocol.actions import Action, EndSession, Transmit
 from curhat_trio.protocol.endpoint import Endpoint
-from curhat_trio.protocol.events import (
-    ClosingForced,
-    ConnectionClosed,
-    ConnectionLost,
-    DeadlinePassed,
-    Event,
-    Matched,
-    PeerLeft,
-    PeerPresence,
-    PeerSent,
-    SessionResumed,
-)
 from curhat_trio.protocol.ids import ClientId
 from curhat_trio.protocol.messages import Answer, Chat, Join, Leave, Next, Offer
 from curhat_trio.protocol.session import Closed, Connected, Negotiating, Paired, Waiting
@@ -74,16 +62,16 @@ def test_every_invariant_holds_in_every_state(world: World, states: int, transit
 
 MESSAGES_HERE = (Join, Leave, Next, Offer, Answer, Chat)
 EVENTS_HERE = (
-    Matched,
-    PeerSent,
-    PeerLeft,
-    PeerPresence,
-    ConnectionClosed,
-    ConnectionLost,
-    SessionResumed,
-    ClosingForced,
+    events.Matched,
+    events.PeerSent,
+    events.PeerLeft,
+    events.PeerPresence,
+    events.ConnectionClosed,
+    events.ConnectionLost,
+    events.SessionResumed,
+    events.ClosingForced,
 )
-NEVER_HERE = {(Paired, Matched), (Negotiating, Matched)}
+NEVER_HERE = {(Paired, events.Matched), (Negotiating, events.Matched)}
 """Rows that no order of events leads to in these worlds: a paired session has no ticket in the pool."""
 
 
@@ -97,11 +85,11 @@ def test_the_worlds_make_every_transition_of_the_table() -> None:
     moves = {
         transition
         for transition in transitions
-        if transition[2] is not transition[0] and transition[1] is not DeadlinePassed
+        if transition[2] is not transition[0] and transition[1] is not events.DeadlinePassed
     }
     allowed = {(before, kind, after) for (before, kind), row in rows.items() for after in row.to}
     assert moves == {
-        transition for transition in allowed if transition[1] is not ConnectionLost
+        transition for transition in allowed if transition[1] is not events.ConnectionLost
     }  # here every session can be resumed
 
 
@@ -119,9 +107,9 @@ def without(state: type[session.State], event: type[Any]) -> Break:
 
 
 def both_offer(patch: pytest.MonkeyPatch) -> None:
-    def introduce_offerers(pair: Pair, reachable: Reachable, now: float) -> list[tuple[ClientId, Event]]:
+    def introduce_offerers(pair: Pair, reachable: Reachable, now: float) -> list[tuple[ClientId, events.Event]]:
         return [
-            (client, attrs.evolve(event, offerer=True) if isinstance(event, Matched) else event)
+            (client, attrs.evolve(event, offerer=True) if isinstance(event, events.Matched) else event)
             for client, event in introductions(pair, reachable, now)
         ]
 
@@ -129,7 +117,7 @@ def both_offer(patch: pytest.MonkeyPatch) -> None:
 
 
 def introduce_only_one(patch: pytest.MonkeyPatch) -> None:
-    def introduce_regardless(pair: Pair, _reachable: Reachable, now: float) -> list[tuple[ClientId, Event]]:
+    def introduce_regardless(pair: Pair, _reachable: Reachable, now: float) -> list[tuple[ClientId, events.Event]]:
         return introductions(pair, lambda _: True, now)
 
     patch.setattr(steps, "introductions", introduce_regardless)
@@ -140,10 +128,10 @@ def never_remove_tickets(patch: pytest.MonkeyPatch) -> None:
 
 
 def accept_any_ticket(patch: pytest.MonkeyPatch) -> None:
-    def pair(before: session.Session, state: Waiting, event: Matched) -> session.Step:
+    def pair(before: session.Session, state: Waiting, event: events.Matched) -> session.Step:
         return pairing.pair(before, state, attrs.evolve(event, ticket=state.ticket.id))
 
-    patch.setattr(session, "TABLE", session.TABLE | {(Waiting, Matched): session.Row(pair, session.Paired)})
+    patch.setattr(session, "TABLE", session.TABLE | {(Waiting, events.Matched): session.Row(pair, session.Paired)})
 
 
 def never_suspend(patch: pytest.MonkeyPatch) -> None:
@@ -193,15 +181,26 @@ def no_actions_when_closed(endpoint: Endpoint, actions: list[Action]) -> list[Ac
 @pytest.mark.parametrize(
     ("breaks", "world", "broken"),
     [
-        pytest.param(without(Connected, Matched), ONE_WAITS_TWICE, "not_stranded", id="match-that-crossed-leave"),
-        pytest.param(without(Closed, Matched), ONE_WAITS_TWICE, "not_stranded", id="a-match-that-crossed-a-loss"),
-        pytest.param(without(Waiting, Matched), ONE_WAITS_TWICE, "waiting_is_known", id="a-match-not-taken"),
-        pytest.param(without(Paired, PeerLeft), ONE_WAITS_TWICE, "not_stranded", id="a-partner-who-left"),
-        pytest.param(without(Negotiating, PeerLeft), OFFERS_CROSS, "not_stranded", id="a-partner-who-left-later"),
+        pytest.param(
+            without(Connected, events.Matched), ONE_WAITS_TWICE, "not_stranded", id="match-that-crossed-leave"
+        ),
+        pytest.param(
+            without(Closed, events.Matched), ONE_WAITS_TWICE, "not_stranded", id="a-match-that-crossed-a-loss"
+        ),
+        pytest.param(
+            without(Waiting, events.Matched), ONE_WAITS_TWICE, "waiting_is_known", id="a-match-not-taken"
+        ),
+        pytest.param(without(Paired, events.PeerLeft), ONE_WAITS_TWICE, "not_stranded", id="a-partner-who-left"),
+        pytest.param(
+            without(Negotiating, events.PeerLeft), OFFERS_CROSS, "not_stranded", id="a-partner-who-left-later"
+        ),
         pytest.param(accept_any_ticket, ONE_WAITS_TWICE, "pool_only_waiting", id="a-match-for-an-old-ticket"),
         pytest.param(never_remove_tickets, ONE_WAITS_TWICE, "pool_only_waiting", id="ticket-stays-in-the-pool"),
         pytest.param(
-            without(Paired, PeerPresence), CONNECTIONS_ARE_LOST, "presence_known", id="a-partner-who-is-away"
+            without(Paired, events.PeerPresence),
+            CONNECTIONS_ARE_LOST,
+            "presence_known",
+            id="a-partner-who-is-away",
         ),
         pytest.param(never_suspend, CONNECTIONS_ARE_LOST, "away_is_suspended", id="ticket-is-not-suspended"),
         pytest.param(never_reinstate, CONNECTIONS_ARE_LOST, "suspended_is_away", id="ticket-is-not-reinstated"),

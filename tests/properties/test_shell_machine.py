@@ -19,21 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from curhat_trio.protocol.messages import Chat, Join, Leave, Next, Resume
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
+from tests.properties import shell_actions
 from tests.properties.shell import Shell, ShellClient
-from tests.properties.shell_actions import (
-    ACTION,
-    CONNECT,
-    TURNS,
-    WHO,
-    Action,
-    ChangeBehaviour,
-    Connect,
-    ResumeRequest,
-    Send,
-    Sent,
-    fitting,
-    text,
-)
 from tests.properties.shell_setup import KEPT_MESSAGES, MAX_CLIENTS, SETUPS, UNSOLICITED_PONG, ServerSetup
 
 
@@ -54,7 +41,7 @@ class LossAndResume:
         self._ready = ready
         self._victim = self._last = victim
         self._token = victim.tokens[-1] if victim.tokens else "nobody's"
-        self._resume = text(Resume(self._token, victim.last_seq))
+        self._resume = shell_actions.text(Resume(self._token, victim.last_seq))
 
     def it_sends(self) -> None:
         """Over the last connection, as if nothing had happened."""
@@ -65,11 +52,11 @@ class LossAndResume:
         if self._partner is not None:
             self._partner.put(self._machine.segment(self._partner, [None]))
         elif self._machine.may_connect_more:
-            self._shell.connect("v1", text(Join()), None)
+            self._shell.connect("v1", shell_actions.text(Join()), None)
 
     def its_partner_sends_much(self, times: int = 5) -> None:
         if self._partner is not None:
-            self._partner.put(times * text(Chat("much")))
+            self._partner.put(times * shell_actions.text(Chat("much")))
 
     def its_partner_sends_too_much(self) -> None:
         """More than the replay buffer holds."""
@@ -86,15 +73,15 @@ class LossAndResume:
 
     def it_resumes_after_the_last_message(self) -> None:
         """With a number that was never sent."""
-        self._resume_over_another(text(Resume(self._token, self._victim.last_seq + 3)))
+        self._resume_over_another(shell_actions.text(Resume(self._token, self._victim.last_seq + 3)))
 
     def it_resumes_late(self) -> None:
         """Not with the first message."""
-        self._resume_over_another(text(Join()) + text(Leave()) + self._resume)
+        self._resume_over_another(shell_actions.text(Join()) + shell_actions.text(Leave()) + self._resume)
 
     def it_asks_for_another_session(self) -> None:
         """Although it has a session."""
-        self._last.put(self._machine.segment(self._last, [ResumeRequest("anybody", 1)]))
+        self._last.put(self._machine.segment(self._last, [shell_actions.ResumeRequest("anybody", 1)]))
 
     def _resume_over_another(self, frames: bytes) -> None:
         if self._ready:
@@ -130,16 +117,16 @@ class ShellMachine(RuleBasedStateMachine):
 
     @initialize(
         setup=SETUPS,
-        crowd=st.lists(CONNECT, min_size=2, max_size=5),
+        crowd=st.lists(shell_actions.CONNECT, min_size=2, max_size=5),
         ending=st.sampled_from(["all vanish", "drain", "cancel"]),
-        last=st.lists(st.tuples(ACTION, TURNS), min_size=1, max_size=4),
+        last=st.lists(st.tuples(shell_actions.ACTION, shell_actions.TURNS), min_size=1, max_size=4),
     )
     def clients_connect(
         self,
         setup: ServerSetup,
-        crowd: list[Connect],
+        crowd: list[shell_actions.Connect],
         ending: Literal["all vanish", "drain", "cancel"],
-        last: list[tuple[Action, int]],
+        last: list[tuple[shell_actions.Action, int]],
     ) -> None:
         """Also decides how the run ends."""
         self.ending, self.last = ending, last
@@ -148,21 +135,21 @@ class ShellMachine(RuleBasedStateMachine):
             for connect in crowd:
                 self.do(connect)
 
-    @rule(actions=st.lists(st.tuples(ACTION, TURNS), min_size=1, max_size=6))
-    def clients_act(self, actions: list[tuple[Action, int]]) -> None:
+    @rule(actions=st.lists(st.tuples(shell_actions.ACTION, shell_actions.TURNS), min_size=1, max_size=6))
+    def clients_act(self, actions: list[tuple[shell_actions.Action, int]]) -> None:
         """All before the server has settled."""
         with self.round():
             self.do_all(actions)
 
-    @rule(frames=st.sampled_from([[None], [text(Next())]]))
-    def all_send_at_once(self, frames: list[Sent]) -> None:
+    @rule(frames=st.sampled_from([[None], [shell_actions.text(Next())]]))
+    def all_send_at_once(self, frames: list[shell_actions.Sent]) -> None:
         """All clients that want a partner ask for one in the same moment."""
         with self.round():
             self.let_all_send(frames)
 
     @precondition(lambda self: self.pairs())
     @rule(
-        who=WHO,
+        who=shell_actions.WHO,
         beyond=st.integers(0, 2),
         size=st.sampled_from([1, 1, 400]),
         pause=st.sampled_from([2.0, 4.0]),
@@ -174,7 +161,7 @@ class ShellMachine(RuleBasedStateMachine):
     ) -> None:
         """The first message may fill the network; the next ones wait, as many as are allowed or a few more."""
         victim, partner = self.pairs()[who % len(self.pairs())]
-        burst, each = self.shell.settings.message_burst, text(Chat(size * "x"))
+        burst, each = self.shell.settings.message_burst, shell_actions.text(Chat(size * "x"))
         with self.round():
             victim.stop_reading()
             partner.put(each)
@@ -190,9 +177,11 @@ class ShellMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.victims())
     @rule(
-        who=WHO,
+        who=shell_actions.WHO,
         new_connections=st.integers(0, 2),
-        steps=st.lists(st.tuples(st.sampled_from(LossAndResume.STEPS), TURNS), min_size=2, max_size=7),
+        steps=st.lists(
+            st.tuples(st.sampled_from(LossAndResume.STEPS), shell_actions.TURNS), min_size=2, max_size=7
+        ),
     )
     def losses_cross_resumes(
         self, who: int, new_connections: int, steps: list[tuple[Callable[[LossAndResume], None], int]]
@@ -210,13 +199,22 @@ class ShellMachine(RuleBasedStateMachine):
                 shell.run_steps(turns)
 
     @rule(
-        who=WHO,
+        who=shell_actions.WHO,
         frames=st.sampled_from(
-            [[], [], [], [None], [None, None], [UNSOLICITED_PONG], [ResumeRequest()], [ResumeRequest(), None]]
+            [
+                [],
+                [],
+                [],
+                [None],
+                [None, None],
+                [UNSOLICITED_PONG],
+                [shell_actions.ResumeRequest()],
+                [shell_actions.ResumeRequest(), None],
+            ]
         ),
         seconds=st.sampled_from([0.5, 1.5, 2.0, 5.0, 10.0, 19.5, 20.0, 30.0, 60.0]),
     )
-    def time_passes(self, who: int, frames: list[Sent], seconds: float) -> None:
+    def time_passes(self, who: int, frames: list[shell_actions.Sent], seconds: float) -> None:
         """A deadline may pass just when a client sends something, or resumes; preferably one that owes a pong."""
         with self.round() as shell:
             late = [each for each in shell.clients if each.is_connected and each.connection.pong_by < inf]
@@ -253,55 +251,57 @@ class ShellMachine(RuleBasedStateMachine):
         here = [client for client in self.shell.clients if client.is_connected]
         return here[who % len(here)] if here else None
 
-    def let_all_send(self, frames: list[Sent]) -> None:
+    def let_all_send(self, frames: list[shell_actions.Sent]) -> None:
         for client in self.shell.clients:
             client.put(self.segment(client, frames))
 
-    def do_all(self, actions: list[tuple[Action, int]]) -> None:
+    def do_all(self, actions: list[tuple[shell_actions.Action, int]]) -> None:
         for action, turns in actions:
             self.do(action)
             self.shell.run_steps(turns)
 
-    def do(self, action: Action) -> None:
-        if isinstance(action, Connect):
+    def do(self, action: shell_actions.Action) -> None:
+        if isinstance(action, shell_actions.Connect):
             return self._connect_new(action) if self.may_connect_more else None
         client = self.client_number(action.who)
         match action:
             case _ if client is None:
                 pass
-            case Send(_, frames, cut):
+            case shell_actions.Send(_, frames, cut):
                 data = self.segment(client, frames)
                 if cut is not None:
                     client.put(data[: cut % len(data)])
                     self.shell.run_steps(2)
                 client.put(data if cut is None else data[cut % len(data) :])
-            case ChangeBehaviour(_, how):
+            case shell_actions.ChangeBehaviour(_, how):
                 how(client)
         return None
 
-    def _connect_new(self, action: Connect) -> None:
-        asked = [self.resume(each).last_seq for each in action.frames if isinstance(each, ResumeRequest)]
+    def _connect_new(self, action: shell_actions.Connect) -> None:
+        asked = [
+            self.resume(each).last_seq for each in action.frames if isinstance(each, shell_actions.ResumeRequest)
+        ]
         client = self.shell.connect(action.profile, self.segment(None, action.frames), action.window)
         client.answers_pings = action.answers_pings
         for last_seq in asked:
             client.ask(last_seq)
 
-    def segment(self, client: ShellClient | None, frames: list[Sent]) -> bytes:
+    def segment(self, client: ShellClient | None, frames: list[shell_actions.Sent]) -> bytes:
         """The bytes that a client sends; None: one that has not connected yet."""
         model_client = None if client is None else client.model_client
         tag, data = 0 if client is None else len(client.texts), b""
         for each in frames:
-            if isinstance(each, ResumeRequest):
+            if isinstance(each, shell_actions.ResumeRequest):
                 resume = self.resume(each)
                 if client is not None:
                     client.ask(resume.last_seq)
-                data += text(resume)
+                data += shell_actions.text(resume)
                 model_client = self.shell.model.tokens.get(resume.token, model_client)
             else:
-                data += text(fitting(model_client, tag)) if each is None else each
+                data += shell_actions.text(shell_actions.fitting(model_client, tag)) if each is None else each
         return data
 
-    def resume(self, request: ResumeRequest) -> Resume:
+    def resume(self, request: shell_actions.ResumeRequest) -> Resume:
         """A `resume` with the token and number of some client."""
         known = [client for client in self.shell.clients if client.tokens]
         away = {client: self.is_away(client) for client in known}

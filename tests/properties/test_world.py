@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import ClosingForced, ConnectionClosed, InvalidMessage, Profile, RateLimited
-from curhat_trio.protocol.messages import Chat, ClientMessage, Ice, Join, Leave, Next, Ping, Relayable, Status
 from curhat_trio.protocol.signaling import HaveRemoteOffer, Signaling
 from curhat_trio.protocol.states import Paired
 from tests.conversation import INVALID
@@ -35,7 +35,7 @@ class SendToPartner:
     kind: str
     ufrag: str | None
 
-    def to_partner(self, sender: Client, tag: int) -> Relayable:
+    def to_partner(self, sender: Client, tag: int) -> messages.Relayable:
         """Each has its tag: no two are the same."""
         kind, ufrag = self.kind, self.ufrag
         if kind == "fitting":
@@ -45,7 +45,7 @@ class SendToPartner:
             return offer(ufrag or "a", tag=str(tag))
         if kind == "answer":
             return answer(ufrag or "a", tag=str(tag))
-        return Chat(str(tag)) if kind == "chat" and not sender.is_legacy else candidate(ufrag, tag)
+        return messages.Chat(str(tag)) if kind == "chat" and not sender.is_legacy else candidate(ufrag, tag)
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class SendToServer:
     """A client sends something to the server, sensible or not."""
 
     who: int
-    what: tuple[ClientMessage | InvalidMessage | RateLimited, ...]
+    what: tuple[messages.ClientMessage | InvalidMessage | RateLimited, ...]
 
 
 @attrs.frozen
@@ -95,7 +95,7 @@ class ConnectBriefly:
 
 
 Action = SendToPartner | SendToServer | DeliverAll | PassDeadline | Replace | Interrupt | ConnectBriefly | int
-WISHES = st.builds(Join, topics=st.just(()) | TOPICS, room=st.sampled_from([None, None, None, "tea"]))
+WISHES = st.builds(messages.Join, topics=st.just(()) | TOPICS, room=st.sampled_from([None, None, None, "tea"]))
 ACTIONS: dict[str, st.SearchStrategy[Action]] = {
     "to partner": st.builds(
         SendToPartner,
@@ -103,14 +103,22 @@ ACTIONS: dict[str, st.SearchStrategy[Action]] = {
         kind=st.sampled_from(["fitting", "fitting", "offer", "answer", "chat", "candidate", "candidate"]),
         ufrag=st.sampled_from([None, "a", "b", "c"]),
     ),
-    "leave": st.builds(SendToServer, WHO, st.sampled_from([(Next(),), (Leave(), Join())])),
+    "leave": st.builds(
+        SendToServer, WHO, st.sampled_from([(messages.Next(),), (messages.Leave(), messages.Join())])
+    ),
     "to server": st.builds(
         SendToServer,
         WHO,
         WISHES.map(lambda join: (join,))
         | st.sampled_from(
             [
-                *[(Leave(),), (Ping(),), (Ice(),), (Status("failed"),), (Status("connected"),)],
+                *[
+                    (messages.Leave(),),
+                    (messages.Ping(),),
+                    (messages.Ice(),),
+                    (messages.Status("failed"),),
+                    (messages.Status("connected"),),
+                ],
                 *[(InvalidMessage(INVALID),), (RateLimited(0.5),)],
             ]
         ),
@@ -142,9 +150,11 @@ STARTS = st.tuples(st.lists(PROFILES, min_size=3, max_size=MAX_CLIENTS), st.samp
 ENDS = [ConnectionClosed(), ClosingForced(CloseCode.SHUTDOWN), ClosingForced(CloseCode.NO_PONG)]
 
 
-def is_allowed(client: Client, message: ClientMessage | InvalidMessage | RateLimited) -> bool:
+def is_allowed(client: Client, message: messages.ClientMessage | InvalidMessage | RateLimited) -> bool:
     """Of a legacy client these are invalid before they become messages."""
-    return not (client.is_legacy and isinstance(message, Next | Ping | Status | Ice))
+    return not (
+        client.is_legacy and isinstance(message, messages.Next | messages.Ping | messages.Status | messages.Ice)
+    )
 
 
 class Driver:
@@ -154,7 +164,7 @@ class Driver:
         self.world = World(inbox_capacity)
         self._tags = 0
         for profile in profiles:
-            self.world.connect(profile).outgoing.append(Join())
+            self.world.connect(profile).outgoing.append(messages.Join())
 
     def client_number(self, who: int) -> Client:
         clients = self.world.attached or list(self.world.clients.values())
@@ -182,12 +192,12 @@ class Driver:
                     self.pass_deadline(who)
                 case Replace(who, profile):
                     self.world.end(self.client_number(who), ConnectionClosed())
-                    self.world.connect(profile).outgoing.append(Join())
+                    self.world.connect(profile).outgoing.append(messages.Join())
                 case Interrupt(who, is_noticed):
                     self.interrupt_or_reconnect(who, is_noticed)
                 case ConnectBriefly(profile):
                     client = self.world.connect(profile)
-                    client.outgoing.append(Join())
+                    client.outgoing.append(messages.Join())
                     self.world.read_message(client)
                     self.world.end(client, ConnectionClosed())
                 case number:
@@ -259,14 +269,14 @@ class AnyWorld(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.world.attached) < MAX_CLIENTS)
     @rule(profile=PROFILES, wishes=st.none() | WISHES)
-    def connect(self, profile: Profile, wishes: Join | None) -> None:
+    def connect(self, profile: Profile, wishes: messages.Join | None) -> None:
         client = self.world.connect(profile)
         if wishes is not None:
             client.outgoing.append(wishes)
 
     @precondition(lambda self: self.world.attached)
-    @rule(wishes=st.just(Join()) | WISHES, delivers=st.booleans())
-    def all_join(self, wishes: Join, delivers: bool) -> None:
+    @rule(wishes=st.just(messages.Join()) | WISHES, delivers=st.booleans())
+    def all_join(self, wishes: messages.Join, delivers: bool) -> None:
         for client in self.world.attached:
             client.outgoing.append(wishes)
         if delivers:
