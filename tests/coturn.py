@@ -109,7 +109,7 @@ def _free_port() -> int:
         return port
 
 
-# ---------------------------------------------------------------- as much of STUN as is needed
+# ---------------------------------------------------------------- the needed part of STUN
 
 _COOKIE = 0x2112A442
 _ALLOCATE = 0x0003
@@ -124,7 +124,7 @@ _REQUESTED_UDP = _attribute(_REQUESTED_TRANSPORT, bytes([17, 0, 0, 0]))
 
 
 def _ask(udp: socket.socket, attributes: bytes, key: bytes | None = None) -> dict[int, bytes]:
-    """Send an Allocate request, signed if there is a key, and take the answer apart."""
+    """Send an Allocate request, signed if there is a key, and parse the answer."""
     transaction = secrets.token_bytes(12)
     signed = 24 if key else 0
     message = struct.pack("!HHI", _ALLOCATE, len(attributes) + signed, _COOKIE) + transaction + attributes

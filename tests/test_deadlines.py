@@ -13,7 +13,7 @@ from curhat_trio.deadlines import Deadlines
 
 
 class Alarm:
-    """Has a deadline, and writes down when it was called."""
+    """Has a deadline, and records when it was called."""
 
     def __init__(self, deadline: float = inf, then: Callable[["Alarm", float], None] | None = None) -> None:
         self.armed = inf
@@ -145,7 +145,7 @@ async def test_a_deadline_in_the_past_is_called_at_once(deadlines: Deadlines, au
 async def test_repeatedly_expired_deadlines_do_not_starve_other_tasks(
     deadlines: Deadlines, autojump_clock: MockClock
 ) -> None:
-    """Whoever was woken when it was called the first time has its turn before the second."""
+    """A task that the first call has woken runs before the second call."""
     story: list[str] = []
     woken = trio.Event()
 
@@ -211,7 +211,7 @@ MOVES = st.lists(
 
 @given(MOVES, st.integers(0, 20))
 def test_any_sequence_of_operations(moves: list[tuple[int, str, float]], pause: int) -> None:
-    """Half of the moves at the beginning, half later. Only later times are moved to without telling."""
+    """Half of the moves at the beginning, half later. Only moves to later times need no update."""
     alarms = [Alarm() for _ in range(6)]
     cancelled: set[int] = set()
 

@@ -23,7 +23,7 @@ def ticket(name: str, *topics: str) -> Ticket:
 
 @attrs.define
 class RecordingObserver(Observer):
-    """Records outcomes, and how many pairs had been sent by then."""
+    """Records outcomes, and how many pairs had been sent before."""
 
     sent: Callable[[], int]
     outcomes: list[tuple[object, ...]] = attrs.Factory(list)

@@ -1,4 +1,4 @@
-"""A server of real connections that sends every message back: what tests of the framing alone talk to."""
+"""A server of real connections that sends every message back, for tests of the framing."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -25,11 +25,11 @@ GENEROUS = ConnectionLimits(
     write_seconds=60.0,
     close_seconds=5.0,
 )
-"""Nothing is refused for its size or number."""
+"""Limits that are never reached."""
 
 
 class Echo:
-    """In a dispatcher's place: a connection is its own session."""
+    """A dispatcher for connections that are their own sessions."""
 
     def __init__(self) -> None:
         self._unflushed: list[Connection] = []

@@ -29,7 +29,7 @@ LATE = r"6\.4\.[1-4]"
 ask for more; no message is long enough here for the difference to matter."""
 
 UNDEFINED = r"7\.1\.6|7\.13\.[12]"
-"""What the RFC leaves open: data behind a close frame, and close codes beyond 4999."""
+"""Cases that the RFC leaves open: data after a close frame, and close codes above 4999."""
 
 
 async def played(port: int) -> list[Any]:

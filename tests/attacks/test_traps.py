@@ -24,7 +24,7 @@ IMPATIENT = Settings(
     messages_per_second=10_000,
     drain_seconds=5,
 )
-"""Deadlines that a test can wait for."""
+"""Timeouts that a test can wait for."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def server() -> AsyncIterator[RunningServer]:
 
 
 async def what_comes(stream: trio.abc.Stream) -> bytes:
-    """All bytes until the server ends the connection."""
+    """Receive all bytes until the server closes the connection."""
     received = b""
     try:
         while data := await stream.receive_some():
@@ -47,7 +47,7 @@ async def what_comes(stream: trio.abc.Stream) -> bytes:
 
 
 async def say_on_and_on(peer: Peer, frames: bytes) -> None:
-    """Send the same without reading anything, until the server hangs up."""
+    """Send the same data without reading until the server closes the connection."""
     while True:
         try:
             await peer.send_bytes(frames)
@@ -62,7 +62,7 @@ async def reset(stream: trio.abc.Stream) -> None:
     await trio.aclose_forcefully(stream)
 
 
-# ---------------------------------------------------------------- 1: bytes in the head that trio-websocket dies of
+# ---------------------------------------------------------------- 1: bytes in the head that crash trio-websocket
 
 
 @pytest.mark.shows("P-11.5")
@@ -111,7 +111,7 @@ async def test_pings_around_a_close_for_too_many_errors(server: RunningServer) -
         assert (await peer.receive_close()).code == 4501, pings
 
 
-# ---------------------------------------------------------------- 3: a GET that is no upgrade, heads without end
+# ---------------------------------------------------------------- 3: a GET that is no upgrade, endless heads
 
 
 async def test_a_plain_get_is_answered_and_leaves_no_task(server: RunningServer) -> None:
@@ -300,7 +300,7 @@ async def test_frames_that_trio_websocket_drops_get_a_close_frame(
     assert (await peer.receive_close()).code == code
 
 
-# ---------------------------------------------------------------- 8: who never reads
+# ---------------------------------------------------------------- 8: clients that never read
 
 
 async def talk_until_left(peer: Peer) -> None:
@@ -342,7 +342,7 @@ async def test_a_client_that_only_sends_and_never_reads_is_closed(server: Runnin
     await server.wait_until_empty()
 
 
-# ---------------------------------------------------------------- vanishing for real
+# ---------------------------------------------------------------- real resets
 
 
 def every_so_many(data: bytes, step: int) -> Iterator[bytes]:
@@ -391,5 +391,5 @@ async def test_many_connections_at_once_half_of_them_reset(server: RunningServer
 
 
 def test_the_websocket_key_of_the_test_clients_is_valid() -> None:
-    """Or every upgrade above would be refused for that."""
+    """Otherwise every upgrade above would be refused for it."""
     assert len(wire.KEY) == 24

@@ -1,4 +1,4 @@
-"""The codes in the close frames that clients really receive, and whether they should come back by themselves."""
+"""The close codes that clients receive, and whether they should reconnect."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -348,7 +348,7 @@ async def test_messages_before_a_close_frame_are_relayed_and_none_after_it(
     assert await listener.receive_all() == []
 
 
-# ---------------------------------------------------------------- closing races with what the client does
+# ---------------------------------------------------------------- a close races with the client's actions
 
 
 async def _answer_of(peer: Peer) -> int | None:

@@ -1,4 +1,4 @@
-"""A connection by itself: what it writes when, how it closes, and what time does to it."""
+"""A connection by itself: writing, closing and timeouts."""
 
 from random import Random
 
@@ -17,7 +17,7 @@ WRITER = "_keep_writing"
 
 
 def close_code(stage: RunningConnection) -> int | None:
-    """The code of the close frame that was sent last; None: none was, or it has none."""
+    """The code of the last close frame that was sent; None if there is none."""
     opcode, payload = frames_in(stage.sent)[-1]
     return int.from_bytes(payload[:2], "big") if opcode == wire.CLOSE and payload else None
 
@@ -179,7 +179,7 @@ async def test_a_failure_while_the_writer_waits_loses_the_connection(autojump_cl
         assert (running.dispatcher.lost, running.over_at) == ([None], 0.0)
 
 
-# ---------------------------------------------------------------- the write deadline
+# ---------------------------------------------------------------- the write timeout
 
 
 async def test_a_client_that_reads_nothing_for_write_seconds_is_too_slow(autojump_clock: MockClock) -> None:
@@ -345,7 +345,7 @@ async def test_a_pong_exactly_at_the_timeout_is_in_time(seed: int, autojump_cloc
 
 
 async def test_an_overdue_pong_is_looked_for_once_more(autojump_clock: MockClock) -> None:
-    """And not only the first that was nearly late."""
+    """This holds for every pong, not only for the first one."""
     for seed in range(20):
         trio._core._run._r.seed(seed)
         async with running_connection(pong_seconds=20.0) as running:
@@ -358,7 +358,7 @@ async def test_an_overdue_pong_is_looked_for_once_more(autojump_clock: MockClock
 
 
 async def test_a_pong_that_came_while_the_server_was_busy_is_in_time(autojump_clock: MockClock) -> None:
-    """Both are noticed at once, in whatever order."""
+    """Both are detected at once, in either order."""
     for seed in range(20):
         trio._core._run._r.seed(seed)
         async with running_connection() as running:
@@ -508,7 +508,7 @@ async def test_a_close_without_a_code_ends_the_connection_at_once() -> None:
         assert running.sent == b""
 
 
-# ---------------------------------------------------------------- a client that breaks the framing
+# ---------------------------------------------------------------- a client that violates the framing
 
 
 @pytest.mark.parametrize(
@@ -523,7 +523,7 @@ async def test_a_close_without_a_code_ends_the_connection_at_once() -> None:
 async def test_after_a_violation_a_close_frame_is_sent_and_the_sending_side_shut_down(
     broken: bytes, code: CloseCode, autojump_clock: MockClock
 ) -> None:
-    """Its client's close frame can't be found any more, but its end can."""
+    """The client's close frame can't be decoded any more, but the end of the stream is detected."""
     async with running_connection() as running:
         running.transport.deliver(
             wire.frame(wire.TEXT, b"before") + broken + wire.frame(wire.TEXT, b"after"),
@@ -563,7 +563,7 @@ async def test_a_violation_after_the_servers_close_frame_is_ignored(autojump_clo
         assert (running.sent, running.dispatcher.ended, running.over_at) == (sent, [], 3.0)
 
 
-# ---------------------------------------------------------------- cancelled
+# ---------------------------------------------------------------- cancellation
 
 
 @pytest.mark.parametrize("queued", [False, True])

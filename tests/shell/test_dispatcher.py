@@ -140,7 +140,7 @@ class Harness:
         return new
 
     def holds(self, sessions: int) -> None:
-        """So many, and nothing of others."""
+        """Check the number of sessions, and that there is no state of others."""
         assert len(self.dispatcher.sessions) == self.environment.slots.taken == sessions
         assert self.environment.metrics.states.total() == sessions
         assert len(self.deadlines) <= sessions
@@ -238,7 +238,7 @@ def test_a_leave_notifies_the_partner_once() -> None:
     harness.holds(1)
 
 
-# ---------------------------------------------------------------- introductions
+# ---------------------------------------------------------------- pairs
 
 
 def test_both_clients_of_a_pair_are_notified() -> None:
@@ -502,7 +502,7 @@ def test_the_token_of_an_ended_session_is_refused() -> None:
     is_refused(harness, harness.resume(ann.received[0]["resumeToken"], len(ann.received)))
 
 
-# ---------------------------------------------------------------- time and the end
+# ---------------------------------------------------------------- deadlines and shutdown
 
 
 def test_a_lost_connection_suspends_the_ticket_until_it_is_withdrawn() -> None:

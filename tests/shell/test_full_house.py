@@ -21,19 +21,19 @@ TWO = Settings(max_connections=2)
 
 
 async def connect_without_slot(server: RunningServer) -> Peer:
-    """Somebody without a session; the server may have none to spare."""
+    """Connect a client to a server that may have no free slot."""
     return await open_peer(await server.dial())
 
 
-async def is_turned_away(peer: Peer) -> None:
-    """Told `welcome`, as all who might come back to a session; `join` is not what the server waits for."""
+async def check_that_it_is_refused(peer: Peer) -> None:
+    """Check that the client receives `welcome`, since it could resume, and is closed after `join`."""
     await peer.receive("welcome")
     await peer.send("join")
     assert (await peer.receive_close()).code == 4507
     assert peer.unread == []
 
 
-# ---------------------------------------------------------------- who comes back
+# ---------------------------------------------------------------- clients that resume
 
 
 @pytest.mark.shows("P-13.11")
@@ -44,7 +44,7 @@ async def test_a_lost_client_can_resume_on_a_full_server(autojump_clock: MockClo
         await offerer.resume()
         await answerer.receive("peer")
         await check_that_they_exchange_chat(offerer, answerer)
-        await is_turned_away(await connect_without_slot(server))
+        await check_that_it_is_refused(await connect_without_slot(server))
         await offerer.peer.close()
         await answerer.peer.close()
         await server.wait_until_empty()
@@ -54,7 +54,7 @@ async def test_a_lost_client_can_resume_on_a_full_server(autojump_clock: MockClo
 async def test_a_client_can_resume_on_a_full_server_while_its_old_connection_is_open(
     autojump_clock: MockClock,
 ) -> None:
-    """The client has noticed the loss before the server: that's how a change of networks looks."""
+    """The client has noticed the loss before the server, as when it changes networks."""
     async with negotiating_pair(TWO) as (_, offerer, answerer):
         for _ in range(5):
             old = offerer.peer
@@ -69,7 +69,7 @@ async def test_the_slot_of_a_lost_client_stays_reserved(autojump_clock: MockCloc
         await offerer.disconnect()
         await answerer.disconnect()
         await trio.testing.wait_all_tasks_blocked()
-        await is_turned_away(await connect_without_slot(server))
+        await check_that_it_is_refused(await connect_without_slot(server))
         await offerer.resume()
         await answerer.resume()
         await offerer.receive_all()
@@ -78,7 +78,7 @@ async def test_the_slot_of_a_lost_client_stays_reserved(autojump_clock: MockCloc
 
 
 async def test_all_clients_can_resume_at_once_on_a_full_server(autojump_clock: MockClock) -> None:
-    """As when a proxy starts again."""
+    """As when a proxy restarts."""
     async with running_server(Settings(max_connections=50)) as server:
         clients = [await connect_client(server) for _ in range(50)]
         for client in clients:
@@ -89,7 +89,7 @@ async def test_all_clients_can_resume_at_once_on_a_full_server(autojump_clock: M
         async with trio.open_nursery() as nursery:
             for client in clients:
                 nursery.start_soon(client.resume)
-        await is_turned_away(await connect_without_slot(server))
+        await check_that_it_is_refused(await connect_without_slot(server))
         for client in clients:
             await client.send("ping")
             await client.receive("pong")
@@ -120,7 +120,7 @@ async def test_the_client_library_resumes_on_a_full_server(autojump_clock: MockC
         await server.wait_until_empty()
 
 
-# ---------------------------------------------------------------- who does not
+# ---------------------------------------------------------------- clients that do not resume
 
 
 @pytest.mark.shows("P-2.16", "P-13.11")
@@ -156,7 +156,7 @@ async def test_a_failed_resume_on_a_full_server_is_an_error_and_a_close(autojump
 
 
 async def test_a_lost_connection_after_a_failed_resume_keeps_no_slot(autojump_clock: MockClock) -> None:
-    """A session without a place is not kept: or any number could be, by whoever breaks off often enough."""
+    """A session without a slot is not kept; otherwise a client could create any number by disconnecting."""
     async with negotiating_pair(TWO) as (server, _, _):
         for _ in range(10):
             newcomer_client = await connect_without_slot(server)
@@ -183,7 +183,7 @@ async def test_a_client_that_can_not_resume_is_refused_at_once(autojump_clock: M
         assert second.unread == []
 
 
-# ---------------------------------------------------------------- places that become free
+# ---------------------------------------------------------------- slots that become free
 
 
 @pytest.mark.parametrize("speaks", [True, False])
@@ -199,7 +199,7 @@ async def test_a_connection_without_a_slot_gets_one_that_becomes_free(
             await trio.sleep(RESUME_GRACE_SECONDS + 1)
         await early.send("join")
         await early.receive("ready")
-        await is_turned_away(await connect_without_slot(server))
+        await check_that_it_is_refused(await connect_without_slot(server))
         for peer in (early, answerer.peer):
             await peer.close()
         await server.wait_until_empty()
@@ -235,7 +235,7 @@ async def test_the_slot_of_a_client_that_never_resumes_becomes_free(autojump_clo
         await third.receive("ready")
 
 
-# ---------------------------------------------------------------- how many
+# ---------------------------------------------------------------- limits
 
 
 async def is_refused_at_once(server: RunningServer) -> None:

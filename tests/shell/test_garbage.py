@@ -1,4 +1,4 @@
-"""Nothing of a connection is left to the garbage collector, however it ended: that is why it may rest."""
+"""A connection leaves nothing to the garbage collector, however it ends, so collections can be rare."""
 
 import gc
 from collections import Counter
@@ -36,23 +36,25 @@ async def a_broken_frame(server: RunningServer) -> None:
     await peer.receive_close()
 
 
-async def a_wait_that_is_given_up(server: RunningServer) -> None:
+async def an_abandoned_wait(server: RunningServer) -> None:
     peer = await server.connect()
     await peer.send("join", topics=["rain"])
     await peer.receive("ready")
     await peer.send_bytes(wire.frame(wire.CLOSE))
 
 
-@pytest.mark.parametrize("visit", [close_gracefully, vanishing, a_call, a_broken_frame, a_wait_that_is_given_up])
-async def test_a_connection_leaves_no_reference_cycle(visit: Callable[[RunningServer], Awaitable[None]]) -> None:
+@pytest.mark.parametrize("conversation", [close_gracefully, vanishing, a_call, a_broken_frame, an_abandoned_wait])
+async def test_a_connection_leaves_no_reference_cycle(
+    conversation: Callable[[RunningServer], Awaitable[None]],
+) -> None:
     async with running_server(sockets=True, traced=False) as server:
-        await visit(server)  # whatever is made once, is made
+        await conversation(server)  # whatever is made once, is made
         await everything_is_over(server)
         gc.collect()
         gc.disable()
         try:
             for _ in range(10):
-                await visit(server)
+                await conversation(server)
             await everything_is_over(server)
             gc.set_debug(gc.DEBUG_SAVEALL)
             gc.collect()
@@ -65,7 +67,7 @@ async def test_a_connection_leaves_no_reference_cycle(visit: Callable[[RunningSe
 
 
 def is_the_servers(module: str) -> bool:
-    """Not the client's, whose exceptions refer to themselves."""
+    """Without those of the client, whose exceptions form cycles."""
     return module.startswith("curhat_trio.") and not module.startswith("curhat_trio.conformance.")
 
 

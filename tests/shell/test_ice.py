@@ -1,4 +1,4 @@
-"""ICE in a running server: credentials for each client, addresses withheld from partners, and media that fails."""
+"""ICE in a running server: credentials for each client, addresses hidden from partners, and failed media."""
 
 import time
 from base64 import b64encode
@@ -28,7 +28,7 @@ RELAY = "candidate:1 1 udp 1 198.51.100.4 9 typ relay raddr 203.0.113.5 rport 9"
 
 
 def credentials_of(message: wire.Message) -> tuple[str, str]:
-    """The name and password in a message's one TURN server; they must be good for ten minutes."""
+    """Username and password of the only TURN server in a message, checked to be valid for ten minutes."""
     *_, turn = message["iceServers"]
     assert turn["urls"] == ["turn:turn.example:3478"]
     name, password = turn["username"], turn["credential"]

@@ -33,7 +33,7 @@ def observer() -> RecordingObserver:
 
 @pytest.fixture
 async def rendezvous(observer: RecordingObserver) -> MemoryRendezvous:
-    """Whose channel holds four requests."""
+    """A rendezvous whose channel holds four requests."""
     return MemoryRendezvous(Pool(WIDEN_AFTER), observer, capacity=4)
 
 
@@ -42,7 +42,7 @@ def enter(name: str, *topics: str) -> Enter:
 
 
 def pairs(rendezvous: MemoryRendezvous) -> list[str]:
-    """Who is to be introduced now."""
+    """Receive the pairs that are ready."""
     found = []
     while (pair := rendezvous.next_pair()) is not None:
         found.append(f"{pair.first.id} {pair.second.id}")

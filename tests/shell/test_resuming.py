@@ -27,7 +27,7 @@ GRACE = Settings().resume_seconds
 NO_PATIENCE = Settings(resume_seconds=0.0)
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- a session continues
 
 
 @pytest.mark.shows("P-13.1", "P-13.2", "P-13.3", "P-13.5")
@@ -72,7 +72,7 @@ async def test_a_connection_lost_after_any_message_does_not_change_the_call(
     victim: str, cut_after: int, unheard: bool, autojump_clock: MockClock
 ) -> None:
     """Lose the connection after both have received everything, or before the victim has (`unheard`)."""
-    stories = {}
+    received = {}
     for cut in (False, True):
         async with running_server() as server:
             clients = {name: await connect_client(server) for name in ("ann", "bob")}
@@ -87,12 +87,12 @@ async def test_a_connection_lost_after_any_message_does_not_change_the_call(
                     await clients[victim].resume()
                 await clients["ann"].receive_all()
                 await clients["bob"].receive_all()
-            stories[cut] = {name: _received_by(client) for name, client in clients.items()}
-    assert stories[True] == stories[False]
+            received[cut] = {name: _received_by(client) for name, client in clients.items()}
+    assert received[True] == received[False]
 
 
 def _received_by(client: ResumingClient) -> list[tuple[str, Any]]:
-    """What matters of a story: not that the partner was away for a moment, and no ids."""
+    """The relevant part of the messages: without ids, and without notifications of a lost partner."""
     return [
         (message["type"], message.get("text") or message.get("payload") or message.get("reason"))
         for message in client.received
@@ -193,7 +193,7 @@ async def test_a_leave_right_after_resume_ends_the_session(autojump_clock: MockC
         await server.wait_until_empty()
 
 
-# ---------------------------------------------------------------- a wait that goes on
+# ---------------------------------------------------------------- a wait continues
 
 
 @pytest.mark.shows("P-13.7")
@@ -235,7 +235,7 @@ async def test_a_match_that_crosses_the_loss_is_delivered_after_resuming(autojum
             assert [message["state"] for message in second.received_of_type("peer")] in ([], ["away", "back"])
 
 
-# ---------------------------------------------------------------- it can't go on
+# ---------------------------------------------------------------- a session can't be resumed
 
 
 @pytest.mark.shows("P-13.8")
@@ -268,7 +268,7 @@ async def test_a_client_that_missed_too_many_messages_starts_a_new_session(autoj
 
 
 async def test_the_replay_buffer_is_limited(autojump_clock: MockClock) -> None:
-    """Or who comes back would be too slow for what it has missed, at once."""
+    """Otherwise a resuming client would exceed the queue limit at once."""
     for missed in (32, 33):
         async with negotiating_pair(Settings(outbound_messages=64, message_burst=32)) as (_, offerer, answerer):
             await offerer.disconnect()
@@ -314,13 +314,13 @@ async def test_a_wrong_token_or_number_starts_a_new_session(
 @pytest.mark.shows("P-13.4")
 async def test_a_refused_resume_does_not_count_as_received(autojump_clock: MockClock) -> None:
     async with running_server() as server:
-        begun_anew = await connect_client(server)
-        await begun_anew.peer.send("resume", token="x", lastSeq=1)
-        assert (await begun_anew.receive("error"))["code"] == "resume_failed"
-        await begun_anew.send("join")
-        await begun_anew.receive("ready")
-        await begun_anew.disconnect()
-        assert (await begun_anew.resume())["heard"] == 1
+        new_client = await connect_client(server)
+        await new_client.peer.send("resume", token="x", lastSeq=1)
+        assert (await new_client.receive("error"))["code"] == "resume_failed"
+        await new_client.send("join")
+        await new_client.receive("ready")
+        await new_client.disconnect()
+        assert (await new_client.resume())["heard"] == 1
 
 
 @pytest.mark.shows("P-13.5")
@@ -529,7 +529,7 @@ async def test_a_connection_can_resume_only_once(autojump_clock: MockClock) -> N
 async def test_nothing_is_sent_to_a_connection_that_is_closed_while_resume_arrives(
     autojump_clock: MockClock,
 ) -> None:
-    """It says that it has more than it can have, or it would not have been found."""
+    """It claims to have received more than it can have, so that the fault is detected."""
     for seed in range(20):
         trio._core._run._r.seed(seed)
         async with negotiating_pair() as (server, offerer, answerer):

@@ -1,4 +1,4 @@
-"""What the Go server that this one replaces gets wrong: a test for each, named for it."""
+"""The faults of the Go server that this one replaces, with a test for each."""
 
 import pytest
 import trio
@@ -23,7 +23,7 @@ async def legacy_pair(server: RunningServer) -> tuple[Peer, Peer, wire.Message, 
 
 @pytest.mark.shows("P-2.9")
 async def test_each_message_is_a_frame_of_its_own_even_in_a_burst(autojump_clock: MockClock) -> None:
-    """The seed's writer joins what is queued with newlines, and `JSON.parse` throws. `Peer.receive` parses each
+    """The Go server joins queued messages with newlines, and `JSON.parse` throws. `Peer.receive` parses each
     frame by itself, and a raw look at the bytes says the same."""
     async with running_server() as server:
         speaker, listener, *_ = await legacy_pair(server)
@@ -77,7 +77,7 @@ async def test_a_call_connects_although_both_clients_offer(first_to_offer: str, 
 
 
 async def test_join_leave_join_in_one_segment_results_in_one_pairing(autojump_clock: MockClock) -> None:
-    """In the seed this closes a closed channel: the process dies."""
+    """On the Go server this closes a closed channel, which ends the process."""
     async with running_server() as server:
         hasty, calm = await server.connect_legacy("Hasty"), await server.connect_legacy("Calm")
         await hasty.send_bytes(wire.message_frame("join"), wire.message_frame("leave"), wire.message_frame("join"))
@@ -144,7 +144,7 @@ async def test_the_remaining_partner_is_notified_and_can_join_again_at_once(auto
 
 
 async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock) -> None:
-    """Both sides of 40 pairs vanish in the same tick; in the seed two such ends race and one panics."""
+    """Both sides of 40 pairs disconnect at once; on the Go server two such ends race, and one panics."""
     async with running_server() as server:
         pairs = [await server.connect_pair() for _ in range(40)]
         assert (await server.health())["room_count"] == 40
@@ -158,7 +158,7 @@ async def test_simultaneous_disconnects_of_many_pairs(autojump_clock: MockClock)
 
 @pytest.mark.shows("P-11.5")
 async def test_a_slow_reader_affects_only_itself(autojump_clock: MockClock) -> None:
-    """In the seed a full send queue closes a channel that others still write to: the process dies."""
+    """On the Go server a full send queue closes a channel that others still write to, which ends the process."""
     async with running_server(Settings(write_seconds=2)) as server:
         assert server.listener is not None
         slow = await open_peer(await server.listener.connect(trio.testing.lockstep_stream_pair), subprotocol=None)

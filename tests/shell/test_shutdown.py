@@ -95,7 +95,7 @@ async def test_an_opening_handshake_does_not_delay_the_drain(subprotocol: str, a
 
 
 async def connect_and_be_sent_away(stream: trio.abc.Stream, subprotocol: str) -> None:
-    """Told why on the WebSocket, or cut off before there is one."""
+    """Closed with a code on the WebSocket, or disconnected before there is one."""
     try:
         peer = await open_peer(stream, subprotocol=subprotocol)
     except wire.ClosedConnection:

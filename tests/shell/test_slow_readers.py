@@ -64,7 +64,7 @@ async def behind_a_faucet(server: RunningServer) -> tuple[Peer, Faucet]:
 
 
 async def slow_pair(server: RunningServer) -> tuple[Peer, Faucet, Peer]:
-    """A client behind a faucet, in a pairing with another."""
+    """A client behind a limited network, paired with another."""
     slow, faucet = await behind_a_faucet(server)
     await slow.send("join")
     await slow.receive("ready")
@@ -76,7 +76,7 @@ async def slow_pair(server: RunningServer) -> tuple[Peer, Faucet, Peer]:
 
 
 async def chat_at_the_permitted_rate(peer: Peer, seconds: int) -> None:
-    """As much as the allowance gives: nearly the burst, and then so many messages in a second."""
+    """Send as much as the rate limit permits: nearly the burst, then at the sustained rate."""
     await peer.send_bytes(wire.message_frame("chat", text="flood") * 190)
     for _ in range(seconds):
         await trio.sleep(1)
@@ -196,7 +196,7 @@ async def all_that_comes(peer: Peer, seconds: float) -> bytes:
 
 
 def frames_of(data: bytes) -> list[tuple[int, bytes]]:
-    """(first byte, payload) of each frame of a server's; nothing may be left over."""
+    """First byte and payload of each frame of a server; there must be no remaining bytes."""
     frames = []
     while data:
         start = 4 if data[1] == 126 else 2
@@ -211,7 +211,7 @@ def frames_of(data: bytes) -> list[tuple[int, bytes]]:
 async def test_a_client_that_reads_during_the_close_gets_the_rest_of_the_frame_and_the_code(
     size: int, autojump_clock: MockClock
 ) -> None:
-    """Whole frames behind the one that was under way are dropped."""
+    """Whole frames after the partly written one are dropped."""
     async with running_server(Settings(write_seconds=5, close_seconds=100)) as server:
         slow, faucet, other = await slow_pair(server)
         faucet.stop_after(size)

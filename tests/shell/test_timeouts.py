@@ -183,7 +183,7 @@ async def test_a_missing_pong_closes_with_4002_and_notifies_the_partner(autojump
 
 
 async def code_after_talking_on(peer: Peer) -> int | None:
-    """Say something every second until the server closes."""
+    """Send a message every second until the server closes."""
     try:
         while True:
             await peer.send("ping")

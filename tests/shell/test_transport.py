@@ -1,4 +1,4 @@
-"""The bytes of a connection: both ways to carry them keep the same promises, and TLS and Windows have one."""
+"""The bytes of a connection: both transports behave alike, also over TLS and on Windows."""
 
 import ssl
 from collections.abc import Callable
@@ -160,7 +160,7 @@ async def test_an_outer_cancellation_is_propagated() -> None:
     assert await transport.receive() == b"still there"
 
 
-# ---------------------------------------------------------------- which one
+# ---------------------------------------------------------------- the choice of a transport
 
 
 async def test_a_plain_socket_is_written_by_its_file_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ async def test_a_plain_socket_is_written_by_its_file_descriptor(monkeypatch: pyt
 
 
 async def call_and_resume(server: RunningServer) -> None:
-    """Two meet and talk, one is lost and comes back, both go."""
+    """Two clients are paired and chat, one is lost and resumes, both disconnect."""
     offerer, answerer = ResumingClient(server), ResumingClient(server)
     for someone in (offerer, answerer):
         await someone.connect()
@@ -214,7 +214,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls_contexts(authority: trustme.CA) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's and its clients'."""
+    """The TLS contexts of the server and of its clients."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("curhat.test").configure_cert(server)
     client = ssl.create_default_context()
@@ -223,7 +223,7 @@ def tls_contexts(authority: trustme.CA) -> tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 def speak_tls(server: RunningServer, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    """Whoever dials does so over TLS."""
+    """All connections use TLS."""
     listener = server.listener
     assert listener is not None
 
@@ -246,7 +246,7 @@ async def test_a_conversation_over_tls(
 async def test_a_client_over_tls_that_does_not_read_is_closed(
     tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext], autojump_clock: MockClock
 ) -> None:
-    """Memory streams take everything, so the network is one that takes nothing until it is read."""
+    """Memory streams accept everything, so this network accepts nothing until it is read."""
     async with running_server() as server:
         assert server.listener is not None
         ours, theirs = trio.testing.lockstep_stream_pair()
@@ -272,7 +272,7 @@ async def test_a_client_over_tls_that_does_not_read_is_closed(
 async def test_a_violation_over_tls_gets_a_close_frame(
     tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext], autojump_clock: MockClock
 ) -> None:
-    """TLS has no half that could be ended; the rest is the same."""
+    """TLS can't shut down one side; the rest is the same."""
     async with running_server() as server:
         speak_tls(server, tls_contexts)
         peer: Peer = await server.connect()

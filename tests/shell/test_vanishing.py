@@ -27,7 +27,7 @@ CALL: list[tuple[Who, str, dict[str, Any]]] = [
     ("bob", "offer", {"payload": OFFER}),
     ("ann", "answer", {"payload": ANSWER}),
 ]
-"""A call, line by line; after the second the two are paired."""
+"""The messages of a call; after the second one the clients are paired."""
 PAIRED_AFTER = 2
 
 
@@ -108,11 +108,11 @@ async def test_two_clients_lost_at_once_leave_no_state(lines: int, autojump_cloc
         await server.check_that_it_serves()
 
 
-# ---------------------------------------------------------------- cancelled between any two steps
+# ---------------------------------------------------------------- cancellation between any two steps
 
 
 class CancelAtStep(trio.abc.Instrument):
-    """Cancels a connection's task when its tasks together come to their n-th step."""
+    """Cancels a connection's task at the n-th step of all its tasks."""
 
     def __init__(self, server: RunningServer, connection: int, step: int) -> None:
         self._server = server
@@ -142,7 +142,7 @@ def belongs_to(task: trio.lowlevel.Task, served: ConnectionTask) -> bool:
 
 
 async def take_part(server: RunningServer, name: str, profile: str, diaries: dict[str, RecordingClient]) -> None:
-    """Connect, join, and react to what comes: offer, answer, candidates, `next` and a close."""
+    """Connect, join, and react to messages with offer, answer, candidates, `next` and a close."""
     try:
         subprotocol = "curhat.v1" if profile == "v1" else None
         client = diaries[name] = RecordingClient(
@@ -169,7 +169,7 @@ async def take_part(server: RunningServer, name: str, profile: str, diaries: dic
 
 
 async def whole_conversation(server: RunningServer, profile: str) -> dict[str, RecordingClient]:
-    """Both sides, until neither has anything to say."""
+    """Run both sides until neither has anything to send."""
     diaries: dict[str, RecordingClient] = {}
     async with trio.open_nursery() as nursery:
         for name in ("ann", "bob"):
@@ -210,7 +210,7 @@ async def test_a_connection_cancelled_at_any_step_frees_the_partner(
 
 
 async def is_closed(peer: Peer) -> bool:
-    """Whether the client itself has closed already."""
+    """Whether the client has already closed."""
     try:
         await peer.send("ping")
     except (trio.ClosedResourceError, trio.BrokenResourceError):
