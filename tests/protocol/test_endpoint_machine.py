@@ -148,9 +148,8 @@ class EndpointMachine(RuleBasedStateMachine):
     def deliver(self, message: ClientMessage) -> None:
         self.has_sent = True
         self.delivered += 1
-        is_relayed = (
-            isinstance(message, Chat) and isinstance(self.endpoint.session.state, Paired) and self.slot.is_held
-        )
+        is_paired = isinstance(self.endpoint.session.state, Paired)
+        is_relayed = isinstance(message, Chat) and not self.legacy and is_paired and self.slot.is_held
         relayed = [*self.forwarded, message] if is_relayed and self.is_generous else None
         text = encode_client(message).decode()
         self.perform(self.endpoint.receive_text(text, self.now, FixedValues()))
