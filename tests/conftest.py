@@ -45,7 +45,7 @@ _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shri
 _SLOW_IS_FINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 settings.register_profile("dev", max_examples=50, deadline=None, phases=_PHASES)
-settings.register_profile("quick", max_examples=10, deadline=None, phases=_PHASES)
+settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True, phases=_PHASES)
 settings.register_profile(
     "ci",
     max_examples=200,
