@@ -45,6 +45,17 @@ class UpgradeRequest:
     """Bytes that followed the request."""
 
     @property
+    def selected_subprotocol(self) -> str | None:
+        """curhat.v1 if it is offered, else whatever is.
+
+        A client that gets no subprotocol of those that it offered fails the handshake (RFC 6455, section 4.1), and
+        then can't read the close code that says why.
+        """
+        if SUBPROTOCOL in self.subprotocols:
+            return SUBPROTOCOL
+        return self.subprotocols[0] if self.subprotocols else None
+
+    @property
     def profile(self) -> Profile:
         """`legacy` for a client that offers no subprotocol, like those of the Go server."""
         return "v1" if self.subprotocols else "legacy"
@@ -75,8 +86,7 @@ class Admission:
     def open(self, request: UpgradeRequest, stream: trio.abc.Stream) -> Connection:
         """Answer the opening handshake. The caller has to run the returned connection, which has a session or is
         already closing with the reason for the refusal."""
-        subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
-        response = accept(request.target, request.host, request.key, subprotocol)
+        response = accept(request.target, request.host, request.key, request.selected_subprotocol)
         slot = self._slot(request)
         connection = Connection(
             transport_of(stream),
