@@ -28,7 +28,16 @@ def schemas() -> dict[str, Schema]:
 
 def client_schemas() -> dict[str, Schema]:
     """What a curhat.v1 client may send, by type."""
-    return {name: _message(name, kind) for name, kind in messages.FROM_CLIENT.items()}
+    schemas = {name: _message(name, kind) for name, kind in messages.FROM_CLIENT.items()}
+    _accept_each_end_of_candidates(schemas["candidate"]["properties"]["payload"])
+    return schemas
+
+
+def _accept_each_end_of_candidates(payload: Schema) -> None:
+    """A client may also write the end of candidates as null, or without a candidate (see `codec.decode`)."""
+    payload["type"] = ["object", "null"]
+    payload["required"] = []
+    payload["properties"]["candidate"]["type"] = ["string", "null"]
 
 
 def server_schemas() -> dict[str, Schema]:

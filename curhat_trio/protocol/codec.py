@@ -1,9 +1,11 @@
 """Decodes messages from JSON and encodes them: the only module that knows JSON.
 
 Decoding is strict: nothing is coerced, and a value of the wrong type is an error that names its path. Unknown
-fields are ignored, so that clients of later versions are understood.
+fields are ignored, so that clients of later versions are understood. 0.0 is a whole number, and an unpaired
+surrogate (half an emoji) is read as U+FFFD.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -50,11 +52,19 @@ def _expect(value: object, wanted: type) -> None:
 
 def _strict(wanted: type) -> Callable[[Any, type], Any]:
     def structure(value: Any, _type: type) -> Any:
-        if type(value) is not wanted:
-            _expect(value, wanted)
-        return value
+        return value if type(value) is wanted else _converted(value, wanted)
 
     return structure
+
+
+def _converted(value: Any, wanted: type) -> Any:
+    """The same value in another JSON notation; anything else is refused.
+
+    0.0 and 0e0 are whole numbers (JSON Schema 2020-12 validation, section 6.1.1).
+    """
+    if wanted is int and type(value) is float and value.is_integer():
+        return int(value)
+    return _expect(value, wanted)
 
 
 def _number(value: Any, _type: type) -> float:
@@ -83,9 +93,7 @@ def _strict_optional(kind: Any) -> Callable[[Any, type], Any]:
     (wanted,) = set(get_args(kind)) - {type(None)}
 
     def structure(value: Any, _type: type) -> Any:
-        if value is not None and type(value) is not wanted:
-            _expect(value, wanted)
-        return value
+        return value if value is None or type(value) is wanted else _converted(value, wanted)
 
     return structure
 
@@ -174,6 +182,8 @@ def decode(
     if kind_and_hook is None:
         return _unknown(name, VOCABULARY[profile], messages.OPTIONAL.difference(features))
     kind, hook = kind_and_hook
+    if kind is messages.Candidate:
+        value = _with_candidate(value)
     try:
         message: messages.ClientMessage | Fault = hook(value, kind)
     except Exception:  # cattrs raises many types; decoding again with the explainer decides what is wrong
@@ -187,6 +197,20 @@ def _decodable(profile: Profile, features: tuple[str, ...] | frozenset[str]) -> 
     lacking = messages.OPTIONAL.difference(features)
     kinds = {name: kind for name, kind in VOCABULARY[profile].items() if name not in lacking}
     return {name: (kind, _CONVERTER.get_structure_hook(kind)) for name, kind in kinds.items()}
+
+
+def _with_candidate(value: dict[str, Any]) -> dict[str, Any]:
+    """Read the end of candidates in each of its notations: `payload` is null, or has no candidate.
+
+    The last `RTCPeerConnectionIceEvent.candidate` of a browser is null, and `addIceCandidate()` takes a candidate
+    without a candidate string for the same (WebRTC 1.0, sections 4.8.2 and 4.4.2).
+    """
+    payload = value.get("payload", value)  # itself, if there is none: that is a fault
+    if payload is None:
+        payload = {}
+    if payload is value or type(payload) is not dict or payload.get("candidate") is not None:
+        return value
+    return {**value, "payload": {**payload, "candidate": ""}}
 
 
 def decode_server(text: str | bytes) -> messages.ServerMessage | Fault:
@@ -211,7 +235,7 @@ def decode_server(text: str | bytes) -> messages.ServerMessage | Fault:
 def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
     """Parse the text as a JSON object with a `type`; returns both."""
     try:
-        value = orjson.loads(text)
+        value = _loads(text)
     except orjson.JSONDecodeError as error:
         return Fault(ErrorCode.BAD_MESSAGE, f"not JSON: {error.msg} (character {error.pos})")
     if type(value) is not dict:
@@ -220,6 +244,20 @@ def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
     if type(name) is not str:
         return Fault(ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message")
     return name, value
+
+
+def _loads(text: str | bytes) -> Any:
+    """Parse JSON; unpaired surrogates, which orjson refuses, become U+FFFD."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if "surrogate" not in error.msg:
+            raise
+        try:
+            lenient = json.dumps(json.loads(text), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            raise error from None
+        return orjson.loads(lenient.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 _Build: TypeAlias = Callable[[cattrs.Converter, dict[str, Any], type[Any]], Any]
