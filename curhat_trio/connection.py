@@ -30,7 +30,7 @@ from curhat_trio.frames import (
     pong_frame,
     text_frame,
 )
-from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.errors import LOST_CONNECTION, CloseCode
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.transport import Transport
 
@@ -252,7 +252,10 @@ class Connection:
     def _receive_close(self, code: int | None) -> None:
         self._peer_closed = True
         if self.endpoint is not None:
-            self._dispatcher.end(self.endpoint, None)
+            if code in LOST_CONNECTION:
+                self._dispatcher.lose_connection(self.endpoint, trio.current_time(), None)
+            else:
+                self._dispatcher.end(self.endpoint, None)
         if self._state is _State.OPEN:
             self._begin_close(close_frame(code))
 

@@ -99,6 +99,17 @@ _EXPLANATIONS = {
 }
 
 
+GIVEN_UP = 4900
+"""The close code of a client that gives up a connection but will resume its session on another.
+
+A browser has no other way to drop a connection: `close()` always sends a close frame.
+"""
+
+LOST_CONNECTION = frozenset({GIVEN_UP, 1011, 1012, 1013, 1014})
+"""Close codes from a client that do not end its session. 1011 to 1014 are those of proxies that restart or fail, and
+of libraries that give up a connection whose pong is late."""
+
+
 @attrs.frozen
 class Fault:
     """Why a message could not be decoded; its sender gets this in an `error`."""

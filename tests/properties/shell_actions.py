@@ -87,7 +87,7 @@ BROKEN = st.sampled_from(
     ]
 )
 CLOSING = st.sampled_from(
-    [wire.frame(wire.CLOSE), wire.frame(wire.CLOSE, b"\x03\xe8bye"), wire.frame(wire.CLOSE, b"\x0f\xa0")]
+    [wire.frame(wire.CLOSE, reason) for reason in (b"", b"\x03\xe8bye", b"\x0f\xa0", b"\x13\x24")]
 )
 ASKING = wire.frame(wire.TEXT, encode_client(Join())) + wire.frame(wire.TEXT, encode_client(Leave()))
 MUCH = st.sampled_from(

@@ -245,7 +245,8 @@ class Model:
             case CloseFrame(code):
                 connection.peer_closed = True
                 if connection.serves is not None:
-                    self._end(connection.serves, None)
+                    close = self._lose if code in (4900, 1011, 1012, 1013, 1014) else self._end
+                    close(connection.serves, None)
                 if connection.phase is Phase.OPEN:
                     self._send_close(connection, code, "")
             case _ if connection.controls.spend(0, self.now) > 0:

@@ -49,6 +49,32 @@ async def test_a_call_continues_over_a_new_connection(autojump_clock: MockClock)
         await server.wait_until_empty()
 
 
+@pytest.mark.shows("P-13.12")
+@pytest.mark.parametrize("code", [4900, 1011, 1012, 1013, 1014])
+async def test_a_client_that_gives_up_its_connection_may_resume(code: int, autojump_clock: MockClock) -> None:
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.peer.send_bytes(wire.frame(wire.CLOSE, code.to_bytes(2, "big")))
+        assert (await answerer.receive("peer"))["state"] == "away"
+        await offerer.resume()
+        assert (await answerer.receive("peer"))["state"] == "back"
+        await check_that_they_exchange_chat(offerer, answerer)
+        await offerer.peer.close()
+        await answerer.receive("leave")
+        await answerer.peer.close()
+        await server.wait_until_empty()
+
+
+@pytest.mark.shows("P-13.12")
+@pytest.mark.parametrize("code", [1000, 1001, 4000])
+async def test_any_other_close_frame_ends_the_session(code: int, autojump_clock: MockClock) -> None:
+    async with negotiating_pair() as (server, offerer, answerer):
+        await offerer.peer.send_bytes(wire.frame(wire.CLOSE, code.to_bytes(2, "big")))
+        assert (await answerer.receive("leave"))["reason"] == "peer_lost"
+        await check_resume_is_refused(offerer)
+        await answerer.peer.close()
+        await server.wait_until_empty()
+
+
 CALL: list[tuple[str, str, dict[str, Any]]] = [
     ("ann", "join", {}),
     ("bob", "join", {}),
