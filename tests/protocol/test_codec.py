@@ -228,12 +228,25 @@ def test_any_object_gives_a_message_or_a_fault(value: dict[str, Any]) -> None:
 
 @given(ENVELOPE)
 def test_nothing_is_coerced(value: dict[str, Any]) -> None:
-    """A decoded message is encoded again with the same values, of the same JSON types."""
+    """A decoded message is encoded again with the same values, of the same JSON types. The exceptions have several
+    notations: whole numbers, unpaired surrogates, the end of candidates."""
     message = decode_any(as_text(value), "v1")
     if isinstance(message, Fault):
         return
     for before, after in pairs_of_leaves(value, json.loads(encode_client(message))):
-        assert (type(before), before) == (type(after), after)
+        if before is None and after in ("", {"candidate": ""}):
+            assert isinstance(message, messages.Candidate)
+        elif isinstance(before, float) and isinstance(after, int):
+            assert before == after
+        else:
+            assert (type(before), well_formed(before)) == (type(after), after)
+
+
+def well_formed(value: Any) -> Any:
+    """A string without unpaired surrogates; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def pairs_of_leaves(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
