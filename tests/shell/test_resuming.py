@@ -49,7 +49,7 @@ async def test_a_call_continues_over_a_new_connection(autojump_clock: MockClock)
         await server.wait_until_empty()
 
 
-@pytest.mark.shows("P-13.12")
+@pytest.mark.shows("P-13.13")
 @pytest.mark.parametrize("code", [4900, 1011, 1012, 1013, 1014])
 async def test_a_client_that_gives_up_its_connection_may_resume(code: int, autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
@@ -64,7 +64,7 @@ async def test_a_client_that_gives_up_its_connection_may_resume(code: int, autoj
         await server.wait_until_empty()
 
 
-@pytest.mark.shows("P-13.12")
+@pytest.mark.shows("P-13.13")
 @pytest.mark.parametrize("code", [1000, 1001, 4000])
 async def test_any_other_close_frame_ends_the_session(code: int, autojump_clock: MockClock) -> None:
     async with negotiating_pair() as (server, offerer, answerer):
