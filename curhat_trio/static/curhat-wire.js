@@ -72,6 +72,9 @@ const SHAPES = {
   ice: { iceServers: Array.isArray },
 };
 
+/** Closes a connection whose session is to be resumed on another: any other code would end the session [P-13.12]. */
+const GIVEN_UP = 4900;
+
 /** Why a connection ended, by close code. @type {Record<number, string>} */
 const CLOSE_KINDS = {
   1000: "ended",
@@ -83,6 +86,7 @@ const CLOSE_KINDS = {
   1011: "internal",
   1012: "shutdown",
   1013: "busy",
+  1014: "unreachable",
   4000: "shutdown",
   4001: "slow",
   4002: "no_pong",
@@ -163,7 +167,7 @@ export class Wire {
 
   /** The server no longer answers: do not wait for the closing handshake. */
   #timeOut() {
-    this.close(4000);
+    this.close(GIVEN_UP);
     this.#hooks.closed(NO_CLOSE_FRAME);
   }
 

@@ -195,7 +195,7 @@ const TRANSITIONS = {
 };
 
 /** Close codes of proxies that go away, or whose server is not there at the moment. */
-const PROXY_CODES = new Set([1001, 1005, 1011, 1012, 1013]);
+const PROXY_CODES = new Set([1001, 1005, 1011, 1012, 1013, 1014]);
 
 /**
  * Whether a client reconnects by itself after this close code [P-9.1, P-9.2].

@@ -62,6 +62,8 @@ class Connection:
         self.pings = 0
         self.url = route.url
         self.closed_by_client = False
+        self.close_code: int | None = None
+        """The client's."""
         route.on_message(self._note)
         route.on_close(self._note_close)
 
@@ -73,7 +75,7 @@ class Connection:
             self.received.append(message)
 
     def _note_close(self, code: int | None, _reason: str | None) -> None:
-        self.closed_by_client = True
+        self.closed_by_client, self.close_code = True, code
         self._route.close(code=code, reason="")  # the closing handshake
 
     def send(self, message: Message | str, /, **fields: Any) -> None:

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 from tests.browser.scripted import RESUMABLE, WELCOME, Client, Connection, Harness, Message, joined, serve
 from tests.browser.test_states import MESSAGES, connected, paired, waiting
 
-RECONNECTS = {1001, 1005, 1006, 1011, 1012, 1013, *range(4000, 4005), 4321, 4499}
+RECONNECTS = {1001, 1005, 1006, 1011, 1012, 1013, 1014, *range(4000, 4005), 4321, 4499}
 KINDS = {
     1000: "ended", 1001: "ended", 1002: "protocol", 1003: "protocol", 1005: "ended", 1006: "unreachable",
     1007: "protocol", 1009: "protocol", 1011: "internal", 1012: "shutdown", 1013: "busy",
@@ -154,6 +154,7 @@ def test_connection_without_welcome_times_out(harness: Harness) -> None:
     assert client.events("connection") == []  # and no second end
 
 
+@pytest.mark.shows("P-13.12")
 @pytest.mark.parametrize("bring_to", [connected, waiting, paired])
 def test_connection_without_a_pong_times_out(harness: Harness, bring_to: object) -> None:
     assert callable(bring_to)
@@ -169,6 +170,8 @@ def test_connection_without_a_pong_times_out(harness: Harness, bring_to: object)
     harness.advance(0.2)
     client.expect_event("connection", phase="retrying", kind="unreachable")
     assert client.state == "disconnected"
+    harness.wait_until(lambda: connection.closed_by_client, "the client to close")
+    assert connection.close_code == 4900, "any other code would end the session"
 
 
 def test_any_received_data_resets_the_ping_timeout(harness: Harness) -> None:
