@@ -21,8 +21,7 @@ from tests.conformance.clients import Client, Dial
 
 RULES = requirements()
 NOT_SHOWN = {"P-11.1", "P-11.4", "P-13.12", "P-3.17"}
-"""What a client shows its user, pages over HTTPS, and why a connection was closed: the scripted server does not see
-that."""
+"""What a client shows its user, pages over HTTPS, and why it gave up a connection: the scripted server can't see it."""
 
 Clock = trio.testing.MockClock
 

@@ -446,7 +446,7 @@ async def test_messages_in_flight_during_a_close_are_no_violation(autojump_clock
 @pytest.mark.parametrize("code", [4900, 1011, 1012, 1013, 1014])
 async def test_a_close_code_that_gives_up_the_connection_is_a_loss(code: int) -> None:
     async with running_connection() as running:
-        running.transport.deliver(frame(CLOSE, code.to_bytes(2, "big")))
+        running.transport.deliver(wire.frame(wire.CLOSE, code.to_bytes(2, "big")))
         await wait_all_tasks_blocked()
         assert (running.dispatcher.lost, running.dispatcher.ended) == ([None], [])
         assert running.sent == close_frame(code)
@@ -456,7 +456,7 @@ async def test_a_close_code_that_gives_up_the_connection_is_a_loss(code: int) ->
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1010, 3000, 4000, 4899, 4901])
 async def test_any_other_close_code_of_the_client_is_an_end(code: int) -> None:
     async with running_connection() as running:
-        running.transport.deliver(frame(CLOSE, code.to_bytes(2, "big")))
+        running.transport.deliver(wire.frame(wire.CLOSE, code.to_bytes(2, "big")))
         await wait_all_tasks_blocked()
         assert (running.dispatcher.lost, running.dispatcher.ended) == ([], [None])
 
