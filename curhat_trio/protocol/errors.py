@@ -108,7 +108,7 @@ A browser has no other way to drop a connection: `close()` always sends a close 
 LOST_CONNECTION = frozenset({GIVEN_UP, 1011, 1012, 1013, 1014})
 """Close codes from a client that do not end its session.
 
-1011 to 1014 are those of proxies that restart or fail, and of libraries that give up a connection whose pong is late.
+Proxies that restart or fail close with 1011 to 1014, and libraries that give up a connection whose pong is late.
 """
 
 
