@@ -259,17 +259,17 @@ class Dispatcher:
         """Resume another session on the endpoint's connection, if possible. A connection can resume only once."""
         resumed = None if endpoint.was_resumed else self.sessions.claim(resume.token)
         if resumed is None or resumed is endpoint:
-            self._perform(endpoint, endpoint.refuse_resume())
+            self._perform(endpoint, endpoint.refuse_resume(resume.id))
         elif not resumed.can_resume(resume.last_seq):
             self._enqueue(resumed.session.client, ClosingForced(CloseCode.REPLACED))
-            self._perform(endpoint, endpoint.refuse_resume())
+            self._perform(endpoint, endpoint.refuse_resume(resume.id))
         else:
             connection, sent = endpoint.connection, endpoint.sent
             assert connection is not None, "it has just received `resume`"
             self._perform(endpoint, endpoint.supersede())
             connection.endpoint = resumed
             token = self.sessions.issue_token(resumed.session.client)
-            self._call(resumed, resumed.resume, connection, resume.last_seq, token, sent)
+            self._call(resumed, resumed.resume, connection, resume.last_seq, token, sent, resume.id)
 
     def _end_session(self, endpoint: LiveEndpoint, code: CloseCode | None) -> None:
         self.sessions.remove(endpoint.session.client)

@@ -282,11 +282,12 @@ def invalid_error() -> Send:
     return Send(messages.ErrorMessage(INVALID.code, INVALID.message, INVALID.ref))
 
 
+RATE_LIMITED_TEXT = "too many messages; this one was dropped: send it again after retryAfterSeconds"
+
+
 def rate_limited_error(seconds: float = 0.5) -> Send:
     return Send(
-        messages.ErrorMessage(
-            ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry_after_seconds=seconds
-        )
+        messages.ErrorMessage(ErrorCode.RATE_LIMITED, RATE_LIMITED_TEXT, None, retry_after_seconds=seconds)
     )
 
 

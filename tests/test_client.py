@@ -101,6 +101,7 @@ async def test_two_clients_pair_exchange_messages_and_leave(autojump_clock: Mock
         assert (await expect_events(ani, api.Relayed)).message.payload.sdpMid == "0"
         await ani.status("connected", path="host")
         await ani.typing(True)
+        await ani.media(audio=False, video=True)
         assert (await expect_events(budi, api.Relayed)).message.active is True
         await ani.chat("hi!")
         assert (await expect_events(budi, api.Relayed)).message == api.Chat("hi!")
@@ -565,13 +566,13 @@ async def test_an_invalid_frame_ends_the_connection(autojump_clock: MockClock) -
 async def test_messages_and_codes_of_later_versions_are_tolerated(autojump_clock: MockClock) -> None:
     async with scripted_server() as server, connected(server) as (client, connection):
         await connection.send_unknown("weather", forecast="rain")
-        await connection.send_unknown("error", code="tomorrows", message="?", fatal=False)
+        await connection.send_unknown("error", code="tomorrows", message="?", ref=None, fatal=False)
         assert (await expect_events(client, api.ErrorMessage)).code == "unsupported"
 
 
 async def test_a_fragmented_message_is_one_message(autojump_clock: MockClock) -> None:
     async with scripted_server() as server, connected(server) as (client, connection):
-        text = '{"type": "pong", "data": "in pieces"}'
+        text = '{"type": "pong", "heard": 0, "data": "in pieces"}'
         for place, letter in enumerate(text):
             await connection._send_event(TextMessage(letter, message_finished=place == len(text) - 1))
         assert (await expect_events(client, api.Pong)).data == "in pieces"
@@ -588,7 +589,7 @@ async def test_messages_without_a_seq_are_counted(autojump_clock: MockClock) -> 
     resumable = {"features": ("resume",), "resumeToken": "token", "resumeSeconds": 30.0}
     async with scripted_server() as server, connected(server, **resumable) as (client, connection):
         for seq in (None, None, 7, None):
-            await connection.send(api.Pong(), seq=seq)
+            await connection.send(api.Pong(0), seq=seq)
         await expect_events(client, *[api.Pong] * 4)
         connection.drop()
         again = await server.accept(**resumable)
@@ -652,7 +653,7 @@ def test_a_leave_of_an_earlier_room_does_not_end_the_pairing() -> None:
 def test_each_state_allows_the_messages_of_the_protocol() -> None:
     """The table of spec/protocol.md, section 4, once more: the client derives its own from the session table."""
     always = {"ice", "ping"}
-    in_pairing = always | {"leave", "next", "offer", "answer", "candidate", "chat", "typing"}
+    in_pairing = always | {"leave", "next", "offer", "answer", "candidate", "chat", "typing", "media"}
     allowed = {
         api.State.CONNECTED: always | {"join", "resume"},
         api.State.JOINING: always | {"leave"},

@@ -230,7 +230,8 @@ async def lost_connections(server: RunningServer) -> None:
     await bob.peer.receive("peer")
     await bob.resume(last_seq=7)  # over another one, though the old one is still there
     await bob.peer.send_bytes(wire.message_frame("typing", active=True), wire.message_frame("ice"))
-    await ann.peer.receive("typing")
+    await bob.peer.send("media", audio=False, video=True)
+    await ann.peer.receive("typing", "media")
     await bob.peer.receive("ice")
     await ann.ask_to_resume(wire.message_frame("chat", text=MARK), wire.frame(wire.CLOSE, b"\x03\xe8"), last_seq=5)
     await ann.peer.receive_close()

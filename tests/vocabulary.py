@@ -20,6 +20,7 @@ def text(low: int, high: int, characters: st.SearchStrategy[str] = _ANY) -> st.S
 
 _TOKEN = text(0, messages.TOKEN_CHARACTERS)
 _ID = text(1, 32)
+_MESSAGE_ID = st.none() | text(0, messages.ID_CHARACTERS)
 _TOPIC = text(1, messages.TOPIC_CHARACTERS)
 _USERNAME = text(1, messages.USERNAME_CHARACTERS, _PRINTABLE)
 _SECONDS = st.floats(0, 1e9)
@@ -50,6 +51,7 @@ CLIENT_MESSAGES = {
     messages.Candidate: st.builds(messages.Candidate, ICE_CANDIDATE),
     messages.Chat: st.builds(messages.Chat, text(1, messages.CHAT_CHARACTERS)),
     messages.Typing: st.builds(messages.Typing, st.booleans()),
+    messages.Media: st.builds(messages.Media, st.booleans(), st.booleans()),
     messages.Status: st.builds(
         messages.Status,
         st.sampled_from(["connected", "failed"]),
@@ -63,12 +65,7 @@ CLIENT_MESSAGES = {
     messages.Ping: st.builds(messages.Ping, st.none() | _TOKEN),
 }
 
-RELAYABLE = st.one_of(
-    *(
-        CLIENT_MESSAGES[kind]
-        for kind in (messages.Offer, messages.Answer, messages.Candidate, messages.Chat, messages.Typing)
-    )
-)
+RELAYABLE = st.one_of(*(CLIENT_MESSAGES[kind] for kind in messages.RELAYED.values()))
 
 _ICE_SERVERS = st.lists(
     st.builds(messages.IceServer, st.lists(_ID, max_size=3).map(tuple), st.none() | _ID, st.none() | _ID),
@@ -86,7 +83,7 @@ SERVER_MESSAGES = {
         resume_token=st.none() | _ID,
         resume_seconds=st.none() | _SECONDS,
     ),
-    messages.Ready: st.builds(messages.Ready, _ID),
+    messages.Ready: st.builds(messages.Ready, _ID, _MESSAGE_ID),
     messages.Joined: st.builds(
         messages.Joined,
         from_=_ID,
@@ -99,9 +96,11 @@ SERVER_MESSAGES = {
         ice_transport_policy=_POLICY,
         ttl_seconds=st.none() | _COUNT,
     ),
-    messages.IceRefreshed: st.builds(messages.IceRefreshed, _ICE_SERVERS, _POLICY, st.none() | _COUNT),
+    messages.IceRefreshed: st.builds(
+        messages.IceRefreshed, _ICE_SERVERS, _POLICY, st.none() | _COUNT, _MESSAGE_ID
+    ),
     messages.Relayed: st.builds(messages.Relayed, RELAYABLE, _ID, _ID, _ID, _USERNAME),
-    messages.Left: st.builds(messages.Left, _ID, _ID, st.sampled_from(LeaveReason)),
+    messages.Left: st.builds(messages.Left, _ID, _ID, st.sampled_from(LeaveReason), _MESSAGE_ID),
     messages.ErrorMessage: st.builds(
         messages.ErrorMessage,
         code=st.sampled_from(ErrorCode),
@@ -109,9 +108,10 @@ SERVER_MESSAGES = {
         ref=st.none() | _ID,
         fatal=st.booleans(),
         retry_after_seconds=st.none() | _SECONDS,
+        id=_MESSAGE_ID,
     ),
-    messages.Presence: st.builds(messages.Presence, st.sampled_from(["away", "back"])),
-    messages.Resumed: st.builds(messages.Resumed, _ID, _ID, _SECONDS, _COUNT),
-    messages.Pong: st.builds(messages.Pong, st.none() | _TOKEN),
+    messages.Presence: st.builds(messages.Presence, _ID, _ID, st.sampled_from(["away", "back"])),
+    messages.Resumed: st.builds(messages.Resumed, _ID, _ID, _SECONDS, _COUNT, _MESSAGE_ID),
+    messages.Pong: st.builds(messages.Pong, _COUNT, st.none() | _TOKEN, _MESSAGE_ID),
     messages.GoAway: st.builds(messages.GoAway, st.sampled_from(LeaveReason), _SECONDS),
 }

@@ -125,6 +125,10 @@ class Client:
         """Notify the partner that the user has begun to write, or has stopped."""
         await self._send(messages.Typing(active))
 
+    async def media(self, *, audio: bool, video: bool) -> None:
+        """Notify the partner whether the user's microphone and camera are on, whenever that changes (P-3.20)."""
+        await self._send(messages.Media(audio, video))
+
     async def status(
         self,
         media: Literal["connected", "failed"],

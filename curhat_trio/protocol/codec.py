@@ -174,10 +174,40 @@ def decode(
         profile: The client's; it decides which types there are.
         features: The server's features; those in `messages.OPTIONAL` are types that it supports.
     """
+    return decode_with_id(text, profile, features)[0]
+
+
+def decode_with_id(
+    text: str | bytes, profile: Profile, features: tuple[str, ...] | frozenset[str] = ()
+) -> tuple[messages.ClientMessage | Fault, str | None]:
+    """As `decode`, with the message's `id`. Messages of legacy clients have none."""
     opened = _open(text)
     if isinstance(opened, Fault):
-        return opened
+        return opened, None
     name, value = opened
+    id = value.get("id") if profile == "v1" else None
+    if id is None:
+        return _decode(name, value, profile, features), None
+    if type(id) is not str or len(id) > messages.ID_CHARACTERS:
+        expected = f"must be a string of at most {messages.ID_CHARACTERS} characters @ $.id"
+        return Fault(ErrorCode.BAD_MESSAGE, expected, name[:64]), None
+    message = _decode(name, value, profile, features)
+    return (attrs.evolve(message, id=id) if isinstance(message, Fault) else message), id
+
+
+def identify(text: str | bytes, profile: Profile) -> tuple[str | None, str | None]:
+    """The `type` and the `id` of a client's message that is not decoded any further; None for what it lacks."""
+    opened = _open(text)
+    if isinstance(opened, Fault):
+        return None, None
+    name, value = opened
+    id = value.get("id") if profile == "v1" else None
+    return name[:64], id if type(id) is str and len(id) <= messages.ID_CHARACTERS else None
+
+
+def _decode(
+    name: str, value: dict[str, Any], profile: Profile, features: tuple[str, ...] | frozenset[str]
+) -> messages.ClientMessage | Fault:
     kind_and_hook = _decodable(profile, features).get(name)
     if kind_and_hook is None:
         return _unknown(name, VOCABULARY[profile], messages.OPTIONAL.difference(features))
@@ -349,9 +379,12 @@ def encode(message: messages.ServerMessage, seq: int | None = None) -> bytes:
     return orjson.dumps(wire)
 
 
-def encode_client(message: messages.ClientMessage) -> bytes:
-    """Encode a message of a client, as UTF-8."""
-    return orjson.dumps(_to_wire(message))
+def encode_client(message: messages.ClientMessage, id: str | None = None) -> bytes:
+    """Encode a message of a client, as UTF-8. The server's answers echo its `id`."""
+    wire = _to_wire(message)
+    if id is not None:
+        wire["id"] = id
+    return orjson.dumps(wire)
 
 
 def limits_to_wire(limits: messages.Limits) -> dict[str, int]:

@@ -87,6 +87,8 @@ class FindSession:
 
     token: str = attrs.field(repr=False)
     last_seq: int
+    id: str | None = None
+    """The `id` of the `resume`, which its answer echoes."""
 
 
 @value

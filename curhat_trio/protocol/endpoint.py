@@ -23,12 +23,12 @@ from typing import Any, Protocol, TypeAlias
 
 from curhat_trio.protocol import events
 from curhat_trio.protocol.actions import Action, CloseConnection, EndSession, Handle, Transmit
-from curhat_trio.protocol.codec import decode, encode
+from curhat_trio.protocol.codec import decode_with_id, encode, identify
 from curhat_trio.protocol.effects import Close, Effect, Send
 from curhat_trio.protocol.errors import CloseCode, Fault
 from curhat_trio.protocol.events import Event, InvalidMessage, MessageReceived, RateLimited
 from curhat_trio.protocol.ids import RoomId
-from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Resume, Resumed, ServerMessage
+from curhat_trio.protocol.messages import Ice, IceServer, Join, Next, Ping, Resume, Resumed, ServerMessage
 from curhat_trio.protocol.rate_limit import RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.session import Closed, Session, step
@@ -263,7 +263,9 @@ class Endpoint:
         """Whether a client that has received the messages up to `last_seq` can resume the session."""
         return not self.is_closed and self._replay is not None and self._replay.after(last_seq) is not None
 
-    def resume(self, connection: Handle, last_seq: int, token: str, sent_before: int) -> list[Action]:
+    def resume(
+        self, connection: Handle, last_seq: int, token: str, sent_before: int, id: str | None = None
+    ) -> list[Action]:
         """Continue on another connection, and send the messages that the client has missed.
 
         Args:
@@ -272,6 +274,7 @@ class Endpoint:
             token: The next resume token.
             sent_before: How many messages the superseded session has sent on that connection; `resumed` gets the
                 next number.
+            id: That of the client's `resume`.
         """
         assert self._replay is not None
         if isinstance(self._attachment, Attached):
@@ -279,7 +282,7 @@ class Endpoint:
         missed = self._replay.after(last_seq)
         assert missed is not None, "the caller has checked can_resume"
         self._attachment, self.was_resumed = Attached(connection), True
-        self._step("server", events.SessionResumed(token, self.received), sent_before + 1)
+        self._step("server", events.SessionResumed(token, self.received, id), sent_before + 1)
         self._actions += [Transmit(connection, message) for message in missed]
         return self._take_actions()
 
@@ -289,25 +292,27 @@ class Endpoint:
         self._step("server", events.SessionSuperseded())
         return self._take_actions()
 
-    def refuse_resume(self) -> list[Action]:
-        """Refuse `resume`: the session that the client asked for cannot be resumed."""
-        return self.handle(events.ResumeRefused())
+    def refuse_resume(self, id: str | None = None) -> list[Action]:
+        """Refuse `resume`, which had this id: the session that the client asked for cannot be resumed."""
+        return self.handle(events.ResumeRefused(id))
 
     # ------------------------------------------------------------ steps and actions
 
     def _decode(self, text: str, now: float, fresh: FreshValues) -> Event:
         wait = self._rate_limit.spend(len(text) if text.isascii() else len(text.encode()), now)
-        if wait > 0:
-            return RateLimited(ceil(wait * 10) / 10)
         session = self.session
-        message = decode(text, session.profile, session.rules.features)
+        if wait > 0:
+            return RateLimited(ceil(wait * 10) / 10, *identify(text, session.profile))
+        message, id = decode_with_id(text, session.profile, session.rules.features)
         if isinstance(message, Fault):
             return InvalidMessage(message)
         if isinstance(message, _BEGIN_WAIT):
-            return MessageReceived(message, now, fresh.room())
+            return MessageReceived(message, now, fresh.room(), None, id)
         if isinstance(message, Ice):
-            return MessageReceived(message, now, None, fresh.turn())
-        return MessageReceived(message, now)
+            return MessageReceived(message, now, None, fresh.turn(), id)
+        if isinstance(message, Ping):
+            return MessageReceived(message, now, None, None, id, self.received + 1)
+        return MessageReceived(message, now, None, None, id)
 
     def _acquire_slot(self) -> bool:
         self._has_slot = self._slot.acquire()

@@ -121,3 +121,5 @@ class Fault:
     """What was wrong, where, and what was expected. It quotes only type and field names of the message."""
     ref: str | None = None
     """The message's `type`, if that could be decoded."""
+    id: str | None = None
+    """The message's `id`, if it has one."""

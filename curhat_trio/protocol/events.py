@@ -31,6 +31,10 @@ class MessageReceived:
     """A room id never used before. Always set for messages that begin a wait (`join`, `next`)."""
     fresh_turn: IceServer | None = None
     """For `ice`: a TURN server with fresh credentials, or None if the operator has none."""
+    id: str | None = None
+    """The message's `id`, which its answers echo."""
+    heard: int = 0
+    """For `ping`: how many of the client's messages have been received, this one included."""
 
 
 @value
@@ -39,13 +43,22 @@ class InvalidMessage:
 
     fault: Fault
 
+    @property
+    def id(self) -> str | None:
+        """The message's `id`, if it has one."""
+        return self.fault.id
+
 
 @value
 class RateLimited:
-    """A message exceeded the rate limit and was dropped without decoding it."""
+    """A message exceeded the rate limit and was dropped."""
 
     retry_after_seconds: float
     """How long until a message of this size would be within the limit."""
+    ref: str | None = None
+    """The message's `type`, if it has one."""
+    id: str | None = None
+    """The message's `id`, if it has one."""
 
 
 @value
@@ -119,11 +132,16 @@ class SessionResumed:
     """The next resume token, never used before."""
     heard: int
     """How many messages of the client this session has received, not counting `resume`."""
+    id: str | None = None
+    """That of the `resume`."""
 
 
 @value
 class ResumeRefused:
     """The session that the client asked to resume cannot be resumed."""
+
+    id: str | None = None
+    """That of the `resume`."""
 
 
 @value

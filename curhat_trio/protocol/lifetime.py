@@ -50,7 +50,7 @@ def welcome(session: Session, _state: Connected, event: events.ConnectionOpened)
 def pong(session: Session, _state: State, event: events.MessageReceived) -> Step:
     """Reply to `ping` with the same data."""
     assert isinstance(event.message, messages.Ping)
-    return session, [Send(messages.Pong(event.message.data))]
+    return session, [Send(messages.Pong(event.heard, event.message.data))]
 
 
 def refresh_ice(session: Session, _state: State, event: events.MessageReceived) -> Step:
@@ -78,7 +78,8 @@ def rate_limit(session: Session, state: State, event: events.RateLimited) -> Ste
     session = attrs.evolve(session, rate_limited=count)
     message = messages.ErrorMessage(
         ErrorCode.RATE_LIMITED,
-        "too many messages; this one was dropped",
+        "too many messages; this one was dropped: send it again after retryAfterSeconds",
+        event.ref,
         fatal=count >= session.rules.max_rate_limited,
         retry_after_seconds=event.retry_after_seconds,
     )

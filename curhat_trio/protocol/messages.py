@@ -25,6 +25,8 @@ CHAT_CHARACTERS = 2000
 CANDIDATE_CHARACTERS = 1024
 TOKEN_CHARACTERS = 256
 """sdpMid, usernameFragment (RFC 8839 allows 256 characters), `ping.data` and `resume.token`."""
+ID_CHARACTERS = 64
+"""`id` of any message of a client."""
 LARGEST_SEQ = (1 << 53) - 1
 """The largest integer that a number in JavaScript holds exactly."""
 ARRAY_ITEMS = 32
@@ -216,6 +218,17 @@ class Typing:
 
 
 @value
+class Media:
+    """Whether the user's microphone and camera are on, so that silence and a black picture can be explained."""
+
+    type: ClassVar = "media"
+    audio: bool
+    """Whether sound is sent."""
+    video: bool
+    """Whether a picture is sent."""
+
+
+@value
 class Status:
     """The outcome of the call's ICE and DTLS: media is connected, or has failed."""
 
@@ -251,13 +264,15 @@ class Ping:
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
 
 
-Relayable = Offer | Answer | Candidate | Chat | Typing
+Relayable = Offer | Answer | Candidate | Chat | Typing | Media
 """A message that the server relays from a client to its partner; all others are for the server itself."""
 
 RELAYED: dict[str, type[Relayable]] = {kind.type: kind for kind in get_args(Relayable)}
 """The relayed messages by type. The partner gets each as `Relayed`, with the fields of `Relayed` added."""
 
-ClientMessage = Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Status | Ice | Resume | Ping
+ClientMessage = (
+    Join | Leave | Next | Offer | Answer | Candidate | Chat | Typing | Media | Status | Ice | Resume | Ping
+)
 
 LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
     kind.type: kind for kind in (Join, Leave, Offer, Answer, Candidate)
@@ -265,7 +280,7 @@ LEGACY_FROM_CLIENT: dict[str, type[ClientMessage]] = {
 """The messages that a legacy client (one without a subprotocol) may send, by type."""
 
 FROM_CLIENT: dict[str, type[ClientMessage]] = LEGACY_FROM_CLIENT | {
-    kind.type: kind for kind in (Next, Chat, Typing, Status, Ice, Resume, Ping)
+    kind.type: kind for kind in (Next, Chat, Typing, Media, Status, Ice, Resume, Ping)
 }
 """The messages that a curhat.v1 client may send, by type."""
 
@@ -318,6 +333,8 @@ class Ready:
     type: ClassVar = "ready"
     room_id: RoomId
     """The room of the pairing to come (P-3.11)."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 IceTransportPolicy: TypeAlias = Literal["all", "relay"]
@@ -372,6 +389,8 @@ class IceRefreshed:
     """As in `Joined`."""
     ttl_seconds: int | None = None
     """How long the credentials are good; None if there are none."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 @value
@@ -406,6 +425,8 @@ class Left:
     """The room of the pairing, or of the wait."""
     reason: LeaveReason
     """Why it ended."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 @value
@@ -417,12 +438,14 @@ class ErrorMessage:
     """The kind of error."""
     message: str
     """What was wrong, in English, for developers."""
-    ref: str | None = None
-    """The `type` of the message that was refused, if it could be read (P-8.1)."""
+    ref: str | None
+    """The `type` of the message that was refused; None if it could not be read (P-8.1)."""
     fatal: bool = False
     """Whether the server closes the connection because of it (P-8.2)."""
     retry_after_seconds: float | None = None
-    """With `rate_limited`, how long to wait before sending anything (P-7.4)."""
+    """With `rate_limited`, how long to wait before sending the message again (P-7.7)."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 @value
@@ -430,6 +453,10 @@ class Presence:
     """The partner's connection was lost (it may still resume), or is back. On the wire: `peer`."""
 
     type: ClassVar = "peer"
+    from_: ClientId
+    """The partner."""
+    room_id: RoomId
+    """The room of the pairing."""
     state: Literal["away", "back"]
     """While the partner is `away`, messages for it are kept."""
 
@@ -446,7 +473,9 @@ class Resumed:
     resume_seconds: float
     """How long the session waits for that after its connection was lost."""
     heard: int
-    """How many messages of the client, not counting `resume`, the session has received. Later ones were lost."""
+    """How many messages of the client the session has received (P-13.4). Later ones were lost."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 @value
@@ -454,8 +483,12 @@ class Pong:
     """The answer to `Ping`."""
 
     type: ClassVar = "pong"
+    heard: int
+    """How many messages of the client the session has received, this `ping` included (P-13.4)."""
     data: str | None = None
     """That of the `ping`."""
+    id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
+    """That of the client's message that this answers, if it had one (P-3.19)."""
 
 
 @value

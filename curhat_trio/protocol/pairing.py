@@ -16,6 +16,7 @@ from curhat_trio.protocol.messages import (
     Join,
     Joined,
     Left,
+    Media,
     Offer,
     Presence,
     Ready,
@@ -207,11 +208,11 @@ def relay_chat(session: Session, state: InPairing, event: MessageReceived) -> St
     return session, [Forward(pairing.partner, PeerSent(pairing.room, chat))]
 
 
-def relay_typing(session: Session, state: InPairing, event: MessageReceived) -> Step:
-    """Relay a typing notification to the partner."""
-    pairing, typing = state.pairing, event.message
-    assert isinstance(typing, Typing)
-    return session, [Forward(pairing.partner, PeerSent(pairing.room, typing))]
+def relay_to_v1(session: Session, state: InPairing, event: MessageReceived) -> Step:
+    """Relay a message that a legacy partner does not get, without an error."""
+    pairing, message = state.pairing, event.message
+    assert isinstance(message, Typing | Media)
+    return session, [Forward(pairing.partner, PeerSent(pairing.room, message))]
 
 
 def media_status(session: Session, state: Negotiating, event: MessageReceived) -> Step:
@@ -238,7 +239,7 @@ def relay_from_partner(session: Session, state: InPairing, event: PeerSent) -> S
     pairing, message = state.pairing, event.message
     if event.room != pairing.room:
         return session, []
-    if isinstance(message, (Chat, Typing)):
+    if isinstance(message, (Chat, Typing, Media)):
         return session, send(session, _relayed(session, pairing, message))
     if isinstance(state, Paired) and state.hold is not None:
         held = (*state.hold.signals, message)
@@ -278,7 +279,7 @@ def partner_presence(session: Session, state: InPairing, event: PeerPresence) ->
     """Notify the client that the partner's connection was lost, or its session resumed."""
     if event.room != state.pairing.room:
         return session, []
-    return session, send(session, Presence(event.state))
+    return session, send(session, Presence(state.pairing.partner, event.room, event.state))
 
 
 # ---------------------------------------------------------------- the end of a pairing

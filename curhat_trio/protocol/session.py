@@ -26,7 +26,10 @@ from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, TypeAlias, get_args
 
+import attrs
+
 from curhat_trio.protocol import events, lifetime, messages, pairing
+from curhat_trio.protocol.effects import Effect, FindSession, Send
 from curhat_trio.protocol.errors import ErrorCode
 from curhat_trio.protocol.events import Event, MessageReceived
 from curhat_trio.protocol.lifetime import GO_AWAY_RETRY_SECONDS
@@ -115,7 +118,8 @@ TABLE = _each_state(
         (Paired, messages.Candidate): Row(pairing.relay_signal, Negotiating),  # releases a held offer
         (Negotiating, messages.Candidate): Row(pairing.relay_signal),
         (InPairing, messages.Chat): Row(pairing.relay_chat),
-        (InPairing, messages.Typing): Row(pairing.relay_typing),
+        (InPairing, messages.Typing): Row(pairing.relay_to_v1),
+        (InPairing, messages.Media): Row(pairing.relay_to_v1),
         (Negotiating, messages.Status): Row(pairing.media_status),
         (Live, messages.Ice): Row(lifetime.refresh_ice),
         (Live, messages.Ping): Row(lifetime.pong),
@@ -174,10 +178,30 @@ def step(session: Session, event: Event) -> Step:
     reached = type(after.state)
     if reached is not before and reached not in row.to:
         raise UndeclaredTransition(f"{kind.__name__} led from {before.__name__} to {reached.__name__}")
+    if isinstance(event, _WITH_ID) and event.id is not None:
+        effects = [_with_id(effect, event.id) for effect in effects]
     return after, effects
 
 
 _FROM_CLIENT = (MessageReceived, events.InvalidMessage, events.RateLimited)
+_WITH_ID = (*_FROM_CLIENT, events.ResumeRefused, events.SessionResumed)
+_ANSWERS = (
+    messages.ErrorMessage,
+    messages.IceRefreshed,
+    messages.Left,
+    messages.Pong,
+    messages.Ready,
+    messages.Resumed,
+)
+
+
+def _with_id(effect: Effect, id: str) -> Effect:
+    """The same effect, with the id of the client's message if it answers that, or leads to the answer."""
+    if isinstance(effect, FindSession):
+        return attrs.evolve(effect, id=id)
+    if isinstance(effect, Send) and isinstance(effect.message, _ANSWERS):
+        return Send(attrs.evolve(effect.message, id=id))
+    return effect
 
 
 # ---------------------------------------------------------------- messages and events without a row

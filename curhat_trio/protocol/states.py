@@ -11,7 +11,7 @@ from curhat_trio.protocol.messages import IceServer, IceTransportPolicy
 from curhat_trio.protocol.signaling import Signal, Signaling
 from curhat_trio.protocol.values import value
 
-FEATURES = ("chat", "next", "rooms", "status", "topics", "typing")
+FEATURES = ("chat", "media", "next", "rooms", "status", "topics", "typing")
 """The optional features of curhat.v1 that this server always has. `Rules.features` adds the configured ones."""
 
 

@@ -170,6 +170,8 @@ def event_line(event: events.Event, names: Names) -> Line:
             return _message_line(message, names)
         case events.InvalidMessage(fault):
             return {"type": "InvalidMessage", "code": str(fault.code)} | _brief(ref=_known(fault.ref))
+        case events.RateLimited(ref=ref):
+            return {"type": "RateLimited"} | _brief(ref=_known(ref))
         case events.Matched():
             return {
                 "type": "Matched",
@@ -223,7 +225,7 @@ def revive(line: Line, fresh_room: RoomId) -> events.MessageReceived | events.In
     """
     match line["type"]:
         case "RateLimited":
-            return events.RateLimited(1.0)
+            return events.RateLimited(1.0, line.get("ref"))
         case "InvalidMessage":
             return events.InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
     return events.MessageReceived(_revive_message(line), 0.0, fresh_room)
@@ -242,23 +244,25 @@ def _revive_message(line: Line) -> messages.ClientMessage:
             return messages.Candidate(
                 messages.IceCandidate("" if line.get("relay") else "-", usernameFragment=ufrag)
             )
-        case "chat":
-            return messages.Chat("-")
-        case "typing":
-            return messages.Typing(True)
         case "status":
             return messages.Status(line["media"], line.get("path"), line.get("stage"))
-        case "ice":
-            return messages.Ice()
-        case "resume":
-            return messages.Resume("-", 0)
-        case "leave":
-            return messages.Leave()
-        case "next":
-            return messages.Next()
-        case "ping":
-            return messages.Ping()
-    raise ValueError(f"{line['type']} is not a message from a client")
+    return _SAME_FOR_EVERY_SESSION[line["type"]]
+
+
+_SAME_FOR_EVERY_SESSION: dict[str, messages.ClientMessage] = {
+    message.type: message
+    for message in (
+        messages.Chat("-"),
+        messages.Typing(True),
+        messages.Media(True, True),
+        messages.Ice(),
+        messages.Resume("-", 0),
+        messages.Leave(),
+        messages.Next(),
+        messages.Ping(),
+    )
+}
+"""Messages whose contents a session does not depend on, by type."""
 
 
 def _description(kind: Any, ufrags: list[str]) -> messages.Description:
@@ -352,7 +356,7 @@ def _sent_line(message: messages.ServerMessage, names: Names) -> Line:
             line |= {"room": names.room(room), "from": names.session(sender), "reason": str(reason)}
         case messages.ErrorMessage():
             line |= {"code": str(message.code), "ref": _known(message.ref), "fatal": message.fatal}
-        case messages.Presence(state):
+        case messages.Presence(state=state):
             line["state"] = state
         case messages.Resumed():
             line |= {"session": names.session(message.session_id), "heard": message.heard}

@@ -7,7 +7,7 @@
 (* ("ignore"), as `step` does.                                                                       *)
 
 States == {"connected", "waiting", "paired", "negotiating", "closed"}
-Messages == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "status", "ice", "resume", "ping"}
+Messages == {"join", "leave", "offer", "answer", "candidate", "next", "chat", "typing", "media", "status", "ice", "resume", "ping"}
 OtherEvents == {"ConnectionOpened", "InvalidMessage", "RateLimited", "Matched", "PeerSent", "PeerLeft", "PeerPresence", "DeadlinePassed", "ConnectionClosed", "ConnectionLost", "SessionResumed", "ResumeRefused", "SessionSuperseded", "ClosingForced"}
 
 Row(rule, to) == [rule |-> rule, to |-> to]
@@ -22,6 +22,7 @@ Table == [
     next |-> Row("wrong_state", {}),
     chat |-> Row("wrong_state", {}),
     typing |-> Row("wrong_state", {}),
+    media |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("refresh_ice", {}),
     resume |-> Row("find_session", {}),
@@ -49,6 +50,7 @@ Table == [
     next |-> Row("wrong_state", {}),
     chat |-> Row("wrong_state", {}),
     typing |-> Row("wrong_state", {}),
+    media |-> Row("wrong_state", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("refresh_ice", {}),
     resume |-> Row("wrong_state", {}),
@@ -75,7 +77,8 @@ Table == [
     candidate |-> Row("relay_signal", {"negotiating"}),
     next |-> Row("next_partner", {"waiting"}),
     chat |-> Row("relay_chat", {}),
-    typing |-> Row("relay_typing", {}),
+    typing |-> Row("relay_to_v1", {}),
+    media |-> Row("relay_to_v1", {}),
     status |-> Row("wrong_state", {}),
     ice |-> Row("refresh_ice", {}),
     resume |-> Row("wrong_state", {}),
@@ -102,7 +105,8 @@ Table == [
     candidate |-> Row("relay_signal", {}),
     next |-> Row("next_partner", {"waiting"}),
     chat |-> Row("relay_chat", {}),
-    typing |-> Row("relay_typing", {}),
+    typing |-> Row("relay_to_v1", {}),
+    media |-> Row("relay_to_v1", {}),
     status |-> Row("media_status", {}),
     ice |-> Row("refresh_ice", {}),
     resume |-> Row("wrong_state", {}),
@@ -130,6 +134,7 @@ Table == [
     next |-> Row("ignore", {}),
     chat |-> Row("ignore", {}),
     typing |-> Row("ignore", {}),
+    media |-> Row("ignore", {}),
     status |-> Row("ignore", {}),
     ice |-> Row("ignore", {}),
     resume |-> Row("ignore", {}),

@@ -111,19 +111,19 @@ def accepts_a_second_join_while_waiting(patch: Patch) -> None:
 def relays_a_username_chosen_by_the_sender(patch: Patch) -> None:
     claimed: dict[Any, str] = {}
 
-    def decode(text: str, profile: Any, features: Any) -> messages.ClientMessage | Fault:
-        message = codec_decode(text, profile, features)
+    def decode(text: str, profile: Any, features: Any) -> tuple[messages.ClientMessage | Fault, str | None]:
+        message, id = codec_decode(text, profile, features)
         if not isinstance(message, Fault) and "username" in (wire := json.loads(text)):
             claimed[message] = wire["username"]
-        return message
+        return message, id
 
     def encode(message: ServerMessage, seq: int | None = None) -> bytes:
         if isinstance(message, messages.Relayed):
             message = attrs.evolve(message, username=claimed.get(message.message, message.username))
         return codec_encode(message, seq)
 
-    codec_decode, codec_encode = codec.decode, codec.encode
-    patch.setattr(endpoint, "decode", decode)
+    codec_decode, codec_encode = codec.decode_with_id, codec.encode
+    patch.setattr(endpoint, "decode_with_id", decode)
     patch.setattr(endpoint, "encode", encode)
 
 
@@ -314,20 +314,21 @@ def forgets_topics_at_next(patch: Patch) -> None:
 
 @breaks("P-2.14")
 def refuses_unknown_fields(patch: Patch) -> None:
-    decode = codec.decode
+    decode = codec.decode_with_id
 
-    def strict(text: str, profile: Any, features: Any) -> messages.ClientMessage | Fault:
+    def strict(text: str, profile: Any, features: Any) -> tuple[messages.ClientMessage | Fault, str | None]:
         fault = Fault(ErrorCode.BAD_MESSAGE, "unknown field", "ping")
-        return fault if '"mood"' in text else decode(text, profile, features)
+        return (fault, None) if '"mood"' in text else decode(text, profile, features)
 
-    patch.setattr(endpoint, "decode", strict)
+    patch.setattr(endpoint, "decode_with_id", strict)
 
 
 @breaks("P-3.8")
 def answers_ping_without_its_data(patch: Patch) -> None:
-    server_changes.change_sent(
-        patch, lambda _session, message: [messages.Pong() if isinstance(message, messages.Pong) else message]
-    )
+    def forget(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        return [attrs.evolve(message, data=None) if isinstance(message, messages.Pong) else message]
+
+    server_changes.change_sent(patch, forget)
 
 
 @breaks("P-8.1")

@@ -21,7 +21,7 @@ from tests.conformance.clients import Client, Dial
 
 RULES = requirements()
 NOT_SHOWN = {"P-11.1", "P-11.4", "P-13.12", "P-3.17"}
-"""What a client shows its user, pages over HTTPS, why it gave up a connection: the scripted server can't see that."""
+"""What a client shows its user, pages over HTTPS, why a connection is given up: that can't be seen."""
 
 Clock = trio.testing.MockClock
 

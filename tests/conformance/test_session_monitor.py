@@ -33,8 +33,8 @@ def leave(room: str = ROOM, by: str = PEER) -> Message:
     return {"type": "leave", "from": by, "roomId": room, "reason": "left"}
 
 
-def peer(state: str) -> Message:
-    return {"type": "peer", "state": state}
+def peer(state: str, **fields: str) -> Message:
+    return {"type": "peer", "from": PEER, "roomId": ROOM, "state": state, **fields}
 
 
 PAIRED = (WELCOME, ready(), join())

@@ -1,7 +1,9 @@
 """A whole session across its connections, from the first message to the end, without an event loop."""
 
+import json
 from typing import Any
 
+import attrs
 import pytest
 
 from curhat_trio.protocol import endpoint as endpoint_module
@@ -28,6 +30,7 @@ from tests.conversation import (
     ME,
     MY_TICKET,
     PLAIN_JOIN,
+    RATE_LIMITED_TEXT,
     RULES,
     acknowledge_leave,
     anna_left,
@@ -151,9 +154,9 @@ def test_each_step_is_observed_before_its_actions_are_returned() -> None:
 def test_messages_to_a_v1_client_are_numbered() -> None:
     talk = open_endpoint()
     assert talk >> client_sends(PLAIN_JOIN) << transmit(messages.Ready(MY_TICKET), 2) << Enter(my_ticket())
-    assert talk >> client_sends(messages.Ping("a")) << transmit(messages.Pong("a"), 3)
+    assert talk >> client_sends(messages.Ping("a")) << transmit(messages.Pong(2, "a"), 3)
     assert talk >> queued(anna_sent(messages.Chat("too early")))
-    assert talk >> client_sends(messages.Ping("b")) << transmit(messages.Pong("b"), 4)
+    assert talk >> client_sends(messages.Ping("b")) << transmit(messages.Pong(3, "b"), 4)
     assert talk.endpoint.sent == 4
 
 
@@ -218,30 +221,88 @@ def test_every_message_except_resume_is_counted() -> None:
 # ---------------------------------------------------------------- rate limits
 
 
-def limited(retry: float, fatal: bool = False) -> messages.ErrorMessage:
-    text = "too many messages; this one was dropped"
-    return messages.ErrorMessage(ErrorCode.RATE_LIMITED, text, fatal=fatal, retry_after_seconds=retry)
+def limited(retry: float, fatal: bool = False, ref: str | None = "ping") -> messages.ErrorMessage:
+    return messages.ErrorMessage(
+        ErrorCode.RATE_LIMITED, RATE_LIMITED_TEXT, ref, fatal=fatal, retry_after_seconds=retry
+    )
 
 
 def test_a_message_over_the_rate_limit_is_dropped_with_a_retry_time() -> None:
     talk = open_endpoint(allowance=Allowance(messages_per_second=3.0, message_burst=2.0))
     talk.after(client_sends(messages.Ping(), at=1.0), client_sends(messages.Ping(), at=1.0))
     assert talk >> client_sends(messages.Ping("dropped"), at=1.0) << transmit(limited(0.4), 4)
-    assert talk >> client_sends(messages.Ping("again"), at=1.4) << transmit(messages.Pong("again"), 5)
+    assert talk >> client_sends(messages.Ping("again"), at=1.4) << transmit(messages.Pong(4, "again"), 5)
     assert talk.endpoint.received == 4, "a dropped message counts as received"
 
 
-def test_a_message_over_the_rate_limit_is_not_decoded() -> None:
+def test_of_a_message_over_the_rate_limit_only_type_and_id_are_read() -> None:
     talk = open_endpoint(allowance=Allowance(1.0, 1.0)).after(client_sends(messages.Ping()))
-    assert talk >> client_sends("not JSON") << transmit(limited(1.0), 3)
-    assert talk >> client_sends(messages.Resume("a token", 1)) << transmit(limited(1.0), 4)
+    assert talk >> client_sends("not JSON") << transmit(limited(1.0, ref=None), 3)
+    assert talk >> client_sends('{"type":"resume"}') << transmit(limited(1.0, ref="resume"), 4)
+    refused = attrs.evolve(limited(1.0, ref="dance"), id="7")
+    assert talk >> client_sends('{"type":"dance","id":"7"}') << transmit(refused, 5)
+    assert talk >> client_sends('{"type":"dance","id":7}') << transmit(limited(1.0, ref="dance"), 6)
+
+
+# ---------------------------------------------------------------- ids
+
+
+@pytest.mark.shows("P-3.19")
+def test_every_answer_has_the_id_of_the_message() -> None:
+    talk = open_endpoint()
+    assert talk >> client_sends('{"type":"ping","id":"1"}') << transmit(messages.Pong(1, id="1"), 2)
+    assert (
+        talk
+        >> client_sends('{"type":"join","id":"2"}')
+        << transmit(messages.Ready(MY_TICKET, "2"), 3)
+        << Enter(my_ticket())
+    )
+    assert talk >> client_sends('{"type":"ping"}') << transmit(messages.Pong(3), 4)
+    acknowledged = messages.Left(ME, MY_TICKET, LeaveReason.LEFT, "3")
+    assert talk >> client_sends('{"type":"leave","id":"3"}') << Withdraw(MY_TICKET) << transmit(acknowledged, 5)
+
+
+@pytest.mark.shows("P-3.19")
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"type":"chat","text":"x","id":"a"}', ErrorCode.WRONG_STATE),
+        ('{"type":"chat","id":"a"}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"dance","id":"a"}', ErrorCode.UNKNOWN_TYPE),
+        ('{"type":"report","id":"a"}', ErrorCode.UNSUPPORTED),
+    ],
+)
+def test_every_error_has_the_id_of_the_message(text: str, code: ErrorCode) -> None:
+    [action] = open_endpoint().actions_of(client_sends(text))
+    assert isinstance(action, Transmit)
+    error = json.loads(action.message)
+    assert (error["code"], error["ref"], error["id"]) == (code, json.loads(text)["type"], "a")
+
+
+@pytest.mark.parametrize("id", [7, True, [], "x" * 65])
+def test_an_id_that_is_no_short_string_is_refused(id: object) -> None:
+    [action] = open_endpoint().actions_of(client_sends(json.dumps({"type": "ping", "id": id})))
+    assert isinstance(action, Transmit)
+    error = json.loads(action.message)
+    assert (error["code"], error["ref"], "id" in error) == ("bad_message", "ping", False)
+    assert "@ $.id" in error["message"]
+
+
+def test_an_id_of_a_legacy_client_is_an_unknown_field() -> None:
+    talk = open_endpoint("legacy")
+    assert (
+        talk
+        >> client_sends('{"type":"join","id":7}')
+        << transmit(messages.Ready(MY_TICKET), None)
+        << Enter(my_ticket("legacy"))
+    )
 
 
 def test_bytes_are_counted_as_utf_8() -> None:
     one = '{"type":"ping","data":"x"}'
     allowance = Allowance(1e9, 1e9, bytes_per_second=10.0, byte_burst=float(len(one) + 1))
     talk = open_endpoint(allowance=allowance)
-    assert talk >> client_sends(one.replace("x", "é")) << transmit(messages.Pong("é"), 2)
+    assert talk >> client_sends(one.replace("x", "é")) << transmit(messages.Pong(1, "é"), 2)
     talk = open_endpoint(allowance=allowance)
     assert talk >> client_sends(one.replace("x", "\N{GRINNING FACE}")) << transmit(limited(0.2), 2)
 
@@ -301,7 +362,7 @@ def test_a_resumed_session_sends_the_missed_messages_on_the_new_connection() -> 
 def test_resumed_is_numbered_as_the_next_message_of_the_new_connection() -> None:
     talk = open_endpoint().after(client_sends(messages.Ping()), connection_lost())
     assert talk >> resumes(SECOND, 2, sent_before=7) << resumed(8, heard=1)
-    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(), 3, SECOND)
+    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(2), 3, SECOND)
 
 
 def test_a_session_may_be_resumed_again_and_again() -> None:
@@ -312,9 +373,9 @@ def test_a_session_may_be_resumed_again_and_again() -> None:
         talk
         >> resumes(THIRD, 1, "token 3")
         << resumed(2, 1, THIRD, "token 3")
-        << transmit(messages.Pong(), 2, THIRD)
+        << transmit(messages.Pong(1), 2, THIRD)
     )
-    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(), 3, THIRD)
+    assert talk >> client_sends(messages.Ping()) << transmit(messages.Pong(2), 3, THIRD)
     assert talk.endpoint.was_resumed
 
 
@@ -331,7 +392,7 @@ def test_a_client_that_received_nothing_gets_everything_again() -> None:
         >> resumes(SECOND, 0)
         << resumed(2, 1)
         << transmit(welcome(), 1, SECOND)
-        << transmit(messages.Pong("a"), 2, SECOND)
+        << transmit(messages.Pong(1, "a"), 2, SECOND)
     )
 
 

@@ -32,6 +32,7 @@ from tests.conversation import (
     MY_NEXT_TICKET,
     MY_TICKET,
     NO_RESUME,
+    RATE_LIMITED_TEXT,
     RESUME_TIMEOUT,
     RESUMED,
     RULES,
@@ -239,7 +240,7 @@ def test_too_many_messages_over_the_rate_limit_close_the_connection(state: type[
     talk = IN_STATE[state](rules=rules)
     assert talk >> RateLimited(0.5) << rate_limited_error() >> RateLimited(2.0) << rate_limited_error(2.0)
     *_, last = ending = talk.effects_of(RateLimited(0.1))
-    assert ending[0] == fatal(ErrorCode.RATE_LIMITED, "too many messages; this one was dropped", retry=0.1)
+    assert ending[0] == fatal(ErrorCode.RATE_LIMITED, RATE_LIMITED_TEXT, retry=0.1)
     assert last == Close(CloseCode.RATE_LIMITED)
     assert ending[1:-1] == cleanup_of(state)
 

@@ -283,6 +283,24 @@ def test_typing_for_a_legacy_client_is_dropped_without_an_error(in_pairing: InPa
     assert in_pairing(partner="legacy") >> received(messages.Typing(True)) << to_anna(messages.Typing(True))
 
 
+@pytest.mark.shows("P-10.8")
+@EITHER_PAIRING
+def test_media_for_a_legacy_client_is_dropped_without_an_error(in_pairing: InPairing) -> None:
+    muted = messages.Media(audio=False, video=True)
+    assert in_pairing(profile="legacy") >> anna_sent(muted)
+    assert in_pairing(partner="legacy") >> received(muted) << to_anna(muted)
+
+
+@EITHER_PAIRING
+def test_media_is_relayed_like_chat(in_pairing: InPairing) -> None:
+    muted, unmuted = messages.Media(audio=False, video=True), messages.Media(audio=True, video=True)
+    talk = in_pairing()
+    before = talk.session
+    assert talk >> received(muted) << to_anna(muted) >> anna_sent(unmuted) << from_anna(unmuted)
+    assert talk >> anna_sent(muted, ELSEWHERE)
+    assert talk.session == before
+
+
 @EITHER_PAIRING
 def test_typing_is_relayed_like_chat(in_pairing: InPairing) -> None:
     talk = in_pairing()

@@ -73,6 +73,7 @@ SAMPLES: dict[type[Any], messages.ClientMessage] = {
     messages.Candidate: candidate("mine"),
     messages.Chat: messages.Chat("hello"),
     messages.Typing: messages.Typing(True),
+    messages.Media: messages.Media(True, False),
     messages.Status: messages.Status("connected"),
     messages.Ice: messages.Ice(),
     messages.Resume: messages.Resume("token", 5),
@@ -106,6 +107,8 @@ NEXT_PARTNER: Row = (
 )
 """The same whether an offer has passed or not."""
 
+MUTED = messages.Media(audio=False, video=True)
+
 ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Connected, messages.Join): (
         received(messages.Join(), fresh_room=MY_TICKET),
@@ -114,14 +117,14 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     ),
     (Connected, messages.Resume): (received(messages.Resume("token", 5)), [FindSession("token", 5)], Connected),
     (Connected, messages.Ice): (received(messages.Ice()), [ice_refreshed()], Connected),
-    (Connected, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong("1"))], Connected),
+    (Connected, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong(0, "1"))], Connected),
     (Waiting, messages.Leave): (
         received(messages.Leave()),
         [Withdraw(MY_TICKET), acknowledge_leave(LeaveReason.LEFT)],
         Connected,
     ),
     (Waiting, messages.Ice): (received(messages.Ice()), [ice_refreshed()], Waiting),
-    (Waiting, messages.Ping): (received(messages.Ping()), [Send(messages.Pong())], Waiting),
+    (Waiting, messages.Ping): (received(messages.Ping()), [Send(messages.Pong(0))], Waiting),
     (Paired, messages.Leave): LEAVE_PARTNER,
     (Paired, messages.Next): NEXT_PARTNER,
     (Paired, messages.Offer): (received(offer("mine")), [to_anna(offer("mine"))], Negotiating),
@@ -129,8 +132,9 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, messages.Candidate): (received(candidate("mine")), [], Paired),
     (Paired, messages.Chat): (received(messages.Chat("hello")), [to_anna(messages.Chat("hello"))], Paired),
     (Paired, messages.Typing): (received(messages.Typing(True)), [to_anna(messages.Typing(True))], Paired),
+    (Paired, messages.Media): (received(MUTED), [to_anna(MUTED)], Paired),
     (Paired, messages.Ice): (received(messages.Ice()), [ice_refreshed()], Paired),
-    (Paired, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong("1"))], Paired),
+    (Paired, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong(0, "1"))], Paired),
     (Negotiating, messages.Leave): LEAVE_PARTNER,
     (Negotiating, messages.Next): NEXT_PARTNER,
     (Negotiating, messages.Offer): (
@@ -154,13 +158,14 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
         [to_anna(messages.Typing(True))],
         Negotiating,
     ),
+    (Negotiating, messages.Media): (received(MUTED), [to_anna(MUTED)], Negotiating),
     (Negotiating, messages.Status): (
         received(messages.Status("connected")),
         [Count("media_connected")],
         Negotiating,
     ),
     (Negotiating, messages.Ice): (received(messages.Ice()), [ice_refreshed()], Negotiating),
-    (Negotiating, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong("1"))], Negotiating),
+    (Negotiating, messages.Ping): (received(messages.Ping("1")), [Send(messages.Pong(0, "1"))], Negotiating),
     (Connected, events.InvalidMessage): (events.InvalidMessage(INVALID), [invalid_error()], Connected),
     (Waiting, events.InvalidMessage): (events.InvalidMessage(INVALID), [invalid_error()], Waiting),
     (Paired, events.InvalidMessage): (events.InvalidMessage(INVALID), [invalid_error()], Paired),
@@ -184,12 +189,12 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Negotiating, events.PeerLeft): (anna_left(), [send_left(LeaveReason.LEFT)], Connected),
     (Paired, events.PeerPresence): (
         events.PeerPresence(MY_TICKET, "away"),
-        [Send(messages.Presence("away"))],
+        [Send(messages.Presence(ANNA, MY_TICKET, "away"))],
         Paired,
     ),
     (Negotiating, events.PeerPresence): (
         events.PeerPresence(MY_TICKET, "back"),
-        [Send(messages.Presence("back"))],
+        [Send(messages.Presence(ANNA, MY_TICKET, "back"))],
         Negotiating,
     ),
     (Connected, events.ConnectionOpened): (events.ConnectionOpened(5.0), [welcome()], Connected),

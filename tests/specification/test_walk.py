@@ -16,7 +16,7 @@ STEPS = [
     ("Ann's connection", "dispatcher", "receive_text"),
     ("dispatcher", "Ann's endpoint", "receive_text"),
     ("Ann's endpoint", "Ann's endpoint", "rate_limit.spend"),
-    ("Ann's endpoint", "Ann's endpoint", "codec.decode"),
+    ("Ann's endpoint", "Ann's endpoint", "codec.decode_with_id"),
     ("Ann's endpoint", "Ann's endpoint", "session.step(offer)"),
     ("Ann's endpoint", "Ann's endpoint", "signaling.receive_from_client"),
     ("Ann's endpoint", "dispatcher", "Forward"),
@@ -57,9 +57,9 @@ def test_another_path_changes_the_diagram(monkeypatch: pytest.MonkeyPatch) -> No
     drawn = documents()["offer.mermaid"]
 
     def decode_indirectly(*arguments: Any) -> Any:
-        return codec.decode(*arguments)
+        return codec.decode_with_id(*arguments)
 
-    monkeypatch.setattr(endpoint, "decode", decode_indirectly)
+    monkeypatch.setattr(endpoint, "decode_with_id", decode_indirectly)
     assert documents()["offer.mermaid"] == drawn, "the same calls, however they are reached"
     monkeypatch.setattr(Dispatcher, "flush", lambda self: None)
     assert "write_now" in drawn

@@ -132,7 +132,7 @@ class MessageChannel:
         if message is None:
             return
         if isinstance(message, Ping) and self.answers_pings:
-            await self.send(Pong(message.data))
+            await self.send(Pong(self.monitor.heard, message.data))
         self.received.append(message)
         self._wake()
 

@@ -52,6 +52,7 @@ class ClientConnection(MessageChannel):
     async def send_resumed(self, before: "ClientConnection", token: str, heard: int) -> None:
         """The session of another connection continues over this one."""
         self.monitor.resumed(before.monitor, trio.current_time())
+        self.monitor.heard = heard
         await self.send(messages.Resumed(CLIENT_ID, token, RESUME_SECONDS, heard))
         self._seq, self.peer, self._impolite = before.seq, before.peer, before._impolite
 

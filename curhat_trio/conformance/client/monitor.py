@@ -37,6 +37,8 @@ class ConnectionMonitor:
 
     violations: list[Violation] = attrs.Factory(list)
     covered: set[str] = attrs.Factory(set)
+    heard: int = 0
+    """How many messages of the client its session has received, but for `resume` (P-13.4)."""
     _message_bytes: int = 65536
     _rate_limit: RateLimit = attrs.Factory(
         lambda: RateLimit(Allowance(MESSAGES_PER_SECOND, MESSAGE_BURST, BYTES_PER_SECOND, BYTE_BURST))
@@ -103,6 +105,7 @@ class ConnectionMonitor:
         message = decode(data, "v1", messages.OPTIONAL)
         self.covered |= {"P-2.10", "P-3.4"}
         self._received += 1
+        self.heard += not isinstance(message, messages.Resume)
         if isinstance(message, Fault):
             self._check_form(data, message)
             return None

@@ -111,6 +111,8 @@ class SessionMonitor:
         away = message.get("state") == "away"
         if self._partner is None:
             raise RuleViolation("P-13.2", "peer outside any pairing")
+        if (message.get("from"), message.get("roomId")) != (self._partner["from"], self._partner["roomId"]):
+            raise RuleViolation("P-13.2", "peer has another from or roomId than the last join")
         if away == self._away:
             raise RuleViolation("P-13.2", f"the partner was {message.get('state')} already")
         self._away = away

@@ -69,7 +69,7 @@ async def _unknown_fields(role: Role, run: ScenarioRun) -> None:
     await connection.relay_candidates(**UNKNOWN_FIELDS)
     await connection.relay(messages.Chat("hello"), **UNKNOWN_FIELDS)
     await connection.send_error(ErrorCode.WRONG_STATE, "candidate", **UNKNOWN_FIELDS)
-    await connection.send(messages.Pong(), **UNKNOWN_FIELDS)
+    await connection.send(messages.Pong(0), **UNKNOWN_FIELDS)
     await connection.expect_working_pairing("P-2.15")
     await connection.send_leave("left", **UNKNOWN_FIELDS)
     await connection.expect_open("P-2.15", 0.5)

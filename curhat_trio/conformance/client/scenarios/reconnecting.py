@@ -30,8 +30,8 @@ async def _pinged(run: ScenarioRun) -> None:
 @scenario("unsolicited pongs", "P-8.4")
 async def _unasked_pongs(run: ScenarioRun) -> None:
     connection = await run.waiting()
-    await connection.send(messages.Pong())
-    await connection.send(messages.Pong("what?"))
+    await connection.send(messages.Pong(0))
+    await connection.send(messages.Pong(0, "what?"))
     await run.pair(connection, "offerer")
     await connection.expect_offer()
 
@@ -153,9 +153,11 @@ async def _resume_fails(run: ScenarioRun) -> None:
 @scenario("the partner is away, then back", "P-13.10")
 async def _partner_away(run: ScenarioRun) -> None:
     connection = await run.negotiated("answerer")
-    await connection.send(messages.Presence("away"))
+    assert connection.peer is not None
+    partner, room = connection.peer.id, connection.peer.room_id
+    await connection.send(messages.Presence(partner, room, "away"))
     await connection.expect_open("P-13.10")
-    await connection.send(messages.Presence("back"))
+    await connection.send(messages.Presence(partner, room, "back"))
     await connection.expect_working_pairing("P-13.10")
 
 
