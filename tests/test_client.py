@@ -103,6 +103,7 @@ async def test_two_clients_pair_exchange_messages_and_leave(autojump_clock: Mock
         await ani.typing(True)
         await ani.media(audio=False, video=True)
         assert (await expect_events(budi, api.Relayed)).message.active is True
+        assert (await expect_events(budi, api.Relayed)).message == api.Media(audio=False, video=True)
         await ani.chat("hi!")
         assert (await expect_events(budi, api.Relayed)).message == api.Chat("hi!")
         await ani.ping("still there?")
@@ -677,7 +678,7 @@ async def test_nothing_is_read_while_the_receive_buffer_is_full(
         connected(server) as (client, connection),
     ):
         for _ in range(api.RECEIVE_BUFFER - 1):
-            await connection.send_unknown("pong")
+            await connection.send_unknown("pong", heard=0)
         await connection.send_ping()
         await connection.expect_pongs()
         assert connection.monitor.violations == []
@@ -686,7 +687,9 @@ async def test_nothing_is_read_while_the_receive_buffer_is_full(
         async def flood() -> None:
             nonlocal sent
             while sent < api.RECEIVE_BUFFER:
-                await connection.upgrade.stream.send_all(connection._ws.send(TextMessage('{"type": "pong"}')))
+                await connection.upgrade.stream.send_all(
+                    connection._ws.send(TextMessage('{"type": "pong", "heard": 0}'))
+                )
                 sent += 1
 
         with trio.move_on_after(15):

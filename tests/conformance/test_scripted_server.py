@@ -20,7 +20,7 @@ from tests.conformance.bad_clients import BAD_CLIENTS, InsistsThoughPolite
 from tests.conformance.clients import Client, Dial
 
 RULES = requirements()
-NOT_SHOWN = {"P-11.1", "P-11.4", "P-13.12", "P-3.17"}
+NOT_SHOWN = {"P-11.1", "P-11.4", "P-13.12", "P-13.14", "P-3.17", "P-3.20", "P-7.7"}
 """What a client shows its user, pages over HTTPS, why a connection is given up: that can't be seen."""
 
 Clock = trio.testing.MockClock
