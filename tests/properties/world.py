@@ -400,7 +400,7 @@ class World:
                 self.check_relayed(client, message)
             case messages.Left():
                 self.check_left(client, message)
-            case messages.Presence(state):
+            case messages.Presence(_, _, state):
                 assert client.room is not None, "only the partner in a pairing is notified"
                 record = client.pairings[client.room]
                 assert state != record.presence, "away and back in turns"
