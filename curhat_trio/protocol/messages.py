@@ -2,7 +2,8 @@
 
 Field names are snake_case here and camelCase on the wire (`room_id` is `roomId`, `from_` is `from`). A message's
 `type` is not a field but an attribute of its class. Limits are declared with the fields: of strings in characters
-(code points), of lists in items.
+(code points), of lists in items. The docstrings of classes and fields are also the descriptions in the generated
+schemas, whose readers know the names on the wire only.
 
 `FROM_CLIENT` lists the types that a client may send, `RELAYED` those of them that are passed on to its partner,
 and `FROM_SERVER` the types that the server sends on its own. The codec, the schemas and the session table are
@@ -121,7 +122,7 @@ class Description:
     type: Literal["offer", "answer"]
     """The same as that of the message."""
     sdp: str = attrs.field(validator=Characters(1, 1 << 20))
-    """Not empty; `Limits.message_bytes` bounds its length."""
+    """Not empty; `welcome.limits.messageBytes` bounds its length."""
 
 
 @value
@@ -152,24 +153,29 @@ class Join:
     username: str | None = attrs.field(
         default=None, validator=[Characters(1, USERNAME_CHARACTERS), NoControlCharacters()]
     )
+    """The user's name, for partners. Without one, that of the connection's query is used, or `Anonymous`."""
     topics: tuple[str, ...] = attrs.field(default=(), validator=Items(TOPICS, Characters(1, TOPIC_CHARACTERS)))
+    """What the user would like to talk about, compared without case and surrounding space (P-3.7)."""
     room: str | None = attrs.field(default=None, validator=Characters(1, ROOM_CHARACTERS))
+    """Only a client with the same room is a partner (P-3.6)."""
 
 
 @value
 class Leave:
-    """Stop waiting, or end the pairing. `reason` is accepted and ignored."""
+    """Stop waiting, or end the pairing."""
 
     type: ClassVar = "leave"
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
+    """Accepted and ignored."""
 
 
 @value
 class Next:
-    """Leave the partner and wait for another with the same room and topics, in one step. `reason` is ignored."""
+    """Leave the partner and wait for another with the same room and topics, in one step."""
 
     type: ClassVar = "next"
     reason: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
+    """Accepted and ignored."""
 
 
 @value
@@ -234,6 +240,7 @@ class Status:
 
     type: ClassVar = "status"
     media: Literal["connected", "failed"]
+    """`connected` when audio or video flows, `failed` when it could not connect or broke off (P-3.18)."""
     path: Literal["host", "srflx", "prflx", "relay"] | None = None
     """With `connected`: the type of the local candidate of the selected pair (RFC 8839, section 5.1)."""
     stage: Literal["gathering", "checking", "dtls", "lost"] | None = None
@@ -242,26 +249,29 @@ class Status:
 
 @value
 class Ice:
-    """Request ICE servers with fresh credentials, before the present ones expire. The answer is `IceRefreshed`."""
+    """Request ICE servers with fresh credentials, before the present ones expire. The answer is `ice`, too."""
 
     type: ClassVar = "ice"
 
 
 @value
 class Resume:
-    """Continue an earlier session on this connection. `last_seq` is the last `seq` that was received in it."""
+    """Continue an earlier session on this connection."""
 
     type: ClassVar = "resume"
     token: str = attrs.field(validator=Characters(1, TOKEN_CHARACTERS), repr=False)
+    """The last `resumeToken` of that session, from its `welcome` or `resumed`."""
     last_seq: int = attrs.field(validator=Range(0, LARGEST_SEQ))
+    """The last `seq` that was received in that session; 0 if none was."""
 
 
 @value
 class Ping:
-    """Request a `Pong` with the same `data`."""
+    """Request a `pong` with the same `data`."""
 
     type: ClassVar = "ping"
     data: str | None = attrs.field(default=None, validator=_SHORT_TEXT)
+    """Anything by which to recognize the `pong`."""
 
 
 Relayable = Offer | Answer | Candidate | Chat | Typing | Media
@@ -313,7 +323,7 @@ class Welcome:
 
     type: ClassVar = "welcome"
     session_id: ClientId
-    """The client's own id, which is also the `from_` of its own `Left`."""
+    """The client's own id, which is also the `from` of its own `leave`."""
     limits: Limits
     """What the server accepts."""
     features: tuple[str, ...]
@@ -321,14 +331,14 @@ class Welcome:
     ping_seconds: float
     """The interval of the server's WebSocket pings."""
     resume_token: str | None = attrs.field(default=None, repr=False)
-    """The token to `resume` the session with on another connection. Valid once; None if that is not supported."""
+    """The token to `resume` the session with on another connection. Valid once; absent without that feature."""
     resume_seconds: float | None = None
     """How long after the loss of its connection the session can be resumed."""
 
 
 @value
 class Ready:
-    """The client is waiting for a partner. `room_id` is that of the coming pairing; sent again if it changes."""
+    """The client is waiting for a partner. Sent again if the room of the coming pairing changes."""
 
     type: ClassVar = "ready"
     room_id: RoomId
@@ -355,7 +365,7 @@ class IceServer:
 
 @value
 class Joined:
-    """The client is paired. On the wire: `join`. `from_` is the partner; the `offerer` makes the first offer."""
+    """The client is paired."""
 
     type: ClassVar = "join"
     from_: ClientId
@@ -375,20 +385,20 @@ class Joined:
     ice_transport_policy: IceTransportPolicy
     """With `relay`, only relay candidates are passed on (P-6.5)."""
     ttl_seconds: int | None = None
-    """How long the credentials in `ice_servers` are valid; None if there are none."""
+    """How long the credentials in `ice_servers` are valid; absent if there are none."""
 
 
 @value
 class IceRefreshed:
-    """The ICE servers with fresh credentials, in answer to `Ice`. On the wire: `ice`."""
+    """The ICE servers with fresh credentials, in answer to `ice`."""
 
     type: ClassVar = "ice"
     ice_servers: tuple[IceServer, ...]
-    """The servers of `Joined`, with fresh credentials."""
+    """The servers of `join`, with fresh credentials."""
     ice_transport_policy: IceTransportPolicy
-    """As in `Joined`."""
+    """As in `join`."""
     ttl_seconds: int | None = None
-    """How long the credentials are good; None if there are none."""
+    """How long the credentials are valid; absent if there are none."""
     id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
     """That of the client's message that this answers, if it had one (P-3.19)."""
 
@@ -416,7 +426,7 @@ class Relayed:
 
 @value
 class Left:
-    """A pairing or a wait is over. On the wire: `leave`. `from_` ended it: the partner, or the client itself."""
+    """A pairing or a wait is over."""
 
     type: ClassVar = "leave"
     from_: ClientId
@@ -431,7 +441,7 @@ class Left:
 
 @value
 class ErrorMessage:
-    """A message of the client was refused. On the wire: `error`. `ref` is that message's type, if it is known."""
+    """A message of the client was refused."""
 
     type: ClassVar = "error"
     code: ErrorCode
@@ -439,7 +449,7 @@ class ErrorMessage:
     message: str
     """What was wrong, in English, for developers."""
     ref: str | None
-    """The `type` of the message that was refused; None if it could not be read (P-8.1)."""
+    """The `type` of the message that was refused; null if it could not be read (P-8.1)."""
     fatal: bool = False
     """Whether the server closes the connection because of it (P-8.2)."""
     retry_after_seconds: float | None = None
@@ -450,7 +460,7 @@ class ErrorMessage:
 
 @value
 class Presence:
-    """The partner's connection was lost (it may still resume), or is back. On the wire: `peer`."""
+    """The partner's connection was lost (it may still resume), or is back."""
 
     type: ClassVar = "peer"
     from_: ClientId
@@ -463,11 +473,11 @@ class Presence:
 
 @value
 class Resumed:
-    """The session continues on this connection. The messages that the client missed after `last_seq` follow."""
+    """The session continues on this connection. The messages that the client missed after `lastSeq` follow."""
 
     type: ClassVar = "resumed"
     session_id: ClientId
-    """The session's id, as in its `Welcome`."""
+    """The session's id, as in its `welcome`."""
     resume_token: str = attrs.field(repr=False)
     """The token for the next `resume` (P-13.5)."""
     resume_seconds: float
@@ -480,7 +490,7 @@ class Resumed:
 
 @value
 class Pong:
-    """The answer to `Ping`."""
+    """The answer to `ping`."""
 
     type: ClassVar = "pong"
     heard: int
@@ -493,7 +503,7 @@ class Pong:
 
 @value
 class GoAway:
-    """The server is about to close all connections; reconnect after `retry_after_seconds`."""
+    """The server is about to close all connections; reconnect after `retryAfterSeconds`."""
 
     type: ClassVar = "goaway"
     reason: LeaveReason
