@@ -385,7 +385,7 @@ class Joined:
     ice_transport_policy: IceTransportPolicy
     """With `relay`, only relay candidates are passed on (P-6.5)."""
     ttl_seconds: int | None = None
-    """How long the credentials in `ice_servers` are valid; absent if there are none."""
+    """How long the credentials in `iceServers` are valid; absent if there are none."""
 
 
 @value
@@ -396,7 +396,7 @@ class IceRefreshed:
     ice_servers: tuple[IceServer, ...]
     """The servers of `join`, with fresh credentials."""
     ice_transport_policy: IceTransportPolicy
-    """As in `join`."""
+    """With `relay`, only relay candidates are passed on (P-6.5)."""
     ttl_seconds: int | None = None
     """How long the credentials are valid; absent if there are none."""
     id: str | None = attrs.field(default=None, validator=Characters(0, ID_CHARACTERS))
