@@ -1,5 +1,6 @@
 """What was tested and with what result, by requirement: as text, JSON and JUnit XML."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from xml.etree import ElementTree
@@ -19,6 +20,15 @@ class Outcome(StrEnum):
     """Not tried, or it showed nothing: the detail says why."""
 
 
+class Kind(StrEnum):
+    """What a trial is; the report counts each kind for itself."""
+
+    VECTOR = "vector"
+    RANDOM = "run of random conversations"
+    SCENARIO = "scenario"
+    CHECK = "rule checked at all times"
+
+
 @attrs.frozen
 class Trial:
     """One vector, scenario or other test."""
@@ -32,6 +42,7 @@ class Trial:
     """What was expected, and what happened instead; empty if it passed."""
     transcript: tuple[str, ...] = ()
     """What was sent and received until it failed, a line each."""
+    kind: Kind = Kind.VECTOR
 
 
 @attrs.frozen
@@ -72,17 +83,31 @@ class Report:
         }
 
     def text(self) -> str:
-        """What failed and how, then a line for each rule."""
+        """What failed and how, what was skipped and why, a line for each rule, and how many there are of each."""
         failed = [trial for trial in self.trials if trial.outcome is Outcome.FAILED]
         parts = [line for trial in failed for line in _failure_lines(trial)]
         parts += [_DIRECTIONS, ""] if failed else []
+        parts += _skipped_lines(self.trials)
         parts += [f"{self.subject}, by the rules of spec/protocol.md for a {self.party}:"]
-        for identifier, outcome in self.by_requirement().items():
-            requirement = self.requirements[identifier]
-            parts.append(f"  {_LABELS[outcome]:9} {identifier:7} {requirement.level:6} {_short(requirement.text)}")
-        counts = [sum(trial.outcome is outcome for trial in self.trials) for outcome in Outcome]
-        parts.append(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+        outcomes = self.by_requirement()
+        for identifier, outcome in outcomes.items():
+            parts += self._requirement_lines(identifier, outcome)
+        parts += [f"{len(outcomes)} rules for a {self.party}: {_counts(outcomes.values(), _RULE_COUNTS)}"]
+        for kind in Kind:
+            if of_kind := [trial.outcome for trial in self.trials if trial.kind is kind]:
+                parts.append(f"{_number(len(of_kind), kind)}: {_counts(of_kind, _TRIAL_COUNTS)}")
         return "\n".join(parts) + "\n"
+
+    def _requirement_lines(self, identifier: str, outcome: Outcome) -> list[str]:
+        requirement = self.requirements[identifier]
+        head = f"  {_LABELS[outcome]:9} {identifier:7} {requirement.level:6} "
+        return textwrap.wrap(
+            requirement.text,
+            _WIDTH,
+            initial_indent=head,
+            subsequent_indent=" " * len(head),
+            break_on_hyphens=False,
+        )
 
     def json(self) -> bytes:
         """One JSON object: `subject`, `party`, `requirements` by id, `trials` in order."""
@@ -118,7 +143,9 @@ class Report:
 
 _DIRECTIONS = "Above, > is a message from a client to the server, and < one from the server to a client."
 _LABELS = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.SKIPPED: "untested"}
-_SHORT = 70
+_RULE_COUNTS = {Outcome.PASSED: "ok", Outcome.FAILED: "broken", Outcome.SKIPPED: "untested"}
+_TRIAL_COUNTS = {outcome: str(outcome) for outcome in Outcome}
+_WIDTH = 115
 
 
 def _worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -126,8 +153,20 @@ def _worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((each for each in (Outcome.FAILED, Outcome.PASSED) if each in seen), Outcome.SKIPPED)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[:_SHORT].rstrip()}..."
+def _counts(outcomes: Iterable[Outcome], words: Mapping[Outcome, str]) -> str:
+    seen = list(outcomes)
+    return ", ".join(f"{seen.count(outcome)} {word}" for outcome, word in words.items())
+
+
+def _number(count: int, kind: Kind) -> str:
+    first, *rest = kind.split(" ")
+    return " ".join([str(count), first if count == 1 else f"{first}s", *rest])
+
+
+def _skipped_lines(trials: Iterable[Trial]) -> list[str]:
+    """Every trial that was skipped, and why; a check at all times without an occasion is no trial of its own."""
+    skipped = [trial for trial in trials if trial.outcome is Outcome.SKIPPED and trial.kind is not Kind.CHECK]
+    return [*(f"SKIPPED {trial.name}: {trial.detail}" for trial in skipped), *([""] if skipped else [])]
 
 
 def _failure_lines(trial: Trial) -> list[str]:

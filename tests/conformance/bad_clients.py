@@ -4,6 +4,7 @@ As a program: `bad_clients.py URL KIND`, for `curhat-trio conform --listen PORT 
 """
 
 import json
+import os
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -398,6 +399,13 @@ class DescribesHostCandidates(Client):
     def description(self, kind: str) -> Message:
         description = super().description(kind)
         return {**description, "sdp": f"{description['sdp']}a={HOST_CANDIDATE}\r\n"}
+
+
+class CrashesWhenTheConnectionIsLost(Client):
+    """Ends its program, so it is tried as a program only."""
+
+    def reconnects(self, code: int) -> bool:
+        os._exit(5)
 
 
 BAD_CLIENTS: tuple[type[Client], ...] = tuple(kind for kind in Client.__subclasses__() if kind.breaks)

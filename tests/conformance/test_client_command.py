@@ -50,20 +50,52 @@ def test_a_bad_client_has_status_1_and_a_reason(try_client: Try, capsys: pytest.
 
 def test_a_program_that_exits_by_itself_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--client-command", "false", "--only", "connects and joins", "--timeout", "1"]
-    assert main(["0", *arguments]) == 1
-    assert "the client exited by itself, with status 1" in capsys.readouterr().err
+    assert main(["0", *arguments]) == 2
+    assert "expected the client to connect within 1 s; it exited with status 1" in capsys.readouterr().err
+
+
+def test_a_client_that_crashes_at_once_ends_the_test_soon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "report.json"
+    assert main(["0", "--client-command", "sh -c 'exit 3'", "--timeout", "3600", "--json", str(file)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "the client never connected, in 3 scenarios, so nothing was tested: " in printed.err
+    assert printed.err.endswith("; it exited with status 3\n")
+    assert len(orjson.loads(file.read_bytes())["trials"]) > 3
+
+
+def test_a_client_that_never_connects_ends_the_test_soon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["0", "--client-command", "sleep 60", "--timeout", "0.1"]) == 2
+    assert "the client never connected, in 3 scenarios" in capsys.readouterr().err
+
+
+def test_a_crash_after_the_connection_is_lost_is_not_waited_for(
+    try_client: Try, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert try_client("CrashesWhenTheConnectionIsLost", "lost in a pairing", "--reconnect-timeout", "3600") == 1
+    assert "expected the client to connect within 3600 s; it exited with status 5\n" in capsys.readouterr().out
 
 
 def test_actions_that_a_client_does_not_support_are_skipped(
     try_client: Try, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert try_client("Client", "the user quits", "--actions", "leave") == 1
-    assert "the client does not support: quit" in capsys.readouterr().err
+    assert "the client does not support: quit; if it does, name it in --actions" in capsys.readouterr().err
 
 
 def test_the_scenarios_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--only", "p-5.10"]) == 0
     assert capsys.readouterr().out == "P-5.10           offers collide, and the client is polite\n"
+
+
+def test_a_section_chooses_the_scenarios_of_all_its_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--only", "P-1"]) == 2
+    assert main(["--list", "--only", "P-13"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert all("P-13." in line for line in lines)
 
 
 def test_a_filter_that_matches_no_scenario_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """The session descriptions of the fake peer."""
 
+import pytest
+
 from curhat_trio.conformance.client.fake_peer import FakePeer
 from curhat_trio.protocol.ids import ClientId, RoomId
 from curhat_trio.protocol.messages import Answer, Description, Offer
@@ -72,3 +74,35 @@ def test_a_client_without_media_gets_an_answer_without_media() -> None:
     answer = peer().answer(Offer(Description("offer", "v=0\r\na=ice-ufrag:abcd\r\n")))
     assert "m=" not in answer.payload.sdp
     assert description_ufrags(answer.payload) == {"peer0000"}
+
+
+AUDIO, REFUSED_AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111", "m=audio 0 UDP/TLS/RTP/SAVPF 111"
+DATA = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel"
+
+
+def has_media(*lines: str, client_offers: bool) -> bool:
+    """Whether the peer takes media for agreed on after the client's offer, or answer, with these lines."""
+    one, sdp = peer(), "\r\n".join(["v=0", "a=ice-ufrag:clnt", *lines, ""])
+    if client_offers:
+        one.answer(Offer(Description("offer", sdp)))
+    else:
+        one.offer()
+        one.agree(Answer(Description("answer", sdp)))
+    return one.has_media
+
+
+@pytest.mark.parametrize("client_offers", [True, False], ids=["offer", "answer"])
+def test_media_that_is_refused_or_inactive_is_not_agreed_on(client_offers: bool) -> None:
+    assert not has_media(client_offers=client_offers)
+    assert has_media(AUDIO, "a=sendrecv", client_offers=client_offers)
+    assert has_media(AUDIO, client_offers=client_offers)
+    assert has_media(AUDIO, "a=inactive", AUDIO, "a=sendonly", client_offers=client_offers)
+    assert not has_media(AUDIO, "a=inactive", client_offers=client_offers)
+    assert not has_media("a=inactive", AUDIO, client_offers=client_offers)
+    assert not has_media(REFUSED_AUDIO, "a=sendrecv", client_offers=client_offers)
+    assert not has_media(DATA, client_offers=client_offers)
+
+
+def test_an_offer_only_to_receive_gets_no_media_from_the_peer() -> None:
+    assert not has_media(AUDIO, "a=recvonly", client_offers=True)
+    assert has_media(AUDIO, "a=recvonly", client_offers=False)

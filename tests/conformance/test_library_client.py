@@ -39,6 +39,10 @@ class LibraryDriver:
     async def stop(self) -> None:
         self.scope.cancel()
 
+    async def wait_for_failure(self) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
 
 async def test_the_library_passes_every_scenario(autojump_clock: Clock) -> None:
     report = await report_of(LibraryDriver)

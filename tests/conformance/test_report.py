@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import orjson
 import pytest
 
-from curhat_trio.conformance.report import Outcome, Report, Trial
+from curhat_trio.conformance.report import Kind, Outcome, Report, Trial
 from curhat_trio.documents.requirements import Party, read_requirements
 
 RULES = read_requirements(
@@ -62,7 +62,29 @@ def test_the_text_has_failures_and_a_line_for_each_rule() -> None:
     assert "  BROKEN    P-2.1   MUST   A **server** MUST answer.\n" in text
     assert "  untested  P-2.3   MUST   A **server** MUST wait.\n" in text
     assert "P-2.4" not in text
-    assert text.endswith("1 passed, 1 failed, 1 skipped\n")
+    assert "SKIPPED skipped ('P-2.3',): takes a minute\n" in text
+    assert text.endswith(
+        "3 rules for a server: 0 ok, 2 broken, 1 untested\n3 vectors: 1 passed, 1 failed, 1 skipped\n"
+    )
+
+
+def test_each_kind_of_trial_is_counted_for_itself() -> None:
+    check = Trial("at all times", ("P-2.1",), Outcome.PASSED, kind=Kind.CHECK)
+    unseen = Trial("at all times", ("P-2.3",), Outcome.SKIPPED, kind=Kind.CHECK)
+    scenario = Trial("connects", ("P-2.1",), Outcome.PASSED, kind=Kind.SCENARIO)
+    text = report(scenario, check, unseen).text()
+    assert text.endswith(
+        "1 scenario: 1 passed, 0 failed, 0 skipped\n2 rules checked at all times: 1 passed, 0 failed, 1 skipped\n"
+    )
+    assert "SKIPPED" not in text
+
+
+def test_a_long_rule_is_not_cut() -> None:
+    words = " ".join(["word"] * 60)
+    rules = read_requirements(f"- [P-2.1] A **server** MUST send {words} at the end.\n")
+    text = Report("a server", Party.SERVER, rules, (PASSED,)).text()
+    assert words in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 115
 
 
 def test_a_failure_without_a_rule_names_none() -> None:

@@ -58,6 +58,10 @@ class InMemoryDriver:
     async def stop(self) -> None:
         self.scope.cancel()
 
+    async def wait_for_failure(self) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
 
 class TerminalUser:
     """One client that stays open, and a user who follows the instructions on the terminal."""

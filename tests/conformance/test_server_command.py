@@ -65,7 +65,9 @@ def test_the_real_server_passes(url: str, tmp_path: Path, capsys: pytest.Capture
     assert "passed  leave ends a wait\n" in printed.err
     value = json.loads(report.read_text())
     skipped = {each["detail"].split()[0] for each in value["trials"] if each["outcome"] == "skipped"}
-    assert skipped == {"the", "waits"}
+    assert skipped == {"it", "the", "waits"}
+    assert "the server would have to be configured: play it with --setup 'maxConnections=1'\n" in printed.out
+    assert "seconds; --slow plays it\n" in printed.out
     last = value["trials"][-1]
     assert (last["name"], last["outcome"]) == ("5 random conversations (seed 1)", "passed")
     suite = ElementTree.fromstring(junit.read_bytes())
@@ -74,9 +76,59 @@ def test_the_real_server_passes(url: str, tmp_path: Path, capsys: pytest.Capture
 
 def test_only_the_chosen_vectors_are_played(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", url, "--only", "ends a wait"]) == 0
-    assert capsys.readouterr().out.endswith("1 passed, 0 failed, 0 skipped\n")
+    assert capsys.readouterr().out.endswith("\n1 vector: 1 passed, 0 failed, 0 skipped\n")
     assert main(["conform", url, "--only", "P-2.5"]) == 0
-    assert main(["conform", url, "--only", "there is none of this"]) == 1
+    assert main(["conform", url, "--only", "there is none of this"]) == 2
+    assert "no vector has this in its name or rules; see --list" in capsys.readouterr().err
+
+
+def test_the_vectors_can_be_listed_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "--list", "--only", "P-13"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith(" heard counts what was read over all connections, but for resume") for line in lines)
+    assert all("P-13." in line for line in lines)
+    assert not any("P-1." in line.split() for line in lines)
+
+
+def test_a_test_without_a_url_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["conform", "--only", "P-2.5"])
+    assert "expected URL" in capsys.readouterr().err
+
+
+@contextmanager
+def own_server(*options: str) -> Iterator[tuple[str, int]]:
+    """A server of one test: its URL and process id."""
+    with subprocess.Popen(
+        [*SERVER, *options], stderr=subprocess.PIPE, text=True, env={"PATH": "/usr/bin:/bin"}
+    ) as process:
+        assert process.stderr is not None
+        listening = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
+        rest = threading.Thread(target=process.stderr.read)
+        rest.start()
+        yield listening["url"].replace("http:", "ws:") + "ws", process.pid
+        process.terminate()
+        rest.join()
+
+
+def test_vectors_for_other_settings_are_played_with_setup(capsys: pytest.CaptureFixture[str]) -> None:
+    with own_server("--allowed-origins", "https://chat.example") as (url, _):
+        assert main(["conform", url, "--only", "P-2.16"]) == 1
+        assert "--setup 'allowedOrigins=[\"https://chat.example\"]'" in capsys.readouterr().out
+        assert main(["conform", url, "--setup", 'allowedOrigins=["https://chat.example"]']) == 0
+        assert capsys.readouterr().out.endswith(" vectors: 2 passed, 0 failed, 0 skipped\n")
+    assert main(["conform", "--list", "--setup", "maxConnections=77"]) == 2
+    assert "no vector needs exactly this" in capsys.readouterr().err
+
+
+def test_a_vector_that_stops_the_server_is_played_with_a_stop_command(capsys: pytest.CaptureFixture[str]) -> None:
+    name = next(vector.name for vector in read_library().vectors if vector.stops_server)
+    with own_server() as (url, pid):
+        assert main(["conform", url, "--only", name]) == 1
+        assert f"--only {name!r} and --stop-command" in capsys.readouterr().out
+        assert main(["conform", url, "--only", name, "--stop-command", f"kill -TERM {pid}"]) == 0
+    assert main(["conform", "ws://127.0.0.1:1/ws", "--stop-command", "true"]) == 2
+    assert "name one vector" in capsys.readouterr().err
 
 
 def test_a_failure_is_reported_and_the_status_is_1(
@@ -124,7 +176,8 @@ def test_the_vectors_are_played_without_hypothesis_too(
     assert main(["conform", url]) == 0
     printed = capsys.readouterr()
     assert "pip install 'curhat-trio[conform]'" in printed.err
-    assert printed.out.endswith("1 passed, 0 failed, 1 skipped\n")
+    assert "\n1 vector: 1 passed, 0 failed, 0 skipped\n" in printed.out
+    assert printed.out.endswith("\n1 run of random conversations: 0 passed, 0 failed, 1 skipped\n")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ class PageDriver:
     async def stop(self) -> None:
         await self._run_in_browser_thread(self._go)
 
+    async def wait_for_failure(self) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
     async def _run_in_browser_thread(self, work: Work) -> None:
         done, token = trio.Event(), trio.lowlevel.current_trio_token()
 

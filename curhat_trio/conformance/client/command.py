@@ -10,11 +10,19 @@ from pathlib import Path
 
 import trio
 
-from curhat_trio.conformance.client.drivers import ACTIONS, Action, CommandDriver, Driver, ManualDriver
+from curhat_trio.conformance.client.drivers import (
+    ACTIONS,
+    ALL_ACTIONS,
+    Action,
+    CommandDriver,
+    Driver,
+    ManualDriver,
+)
 from curhat_trio.conformance.client.scenarios import SCENARIOS, Scenario
 from curhat_trio.conformance.client.scripted_server import ScriptedServer
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.report import Outcome, Report
+from curhat_trio.conformance.selection import is_chosen, listed
 from curhat_trio.documents.requirements import Party, requirements
 
 _DEFAULTS = Timeouts()
@@ -28,18 +36,19 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Of the command line, after `conform --listen`.
 
     Returns:
-        0 if no MUST was broken and a scenario passed, 1 if not, 2 if it could not listen or write.
+        0 if no MUST was broken and a scenario passed, 1 if not, 2 if it could not listen or write, or if the
+        client never connected.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.port is None and not options.list:
         parser.error("expected PORT")
-    chosen = [scenario for scenario in SCENARIOS if _is_chosen(scenario, options.only)]
+    chosen = [each for each in SCENARIOS if is_chosen(options.only, each.name, each.requirements)]
     if not chosen:
         return _fail(f"--only {options.only}: no scenario has this in its name or rules; see --list")
     if options.list:
         for scenario in chosen:
-            print(f"{' '.join(scenario.requirements):16} {scenario.name}")
+            print(listed(scenario.name, scenario.requirements))
         return 0
     if options.client_command and (missing := _missing_program(options.client_command)) is not None:
         return _fail(f"--client-command: program {missing!r} not found")
@@ -60,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         description="A scripted server that tests a client in every scenario of spec/protocol.md.",
         epilog="With --client-command every scenario starts the command again. It reads from its standard input "
         "what its user does, one action on a line: join (always the first), leave, next, chat TEXT, renegotiate, "
-        "quit. Without it, this terminal shows what to do; Enter skips the present scenario, Ctrl-C ends the test "
-        "with a report of the scenarios so far.",
+        "quit, media off, media on. Without it, this terminal shows what to do; Enter skips the present scenario, "
+        "Ctrl-C ends the test with a report of the scenarios so far. Exit status: 0, 1 if a rule was broken or "
+        "none was tested, 2 if the client never connected or the test could not begin.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -74,9 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--actions", metavar="ACTION,...", type=_actions, default=frozenset(ACTIONS),
-        help=f"actions that the client supports after its first join (default: {','.join(ACTIONS)})",
+        help=f"actions that the client supports after its first join, of {','.join(ALL_ACTIONS)} "
+        f"(default: {','.join(ACTIONS)})",
     )  # fmt: skip
-    parser.add_argument("--only", metavar="TEXT", default="", help="only scenarios with this in name or rules")
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        default="",
+        help="only scenarios with this in the name, or that show this rule (P-5.9) or one of this section (P-5)",
+    )
     parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=_DEFAULTS.answer,
@@ -116,9 +132,9 @@ def _port(text: str) -> int:
 def _actions(text: str) -> frozenset[Action]:
     words = [word for word in text.split(",") if word]
     for word in words:
-        if word not in ACTIONS:
-            raise argparse.ArgumentTypeError(f"{word!r}; expected some of {','.join(ACTIONS)}, or nothing")
-    return frozenset(action for action in ACTIONS if action in words)
+        if word not in ALL_ACTIONS:
+            raise argparse.ArgumentTypeError(f"{word!r}; expected some of {','.join(ALL_ACTIONS)}, or nothing")
+    return frozenset(action for action in ALL_ACTIONS if action in words)
 
 
 def _seconds(text: str) -> float:
@@ -129,10 +145,6 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r}; expected seconds, more than 0 and at most a day")
     return value
-
-
-def _is_chosen(scenario: Scenario, text: str) -> bool:
-    return text.lower() in scenario.name.lower() or text.upper() in scenario.requirements
 
 
 def _timeouts(options: argparse.Namespace) -> Timeouts:
@@ -184,13 +196,20 @@ def _report(server: ScriptedServer, options: argparse.Namespace) -> int:
     subject = options.client_command or "the client"
     has_passed = any(trial.outcome is Outcome.PASSED for trial in server.trials)
     report = Report(subject, Party.CLIENT, requirements(), (*server.trials, *server.always_checked()))
-    print(report.text(), end="")
+    never_connected = server.never_connected()
+    if not never_connected:
+        print(report.text(), end="")
     for file, write in ((options.json, report.json), (options.junit, report.junit)):
         if file is not None:
             try:
                 file.write_bytes(write())
             except OSError as error:
                 return _fail(f"can't write {file}: {error.strerror}")
+    if never_connected:
+        last = never_connected[-1].detail
+        return _fail(
+            f"the client never connected, in {len(never_connected)} scenarios, so nothing was tested: {last}"
+        )
     return report.exit_status if has_passed else 1
 
 

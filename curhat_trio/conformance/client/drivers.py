@@ -13,14 +13,16 @@ from typing import Literal, Protocol
 import attrs
 import trio
 
-Action = Literal["join", "leave", "next", "chat", "renegotiate", "quit"]
+Action = Literal["join", "leave", "next", "chat", "renegotiate", "quit", "media"]
 """What the user of the client can do.
 
 join: look for a partner (again). leave: leave the partner, or stop waiting, and stay connected. next: leave the
 partner for another one. chat: send the text that follows. renegotiate: make the client offer again, by an ICE
-restart or another camera. quit: leave for good.
+restart or another camera. quit: leave for good. media: switch the microphone `off` or `on`, as the text says.
 """
 ACTIONS: tuple[Action, ...] = ("join", "leave", "next", "chat", "renegotiate", "quit")
+"""Those that a client is expected to support, unless `--actions` names others."""
+ALL_ACTIONS: tuple[Action, ...] = (*ACTIONS, "media")
 
 Log = Callable[[str], None]
 """Takes one line of progress."""
@@ -33,6 +35,7 @@ _INSTRUCTIONS = {
     "chat": "send the partner this, or try to: ",
     "renegotiate": "make the client offer again: another camera, an ICE restart",
     "quit": "leave for good: close the client, or press Stop",
+    "media": "switch the microphone ",
 }
 
 
@@ -52,6 +55,9 @@ class Driver(Protocol):
 
     async def stop(self) -> None:
         """The scenario is over; the next one begins with `start`."""
+
+    async def wait_for_failure(self) -> str:
+        """Wait until the client has failed by itself, which may never happen; returns how."""
 
 
 @attrs.define
@@ -73,6 +79,11 @@ class ManualDriver:
 
     async def stop(self) -> None:
         """The client stays open."""
+
+    async def wait_for_failure(self) -> str:
+        """Does not return: the user sees what happens to the client."""
+        await trio.sleep_forever()
+        raise AssertionError
 
 
 @attrs.define
@@ -102,13 +113,19 @@ class CommandDriver:
         with suppress(trio.BrokenResourceError):  # it may have exited, or closed its standard input
             await self._process.stdin.send_all(f"{action} {text}".rstrip().encode() + b"\n")
 
+    async def wait_for_failure(self) -> str:
+        """Wait until the command has exited with an error; one that succeeds may have left the client running."""
+        assert self._process is not None
+        if status := await self._process.wait():
+            return f"exited with status {status}" if status > 0 else f"was killed by signal {-status}"
+        await trio.sleep_forever()
+        raise AssertionError
+
     async def stop(self) -> None:
         """Stop the command and its child processes."""
         process, self._process = self._process, None
         if process is None:
             return
-        if process.poll() is not None and process.returncode:
-            self.log(f"    the client exited by itself, with status {process.returncode}")
         _signal_group(process, signal.SIGTERM)
         with trio.move_on_after(_END_SECONDS):
             await process.wait()

@@ -34,9 +34,10 @@ _MEDIA = {
         "a=rtcp-fb:96 nack pli",
     ),
 }
+_DIRECTIONS = ("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive")
 _PER_SIDE = (
     *("a=ice-", "a=fingerprint:", "a=setup:", "a=candidate:", "a=end-of-candidates", "a=rtcp:", "a=bundle-only"),
-    *("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"),
+    *_DIRECTIONS,
     *("a=ssrc", "a=msid", "a=rid:", "a=simulcast:", "c=", "b="),
 )
 """Attributes of a media section that belong to one side only."""
@@ -66,16 +67,13 @@ class FakePeer:
     _setup: str = "active"
     """The DTLS role of the peer when it answers; it keeps it (RFC 8842, section 5.2)."""
     _client_ufrags: frozenset[str] = frozenset()
+    has_media: bool = False
+    """Whether audio or video was agreed on: in a media section that is neither refused nor inactive."""
 
     @property
     def ufrag(self) -> str:
         """The ICE user fragment of the generation that is current, or offered."""
         return f"peer{self.generation:04d}"
-
-    @property
-    def has_media(self) -> bool:
-        """Whether audio or video was agreed on."""
-        return any(not _is_refused(section) for section in self._sections)
 
     def offer(
         self, media: Sequence[str] = AUDIO_AND_VIDEO, *, restart: bool = False, filler_lines: int = 0
@@ -98,9 +96,11 @@ class FakePeer:
         offered = list(_split(lines))
         self._note_ufrags(description_ufrags(offer.payload))
         self._sections = tuple(_shared(section) for section in offered)
+        directions = [_direction_back(direction) for direction in _directions(lines)]
+        self.has_media = any(map(_carries_media, self._sections, directions))
         bodies = [
-            [*shared, _direction_back(section), f"a=setup:{self._setup}"]
-            for section, shared in zip(offered, self._sections, strict=True)
+            [*shared, direction, f"a=setup:{self._setup}"]
+            for shared, direction in zip(self._sections, directions, strict=True)
         ]
         bundled = next((line.split()[1:] for line in lines if line.startswith("a=group:BUNDLE")), [])
         refused = {mid for section in self._sections for mid in _mids([section]) if _is_refused(section)}
@@ -113,6 +113,7 @@ class FakePeer:
         self._client_ufrags = description_ufrags(answer.payload)
         self._setup = "active" if "a=setup:passive" in lines else "passive"
         self._sections = tuple(_shared(section) for section in _split(lines))
+        self.has_media = any(map(_carries_media, _split(lines), _directions(lines)))
 
     def candidate(self) -> IceCandidate:
         """A candidate of the present generation."""
@@ -175,9 +176,23 @@ def _is_refused(section: Section) -> bool:
     return section[0].split(" ")[1] == "0"
 
 
-def _direction_back(section: Section) -> str:
+def _directions(lines: Sequence[str]) -> list[str]:
+    """The direction of each media section; that of the session is the default (RFC 8866, section 6.7)."""
+    sections = list(_split(lines))
+    head = lines[: len(lines) - sum(map(len, sections))]
+    default = next((line for line in head if line in _DIRECTIONS), "a=sendrecv")
+    return [next((line for line in section if line in _DIRECTIONS), default) for section in sections]
+
+
+def _direction_back(direction: str) -> str:
     """The peer receives, and sends nothing."""
-    return "a=inactive" if {"a=recvonly", "a=inactive"} & set(section) else "a=recvonly"
+    return "a=inactive" if direction in ("a=recvonly", "a=inactive") else "a=recvonly"
+
+
+def _carries_media(section: Section, direction: str) -> bool:
+    """Whether audio or video may flow in a section of an answer."""
+    kind = section[0].partition(" ")[0].removeprefix("m=")
+    return kind in AUDIO_AND_VIDEO and not _is_refused(section) and direction != "a=inactive"
 
 
 def _mids(sections: Iterable[Section]) -> list[str]:

@@ -50,16 +50,35 @@ class ScenarioRun:
     # ------------------------------------------------------------ connections
 
     async def next_upgrade(self, within: float, rule: str = "") -> UpgradeRequest:
-        """The next client that asks for the WebSocket, and waits for the answer."""
+        """The next client that asks for the WebSocket, and waits for the answer.
+
+        Raises:
+            ScenarioFailed: None did in time, or the client has failed.
+        """
+        failure: str | None = None
+
+        async def watch(waiting: trio.CancelScope) -> None:
+            nonlocal failure
+            failure = await self.driver.wait_for_failure()
+            waiting.cancel()
+
         with trio.move_on_after(within):
-            while await (upgrade := await self.upgrades.receive()).is_abandoned():
-                upgrade.drop()
-                self.transcript.note("> a client disconnected before the answer")
-            self.last_upgrade = upgrade
-            self.transcript.note(f"> the client connects to {upgrade.path}")
-            return upgrade
-        rules = (rule,) if rule else ()
-        raise ScenarioFailed(Violation(rules, f"expected the client to connect within {within:g} s; it did not"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, nursery.cancel_scope)
+                upgrade = self.last_upgrade = await self._next_upgrade()
+                nursery.cancel_scope.cancel()
+            if failure is None:
+                self.transcript.note(f"> the client connects to {upgrade.path}")
+                return upgrade
+        what = f"it {failure or 'did not'}"
+        rules = (rule,) if rule and failure is None else ()
+        raise ScenarioFailed(Violation(rules, f"expected the client to connect within {within:g} s; {what}"))
+
+    async def _next_upgrade(self) -> UpgradeRequest:
+        while await (upgrade := await self.upgrades.receive()).is_abandoned():
+            upgrade.drop()
+            self.transcript.note("> a client disconnected before the answer")
+        return upgrade
 
     async def accept(self, upgrade: UpgradeRequest) -> ClientConnection:
         """Open the WebSocket for a client."""

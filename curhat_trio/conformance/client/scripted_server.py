@@ -17,12 +17,14 @@ from curhat_trio.conformance.client.scenario_run import ScenarioRun
 from curhat_trio.conformance.client.scenarios import Scenario
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.client.transcript import Transcript
-from curhat_trio.conformance.report import Outcome, Trial
+from curhat_trio.conformance.report import Kind, Outcome, Trial
 
 ALWAYS = "at all times"
 """The name of trials for rules that hold in every scenario."""
 
 _PENDING_UPGRADES = 64
+_HOPELESS = 3
+"""After so many scenarios without any connection the test ends."""
 
 Verdict = Violation | NotApplicable | None
 """How a scenario ended; None: it passed, as far as it can tell."""
@@ -47,6 +49,8 @@ class ScriptedServer:
     page: Path | None = None
     trials: list[Trial] = attrs.Factory(list)
     """One for each scenario so far."""
+    has_connected: bool = False
+    """Whether the client has connected in any scenario."""
     skip_scope: trio.CancelScope | None = None
     """Cancel it to skip the present scenario."""
     _upgrades: trio.MemoryReceiveChannel[UpgradeRequest] = attrs.field(init=False)
@@ -61,13 +65,21 @@ class ScriptedServer:
         self.frontend = HttpFrontend(send, self.page)
 
     async def play(self, scenarios: Sequence[Scenario]) -> None:
-        """Run these, and leave a trial of each in `trials`."""
+        """Run these, and leave a trial of each in `trials`. If the client does not connect, the first ones are
+        enough."""
         for number, scenario in enumerate(scenarios, 1):
             trial = await self._try(scenario)
             self.trials.append(trial)
             self.log(f"[{number}/{len(scenarios)}] {trial.outcome:7} {trial.seconds:5.1f} s  {trial.name}")
             if trial.detail:
                 self.log(f"    {trial.detail}")
+            if len(self.never_connected()) == _HOPELESS:
+                return
+
+    def never_connected(self) -> list[Trial]:
+        """The scenarios that failed, if the client has connected in none."""
+        failed = [trial for trial in self.trials if trial.outcome is Outcome.FAILED]
+        return [] if self.has_connected else failed
 
     def always_checked(self) -> list[Trial]:
         """A trial for each rule that the monitors check, over all scenarios so far."""
@@ -79,15 +91,18 @@ class ScriptedServer:
             others = len({name for name, _, _ in violations}) - 1
             also = f", and in {others} other scenarios" if others else ""
             detail = f"{detail} (in: {where}{also})"
-            return Trial(ALWAYS, (requirement,), Outcome.FAILED, 0.0, detail, tuple(transcript.lines))
+            lines = tuple(transcript.lines)
+            return Trial(ALWAYS, (requirement,), Outcome.FAILED, 0.0, detail, lines, Kind.CHECK)
         if requirement in self._covered:
-            return Trial(ALWAYS, (requirement,), Outcome.PASSED)
-        return Trial(ALWAYS, (requirement,), Outcome.SKIPPED, 0.0, "the scenarios gave no occasion to break it")
+            return Trial(ALWAYS, (requirement,), Outcome.PASSED, kind=Kind.CHECK)
+        detail = "the scenarios gave no occasion to break it"
+        return Trial(ALWAYS, (requirement,), Outcome.SKIPPED, 0.0, detail, kind=Kind.CHECK)
 
     async def _try(self, scenario: Scenario) -> Trial:
         if missing := scenario.needs - self.driver.actions:
-            detail = f"the client does not support: {', '.join(sorted(missing))}"
-            return Trial(scenario.name, scenario.requirements, Outcome.SKIPPED, 0.0, detail)
+            names = ", ".join(sorted(missing))
+            detail = f"the client does not support: {names}; if it does, name it in --actions"
+            return _trial(scenario.name, scenario.requirements, Outcome.SKIPPED, 0.0, detail)
         transcript = Transcript(trio.current_time())
         verdict: Verdict = NotApplicable("skipped by hand")
         connections: list[ClientConnection] = []
@@ -157,14 +172,26 @@ class ScriptedServer:
         for violation in violations:
             for requirement in violation.requirements:
                 self._violations[requirement].append((scenario.name, violation.detail, transcript))
+        self.has_connected |= bool(connections)
         lines = tuple(transcript.lines)
         if isinstance(verdict, Violation):
-            return Trial(scenario.name, verdict.requirements, Outcome.FAILED, seconds, verdict.detail, lines)
+            return _trial(scenario.name, verdict.requirements, Outcome.FAILED, seconds, verdict.detail, lines)
         if isinstance(verdict, NotApplicable):
-            return Trial(scenario.name, scenario.requirements, Outcome.SKIPPED, seconds, str(verdict))
+            return _trial(scenario.name, scenario.requirements, Outcome.SKIPPED, seconds, str(verdict))
         own = [violation for violation in violations if set(violation.requirements) & set(scenario.requirements)]
         if own:
             broken = tuple({rule: None for violation in own for rule in violation.requirements})
             detail = "; ".join(dict.fromkeys(violation.detail for violation in own))
-            return Trial(scenario.name, broken, Outcome.FAILED, seconds, detail, lines)
-        return Trial(scenario.name, scenario.requirements, Outcome.PASSED, seconds)
+            return _trial(scenario.name, broken, Outcome.FAILED, seconds, detail, lines)
+        return _trial(scenario.name, scenario.requirements, Outcome.PASSED, seconds)
+
+
+def _trial(
+    name: str,
+    rules: tuple[str, ...],
+    outcome: Outcome,
+    seconds: float,
+    detail: str = "",
+    transcript: tuple[str, ...] = (),
+) -> Trial:
+    return Trial(name, rules, outcome, seconds, detail, transcript, Kind.SCENARIO)

@@ -5,17 +5,21 @@ report is by rule of spec/protocol.md.
 """
 
 import argparse
+import json
 import secrets
+import shlex
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import attrs
 import trio
 
-from curhat_trio.conformance.report import Outcome, Report, Trial
+from curhat_trio.conformance.report import Kind, Outcome, Report, Trial
+from curhat_trio.conformance.selection import is_chosen, listed
 from curhat_trio.conformance.server.address import Address, Unreachable, ask_welcome, read_address
 from curhat_trio.conformance.server.player import A_MOMENT, AT_ONCE, play_vector
 from curhat_trio.conformance.server.vectors import (
@@ -81,18 +85,24 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, 1 if a rule was broken or none was tested, or 2 if there was no server.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.url is None and not options.list:
+        parser.error("expected URL")
     try:
-        address = read_address(options.url)
         library = read_library(*options.vectors)
         library = attrs.evolve(library, times=_times(library.times, options.time))
+        chosen = _choose(library, options)
+        if options.list:
+            return _list(chosen)
+        address = read_address(options.url)
         welcome = trio.run(ask_welcome, address)
     except (Unreachable, VectorError) as error:
         print(f"curhat-trio: {error}", file=sys.stderr)
         return 2
-    library = _with_announced_times(library, welcome, options.time)
+    library = attrs.evolve(_with_announced_times(library, welcome, options.time), vectors=tuple(chosen))
     trials = _play_vectors(address, library, welcome, options)
-    if not options.only and not options.vectors and options.examples > 0:
+    if not options.only and not options.vectors and not options.setup and options.examples > 0:
         trials.append(_play_conversations(address, library, welcome, options))
     report = Report(options.url, Party.SERVER, requirements(), tuple(trials))
     sys.stdout.write(report.text())
@@ -103,6 +113,29 @@ def main(arguments: Sequence[str]) -> int:
     return report.exit_status
 
 
+def _choose(library: Library, options: argparse.Namespace) -> list[Vector]:
+    """The vectors that the command line names.
+
+    Raises:
+        VectorError: There is none, or more than the server can be stopped for.
+    """
+    chosen = [each for each in library.vectors if is_chosen(options.only, each.name, each.rules())]
+    if not chosen:
+        raise VectorError(f"--only {options.only}: no vector has this in its name or rules; see --list")
+    setup = dict(options.setup)
+    if setup and not (chosen := [each for each in chosen if each.setup == setup]):
+        raise VectorError(f"--setup {json.dumps(setup)}: no vector needs exactly this")
+    if options.stop_command and sum(each.stops_server for each in chosen) != 1:
+        raise VectorError("--stop-command: name one vector that stops the server with --only")
+    return chosen
+
+
+def _list(vectors: Sequence[Vector]) -> int:
+    for vector in vectors:
+        print(listed(vector.name, vector.rules()))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="curhat-trio conform",
@@ -110,12 +143,26 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0, 1 if a rule was broken or none was tested, 2 if there was no server. "
         "To test a client instead: curhat-trio conform --listen PORT; see curhat-trio conform --listen --help.",
     )
-    parser.add_argument("url", metavar="URL", help="the server's WebSocket, such as ws://127.0.0.1:8080/ws")
+    parser.add_argument(
+        "url", metavar="URL", nargs="?", help="the server's WebSocket, such as ws://127.0.0.1:8080/ws"
+    )
     parser.add_argument(
         "--vectors", metavar="FILE", type=Path, action="append", default=[],
         help="play these vectors in place of the standard ones; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--only", metavar="TEXT", default="", help="only vectors with this in name or rules")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="",
+        help="only vectors with this in the name, or that show this rule (P-5.9) or one of this section (P-5)",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list the vectors and exit; needs no URL")
+    parser.add_argument(
+        "--setup", metavar="KEY=JSON", type=_setup, action="append", default=[],
+        help="the server is configured like this, such as maxConnections=1: play only the vectors that need it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stop-command", metavar="CMD",
+        help="ends the server politely, such as 'kill -TERM 1234', for one vector that --only names",
+    )  # fmt: skip
     parser.add_argument(
         "--slow", action="store_true", help=f"also vectors that wait over {SLOW_SECONDS:.0f} seconds"
     )
@@ -172,6 +219,14 @@ def _time(text: str) -> tuple[str, float]:
     return name, float(seconds)
 
 
+def _setup(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError("expected KEY=JSON") from None
+
+
 def _times(times: Mapping[str, Time], chosen: Sequence[tuple[str, float]]) -> dict[str, Time]:
     changed = dict(times)
     for name, seconds in chosen:
@@ -200,7 +255,7 @@ def _with_announced_times(library: Library, welcome: Message, chosen: Sequence[t
 def _play_vectors(
     address: Address, library: Library, welcome: Message, options: argparse.Namespace
 ) -> list[Trial]:
-    wanted = [vector for vector in library.vectors if _is_wanted(vector, options.only)]
+    wanted = library.vectors
     features = welcome.get("features")
     offered = frozenset(features) if isinstance(features, list) else frozenset()
     trials: dict[str, Trial] = {}
@@ -210,7 +265,8 @@ def _play_vectors(
 
         async def run_one(vector: Vector) -> None:
             async with limiter:
-                trials[vector.name] = await play_vector(vector, address.server(), library)
+                server = attrs.evolve(address.server(), stop=_stopper(options.stop_command))
+                trials[vector.name] = await play_vector(vector, server, library)
                 progress.done(trials[vector.name])
 
         async with trio.open_nursery() as nursery:
@@ -230,18 +286,15 @@ def _play_vectors(
     return [trials[vector.name] for vector in wanted]
 
 
-def _is_wanted(vector: Vector, text: str) -> bool:
-    return text in vector.name or text in vector.rules()
-
-
 def _reason_to_skip(vector: Vector, library: Library, offered: frozenset[str], options: argparse.Namespace) -> str:
     """Why a vector is not played; empty if it is."""
-    if vector.stops_server:
-        return "the server would have to be stopped"
-    if vector.setup:
-        return f"the server would have to be configured with {dict(vector.setup)}"
+    if vector.stops_server and not options.stop_command:
+        return f"it stops the server: play it with --only {vector.name!r} and --stop-command"
+    if vector.setup != dict(options.setup):
+        needed = " ".join(f"--setup '{name}={json.dumps(value)}'" for name, value in vector.setup.items())
+        return f"the server would have to be configured: play it with {needed or 'no --setup'}"
     if vector.alone and options.busy:
-        return "other clients would disturb it"
+        return "other clients would disturb it: play it without --busy"
     if not set(vector.features) <= offered:
         return f"the server does not offer {', '.join(sorted(set(vector.features) - offered))}"
     if set(vector.lacks) & offered:
@@ -250,6 +303,17 @@ def _reason_to_skip(vector: Vector, library: Library, offered: frozenset[str], o
     if seconds > SLOW_SECONDS and not options.slow:
         return f"waits {seconds:.0f} seconds; --slow plays it"
     return ""
+
+
+def _stopper(command: str | None) -> Callable[[], None] | None:
+    """Runs the operator's command that stops the server."""
+    if command is None:
+        return None
+
+    def stop() -> None:
+        subprocess.run(shlex.split(command), check=True)
+
+    return stop
 
 
 # ---------------------------------------------------------------- random conversations
@@ -261,7 +325,7 @@ def _play_conversations(
     name = "random conversations"
     if find_spec("hypothesis") is None:
         print(f"curhat-trio: {WITHOUT_HYPOTHESIS}", file=sys.stderr)
-        return Trial(name, (), Outcome.SKIPPED, detail=WITHOUT_HYPOTHESIS)
+        return Trial(name, (), Outcome.SKIPPED, detail=WITHOUT_HYPOTHESIS, kind=Kind.RANDOM)
     from curhat_trio.conformance.server.random_conversations import explore  # needs the extra `conform`
 
     shortened = attrs.evolve(library, times={**library.times, **_SHORTER_TIMES})
@@ -278,10 +342,11 @@ def _play_conversations(
     )
     progress.finish()
     if found.shortest is None:
-        return Trial(f"{found.tried} {name} (seed {number})", tuple(sorted(found.rules)), Outcome.PASSED)
+        counted = f"{found.tried} {name} (seed {number})"
+        return Trial(counted, tuple(sorted(found.rules)), Outcome.PASSED, kind=Kind.RANDOM)
     vector, trial = found.shortest
     detail = trial.detail + (" (not every time)" if found.flaky else "")
     if options.save is not None:
         options.save.write_text(write_vectors([vector]), encoding="utf-8")
         detail += f"; repeat it with --vectors {options.save}"
-    return attrs.evolve(trial, detail=detail)
+    return attrs.evolve(trial, detail=detail, kind=Kind.RANDOM)
