@@ -32,7 +32,7 @@ from tests.vocabulary import CLIENT_MESSAGES, text
 
 NAMES = list(SCENARIOS)
 TERMS = Terms(widens=True, resumes=True, relay_only=False)
-BEGIN = b'{"n": 1, "what": "begin", "format": 3, "widens": true, "resumes": true, "relay_only": false}\n'
+BEGIN = b'{"n": 1, "what": "begin", "format": 4, "widens": true, "resumes": true, "relay_only": false}\n'
 
 
 def as_text(lines: list[Line]) -> bytes:
@@ -124,8 +124,8 @@ def test_a_trace_with_some_line_altered_is_refused(data: st.DataObject) -> None:
         (b"{}\n", 1, "a JSON object"),
         (b"\xff\n", 1, "a JSON object"),
         (b'{"n": 1}\n', 1, "`begin`"),
-        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "widens": true}\n', 1, "format 3"),
-        (b'{"n": 1, "what": "begin", "format": 3, "widens": true}\n', 1, "true or false"),
+        (b'{"n": 1, "what": "begin", "format": 2, "inbox": 9, "widens": true}\n', 1, "format 4"),
+        (b'{"n": 1, "what": "begin", "format": 4, "widens": true}\n', 1, "true or false"),
         (BEGIN.replace(b"true", b"1", 1), 1, "true or false"),
         (BEGIN.replace(b"1", b"true", 1), 1, "n 1"),
         (BEGIN, 2, "another line"),

@@ -163,7 +163,7 @@ class _Check:
         endpoint = self._endpoint()
         if endpoint.connection is None:
             self._refuse("a message of a client that is connected")
-        event = revive(self._lines.peek()["event"], RoomId(str(self._lines.number)))
+        event = revive(self._lines.peek()["event"], RoomId(str(self._lines.number)), endpoint.received + 1)
         is_resume = isinstance(event, MessageReceived) and isinstance(event.message, Resume)
         if isinstance(event, MessageReceived) and is_resume:
             event = attrs.evolve(event, message=self._resume(endpoint))

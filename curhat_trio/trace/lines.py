@@ -29,7 +29,7 @@ from curhat_trio.protocol.session import (
 )
 from curhat_trio.protocol.signaling import HaveLocalOffer, HaveRemoteOffer
 
-FORMAT = 3
+FORMAT = 4
 """The version of this format, in the first line."""
 
 Line = dict[str, Any]
@@ -217,8 +217,15 @@ def _known(ref: str | None) -> str | None:
     return ref if ref is None or ref in messages.FROM_CLIENT or ref in messages.OPTIONAL else "other"
 
 
-def revive(line: Line, fresh_room: RoomId) -> events.MessageReceived | events.InvalidMessage | events.RateLimited:
+def revive(
+    line: Line, fresh_room: RoomId, heard: int
+) -> events.MessageReceived | events.InvalidMessage | events.RateLimited:
     """Make an event from a client that has this line.
+
+    Args:
+        line: As in a trace.
+        fresh_room: As in `MessageReceived`.
+        heard: As in `MessageReceived`.
 
     Raises:
         LookupError, TypeError, ValueError: No event from a client has a line like that.
@@ -228,7 +235,7 @@ def revive(line: Line, fresh_room: RoomId) -> events.MessageReceived | events.In
             return events.RateLimited(1.0, line.get("ref"))
         case "InvalidMessage":
             return events.InvalidMessage(Fault(ErrorCode(line["code"]), "", line.get("ref")))
-    return events.MessageReceived(_revive_message(line), 0.0, fresh_room)
+    return events.MessageReceived(_revive_message(line), 0.0, fresh_room, heard=heard)
 
 
 def _revive_message(line: Line) -> messages.ClientMessage:
@@ -356,8 +363,10 @@ def _sent_line(message: messages.ServerMessage, names: Names) -> Line:
             line |= {"room": names.room(room), "from": names.session(sender), "reason": str(reason)}
         case messages.ErrorMessage():
             line |= {"code": str(message.code), "ref": _known(message.ref), "fatal": message.fatal}
-        case messages.Presence(state=state):
-            line["state"] = state
+        case messages.Presence(sender, room, state):
+            line |= {"room": names.room(room), "from": names.session(sender), "state": state}
+        case messages.Pong(heard):
+            line["heard"] = heard
         case messages.Resumed():
             line |= {"session": names.session(message.session_id), "heard": message.heard}
         case messages.GoAway(reason):

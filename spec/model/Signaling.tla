@@ -93,7 +93,7 @@ Refuse(s, what) == Step(s, <<[t |-> "error", ref |-> what]>>, <<>>, <<>>)
 Ready(room) == [t |-> "ready", room |-> room]
 Joined(room) == [t |-> "join", room |-> room]
 Left(room, from) == [t |-> "leave", room |-> room, from |-> from]
-Presence(state) == [t |-> "peer", state |-> state]
+Presence(room, from, state) == [t |-> "peer", room |-> room, from |-> from, state |-> state]
 Relayed(m) == [t |-> "relayed", room |-> m.room, from |-> m.from, kind |-> m.kind]
 To(partner, event) == <<[to |-> partner, event |-> event]>>
 
@@ -180,7 +180,7 @@ CloseSession(s) ==   \* the socket is lost, or has to be closed; in a shutdown t
 
 PartnerPresence(s, m) ==
     IF m.room # s.room /\ Mistake # "presence_anywhere" THEN Nothing(s)   \* an earlier partner's
-    ELSE Step(s, <<Presence(m.state)>>, <<>>, <<>>)
+    ELSE Step(s, <<Presence(s.room, s.partner, m.state)>>, <<>>, <<>>)
 
 DetachSession(s) ==
     Step([s EXCEPT !.away = TRUE, !.cuts = @ + 1], <<>>,
@@ -235,7 +235,8 @@ ASSUME \A st \in States \ {"closed"} :
           IF st = "connected" THEN Row("supersede", {"closed"}) ELSE Ignored
     /\ Table[st].candidate = Row(RuleOf(st, "offer"), IF st = "paired" THEN {"negotiating"} ELSE {})
                                          \* it travels as chat does; an old page's first one may let an offer through
-    /\ Table[st].typing = IF st \in {"paired", "negotiating"} THEN Row("relay_typing", {}) ELSE Refused    \* ... and typing
+    /\ \A kind \in {"typing", "media"} :                                          \* ... and so do these
+          Table[st][kind] = IF st \in {"paired", "negotiating"} THEN Row("relay_to_v1", {}) ELSE Refused
     /\ Table[st].ping = Row("pong", {})                                         \* nobody else is affected by these
     /\ Table[st].ice = Row("refresh_ice", {})
     /\ Table[st].status = IF st = "negotiating" THEN Row("media_status", {}) ELSE Refused
@@ -269,8 +270,8 @@ Observe(e, m, beginsWait) ==
             IF e \in {<<"in", m.room>>, <<"apart", m.room>>, <<"ready", m.room>>} THEN <<"idle", None>>
             ELSE <<"bad", "leave, once more">>
       [] e[1] # "bad" /\ m.t = "peer" ->
-            CASE e[1] = "in" /\ m.state = "away" -> <<"apart", e[2]>>
-              [] e[1] = "apart" /\ m.state = "back" -> <<"in", e[2]>>
+            CASE e = <<"in", m.room>> /\ m.state = "away" -> <<"apart", m.room>>
+              [] e = <<"apart", m.room>> /\ m.state = "back" -> <<"in", m.room>>
               [] OTHER -> <<"bad", "away or back, out of turn">>
 
 RECURSIVE ObserveAll(_, _, _)

@@ -11,9 +11,9 @@
 (*                                                                                                                 *)
 (* What a session does is React, Signaling's own, and every step leads where its row of the session table says.    *)
 (* What Signaling leaves out is added here, in `extra` of each client: the legacy profile, close codes and reasons, *)
-(* what is counted, candidates, resuming. To React a candidate that passes is a chat, as `typing` is, and every    *)
-(* way to close is ConnectionClosed; the Mistakes are none. What Signaling leaves open, a server that runs to      *)
-(* completion does not: inboxes are taken from in the order of one queue, before anything else happens.            *)
+(* what is counted, candidates, resuming. To React a candidate that passes is a chat, as `typing` and `media` are, *)
+(* and every way to close is ConnectionClosed; the Mistakes are none. What Signaling leaves open, a server that    *)
+(* runs to completion does not: inboxes are taken from in the order of one queue, before anything else happens.    *)
 (*                                                                                                                 *)
 (* Left out: which of several fitting tickets the matchmaker prefers, and lines about a bug.                       *)
 (* Types of messages, codes and limits are written here a second time on purpose: the model is independent of the  *)
@@ -92,7 +92,7 @@ SentLine(s, e, m) ==
       [] m.t = "leave" -> [type |-> "leave", room |-> m.room, from |-> m.from, reason |-> Reason(s, e)]
       [] m.t = "relayed" -> [type |-> e.kind, room |-> m.room, from |-> m.from]
       [] m.t = "error" -> Error(RefusalCode(s, e), m.ref, FALSE)
-      [] m.t = "peer" -> [type |-> "peer", state |-> m.state]
+      [] m.t = "peer" -> [type |-> "peer", room |-> m.room, from |-> m.from, state |-> m.state]
 Ice(e) == [f \in DOMAIN e \cap {"ice", "relay"} |-> e[f]]   \* what a line has of a description or a candidate
 ForwardLine(s, e, forward) ==
     [to |-> forward.to,
@@ -106,11 +106,12 @@ RequestLine(x, request) ==
          @@ (IF x.last = None THEN [f \in {} |-> None] ELSE [avoid |-> x.last])
 
 (* As Signaling names events *)
+AsChat == {"candidate", "typing", "media"}
 AsEvent(s, e) ==
     CASE e.type = "join" -> [t |-> "join", wish |-> e.wish]
-      [] e.type \in {"candidate", "typing"} -> [t |-> "chat"]
+      [] e.type \in AsChat -> [t |-> "chat"]
       [] e.type = "Matched" -> Matched(e.ticket, e.room, e.partner, e.offerer)
-      [] e.type = "PeerSent" -> PeerSent(e.room, s.partner, IF e.kind \in {"candidate", "typing"} THEN "chat" ELSE e.kind)
+      [] e.type = "PeerSent" -> PeerSent(e.room, s.partner, IF e.kind \in AsChat THEN "chat" ELSE e.kind)
       [] e.type = "PeerLeft" -> PeerLeft(e.room)
       [] e.type = "PeerPresence" -> PeerPresence(e.room, e.state)
       [] OTHER -> [t |-> e.type]
@@ -146,13 +147,13 @@ Forced(code) == [type |-> "ClosingForced", code |-> code]
 SendError(c, s, x, error, code) ==
     IF ~error.fatal THEN Sends(s, x, <<error>>)
     ELSE LET done == End(c, s, x, Forced(code)) IN [done EXCEPT !.sends = <<error>> \o @]
+RefOf(e) == IF "ref" \in DOMAIN e THEN e.ref ELSE None
 ReceiveInvalid(c, s, x, e) ==
     LET count == x.invalid + 1
-        ref == IF "ref" \in DOMAIN e THEN e.ref ELSE None
-    IN SendError(c, s, [x EXCEPT !.invalid = count], Error(e.code, ref, count >= 20), 4501)
-ReceiveRateLimited(c, s, x) ==
+    IN SendError(c, s, [x EXCEPT !.invalid = count], Error(e.code, RefOf(e), count >= 20), 4501)
+ReceiveRateLimited(c, s, x, e) ==
     LET count == x.rate_limited + 1
-    IN SendError(c, s, [x EXCEPT !.rate_limited = count], Error("rate_limited", None, count >= 100), 4003)
+    IN SendError(c, s, [x EXCEPT !.rate_limited = count], Error("rate_limited", RefOf(e), count >= 100), 4003)
 
 ---------------------------------------------------------------------------
 (* signaling.py: what belongs to which ICE generation. `ice`: fragments of a description, or the candidate's or none *)
@@ -206,10 +207,11 @@ Offers(s, x) ==   \* as answerer, before anything was answered
     IF x.profile # "legacy" \/ ~s.polite \/ s.described THEN x
     ELSE [x EXCEPT !.answers_only = FALSE, !.hold = IF Holding(s, x) THEN "long" ELSE @]
 
+NotHeld == {"chat", "typing", "media"}
 FromPartner(c, s, x, e) ==
     LET keep == [x EXCEPT !.signals = Append(@, e)] IN
     CASE ~Live(s) \/ e.room # s.room -> StepTo(s, x)
-      [] Live(s) /\ e.room = s.room /\ Holding(s, x) /\ e.kind \notin {"chat", "typing"} ->
+      [] Live(s) /\ e.room = s.room /\ Holding(s, x) /\ e.kind \notin NotHeld ->
             IF Len(keep.signals) < 64 THEN StepTo(s, keep) ELSE Release(c, s, keep)
       [] OTHER -> SignalFromPartner(c, s, x, e)
 
@@ -259,21 +261,21 @@ Supersede(c, s, x) == [StepTo(Closed, x) EXCEPT !.due = <<"resumed", c>>]
 ---------------------------------------------------------------------------
 (* One event: which of the above it is for *)
 
-FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "typing", "status", "ice", "resume",
-               "ping", "InvalidMessage", "RateLimited"}
+FromClient == {"join", "leave", "next", "offer", "answer", "candidate", "chat", "typing", "media", "status", "ice",
+               "resume", "ping", "InvalidMessage", "RateLimited"}
 Act(c, s, x0, e) ==
     LET x == IF e.type \in FromClient THEN [x0 EXCEPT !.silent = FALSE] ELSE x0
         t == e.type
     IN CASE t = "ConnectionOpened" -> Sends(s, [x EXCEPT !.silent = TRUE], ForProfile(c, x, <<[type |-> "welcome"]>>))
-         [] t = "ping" -> Sends(s, x, <<[type |-> "pong"]>>)
+         [] t = "ping" -> Sends(s, x, <<[type |-> "pong", heard |-> x.received]>>)
          [] t = "ice" -> Sends(s, x, <<[type |-> "ice"]>>)
          [] t = "status" -> IF s.st = "negotiating" THEN CountStatus(s, x, e) ELSE WrongState(s, x, e)
          [] t = "InvalidMessage" -> ReceiveInvalid(c, s, x, e)
-         [] t = "RateLimited" -> ReceiveRateLimited(c, s, x)
+         [] t = "RateLimited" -> ReceiveRateLimited(c, s, x, e)
          [] t = "offer" /\ Live(s) -> DescriptionFromClient(c, s, Offers(s, x), e)
          [] t = "answer" /\ Live(s) -> DescriptionFromClient(c, s, x, e)
          [] t = "candidate" -> IF Live(s) THEN CandidateFromClient(c, s, x, e) ELSE WrongState(s, x, e)
-         [] t = "typing" /\ ~Live(s) -> WrongState(s, x, e)
+         [] t \in {"typing", "media"} /\ ~Live(s) -> WrongState(s, x, e)
          [] t = "chat" /\ Live(s) -> ChatFromClientOrRefused(c, s, x, e)
          [] t = "PeerSent" -> FromPartner(c, s, x, e)
          [] t = "resume" -> RequestResume(c, s, x, e)
@@ -334,7 +336,7 @@ Quiet == Done /\ order = <<>>       \* and that before anything else happens
 (* The lines *)
 
 Begin ==
-    /\ Read("begin") /\ next = 1 /\ Is([what |-> "begin"] @@ Settings) /\ Settings.format = 3
+    /\ Read("begin") /\ next = 1 /\ Is([what |-> "begin"] @@ Settings) /\ Settings.format = 4
     /\ UNCHANGED <<session, joins, requested, pool, inbox, inboxStatus, extra, attachedCount, expected, due, order, lastStepped, requesters, pairs, draining>>
 
 Expected ==

@@ -92,12 +92,13 @@ CLIENT_EVENTS = {
     "candidate": "ice:names relay?:truth",
     "chat": "",
     "typing": "",
+    "media": "",
     "status": "media:name path?:name stage?:name",
     "ice": "",
     "resume": "",
     "ping": "",
     "InvalidMessage": "code:name ref?:name",
-    "RateLimited": "",
+    "RateLimited": "ref?:name",
 }
 EVENTS = CLIENT_EVENTS | {
     "Matched": "ticket:room room:room partner:name profile:name offerer:truth topics:names",
@@ -119,12 +120,12 @@ MESSAGES = {
     "join": "room:room from:name role:name polite:truth topics:names",
     "leave": "room:room from:name reason:name",
     "error": "code:name ref:name|null fatal:truth",
-    "peer": "state:name",
+    "peer": "room:room from:name state:name",
     "ice": "",
     "resumed": "session:name heard:number",
-    "pong": "",
+    "pong": "heard:number",
     "goaway": "reason:name",
-} | dict.fromkeys(("offer", "answer", "candidate", "chat", "typing"), "room:room from:name")
+} | dict.fromkeys(("offer", "answer", "candidate", "chat", "typing", "media"), "room:room from:name")
 """Messages to the client. All of these tables repeat spec/trace.md and the protocol on purpose: this program needs
 no curhat_trio, and reads traces by what is written there."""
 

@@ -32,9 +32,10 @@ def observe(monitor: tuple[str, Any], message: dict[str, Any], begins_wait: bool
         case {"type": "leave", "roomId": room}:
             right = monitor in (("in", to_room(room)), ("apart", to_room(room)), ("ready", to_room(room)))
             return ("idle", None) if right else ("bad", "leave, once more")
-        case {"type": "peer", "state": state}:
+        case {"type": "peer", "roomId": room, "state": state}:
             other = {("in", "away"): "apart", ("apart", "back"): "in"}.get((monitor[0], state))
-            return (other, monitor[1]) if other else ("bad", "away or back, out of turn")
+            right = other is not None and monitor[1] == to_room(room)
+            return (other, monitor[1]) if right else ("bad", "away or back, out of turn")
         case {"from": sender, "roomId": room}:
             content = message["text"] if "text" in message else message["payload"]["sdp"]
             right = monitor == ("in", to_room(room)) and content == f"{room}/{sender}"
