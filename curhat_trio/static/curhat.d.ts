@@ -59,6 +59,8 @@ export class Curhat extends Curhat_base {
     has(feature: string): boolean;
     /** Whether there is a partner. */
     get talking(): boolean;
+    /** Whether the partner's microphone and camera are on, as far as the partner has announced it. */
+    get partnerMedia(): MediaSwitches;
     /** Whether the own screen is shared with the partner. */
     get sharing(): boolean;
     /**
@@ -67,6 +69,15 @@ export class Curhat extends Curhat_base {
      * @param {MediaStream|null} stream  camera and microphone, or either; null: nothing is sent
      */
     setLocalStream(stream: MediaStream | null): void;
+    /**
+     * Overrides what the partner is shown of the own microphone and camera. Without this it follows from the local
+     * stream: a kind is off if there is no track of it, or if that is disabled, muted or ended.
+     * @param {{audio?: boolean|null, video?: boolean|null}} media  null, or left out: as the tracks are
+     */
+    setMedia({ audio, video }: {
+        audio?: boolean | null;
+        video?: boolean | null;
+    }): void;
     /**
      * Shows this partner a second video beside the camera, with its sound if it has any, until `stopSharing`, the video
      * track's or the pairing's end. Stopping the tracks is left to the caller.
@@ -345,6 +356,19 @@ export type TypingDetail = {
     active: boolean;
 };
 /**
+ * Whether somebody's microphone and camera are on [P-3.20].
+ */
+export type MediaSwitches = {
+    /**
+     * whether sound is sent
+     */
+    audio: boolean;
+    /**
+     * whether the camera's picture is sent
+     */
+    video: boolean;
+};
+/**
  * The partner's connection to the server is interrupted, or back [P-13.2].
  */
 export type AwayDetail = {
@@ -431,6 +455,11 @@ export type CurhatEvents = {
      * the partner has begun to write, or has stopped
      */
     typing: TypingDetail;
+    /**
+     * the partner has switched microphone or camera off or on; both count as on
+     * when a pairing begins, and again when it ends
+     */
+    partnermedia: MediaSwitches;
     /**
      * the partner's connection to the server is interrupted, or back
      */

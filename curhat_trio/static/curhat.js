@@ -130,6 +130,13 @@ import {
  */
 
 /**
+ * Whether somebody's microphone and camera are on [P-3.20].
+ * @typedef {object} MediaSwitches
+ * @property {boolean} audio  whether sound is sent
+ * @property {boolean} video  whether the camera's picture is sent
+ */
+
+/**
  * The partner's connection to the server is interrupted, or back [P-13.2].
  * @typedef {object} AwayDetail
  * @property {boolean} away  whether it is interrupted
@@ -164,6 +171,8 @@ import {
  * @property {MediaDetail} media  audio and video connect, or fail to
  * @property {ChatDetail} chat  a text from the partner
  * @property {TypingDetail} typing  the partner has begun to write, or has stopped
+ * @property {MediaSwitches} partnermedia  the partner has switched microphone or camera off or on; both count as on
+ *   when a pairing begins, and again when it ends
  * @property {AwayDetail} away  the partner's connection to the server is interrupted, or back
  * @property {RefusedDetail} refused  the server has refused a message
  * @property {LogDetail} log  for diagnostics
@@ -214,11 +223,15 @@ const RETRY_FIRST = 1_000;
 const RETRY_MAX = 30_000;
 const RETRY_MIN_RATE_LIMITED = 10_000;
 const RATE_LIMITED_PAUSE = 1_000;
-const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, ice: 0 };
+const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, ice: 0, media: 0 };
 /** The longest time that a browser's timer can take; a longer one would fire at once. */
 const LONGEST_TIMER = 2_147_483_647;
 /** The part of the credentials' lifetime after which they are renewed. */
 const ICE_REFRESH_PART = 0.75;
+/** How often the local tracks are looked at: no event tells that `enabled` has changed. */
+const MEDIA_INTERVAL = 250;
+/** @type {Readonly<MediaSwitches>} */
+const ALL_ON = Object.freeze({ audio: true, video: true });
 /** Values of `ping.data`: the pong proves that all messages before it have arrived. */
 const PING_FOR_ANSWER = "answer";
 const PING_FOR_ALL = "all";
@@ -269,6 +282,11 @@ export class Curhat extends TypedEventTarget {
   #typing = false;
   #partnerIsTyping = false;
   #partnerAway = false;
+  /** What `setMedia` says; null: as the tracks are. @type {{audio: boolean|null, video: boolean|null}} */
+  #mediaOverride = { audio: null, video: null };
+  /** What the partner knows of the own microphone and camera; null: not known. @type {MediaSwitches|null} */
+  #sentMedia = ALL_ON;
+  /** @type {MediaSwitches} */ #partnerMedia = ALL_ON;
 
   /** @type {Resumption|null} */ #resumption = null;
   /** The welcome of a connection that tries to resume. @type {Message|null} */ #welcome = null;
@@ -299,6 +317,7 @@ export class Curhat extends TypedEventTarget {
     candidate: (message) => this.#onCandidate(message),
     chat: (message) => this.#onChat(message),
     typing: (message) => this.#onTyping(message),
+    media: (message) => this.#onPartnerMedia(message),
     peer: (message) => this.#onPeer(message),
     leave: (message) => this.#onPartnerLeft(message),
   };
@@ -355,6 +374,8 @@ export class Curhat extends TypedEventTarget {
   has(feature) { return this.sessionId === null || this.features.includes(feature); }
   /** Whether there is a partner. */
   get talking() { return this.#state === "paired" || this.#state === "negotiating"; }
+  /** Whether the partner's microphone and camera are on, as far as the partner has announced it. */
+  get partnerMedia() { return this.#partnerMedia; }
   /** Whether the own screen is shared with the partner. */
   get sharing() { return this.#sharing !== null; }
 
@@ -368,6 +389,17 @@ export class Curhat extends TypedEventTarget {
   setLocalStream(stream) {
     this.#localStream = stream;
     this.#call?.setLocalStream(stream);
+    this.#react(() => this.#sendMedia());
+  }
+
+  /**
+   * Overrides what the partner is shown of the own microphone and camera. Without this it follows from the local
+   * stream: a kind is off if there is no track of it, or if that is disabled, muted or ended.
+   * @param {{audio?: boolean|null, video?: boolean|null}} media  null, or left out: as the tracks are
+   */
+  setMedia({ audio = null, video = null }) {
+    this.#mediaOverride = { audio, video };
+    this.#react(() => this.#sendMedia());
   }
 
   /**
@@ -642,6 +674,8 @@ export class Curhat extends TypedEventTarget {
     if (this.#leaving) this.#send({ type: this.#leaving });
     else if (this.#mayJoin()) this.#sendJoin();
     else this.#call?.resend();
+    this.#sentMedia = null;
+    this.#sendMedia();
   }
 
   /** Forgets the session; whether a partner is wanted remains. */
@@ -742,6 +776,28 @@ export class Curhat extends TypedEventTarget {
     if (this.#sendOrKeep({ type: "status", media, ...more })) this.#sentStatus.add(media);
   }
 
+  /** Only changes are sent. */
+  #sendMedia() {
+    if (!this.talking || !this.has("media")) return;
+    const media = { audio: this.#sends("audio"), video: this.#sends("video") };
+    const known = this.#sentMedia;
+    if (media.audio === known?.audio && media.video === known.video) return;
+    if (this.#send({ type: "media", ...media })) this.#sentMedia = media;
+  }
+
+  /** Sends what has changed, now and at intervals while there is a partner. */
+  #followMedia() {
+    this.#sendMedia();
+    this.#setTimer("media", MEDIA_INTERVAL, () => this.#followMedia());
+  }
+
+  /** Whether there is anything to hear or to see. @param {"audio"|"video"} kind */
+  #sends(kind) {
+    const tracks = this.#localStream?.getTracks().filter((each) => each.kind === kind) ?? [];
+    const live = tracks.some((each) => each.enabled && !each.muted && each.readyState === "live");
+    return this.#mediaOverride[kind] ?? live;
+  }
+
   // --- messages in ----------------------------------------------------------
 
   /** @param {Message} message */
@@ -812,6 +868,7 @@ export class Curhat extends TypedEventTarget {
     this.#partner = partnerOf(message);
     this.#move("paired");
     this.#sentStatus.clear();
+    this.#sentMedia = ALL_ON;
     this.#emit("paired", { partner: this.#partner });
     try {
       this.#call = this.#makeCall(this.#partner, message);
@@ -822,6 +879,7 @@ export class Curhat extends TypedEventTarget {
       this.#emit("media", { media: "failed", stage: "gathering" });
     }
     this.#scheduleIce(message.ttlSeconds);
+    this.#followMedia();
   }
 
   /** @param {Partner} partner @param {Message} message */
@@ -915,9 +973,22 @@ export class Curhat extends TypedEventTarget {
   }
 
   /** @param {Message} message */
+  #onPartnerMedia(message) {
+    if (this.#isCurrent(message)) this.#setPartnerMedia({ audio: message.audio, video: message.video });
+  }
+
+  /** @param {MediaSwitches} media */
+  #setPartnerMedia(media) {
+    const known = this.#partnerMedia;
+    if (media.audio === known.audio && media.video === known.video) return;
+    this.#partnerMedia = media;
+    this.#emit("partnermedia", { ...media });
+  }
+
+  /** @param {Message} message */
   #onPeer(message) {
     const away = message.state === "away";
-    if ((message.roomId !== undefined && !this.#isCurrent(message)) || away === this.#partnerAway) return;
+    if (!this.#isCurrent(message) || away === this.#partnerAway) return;
     this.#partnerAway = away;
     if (away) this.#setPartnerTyping(false);
     this.#emit("away", { away });
@@ -1021,8 +1092,10 @@ export class Curhat extends TypedEventTarget {
     this.#typing = false;
     this.#partnerAway = false;
     this.#setPartnerTyping(false);
+    this.#setPartnerMedia(ALL_ON);
     this.#endSharing();
     this.#clearTimer("ice");
+    this.#clearTimer("media");
     const call = this.#call;
     this.#call = null;
     if (!call) return;

@@ -13,7 +13,7 @@ import { clearNotices, drawNotices, isNoticed, notice } from "/notices.js";
 import { detailsAreOpen, drawQuality, openDetails } from "/quality.js";
 import { SelfView } from "/self-view.js";
 import {
-  onlineWords, partnerName, scene as sceneOf, selfWords, stageWords, stateWords, titleWords,
+  onlineWords, partnerIsMuted, partnerName, scene as sceneOf, selfWords, stageWords, stateWords, titleWords,
 } from "/standing.js";
 import { holdPlace, othersAtWork } from "/tabs.js";
 import { LANGUAGES, known, language, pickLanguage, say, sayCount, speak } from "/words.js";
@@ -44,7 +44,7 @@ const ui = {
   unread: element("unread"), quality: element("quality"), report: element("report"), block: element("block"),
   help: element("help"), stage: element("stage"), local: element("local"), remote: element("remote"),
   screen: element("screen"), self: element("self"), selfName: element("self-name"), selfMove: element("self-move"),
-  remoteNote: element("remote-note"), waitingOnline: element("waiting-online"), online: element("online"),
+  remoteNote: element("remote-note"), partnerMuted: element("partner-muted"), waitingOnline: element("waiting-online"), online: element("online"),
   state: element("state"), announcement: element("announcement"),
   devices: element("devices"), speakerPlace: element("speaker-place"), level: element("level"),
   choices: { video: element("camera-choice"), audio: element("microphone-choice"), speaker: element("speaker-choice") },
@@ -66,6 +66,7 @@ const view = {
   media: "",
   /** Why the last conversation ended; in any language. @type {(() => string)|null} */ ending: null,
   rejoined: false,
+  /** What was announced of the partner's microphone and camera. */ partnerMedia: { audio: true, video: true },
   resuming: false,
   away: false,
   /** @type {{delaySeconds: number}|null} */ retry: null,
@@ -140,6 +141,7 @@ function drawStage() {
   const [words, waiting] = stageWords(client, view);
   setWords(ui.remoteNote, words);
   ui.stage.dataset.breath = waiting;
+  ui.partnerMuted.hidden = !partnerIsMuted(client);
   ui.stage.dataset.note = ui.remote.srcObject || (scene() === "lobby" && view.stream) ? "over" : "alone";
   ui.stage.dataset.screen = view.remoteScreen !== null;
   ui.screen.hidden = view.remoteScreen === null;
@@ -703,6 +705,19 @@ function onTyping({ detail: { active } }) {
   chat.partnerTyping(active ? say("chat.typing", { name: view.partnerName }) : "");
 }
 
+/** @param {{detail: {audio: boolean, video: boolean}}} event */
+function onPartnerMedia({ detail }) {
+  const name = view.partnerName;
+  const before = view.partnerMedia;
+  view.partnerMedia = detail;
+  if (client.talking) {
+    const audio = detail.audio === before.audio ? [] : [say(detail.audio ? "partner.unmuted" : "partner.muted", { name })];
+    const video = detail.video === before.video ? [] : [say(detail.video ? "partner.cameraOn" : "partner.cameraOff", { name })];
+    announce([...audio, ...video].join(" "));
+  }
+  draw();
+}
+
 function onRefused({ detail: { code, ref, retryAfterSeconds } }) {
   const what = ref === "chat" ? "refused.chat" : "refused.request";
   const why = [`refused.${ref}.${code}`, `refused.${code}`].find(known) ?? "refused.other";
@@ -787,7 +802,7 @@ WIDE.addEventListener("change", draw);
 for (const [name, listener] of Object.entries({
   connection: onConnection, statechange: onStateChange, paired: onPaired, partnerleft: onPartnerLeft,
   remotestream: onRemoteStream, remotescreen: onRemoteScreen, media: onMedia, away: onAway,
-  chat: onChat, typing: onTyping, refused: onRefused, log: onLog,
+  chat: onChat, typing: onTyping, partnermedia: onPartnerMedia, refused: onRefused, log: onLog,
 })) client.addEventListener(name, listener);
 window.addEventListener("online", () => {
   notice("offline", null);

@@ -80,7 +80,13 @@ function talkingStageWords(client, view) {
   if (view.media === "failed") return [say("stage.failed"), false];
   if (view.media === "interrupted") return [say("stage.interrupted"), true];
   if (view.media !== "connected") return [say("stage.starting"), true];
-  return [hasVideo(client.remoteStream) ? "" : say("stage.noCamera"), false];
+  if (!hasVideo(client.remoteStream)) return [say("stage.noCamera"), false];
+  return [client.partnerMedia.video ? "" : say("stage.cameraOff"), false];
+}
+
+/** Whether there is a microphone to be heard, and it is off. */
+export function partnerIsMuted(client) {
+  return client.talking && hasAudio(client.remoteStream) && !client.partnerMedia.audio;
 }
 
 export function selfWords(view) {

@@ -550,14 +550,15 @@ def test_media_fails_after_some_ice_restarts(harness: Harness) -> None:
 def test_no_ice_restart_while_its_offer_cannot_arrive(harness: Harness) -> None:
     pair = connected_pair(harness)
     ana = pair.offerer
-    ana.connection.send("peer", state="away")
+    presence = {"from": "answerer", "roomId": "r-1"}
+    ana.connection.send("peer", state="away", **presence)
     assert ana.expect_event("away")["away"] is True
     for _ in range(5):
         simulate(ana, "failed")
         harness.advance(0.01)
     pair.settle()
     assert len(ana.offers) == 1
-    ana.connection.send("peer", state="back")
+    ana.connection.send("peer", state="back", **presence)
     pair.relay_until(lambda: len(ana.offers) == 2, "the restart")
     stop_simulating(ana)
     pair.connect()

@@ -107,8 +107,9 @@ MESSAGES: dict[str, Message] = {
     "candidate": {"type": "candidate", "payload": {"candidate": "", "sdpMid": "0"}, **RELAYED},
     "chat": {"type": "chat", "text": "halo", **RELAYED},
     "typing": {"type": "typing", "active": True, **RELAYED},
-    "away": {"type": "peer", "state": "away"},
-    "back": {"type": "peer", "state": "back"},
+    "partner's media": {"type": "media", "audio": False, "video": True, **RELAYED},
+    "away": {"type": "peer", "state": "away", **RELAYED},
+    "back": {"type": "peer", "state": "back", **RELAYED},
     "partner's leave": {"type": "leave", "from": "c-you", "roomId": "r-1", "reason": "left"},
     "own leave": {"type": "leave", "from": "c-me", "roomId": "r-1", "reason": "left"},
     "wrong_state": {"type": "error", "code": "wrong_state", "message": "", "fatal": False, "ref": "candidate"},
@@ -144,6 +145,8 @@ EVENTS = {
     ("negotiating", "chat"): {"chat"},
     ("paired", "typing"): {"typing"},
     ("negotiating", "typing"): {"typing"},
+    ("paired", "partner's media"): {"partnermedia"},
+    ("negotiating", "partner's media"): {"partnermedia"},
     ("paired", "away"): {"away"},
     ("negotiating", "away"): {"away"},
     ("connecting", "welcome"): {"statechange", "connection"},
@@ -220,6 +223,10 @@ GARBAGE: list[str | bytes] = [
     '{"type": "chat", "from": "c-you", "text": "from no room"}',
     '{"type": "typing", "from": "c-you", "roomId": "r-1", "active": "yes"}',
     '{"type": "peer", "state": "asleep"}',
+    '{"type": "peer", "state": "away", "from": "c-you"}',
+    '{"type": "peer", "state": "away", "from": "c-you", "roomId": "r-0"}',
+    '{"type": "media", "from": "c-you", "roomId": "r-1", "audio": "off", "video": true}',
+    '{"type": "media", "from": "c-you", "roomId": "r-0", "audio": false, "video": true}',
     '{"type": "error"}',
     '{"type": "error", "code": {}}',
     '{"type": "ice", "iceServers": "stun:example.org"}',
@@ -369,7 +376,7 @@ def test_messages_of_the_old_room_are_ignored_after_next(harness: Harness) -> No
     client, connection = paired(harness)
     client.evaluate("client.next()")
     connection.expect("next")
-    for name in ("chat", "typing", "offer", "candidate", "away"):
+    for name in ("chat", "typing", "partner's media", "offer", "candidate", "away"):
         connection.send(MESSAGES[name])
     connection.send(MESSAGES["own leave"], reason="next")
     connection.send("ready", roomId="r-2")
@@ -379,7 +386,7 @@ def test_messages_of_the_old_room_are_ignored_after_next(harness: Harness) -> No
     connection.send(MESSAGES["chat"], roomId="r-2", text="hai")
     client.wait_for_receipt(connection)
     assert client.events("chat") == [{"text": "hai", "username": "Citra"}]
-    assert client.events("typing") == client.events("away") == []
+    assert client.events("typing") == client.events("partnermedia") == client.events("away") == []
     assert client.evaluate("client.partner.username") == "Citra"
 
 
@@ -565,11 +572,79 @@ def test_the_partners_typing_ends_with_a_chat_an_interruption_or_the_pairing(har
         client.expect_event("typing", active=False)
 
 
+def with_media(harness: Harness) -> tuple[Client, Connection]:
+    """A pairing on a server that relays `media`, with camera and microphone."""
+    client = harness.client()
+    client.evaluate("(window.own = given[0], client.setLocalStream(window.own))", harness.stream())
+    connection = client.start()
+    connection.send(WELCOME, features=[*WELCOME["features"], "media"])
+    connection.expect("join")
+    connection.send("ready", roomId="r-1")
+    connection.send(joined("answerer"))
+    client.expect_event("paired")
+    return client, connection
+
+
+@pytest.mark.shows("P-3.20")
+def test_a_microphone_or_camera_that_is_switched_is_announced(harness: Harness) -> None:
+    client, connection = with_media(harness)
+    harness.advance(1)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()  # both are on
+    client.evaluate("window.own.getAudioTracks()[0].enabled = false")
+    harness.advance(1)
+    assert connection.expect("media") == {"type": "media", "audio": False, "video": True}
+    client.evaluate("(window.own.getVideoTracks()[0].stop(), window.own.getAudioTracks()[0].enabled = true)")
+    harness.advance(1)
+    assert connection.expect("media") == {"type": "media", "audio": True, "video": False}
+    client.evaluate("client.setLocalStream(null)")
+    assert connection.expect("media") == {"type": "media", "audio": False, "video": False}
+    harness.advance(5)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()
+
+
+@pytest.mark.shows("P-3.20")
+def test_what_is_off_is_announced_to_every_new_partner(harness: Harness) -> None:
+    client, connection = with_media(harness)
+    client.evaluate("client.setMedia({ video: false })")
+    assert connection.expect("media") == {"type": "media", "audio": True, "video": False}
+    for room in ("r-2", "r-3"):
+        client.evaluate("client.next()")
+        connection.expect("next")
+        connection.send(MESSAGES["own leave"], reason="next")
+        connection.send("ready", roomId=room)
+        connection.send(joined("answerer", roomId=room))
+        assert connection.expect("media") == {"type": "media", "audio": True, "video": False}
+    client.evaluate("client.setMedia({})")
+    assert connection.expect("media") == {"type": "media", "audio": True, "video": True}
+
+
+def test_no_media_is_sent_to_a_server_without_the_feature(harness: Harness) -> None:
+    client, connection = paired(harness)
+    client.evaluate("client.setMedia({ audio: false, video: false })")
+    harness.advance(1)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()
+
+
+def test_a_partners_media_counts_as_on_again_at_the_end_of_the_pairing(harness: Harness) -> None:
+    client, connection = paired(harness)
+    for _ in range(2):
+        connection.send(MESSAGES["partner's media"])
+    client.expect_event("partnermedia", audio=False, video=True)
+    assert client.evaluate("client.partnerMedia") == {"audio": False, "video": True}
+    connection.send(MESSAGES["partner's leave"])
+    client.expect_event("partnerleft")
+    assert client.events("partnermedia") == [{"audio": True, "video": True}]
+    assert client.evaluate("client.partnerMedia") == {"audio": True, "video": True}
+
+
 def test_a_partner_is_back_when_the_server_sends_peer_back(harness: Harness) -> None:
     client, connection = paired(harness)
     connection.send(MESSAGES["away"])
-    connection.send("peer", state="asleep")
-    connection.send("peer", state="back", roomId="r-0")
+    connection.send({**MESSAGES["back"], "state": "asleep"})
+    connection.send(MESSAGES["back"], roomId="r-0")
     client.wait_for_receipt(connection)
     assert client.events("away") == [{"away": True}]
     connection.send(MESSAGES["back"])

@@ -10,6 +10,8 @@ client.addEventListener("statechange", ({ detail }) => {
 });
 client.addEventListener("remotestream", ({ detail: { stream } }) => stream?.getTracks(), { once: true });
 client.addEventListener("media", ({ detail }) => detail.stage === "dtls");
+client.addEventListener("partnermedia", ({ detail: { audio, video } }) => audio && video);
+client.setMedia({ audio: false });
 client.addEventListener("partnerleft", ({ detail: { partner, reason } }) => `${partner?.username} ${reason}`);
 client.addEventListener("something else", (event) => event.type);
 client.start({ username: "Ani", topics: parseTopics("music, travel"), room: "r" });

@@ -73,6 +73,10 @@ def test_axe_finds_no_violation_in_any_view(open_page: OpenPage, axe: str, name:
     page.wait_for_function("() => !document.querySelector('#report').hidden")
     ben.send_chat("Hello, how was your day?")
     auditor.audit("4-talk")
+    ben.press("Mute")
+    ben.press("Camera off")
+    expect(page.locator("#partner-muted")).to_be_visible()
+    auditor.audit("4-talk-with-nothing-to-see")
     if page.locator("#chat-toggle").get_attribute("aria-expanded") == "false":
         page.locator("#chat-toggle").click()
     page.locator("#chat-text").fill("Long. It rained all day, and I missed the last bus home.")

@@ -125,6 +125,32 @@ def test_camera_off_blackens_the_video_until_camera_on(open_page: OpenPage) -> N
     assert ben.receives_colour("red")
 
 
+@pytest.mark.shows("P-3.20")
+def test_a_partner_who_is_muted_or_has_the_camera_off_is_shown_as_such(open_page: OpenPage) -> None:
+    ana, ben, cem = open_page("red"), open_page("blue", locale="id-ID"), open_page("green")
+    badge, note, heard = (ben.page.locator(place) for place in ("#partner-muted", "#remote-note", "#announcement"))
+    ana.start_as("Ana")
+    ben.page.get_by_label("Nama").fill("Ben")
+    ben.press("Mulai")
+    expect(ana.state).to_have_text("Talking with Ben.")
+    expect(badge).to_be_hidden()
+    ana.press("Mute")
+    expect(badge).to_have_text("Mikrofon teman bicaramu mati.")
+    expect(heard).to_have_text("Mikrofon Ana mati.")
+    ana.press("Camera off")
+    expect(note).to_have_text("Kamera teman bicaramu mati.")
+    open_page.take_screenshot(ben, "off")
+    ana.press("Unmute")
+    expect(badge).to_be_hidden()
+    expect(heard).to_have_text("Mikrofon Ana menyala lagi.")
+    ana.press("Next")
+    cem.start_as("Cem")
+    expect(ana.state).to_have_text("Talking with Cem.")
+    expect(cem.page.locator("#remote-note")).to_have_text("Your partner's camera is off.")
+    ana.press("Camera on")
+    expect(cem.page.locator("#remote-note")).to_have_text("")
+
+
 def test_a_denied_camera_is_explained_and_the_call_works_without(open_page: OpenPage) -> None:
     ana, ben = open_page("red", permitted=False), open_page("blue")
     start_call(ana, ben)
