@@ -274,16 +274,17 @@ async def test_the_partner_receives_presence_of_an_interruption(autojump_clock: 
 
 async def test_a_session_is_resumed_many_times(autojump_clock: MockClock) -> None:
     async with paired_clients() as (ani, budi, dialer):
+        await ani.offer(OFFER["sdp"])
         for number in range(5):
             await ani.chat(f"before {number}")
             await dialer.break_connection()
             await ani.chat(f"after {number}")
             await expect_events(ani, api.Interrupted, api.Resumed)
+            await trio.sleep(12)  # a connection that has lasted so long is followed by a short pause
         texts: list[str] = []
         while len(texts) < 10:
             event = await anext(budi)
-            if isinstance(event, api.Relayed):
-                assert isinstance(event.message, api.Chat)
+            if isinstance(event, api.Relayed) and isinstance(event.message, api.Chat):
                 texts.append(event.message.text)
         assert texts == [f"{when} {number}" for number in range(5) for when in ("before", "after")]
 
@@ -527,8 +528,8 @@ async def test_a_connection_without_any_data_times_out(autojump_clock: MockClock
 
         connection._send_event = stay_silent  # type: ignore[assignment, method-assign]
         began = trio.current_time()
-        assert (await expect_events(client, api.Interrupted)).reason == "no data for 45 s"
-        assert trio.current_time() - began == pytest.approx(45, abs=1)
+        assert (await expect_events(client, api.Interrupted)).reason == "no answer to `ping` within 20 s"
+        assert trio.current_time() - began == pytest.approx(40, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -568,7 +569,7 @@ async def test_messages_and_codes_of_later_versions_are_tolerated(autojump_clock
     async with scripted_server() as server, connected(server) as (client, connection):
         await connection.send_unknown("weather", forecast="rain")
         await connection.send_unknown("error", code="tomorrows", message="?", ref=None, fatal=False)
-        assert (await expect_events(client, api.ErrorMessage)).code == "unsupported"
+        assert (await expect_events(client, api.ErrorMessage)).code == "tomorrows"
 
 
 async def test_a_fragmented_message_is_one_message(autojump_clock: MockClock) -> None:

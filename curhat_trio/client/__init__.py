@@ -21,7 +21,8 @@ joins again. Audio, video and SDP are up to its user.
 from curhat_trio.client.connecting import connect
 from curhat_trio.client.events import AnyEvent, CannotConnect, ConnectionEnded, Interrupted, Restarted
 from curhat_trio.client.machine import LocalProtocolError, State
-from curhat_trio.client.reconnecting import RECEIVE_BUFFER, SEND_BUFFER, Dial
+from curhat_trio.client.reconnecting import RECEIVE_BUFFER, Dial
+from curhat_trio.client.sending import SEND_BUFFER
 from curhat_trio.client.session import Client
 from curhat_trio.protocol.errors import CloseCode, ErrorCode, LeaveReason
 from curhat_trio.protocol.messages import (

@@ -12,6 +12,7 @@ import trio.abc
 from curhat_trio.client.machine import ClientMachine
 from curhat_trio.client.reconnecting import CLOSE_SECONDS, Dial, ReconnectingConnection, ReconnectOptions
 from curhat_trio.client.session import Client
+from curhat_trio.client.text import well_formed_text
 from curhat_trio.protocol.messages import Join
 
 
@@ -47,7 +48,7 @@ async def connect(
         ValueError: The URL or the username is not valid.
     """
     if username is not None:
-        Join(username)  # validates its length and characters
+        username = Join(well_formed_text(username)).username  # validates its length and characters
     parts = urlsplit(url)
     connection = ReconnectingConnection(
         dial or _dialer(url, parts, ssl_context),

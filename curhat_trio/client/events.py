@@ -2,12 +2,13 @@
 
 import attrs
 
-from curhat_trio.protocol.errors import CloseCode
+from curhat_trio.protocol.errors import GIVEN_UP, LOST_CONNECTION, CloseCode
 from curhat_trio.protocol.messages import ServerMessage, Welcome
 
-NORMAL, GOING_AWAY, NO_CODE, ABNORMAL = 1000, 1001, 1005, 1006
-"""Close codes of RFC 6455, section 7.4. 1005 stands for a close frame without a code, 1006 for a connection that
-ended without a close frame; neither is ever sent."""
+NORMAL, GOING_AWAY, NO_CODE, ABNORMAL, BAD_GATEWAY = 1000, 1001, 1005, 1006, 1014
+"""Close codes of RFC 6455, section 7.4, and of its registry. 1005 stands for a close frame without a code, 1006
+for a connection that ended without a close frame; neither is ever sent."""
+_OF_PROXIES = LOST_CONNECTION - {GIVEN_UP}
 
 
 class CannotConnect(Exception):
@@ -48,7 +49,7 @@ def _advice(code: int) -> str:
 
 def should_reconnect(code: int) -> bool:
     """Whether a client reconnects by itself after this close code (P-9.1, P-9.2)."""
-    return 4000 <= code < 4500 or code in (GOING_AWAY, NO_CODE, ABNORMAL, 1011, 1012, 1013)
+    return 4000 <= code < 4500 or code in (GOING_AWAY, NO_CODE, ABNORMAL) or code in _OF_PROXIES
 
 
 @attrs.frozen
@@ -88,10 +89,14 @@ class Disconnected(Exception):
         code: The close code.
         reason: The server's reason, or what happened to the connection.
         is_violation: The server broke the protocol, so another connection would be no better.
+        is_given_up: The connection may still be open, but its server does not answer.
     """
 
-    def __init__(self, code: int, reason: str = "", is_violation: bool = False) -> None:
+    def __init__(
+        self, code: int, reason: str = "", is_violation: bool = False, *, is_given_up: bool = False
+    ) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
         self.is_violation = is_violation
+        self.is_given_up = is_given_up

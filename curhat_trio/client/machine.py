@@ -167,7 +167,10 @@ class ClientMachine:
             case messages.ErrorMessage():
                 return self._receive_error(message)
             case messages.Presence():
-                return message if self.state.has_partner else None
+                return None if self._partner_in(message) is None else message
+            case messages.Resumed():
+                self._rejoin_due = self.state is State.CONNECTED and self.active_join is not None
+                return message
             case _:
                 return message
 
@@ -200,12 +203,20 @@ class ClientMachine:
             self.active_join = None
         return self._end_pairing(message, State.CONNECTED)
 
+    def _partner_in(self, message: messages.Relayed | messages.Presence) -> messages.Joined | None:
+        """The partner, if this is from it and from the present pairing, which the client has not left (P-4.8)."""
+        partner = self.partner
+        if partner is None or not self.state.has_partner:
+            return None
+        return partner if (message.room_id, message.from_) == (partner.room_id, partner.from_) else None
+
     def _receive_relayed(self, message: messages.Relayed) -> messages.Relayed | None:
-        if not self.state.has_partner or self.partner is None or message.room_id != self.partner.room_id:
-            return None  # P-4.8
+        partner = self._partner_in(message)
+        if partner is None:
+            return None
         match message.message:
             case messages.Offer():
-                self._ignores_offer = self._local_offer_pending and not self.partner.polite  # P-5.9
+                self._ignores_offer = self._local_offer_pending and not partner.polite  # P-5.9
                 if self._ignores_offer:
                     return None
                 self.state, self._local_offer_pending, self._remote_offer_pending = State.NEGOTIATING, False, True
@@ -255,7 +266,8 @@ class ClientMachine:
     def take_join(self) -> messages.Join | None:
         """The `join` that has to be sent now on the user's behalf; None if there is none.
 
-        It is due after `restart`, and after a `next` that was refused because the partner had left (P-4.9).
+        It is due after `restart`, after a `next` that was refused because the partner had left (P-4.9), and when
+        the session was resumed after the server had ended the pairing to shut down.
         """
         if not self._rejoin_due or self.active_join is None:
             return None

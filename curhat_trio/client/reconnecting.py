@@ -1,10 +1,12 @@
 """The connection of one session: opened, kept alive, and opened again after it was lost.
 
-Here are the resume token, the numbers of what was sent and received, the rate limit, and the pauses between
-attempts to connect. What a client may send in which state is `machine.py`'s business."""
+Here are the resume token, the numbers of what was received, and the pauses between attempts to connect. What is
+sent is `sending.py`'s business.
+"""
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 import trio
@@ -21,12 +23,12 @@ from curhat_trio.client.events import (
     Restarted,
     should_reconnect,
 )
-from curhat_trio.client.send_buffer import SendBuffer
-from curhat_trio.client.websocket import CONNECT_SECONDS, WebSocket, parse
+from curhat_trio.client.pending_requests import ANSWER_SECONDS
+from curhat_trio.client.send_buffer import Outgoing
+from curhat_trio.client.sending import Sender, Unanswered
+from curhat_trio.client.websocket import WebSocket, parse
 from curhat_trio.protocol import messages
-from curhat_trio.protocol.codec import encode_client
-from curhat_trio.protocol.errors import CloseCode, ErrorCode
-from curhat_trio.protocol.rate_limit import Allowance, RateLimit
+from curhat_trio.protocol.errors import GIVEN_UP, CloseCode
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens a byte stream to the server: called for the first connection and for every attempt to reconnect. An
@@ -34,19 +36,12 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 RECEIVE_BUFFER = 256
 """How many events wait for the iteration before the connection is no longer read."""
-SEND_BUFFER = 512
-"""How many messages may be sent without being known to have been received, before sending waits."""
+CONNECT_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
-_PING_AFTER = 64
-"""After so many messages a `ping` finds out whether they were received."""
-_OWN_PING = "curhat_trio.client "
-"""How the `data` of these pings begin; the number of messages up to and including the ping follows."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _PAUSE_AFTER_RATE_LIMIT = 4.0
-_ALLOWANCE = Allowance(19.0, 190.0, 62e3, 500e3)
-"""A little below P-7.3."""
-_ROUNDING = 0.001
-"""Seconds, so that no rounding makes the allowance a hair too small."""
+_STABLE_SECONDS = 10.0
+"""Pauses begin with the first one again after a connection that has lasted so long."""
 
 
 @attrs.frozen
@@ -72,17 +67,20 @@ class ReconnectingConnection:
         self._dial = dial
         self._host, self._target = host, target
         self._options = options
-        self._rate_limit = RateLimit(_ALLOWANCE)
+        self._sender = Sender()
         self._events_in, self._events = trio.open_memory_channel[AnyEvent](math.inf)
         self._event_taken = trio.Event()
-        self._buffer = SendBuffer()
+        self._session_id = ""
         self._token: str | None = None
+        self._resumable_until = -math.inf
+        self._resume_seconds = 0.0
         self._last_seq = 0
         self._sessions = self._sessions_seen = 1
         """How many sessions there were, and how many of them the user knows of."""
         self._retry_after = 0.0
-        self._not_before = -math.inf
+        self._attempt = 0
         self._websocket: WebSocket | None = None
+        self._ping_seconds = 0.0
         self._ended: ConnectionEnded | None = None
         self._closing = False
         self._finished = trio.Event()
@@ -97,18 +95,20 @@ class ReconnectingConnection:
             ConnectionEnded: Nothing can be sent any more.
         """
         await trio.lowlevel.checkpoint()
-        while len(self._buffer.messages) >= SEND_BUFFER and not self._finished.is_set():
-            await self._buffer.changed.wait()
+        while self._sender.is_full and not self._finished.is_set():
+            await self._sender.changed.wait()
         if self._finished.is_set():
             raise self._ended or ConnectionEnded(NORMAL, "closed by its user")
 
-    def send(self, text: str) -> None:
+    def compose(self, message: messages.ClientMessage) -> Outgoing:
+        """Encode a message, to `send` it."""
+        return self._sender.compose(message)
+
+    def send(self, outgoing: Outgoing) -> None:
         """Queue a message. It is dropped if its session is lost and the user has not been given `Restarted`
         yet."""
         if self._sessions_seen == self._sessions:
-            self._buffer.append(text)
-            if self._buffer.count % _PING_AFTER == 0:
-                self._ping()
+            self._sender.send(outgoing)
 
     async def receive(self) -> AnyEvent:
         """The next event.
@@ -141,9 +141,13 @@ class ReconnectingConnection:
             welcome = await self._connect()
         except Disconnected as end:
             raise ConnectionEnded(end.code, end.reason) from None
-        self._token, self._last_seq = welcome.resume_token, 1
+        self._begin_session(welcome, 1)
         self._emit(welcome)
         return welcome
+
+    def _begin_session(self, welcome: messages.Welcome, last_seq: int) -> None:
+        self._session_id, self._last_seq = welcome.session_id, last_seq
+        self._token, self._resume_seconds = welcome.resume_token, welcome.resume_seconds or 0.0
 
     async def run(self) -> None:
         """Send and receive, and reconnect when the connection is lost, until `close` or the last end."""
@@ -171,13 +175,17 @@ class ReconnectingConnection:
             self._ended = ended
             self._finished.set()
             self._events_in.close()
-            self._buffer.clear()
+            self._sender.clear()
 
     async def _run(self) -> None:
         end: Disconnected | None = None
         while end is None:
             assert self._websocket is not None
+            began = trio.current_time()
             end = await self._exchange(self._websocket)
+            self._resumable_until = trio.current_time() + self._resume_seconds
+            if trio.current_time() - began >= _STABLE_SECONDS:
+                self._attempt = 0
             if not self._closing and self._options.reconnect and _may_reconnect(end):
                 self._emit(Interrupted(end.code, end.reason))
                 end = await self._reconnect(end)
@@ -187,10 +195,9 @@ class ReconnectingConnection:
 
     async def _reconnect(self, end: Disconnected) -> Disconnected | None:
         """Try until there is a connection again; returns why there can't be one any more, or None."""
-        attempt = 0
         while True:
-            attempt += 1
-            await trio.sleep(self._pause(attempt, end.code))
+            self._attempt += 1
+            await trio.sleep(self._pause(self._attempt, end.code))
             self._retry_after = 0.0
             try:
                 await self._resume(await self._connect())
@@ -236,36 +243,68 @@ class ReconnectingConnection:
         if not isinstance(welcome, messages.Welcome):
             what = "expected `welcome` as the first message of a server"
             raise Disconnected(CloseCode.PROTOCOL_ERROR, what, is_violation=True)
-        websocket.ping_seconds = max(1.0, welcome.ping_seconds)
+        self._ping_seconds = welcome.ping_seconds
         return welcome
 
     async def _resume(self, welcome: messages.Welcome) -> None:
-        """Resume the session over the new connection (section 13), or begin a new one."""
-        assert self._websocket is not None
+        """Resume the session over the new connection (section 13), or begin a new one.
+
+        Raises:
+            Disconnected: The connection has ended, or the server does not answer.
+        """
         last_seq = 1
-        if self._token is not None and self._options.resume and "resume" in welcome.features:
-            resume = messages.Resume(self._token, self._last_seq)
-            await self._websocket.send(encode_client(resume).decode())
-            while True:
-                answer, seq = parse(await self._websocket.receive())
-                last_seq = last_seq + 1 if seq is None else seq
-                if isinstance(answer, messages.Resumed):
-                    self._token = answer.resume_token
-                    self._buffer.resume(answer.heard)
-                    self._emit(answer)
-                    return
-                if isinstance(answer, messages.ErrorMessage) and answer.ref in (None, "resume"):
-                    break
-        self._token, self._last_seq = welcome.resume_token, last_seq
+        if self._will_resume and "resume" in welcome.features:
+            try:
+                with trio.fail_after(ANSWER_SECONDS):
+                    refused_by = await self._request_resume()
+            except trio.TooSlowError:
+                raise self._resume_unanswered() from None
+            if refused_by is None:
+                return
+            last_seq = refused_by
+        self._begin_session(welcome, last_seq)
         self._sessions += 1
-        self._buffer.clear()
+        self._sender.clear()
         self._emit(Restarted(welcome))
 
+    @property
+    def _will_resume(self) -> bool:
+        return self._token is not None and self._options.resume and self._options.reconnect
+
+    async def _request_resume(self) -> int | None:
+        """Send `resume`; returns None if it succeeds, else the `seq` of the error, in the fresh session."""
+        assert self._websocket is not None
+        assert self._token is not None
+        resume = self._sender.compose(messages.Resume(self._token, self._last_seq))
+        await self._websocket.send(resume.text)
+        last_seq = 1
+        while True:
+            answer, seq = parse(await self._websocket.receive())
+            last_seq = last_seq + 1 if seq is None else seq
+            if isinstance(answer, messages.Resumed):
+                self._token, self._resume_seconds = answer.resume_token, answer.resume_seconds
+                self._sender.resume(answer.heard)
+                self._emit(answer)
+                return None
+            if isinstance(answer, messages.ErrorMessage) and answer.ref in (None, "resume"):
+                return last_seq
+
+    def _resume_unanswered(self) -> Disconnected:
+        end = Disconnected(ABNORMAL, f"no answer to `resume` within {ANSWER_SECONDS:g} s", is_given_up=True)
+        if trio.current_time() >= self._resumable_until:
+            self._token = None
+        return end
+
     async def _abandon(self, end: Disconnected) -> None:
-        """Give up the present connection; a server that broke the protocol is sent the close code."""
-        if end.is_violation and self._websocket is not None:
+        """Close the present connection, unless the server has: with a fault, or to resume elsewhere (P-13.12)."""
+        code = None
+        if end.is_violation:
+            code = end.code
+        elif end.is_given_up:
+            code = GIVEN_UP if self._will_resume else NORMAL
+        if code is not None and self._websocket is not None:
             with trio.move_on_after(CLOSE_SECONDS):
-                await self._websocket.close(end.code)
+                await self._websocket.close(code)
         await self._discard()
 
     async def _discard(self) -> None:
@@ -277,76 +316,56 @@ class ReconnectingConnection:
 
     async def _exchange(self, websocket: WebSocket) -> Disconnected:
         """Send and receive over one connection until it ends."""
-        end = Disconnected(ABNORMAL)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_sending, websocket)
-            nursery.start_soon(self._keep_pinging, websocket.ping_seconds)
+        ends: list[Disconnected] = []
+
+        async def run(task: Callable[[], Awaitable[None]]) -> None:
             try:
-                while True:
-                    await self._wait_for_receive_buffer()
-                    self._handle(await websocket.receive())
-            except Disconnected as disconnected:
-                end = disconnected
-            nursery.cancel_scope.cancel()
-        await self._abandon(end)
-        return end
+                await task()
+            except Disconnected as end:
+                ends.append(end)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, partial(self._sender.keep_sending, websocket))
+            nursery.start_soon(run, partial(self._sender.keep_pinging, self._ping_seconds))
+            nursery.start_soon(run, self._sender.expect_answers)
+            await run(partial(self._keep_receiving, websocket))
+        if isinstance(ends[0], Unanswered) and ends[0].was_received:
+            self._token = None  # this session would not be answered over another connection either
+        await self._abandon(ends[0])
+        return ends[0]
+
+    async def _keep_receiving(self, websocket: WebSocket) -> None:
+        while True:
+            await self._wait_for_receive_buffer()
+            self._handle(await websocket.receive())
 
     def _handle(self, text: str) -> None:
         message, seq = parse(text)
         self._last_seq = self._last_seq + 1 if seq is None else seq
-        match message:
-            case None:
-                return
-            case messages.Pong(data=str(data)) if data.startswith(_OWN_PING):
-                count = data.removeprefix(_OWN_PING)
-                if count.isdecimal() and len(count) < 16:
-                    self._buffer.acknowledge(min(int(count), self._buffer.sent))
-                return
-            case messages.GoAway():
-                self._retry_after = max(0.0, message.retry_after_seconds)
-            case messages.ErrorMessage(code=ErrorCode.RATE_LIMITED):
-                self._not_before = trio.current_time() + (message.retry_after_seconds or 0.0)
-            case _:
-                pass
-        self._emit(message)
+        if message is None:
+            return
+        if isinstance(message, messages.GoAway):
+            self._retry_after = max(0.0, message.retry_after_seconds)
+        if self._sender.receive(message, self._session_id):
+            self._emit(message)
 
     def _emit(self, event: AnyEvent) -> None:
         if not self._finished.is_set():
             self._events_in.send_nowait(event)
 
     async def _wait_for_receive_buffer(self) -> None:
-        while self._events_in.statistics().current_buffer_used >= RECEIVE_BUFFER:
+        if not self._is_receive_buffer_full:
+            return
+        self._sender.pause_reading()
+        while self._is_receive_buffer_full:
             self._event_taken = trio.Event()
             await self._event_taken.wait()
+        self._sender.resume_reading()
 
-    async def _keep_sending(self, websocket: WebSocket) -> None:
-        while True:
-            changed = self._buffer.changed
-            text = self._buffer.next()
-            if text is None:
-                await changed.wait()
-                continue
-            await self._wait_for_rate_limit(len(text.encode()))
-            await websocket.send(text)
-
-    async def _wait_for_rate_limit(self, size: int) -> None:
-        """Wait until a message of `size` bytes is within the allowance (P-7.3)."""
-        await trio.sleep_until(self._not_before)
-        while True:
-            wait = self._rate_limit.spend(size, trio.current_time())
-            if wait == 0:
-                return
-            await trio.sleep(wait + _ROUNDING)
-
-    async def _keep_pinging(self, seconds: float) -> None:
-        while True:
-            await trio.sleep(seconds)
-            if len(self._buffer.messages) < SEND_BUFFER:
-                self._ping()
-
-    def _ping(self) -> None:
-        """Find out how much the server has received."""
-        self._buffer.append(encode_client(messages.Ping(f"{_OWN_PING}{self._buffer.count + 1}")).decode())
+    @property
+    def _is_receive_buffer_full(self) -> bool:
+        return self._events_in.statistics().current_buffer_used >= RECEIVE_BUFFER
 
 
 def _may_reconnect(end: Disconnected) -> bool:

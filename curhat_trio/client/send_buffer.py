@@ -1,60 +1,129 @@
-"""The messages that a client has sent and that its server is not known to have received."""
+"""The messages that a client has sent and that may have to be sent again."""
 
 from collections import deque
 
 import attrs
 import trio
 
+from curhat_trio.protocol import messages
+
+_END_OF_PAIRING = (messages.Leave, messages.Next, messages.Join)
+_FOR_PAIRING = (*messages.RELAYED.values(), messages.Status)
+
+
+@attrs.frozen
+class Outgoing:
+    """A message of the client as it is sent."""
+
+    id: str
+    """The server's answer, and its errors, have the same `id` (P-3.19)."""
+    message: messages.ClientMessage
+    text: str
+    is_own: bool = False
+    """The library sends it for itself; the user does not know of it."""
+    first_number: int = 0
+    """If the server has dropped it before (P-7.7): its number then."""
+
 
 @attrs.define
 class SendBuffer:
-    """Messages that may have to be sent again after a resume, numbered from 1 in each session, as the server does.
+    """Messages numbered from 1 in each session, as the server counts them in `heard` (P-13.4).
 
-    The server counts them in `resumed.heard` (P-13.4), so only what really is sent may be added.
+    So only what really is sent may be added. A message is kept until a `pong` counts it, because only then it is
+    certain that no error about it is still to come: `resumed` counts also what was dropped (P-7.4).
     """
 
-    messages: deque[str] = attrs.Factory(deque)
-    received: int = 0
-    """How many the server has received; they are no longer in the buffer."""
+    messages: deque[Outgoing] = attrs.Factory(deque)
+    forgotten: int = 0
+    """How many messages of the session are no longer in the buffer."""
     sent: int = 0
     """How many were sent over the present connection, or received before it."""
     changed: trio.Event = attrs.Factory(trio.Event)
     """Set, and replaced by another one, at every change."""
+    _again: int = 0
+    """How many of the next messages were dropped by the server, and are sent again."""
 
     @property
     def count(self) -> int:
         """How many were added in this session."""
-        return self.received + len(self.messages)
+        return self.forgotten + len(self.messages)
 
-    def append(self, text: str) -> None:
+    def append(self, outgoing: Outgoing) -> None:
         """Add a message that is to be sent."""
-        self.messages.append(text)
+        self.messages.append(outgoing)
         self._change()
 
-    def next(self) -> str | None:
-        """The next message to send, which counts as sent from now on; None if all are."""
-        if self.sent >= self.count:
-            return None
+    @property
+    def next(self) -> Outgoing | None:
+        """The next message to send; None if all are sent."""
+        return None if self.sent >= self.count else self.messages[self.sent - self.forgotten]
+
+    def mark_sent(self) -> None:
+        """Count `next` as sent."""
         self.sent += 1
-        return self.messages[self.sent - self.received - 1]
+        self._again = max(0, self._again - 1)
 
     def acknowledge(self, count: int) -> None:
-        """Drop the first `count` messages of the session: the server has received them."""
-        for _ in range(min(count, self.count) - self.received):
+        """Drop the first `count` messages of the session: the server has dealt with them."""
+        for _ in range(min(count, self.sent) - self.forgotten):
             self.messages.popleft()
-            self.received += 1
+            self.forgotten += 1
         self._change()
 
-    def resume(self, received: int) -> None:
-        """Start again after the first `received` messages: the session has another connection."""
-        self.acknowledge(received)
-        self.sent = max(received, self.received)
+    def resume(self, received: int) -> list[Outgoing]:
+        """Go on after the first `received` messages: the session has another connection.
+
+        Returns:
+            The messages that were lost with the old connection, or not sent over it.
+        """
+        self.sent = min(max(received, self.forgotten), self.count)
+        self._again = 0
+        self._change()
+        return list(self.messages)[self.sent - self.forgotten :]
+
+    def send_again(self, id: str) -> bool:
+        """Send a message again that the server has dropped, before all that was not sent yet (P-7.7).
+
+        Returns:
+            False if there is none with this id, or if its pairing is over: it must not reach another partner.
+        """
+        place = self._find(id)
+        if place is None or not self._is_still_meant(place):
+            return False
+        again = attrs.evolve(self.messages[place], first_number=self.forgotten + place + 1)
+        self.messages.insert(self.sent - self.forgotten + self._again, again)
+        self._again += 1
+        self._change()
+        return True
+
+    def has_overtaken(self, id: str) -> bool:
+        """Whether a message was sent after one that the server has dropped, and before that was sent again."""
+        place = self._find(id)
+        if place is None:
+            return False
+        number = self.forgotten + place + 1
+        return any(0 < later.first_number < number for later in list(self.messages)[place + 1 :])
+
+    def is_forgotten(self, id: str) -> bool:
+        """Whether a message that was sent is no longer in the buffer: the server has dealt with it."""
+        return all(outgoing.id != id for outgoing in self.messages)
 
     def clear(self) -> None:
         """Drop everything and count from 1: the session is lost."""
         self.messages.clear()
-        self.received = self.sent = 0
+        self.forgotten = self.sent = self._again = 0
         self._change()
+
+    def _find(self, id: str) -> int | None:
+        """The place of the message with this id that was sent last."""
+        places = range(self.sent - self.forgotten)
+        return next((place for place in reversed(places) if self.messages[place].id == id), None)
+
+    def _is_still_meant(self, place: int) -> bool:
+        if not isinstance(self.messages[place].message, _FOR_PAIRING):
+            return True
+        sent_later = list(self.messages)[place + 1 : self.sent - self.forgotten]
+        return not any(isinstance(later.message, _END_OF_PAIRING) for later in sent_later)
 
     def _change(self) -> None:
         self.changed.set()

@@ -6,8 +6,8 @@ from typing import Literal, Self
 from curhat_trio.client.events import AnyEvent, Interrupted, Restarted
 from curhat_trio.client.machine import ClientMachine, State
 from curhat_trio.client.reconnecting import ReconnectingConnection
+from curhat_trio.client.text import well_formed
 from curhat_trio.protocol import messages
-from curhat_trio.protocol.codec import encode_client
 
 
 class Client:
@@ -16,7 +16,14 @@ class Client:
     Iterating yields every event in order (`AnyEvent`). What may be sent follows from the events that were taken,
     so take them all the time. Only one task may iterate; any may send. When a method that sends returns, the
     message is on its way, but not received yet; while the connection is interrupted, it is kept. At most
-    `SEND_BUFFER` messages are; the next one waits.
+    `SEND_BUFFER` messages are; the next one waits. What the server drops for its rate limit is sent again, in
+    order (P-7.7), and no error is reported for it, unless the partner that it was meant for is gone.
+
+    Each `join`, `leave`, `next`, `ice` and `ping` has to be answered within 20 s after it was sent. Otherwise the
+    connection is given up: `Interrupted` follows, and then `Resumed` or `Restarted`.
+
+    Text is well-formed when it is sent: an unpaired surrogate, such as half of an emoji, is replaced by U+FFFD, as
+    the server would read it (P-2.17).
 
     Up to `RECEIVE_BUFFER` events wait for the iteration. Then the connection is no longer read, not even for
     pings, so that the server will close it in the end; the client reconnects once there is room again.
@@ -154,13 +161,14 @@ class Client:
         await self._send(messages.Ping(data))
 
     async def _send(self, message: messages.ClientMessage) -> None:
-        text = encode_client(message).decode()
+        message = well_formed(message)
+        outgoing = self._connection.compose(message)
         most = self.welcome.limits.message_bytes
-        if (size := len(text.encode())) > most:
+        if (size := len(outgoing.text.encode())) > most:
             raise ValueError(f"`{message.type}` is {size} bytes long; this server accepts at most {most}")
         await self._connection.wait_for_send_buffer()
         self._machine.send(message)
-        self._connection.send(text)
+        self._connection.send(outgoing)
 
     # ------------------------------------------------------------ receiving
 
@@ -185,7 +193,7 @@ class Client:
         received = event if isinstance(event, Interrupted | Restarted) else self._machine.receive(event)
         if (join := self._machine.take_join()) is not None:
             self._machine.send(join)
-            self._connection.send(encode_client(join).decode())
+            self._connection.send(self._connection.compose(join))
         return received
 
     async def aclose(self) -> None:
