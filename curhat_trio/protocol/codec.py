@@ -269,10 +269,12 @@ def _open(text: str | bytes) -> tuple[str, dict[str, Any]] | Fault:
     except orjson.JSONDecodeError as error:
         return Fault(ErrorCode.BAD_MESSAGE, f"not JSON: {error.msg} (character {error.pos})")
     if type(value) is not dict:
-        return Fault(ErrorCode.BAD_MESSAGE, f"expected a JSON object, not {_JSON_NAMES[type(value)]}")
-    name = value.get("type")
+        return Fault(ErrorCode.BAD_MESSAGE, f"must be an object, not {_JSON_NAMES[type(value)]} @ $")
+    if "type" not in value:
+        return Fault(ErrorCode.BAD_MESSAGE, "required field is missing @ $.type")
+    name = value["type"]
     if type(name) is not str:
-        return Fault(ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message")
+        return Fault(ErrorCode.BAD_MESSAGE, f"must be a string, not {_JSON_NAMES[type(name)]} @ $.type")
     return name, value
 
 
@@ -336,13 +338,14 @@ def _unknown(name: str, vocabulary: Mapping[str, type[messages.ClientMessage]], 
 
 
 def _explain(error: cattrs.BaseValidationError) -> str:
-    """All errors of a message, each with its path on the wire."""
-    return "; ".join(map(_with_wire_names, cattrs.transform_error(error, path="$", format_exception=_explain_one)))
+    """All errors of a message, each as `PROBLEM @ PATH`, with the names on the wire (P-3.5)."""
+    return "; ".join(map(_with_wire_path, cattrs.transform_error(error, path="$", format_exception=_explain_one)))
 
 
-def _with_wire_names(error: str) -> str:
-    """Rename fields from attributes to wire names, before `must` and in the path: `last_seq` to `lastSeq`."""
-    return re.sub(r"^\w+(?= must )|(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), error)
+def _with_wire_path(error: str) -> str:
+    """Move the field that a validator names into the path, and rename fields: `last_seq` to `lastSeq`."""
+    error = re.sub(r"^([\w.]+) (must .*) @ (\S+)$", r"\2 @ \3.\1", error)
+    return re.sub(r"(?<=[$.])\w+(?=[^ ]*$)", lambda name: wire_name(name[0]), error)
 
 
 def _explain_one(error: BaseException, wanted: Any) -> str:

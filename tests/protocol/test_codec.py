@@ -1,6 +1,7 @@
 """The codec: messages survive a round trip, and invalid ones are refused with an error that helps their sender."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -265,18 +266,40 @@ def pairs_of_leaves(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
 def test_a_message_must_be_an_object_with_a_type() -> None:
     for not_an_object in ([], "join", 5, 1.5, True, None, [{"type": "join"}]):
         assert fault_of(not_an_object).code is ErrorCode.BAD_MESSAGE
-    no_types: list[dict[str, Any]] = [
-        {},
-        {"Type": "join"},
-        {"type": None},
-        {"type": 5},
-        {"type": ["join"]},
-        {"type": {}},
-    ]
-    for no_type in no_types:
-        assert fault_of(no_type) == Fault(
-            ErrorCode.BAD_MESSAGE, "$.type: expected a string that names the message"
-        )
+    for no_type in ({}, {"Type": "join"}):
+        assert fault_of(no_type) == Fault(ErrorCode.BAD_MESSAGE, "required field is missing @ $.type")
+    wrong_types: list[Any] = [None, 5, ["join"], {}]
+    for wrong_type in wrong_types:
+        fault = fault_of({"type": wrong_type})
+        assert fault.code is ErrorCode.BAD_MESSAGE
+        assert re.fullmatch(r"must be a string, not .+ @ \$\.type", fault.message)
+
+
+@pytest.mark.shows("P-3.5")
+@pytest.mark.parametrize(
+    ("message", "explanation"),
+    [
+        ([], "must be an object, not an array @ $"),
+        ({"type": "chat"}, "required field is missing @ $.text"),
+        ({"type": "chat", "text": ""}, "must have 1 to 2000 characters, not 0 @ $.text"),
+        ({"type": "join", "topics": ["a"] * 6}, "must have at most 5 items, not 6 @ $.topics"),
+        ({"type": "join", "topics": ["a", 7]}, "must be a string, not a whole number @ $.topics[1]"),
+        ({"type": "join", "username": "a\nb"}, "must have no control characters @ $.username"),
+        ({"type": "resume", "token": "x", "lastSeq": -1}, f"must be 0 to {messages.LARGEST_SEQ} @ $.lastSeq"),
+        ({"type": "offer", "payload": {"type": "answer", "sdp": "x"}}, "must be 'offer' @ $.payload.type"),
+        ({"type": "offer", "payload": {"type": "offer", "sdp": ""}}, "$.payload.sdp"),
+        ({"type": "candidate", "payload": {"candidate": "", "sdpMLineIndex": 65536}}, "$.payload.sdpMLineIndex"),
+        ({"type": "ping", "id": 7}, "must be a string of at most 64 characters @ $.id"),
+    ],
+)
+def test_every_fault_names_its_path_in_one_form(message: Any, explanation: str) -> None:
+    assert fault_of(message).message.endswith(explanation)
+
+
+def test_the_faults_of_one_message_are_joined() -> None:
+    fault = fault_of({"type": "status", "media": "x", "path": "y"})
+    problems = ["must be one of connected, failed @ $.media", "must be one of host, srflx, prflx, relay @ $.path"]
+    assert fault.message == "; ".join(problems)
 
 
 @pytest.mark.parametrize("kind", ["", "welcome", "Join", "join ", "x" * 1000])
@@ -444,13 +467,13 @@ def test_an_error_names_the_wrong_json_type(value: Any, error: str) -> None:
 
 def test_an_error_names_the_limit_and_the_actual_length() -> None:
     fault = fault_of({"type": "chat", "text": "x" * 2001})
-    assert fault.message == "text must have 1 to 2000 characters, not 2001 @ $"
+    assert fault.message == "must have 1 to 2000 characters, not 2001 @ $.text"
 
 
 def test_an_error_uses_wire_names() -> None:
     assert fault_of({"type": "resume", "token": "x"}).message == "required field is missing @ $.lastSeq"
     fault = fault_of({"type": "resume", "token": "x", "lastSeq": -1})
-    assert fault.message.startswith("lastSeq must be 0 to ")
+    assert fault.message == f"must be 0 to {messages.LARGEST_SEQ} @ $.lastSeq"
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if field.required], ids=str)
