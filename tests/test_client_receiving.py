@@ -15,8 +15,8 @@ from tests.peers import running_server
     ("invalid", "code", "why"),
     [
         (TextMessage("hello"), 1002, "not valid in curhat.v1 .no type.: not JSON"),
-        (TextMessage("[]"), 1002, "expected a JSON object, not an array"),
-        (TextMessage('{"type": 5}'), 1002, "expected a string that names the message"),
+        (TextMessage("[]"), 1002, "must be an object, not an array"),
+        (TextMessage('{"type": 5}'), 1002, "must be a string, not a whole number"),
         (TextMessage('{"type": "ready"}'), 1002, r"required field is missing"),
         (TextMessage('{"type": "ready", "roomId": 7}'), 1002, "must be a string"),
         (TextMessage('{"type": "pong", "data": "x' + "x" * (1 << 20) + '"}'), 1009, "in one message"),
