@@ -135,14 +135,19 @@ export class Call {
 
   /** The last messages may have been lost: sends again whatever is still open. */
   resend() {
-    if (this.#makingOffer || this.#closed) return;
+    if (this.#makingOffer || this.#closed || this.resendDescription()) return;
+    if (this.pc.connectionState === "connecting") this.#restartAnew();
+    else this.recover();
+  }
+
+  /** Sends again the offer that is not answered, or the answer that may not have arrived. @returns {boolean} whether */
+  resendDescription() {
     const { signalingState, localDescription } = this.pc;
     const unanswered = signalingState === "have-local-offer";
     const unconfirmed = this.#answerUnconfirmed && localDescription?.type === "answer";
     if (this.#proposal) this.#send(this.#proposal);
     else if (unanswered || unconfirmed) this.#send(localDescription);
-    else if (this.pc.connectionState === "connecting") this.#restartAnew();
-    else this.recover();
+    return this.#proposal !== null || unanswered || unconfirmed;
   }
 
   /** @param {RTCSessionDescriptionInit} description */

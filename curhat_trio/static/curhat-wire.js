@@ -18,6 +18,8 @@
  * @property {(message: Message) => void} message  a valid message was received that is no repetition
  * @property {(message: Message) => void} sent     a message was sent
  * @property {(code: number) => void} closed       the connection has ended; not called after `close`
+ * @property {() => void} timedOut                 the server no longer answers; nothing is received from now on, and
+ *   the socket is left open for `giveUp`
  * @property {(text: string) => void} note         something for the log
  */
 
@@ -159,6 +161,11 @@ export class Wire {
     this.#socket.close(code);
   }
 
+  /** Closes in such a way that the session can be, or was, resumed on another socket. */
+  giveUp() {
+    this.close(GIVEN_UP);
+  }
+
   /** @param {number} timeout  milliseconds */
   #ping(timeout) {
     if (!this.write({ type: "ping" })) return;
@@ -166,10 +173,9 @@ export class Wire {
     this.#deadline = setTimeout(() => this.#timeOut(), timeout);
   }
 
-  /** The server no longer answers: do not wait for the closing handshake. */
   #timeOut() {
-    this.close(GIVEN_UP);
-    this.#hooks.closed(NO_CLOSE_FRAME);
+    this.#detach();
+    this.#hooks.timedOut();
   }
 
   /** @param {number} code */

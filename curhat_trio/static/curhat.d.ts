@@ -397,6 +397,10 @@ export type RefusedDetail = {
      * after which time to send again
      */
     retryAfterSeconds: number | undefined;
+    /**
+     * whether the client does so by itself
+     */
+    retrying: boolean;
 };
 /**
  * A message was sent or received, or something was noticed. For diagnostics; never what people write.

@@ -149,6 +149,7 @@ import {
  * @property {string} message  what was wrong, in English, for developers
  * @property {string|undefined} ref  the type of the message that was refused
  * @property {number|undefined} retryAfterSeconds  after which time to send again
+ * @property {boolean} retrying  whether the client does so by itself
  */
 
 /**
@@ -223,6 +224,8 @@ const RETRY_FIRST = 1_000;
 const RETRY_MAX = 30_000;
 const RETRY_MIN_RATE_LIMITED = 10_000;
 const RATE_LIMITED_PAUSE = 1_000;
+/** With so many messages not acknowledged the client pings, without waiting for the next regular ping. */
+const MOST_UNACKNOWLEDGED = 64;
 const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, ice: 0, media: 0 };
 /** The longest time that a browser's timer can take; a longer one would fire at once. */
 const LONGEST_TIMER = 2_147_483_647;
@@ -235,6 +238,7 @@ const ALL_ON = Object.freeze({ audio: true, video: true });
 /** Values of `ping.data`: the pong proves that all messages before it have arrived. */
 const PING_FOR_ANSWER = "answer";
 const PING_FOR_ALL = "all";
+const PROBE = Object.freeze({ type: "ping", data: PING_FOR_ALL });
 
 /**
  * Exponential backoff with jitter: between half and the whole of the doubled delay, in milliseconds.
@@ -268,6 +272,7 @@ export class Curhat extends TypedEventTarget {
   /** @type {URL} */ #url;
   /** @type {RTCConfiguration} */ #rtc;
   /** @type {Wire|null} */ #wire = null;
+  /** The one that no longer answers, while its session is resumed over another. @type {Wire|null} */ #stalled = null;
   /** The connection to the server. @type {"none"|"connecting"|"resuming"|"open"} */ #link = "none";
   /** @type {State} */ #state = "disconnected";
   /** @type {Call|null} */ #call = null;
@@ -278,6 +283,11 @@ export class Curhat extends TypedEventTarget {
   /** @type {JoinOptions} */ #options = {};
   /** The leave or next that was sent and is not acknowledged yet. @type {"leave"|"next"|null} */ #leaving = null;
   #wantsPartner = false;
+  /** The `id` of the last message that has one [P-3.19]; they are 1, 2, 3 and so on. */ #lastId = 0;
+  /** The `id` of the last join, leave or next that was sent. */ #requestId = "";
+  /** The last `id` that was given before the present pairing. */ #idBefore = 0;
+  /** Messages refused for the rate limit, and when to send each again. @type {{message: Message, due: number}[]} */
+  #refused = [];
   /** The values of `status.media` sent in this pairing. @type {Set<string>} */ #sentStatus = new Set();
   #typing = false;
   #partnerIsTyping = false;
@@ -536,6 +546,7 @@ export class Curhat extends TypedEventTarget {
       message: (message) => this.#react(() => this.#receive(message)),
       sent: (message) => this.#onSent(message),
       closed: (code) => this.#react(() => this.#closed(code)),
+      timedOut: () => this.#react(() => this.#timedOut()),
       note: (text) => this.#note(text),
     });
   }
@@ -553,6 +564,23 @@ export class Curhat extends TypedEventTarget {
     }
     if (!this.#mayResume()) this.#loseSession();
     this.#retry(code, kind);
+  }
+
+  /**
+   * The server no longer answers. A close frame is sent only once the session goes on over another connection: it
+   * could arrive after all, and a server that does not know its code would end the session.
+   */
+  #timedOut() {
+    if (this.#link === "open") this.#stalled = this.#wire;
+    else this.#wire?.giveUp();
+    this.#closed(NO_CLOSE_FRAME);
+    if (!this.#mayResume()) this.#closeStalled();
+  }
+
+  /** The server has closed it with 4505, or will; nobody listens there any more. */
+  #closeStalled() {
+    this.#stalled?.giveUp();
+    this.#stalled = null;
   }
 
   #dropWire() {
@@ -646,6 +674,7 @@ export class Curhat extends TypedEventTarget {
     if (this.#wire) this.#wire.lastSeq = resumption.lastSeq;
     resumption.renew(message);
     this.#opened(this.#welcome?.pingSeconds);
+    this.#closeStalled();
     this.#emit("connection", { phase: "resumed" });
     const unreceived = resumption.takeUnreceived(message.heard);
     if (!unreceived) {
@@ -653,6 +682,7 @@ export class Curhat extends TypedEventTarget {
       return;
     }
     for (const each of unreceived) this.#write(each);
+    this.#scheduleRefused();
     this.#call?.recover();
   }
 
@@ -667,22 +697,23 @@ export class Curhat extends TypedEventTarget {
    * then it is known what is still open.
    */
   #probeReceived() {
-    this.#send({ type: "ping", data: PING_FOR_ALL });
+    this.#send(PROBE);
   }
 
   #onReceivedProbe() {
-    if (this.#leaving) this.#send({ type: this.#leaving });
+    if (this.#leaving) this.#request({ type: this.#leaving });
     else if (this.#mayJoin()) this.#sendJoin();
     else this.#call?.resend();
-    this.#sentMedia = null;
-    this.#sendMedia();
+    this.#sendMediaAnew();
   }
 
   /** Forgets the session; whether a partner is wanted remains. */
   #loseSession() {
     this.#clearTimer("window");
+    this.#closeStalled();
     this.#resumption = null;
     this.#leaving = null;
+    this.#refused = [];
     this.#endPairing();
     this.#move("disconnected");
   }
@@ -706,9 +737,15 @@ export class Curhat extends TypedEventTarget {
 
   // --- messages out ---------------------------------------------------------
 
-  /** Sends within the session. @param {Message} message @returns {boolean} whether it was sent */
+  /** Sends within the session, with the next id. @param {Message} message @returns {boolean} whether it was sent */
   #send(message) {
-    return this.#link === "open" && this.#write(message);
+    return this.#link === "open" && this.#write(this.#withId(message));
+  }
+
+  /** @param {Message} message @returns {Message} */
+  #withId(message) {
+    this.#lastId += 1;
+    return { ...message, id: String(this.#lastId) };
   }
 
   /**
@@ -718,8 +755,14 @@ export class Curhat extends TypedEventTarget {
    */
   #sendOrKeep(message) {
     if (this.#link === "open" || !this.#mayResume()) return this.#send(message);
-    this.#resumption?.keep(message);
+    this.#resumption?.keep(this.#withId(message));
     return true;
+  }
+
+  /** Sends a join, leave or next; only one is answered at a time. @param {Message} message */
+  #request(message) {
+    this.#sendOrKeep(message);
+    this.#requestId = String(this.#lastId);
   }
 
   /** @param {Message} message */
@@ -729,8 +772,11 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onSent(message) {
-    if (this.#link === "open") this.#resumption?.keep(message);
     this.#log("out", message);
+    if (this.#link !== "open" || !this.#resumption) return;
+    this.#resumption.keep(message);
+    const { size, isPinging } = this.#resumption;
+    if (size >= MOST_UNACKNOWLEDGED && !isPinging) this.#write({ type: "ping" });
   }
 
   #username() {
@@ -751,7 +797,7 @@ export class Curhat extends TypedEventTarget {
     if (username) message.username = username;
     if (distinct.length) message.topics = distinct;
     if (room) message.room = room;
-    this.#send(message);
+    this.#request(message);
   }
 
   /**
@@ -761,7 +807,7 @@ export class Curhat extends TypedEventTarget {
    */
   #endWith(kind, reason) {
     this.#leaving = kind;
-    this.#sendOrKeep(reason ? { type: kind, reason: truncate(reason) } : { type: kind });
+    this.#request(reason ? { type: kind, reason: truncate(reason) } : { type: kind });
     this.#endPairing();
     this.#move("connected");
   }
@@ -783,6 +829,12 @@ export class Curhat extends TypedEventTarget {
     const known = this.#sentMedia;
     if (media.audio === known?.audio && media.video === known.video) return;
     if (this.#send({ type: "media", ...media })) this.#sentMedia = media;
+  }
+
+  /** The partner may not know it. */
+  #sendMediaAnew() {
+    this.#sentMedia = null;
+    this.#sendMedia();
   }
 
   /** Sends what has changed, now and at intervals while there is a partner. */
@@ -869,6 +921,7 @@ export class Curhat extends TypedEventTarget {
     this.#move("paired");
     this.#sentStatus.clear();
     this.#sentMedia = ALL_ON;
+    this.#idBefore = this.#lastId;
     this.#emit("paired", { partner: this.#partner });
     try {
       this.#call = this.#makeCall(this.#partner, message);
@@ -1024,24 +1077,71 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onError(message) {
-    const { code, ref, fatal } = message;
+    const { code, fatal } = message;
+    const about = this.#resumption?.find(message.id);
+    const ref = message.ref ?? about?.type;
     if (fatal) this.#retryAfter = 1000 * positive(message.retryAfterSeconds);
     if (this.#link === "resuming") {
       if (code === "resume_failed" || ref === "resume") this.#onResumeFailed();
-    } else if (code === "rate_limited" && !fatal) this.#onRateLimited(message);
-    else if (this.#leaving && ref === this.#leaving) this.#onLeaveRefused(message);
-    else if (ref === "join") this.#onJoinRefused(message);
+    } else if (code === "rate_limited" && !fatal) this.#onRateLimited(message, about ?? null);
+    else if (this.#leaving && this.#isAnswer(message, ref, this.#leaving)) this.#onLeaveRefused(message);
+    else if (this.#isAnswer(message, ref, "join")) this.#onJoinRefused(message);
     else if (fatal || (code !== "wrong_state" && code !== "not_your_turn")) this.#emitRefused(message);
   }
 
   /**
-   * It is not always known which message was dropped: after the pause whatever is still open is sent.
+   * Whether an error is about the last join, leave or next. A server that does not echo `id` gives the type alone.
    * @param {Message} message
+   * @param {string|undefined} ref
+   * @param {"join"|"leave"|"next"} kind
    */
-  #onRateLimited(message) {
-    this.#emitRefused(message);
+  #isAnswer({ id }, ref, kind) {
+    return ref === kind && (!isText(id) || id === this.#requestId);
+  }
+
+  /**
+   * The message was dropped, and is sent again after the pause [P-7.7]. If it is not known which one it was, whatever
+   * is still open then is sent. A regular ping needs nothing: the next one follows.
+   * @param {Message} message
+   * @param {Message|null} about  what was refused
+   */
+  #onRateLimited(message, about) {
+    if (message.ref === "ping" && !about) return;
     const pause = 1000 * positive(message.retryAfterSeconds) || RATE_LIMITED_PAUSE;
-    this.#setTimer("again", pause, () => this.#probeReceived());
+    const isNew = about !== null || !this.#refused.some((each) => each.message === PROBE);
+    if (isNew) this.#refused.push({ message: about ?? PROBE, due: Date.now() + pause });
+    this.#emitRefused(message, about !== null);
+    this.#scheduleRefused();
+  }
+
+  /** A later refusal does not delay the ones before it. */
+  #scheduleRefused() {
+    if (!this.#refused.length) return;
+    const due = Math.min(...this.#refused.map((each) => each.due));
+    this.#setTimer("again", Math.max(0, due - Date.now()), () => this.#sendRefused());
+  }
+
+  /** In the order in which they were sent first. */
+  #sendRefused() {
+    const now = Date.now();
+    const due = this.#refused.filter((each) => each.due <= now).map((each) => each.message);
+    this.#refused = this.#refused.filter((each) => each.due > now);
+    due.sort((one, other) => Number(one.id ?? 0) - Number(other.id ?? 0));
+    for (const each of due) this.#sendAgain(each);
+    this.#scheduleRefused();
+  }
+
+  /** Sends a message that was refused, if it still matters; of a state, the present one. @param {Message} message */
+  #sendAgain(message) {
+    const { type, id } = message;
+    if (type === "ping") this.#write(message);
+    else if (type === "join" || type === "leave" || type === "next") {
+      const wanted = type === "join" ? this.#mayJoin() : this.#leaving === type;
+      if (wanted && id === this.#requestId) this.#write(message);
+    } else if (!this.talking || Number(id) <= this.#idBefore) return;
+    else if (type === "media") this.#sendMediaAnew();
+    else if (type === "offer" || type === "answer") this.#call?.resendDescription();
+    else if (type !== "typing" || message.active === this.#typing) this.#write(message);
   }
 
   /** "wrong_state": the partner has left first, and there is nothing left to leave [P-4.9]. @param {Message} message */
@@ -1064,10 +1164,14 @@ export class Curhat extends TypedEventTarget {
     this.#emitRefused(message);
   }
 
-  /** @param {Message} message */
-  #emitRefused({ code, message, ref, retryAfterSeconds }) {
+  /** @param {Message} message @param {boolean} [retrying] */
+  #emitRefused({ code, message, ref, retryAfterSeconds }, retrying = false) {
     this.#emit("refused", {
-      code, message: String(message ?? ""), ref, retryAfterSeconds: positive(retryAfterSeconds) || undefined,
+      code,
+      message: String(message ?? ""),
+      ref: isText(ref) ? ref : undefined,
+      retryAfterSeconds: positive(retryAfterSeconds) || undefined,
+      retrying,
     });
   }
 
@@ -1078,8 +1182,8 @@ export class Curhat extends TypedEventTarget {
   }
 
   /** @param {Message} message */
-  #onPong({ data }) {
-    if (this.#link === "open") this.#resumption?.acknowledge();
+  #onPong({ data, heard }) {
+    if (this.#link === "open") this.#resumption?.acknowledge(heard);
     if (data === PING_FOR_ANSWER) this.#call?.confirmAnswer();
     if (data === PING_FOR_ALL && this.#link === "open") this.#onReceivedProbe();
   }

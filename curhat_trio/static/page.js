@@ -718,7 +718,8 @@ function onPartnerMedia({ detail }) {
   draw();
 }
 
-function onRefused({ detail: { code, ref, retryAfterSeconds } }) {
+function onRefused({ detail: { code, ref, retryAfterSeconds, retrying } }) {
+  if (retrying) return;
   const what = ref === "chat" ? "refused.chat" : "refused.request";
   const why = [`refused.${ref}.${code}`, `refused.${code}`].find(known) ?? "refused.other";
   const wait = Math.ceil(retryAfterSeconds ?? 0);

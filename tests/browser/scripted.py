@@ -51,7 +51,8 @@ def joined(role: str, **fields: Any) -> Message:
 class Connection:
     """One WebSocket that the page has opened, from the server's side.
 
-    What the client sends is kept in `received` until the test expects it; pings without `data` are only counted.
+    What the client sends is kept in `received` until the test expects it, but for its `id`: those are in `ids`.
+    Pings without `data` are only counted.
     """
 
     def __init__(self, page: Page, route: WebSocketRoute) -> None:
@@ -59,6 +60,7 @@ class Connection:
         self._route = route
         self._seq = 0
         self.received: list[Message] = []
+        self.ids: list[str] = []
         self.pings = 0
         self.url = route.url
         self.closed_by_client = False
@@ -69,6 +71,8 @@ class Connection:
 
     def _note(self, text: str | bytes) -> None:
         message = json.loads(text)
+        if "id" in message:
+            self.ids.append(message.pop("id"))
         if message == {"type": "ping"}:
             self.pings += 1
         else:

@@ -174,6 +174,40 @@ def test_connection_without_a_pong_times_out(harness: Harness, bring_to: object)
     assert connection.close_code == 4900, "any other code would end the session"
 
 
+@pytest.mark.shows("P-13.12")
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_stalled_connection_is_closed_once_its_session_goes_on_over_another(
+    harness: Harness, resumed: bool
+) -> None:
+    client, stalled = resumable(harness)
+    harness.advance(30)
+    pause = client.expect_event("connection", phase="resuming")["delaySeconds"]
+    stalled.send(MESSAGES["chat"], text="late")
+    connection = reconnected(harness, client, pause)
+    connection.expect("resume")
+    assert not stalled.closed_by_client, "a server that does not know the code would end the session"
+    if resumed:
+        connection.send(RESUMED, seq=None, heard=1)
+        client.expect_event("connection", phase="resumed")
+    else:
+        connection.send("error", code="resume_failed", message="", fatal=False, ref="resume")
+        connection.expect("join")
+    harness.wait_until(lambda: stalled.closed_by_client, "the client to close")
+    assert stalled.close_code == 4900
+    stalled.end(4505)
+    client.wait_for_receipt(connection)
+    assert client.events("chat") == []
+    assert client.evaluate("[client.state, client.wantsPartner]") == ["paired" if resumed else "connected", True]
+
+
+def test_disconnect_closes_a_stalled_connection_too(harness: Harness) -> None:
+    client, stalled = resumable(harness)
+    harness.advance(30)
+    client.expect_event("connection", phase="resuming")
+    client.evaluate("client.disconnect()")
+    harness.wait_until(lambda: stalled.closed_by_client, "the client to close")
+
+
 def test_any_received_data_resets_the_ping_timeout(harness: Harness) -> None:
     client, connection = waiting(harness)
     for _ in range(4):
@@ -238,8 +272,8 @@ def test_a_change_of_network_type_pings_and_a_change_of_estimates_does_not(harne
 # ---------------------------------------------------------------- resuming
 
 
-def interrupted(harness: Harness, texts: Sequence[str] = ()) -> tuple[Client, float]:
-    """A pairing whose connection has broken, and the pause that follows. Five messages were received."""
+def resumable(harness: Harness) -> tuple[Client, Connection]:
+    """A pairing on a server that resumes sessions."""
     client = harness.client()
     connection = client.start(username="Ani")
     connection.send(RESUMABLE)
@@ -247,6 +281,12 @@ def interrupted(harness: Harness, texts: Sequence[str] = ()) -> tuple[Client, fl
     connection.send("ready", roomId="r-1")
     connection.send(joined("answerer"))
     client.expect_event("paired")
+    return client, connection
+
+
+def interrupted(harness: Harness, texts: Sequence[str] = ()) -> tuple[Client, float]:
+    """A pairing whose connection has broken, and the pause that follows. Five messages were received."""
+    client, connection = resumable(harness)
     connection.send(MESSAGES["chat"])
     connection.send(MESSAGES["chat"])
     client.wait_for_receipt(connection)
@@ -327,6 +367,20 @@ def test_messages_acknowledged_by_a_pong_are_not_kept(harness: Harness) -> None:
     connection.send(RESUMED, seq=None, heard=3)  # the join, "a" and a ping
     assert connection.expect("chat")["text"] == "b"
     connection.expect_no_more()
+
+
+@pytest.mark.shows("P-13.14")
+def test_many_unacknowledged_messages_make_the_client_ping(harness: Harness) -> None:
+    client, connection = paired(harness)
+    client.evaluate("Array.from({ length: 62 }, (_, index) => client.chat(String(index)))")
+    client.wait_for_receipt(connection)
+    assert connection.pings == 0
+    client.evaluate("Array.from({ length: 100 }, (_, index) => client.chat(String(index)))")
+    harness.wait_until(lambda: connection.pings == 1, "a ping")
+    connection.send("pong", heard=65)  # the join, 63 texts and the ping
+    client.wait_for_receipt(connection)
+    client.evaluate("client.chat('more')")
+    harness.wait_until(lambda: connection.pings == 2, "another ping")
 
 
 @pytest.mark.parametrize("heard", [-1, 0.5, 99, "3", None, 1e300])
@@ -520,7 +574,7 @@ def test_disconnect_while_interrupted_ends_the_session(harness: Harness) -> None
     assert client.evaluate("[client.state, client.active, client.pc]") == ["disconnected", False, None]
 
 
-_RANDOM_INTERRUPTIONS = """async (seed) => {
+_RANDOM_INTERRUPTIONS = """async ([seed, counts]) => {
     const { Resumption } = await import("/curhat-resumption.js");
     const random = (most) => {
         seed = (seed * 48271) % 2147483647;
@@ -529,7 +583,7 @@ _RANDOM_INTERRUPTIONS = """async (seed) => {
     const resumption = new Resumption({ resumeToken: "t", resumeSeconds: 30 }, 0);
     const received = []; // by the server
     let inFlight = [];   // not received yet, and perhaps never
-    let pongs = 0;       // sent by the server, and not received yet
+    let pongs = [];      // sent by the server, and not received yet: what was received by then
     const intended = [];
     const send = (message) => {
         resumption.keep(message);
@@ -542,15 +596,15 @@ _RANDOM_INTERRUPTIONS = """async (seed) => {
         while (inFlight.length && random(2)) {
             const arrived = inFlight.shift();
             received.push(arrived);
-            if (arrived.type === "ping") pongs += 1;
+            if (arrived.type === "ping") pongs.push(received.length);
         }
-        while (pongs && random(2)) {
-            pongs -= 1;
-            resumption.acknowledge();
+        while (pongs.length && random(2)) {
+            const heard = pongs.shift();
+            resumption.acknowledge(counts ? heard : undefined);
         }
         if (random(10) === 0) {
             inFlight = [];
-            pongs = 0;
+            if (!counts) pongs = []; // others are sent again by the server, as whatever was missed
             const lost = resumption.takeUnreceived(received.length);
             if (lost === null) return `acknowledged too much at ${number}`;
             lost.forEach(send);
@@ -561,9 +615,12 @@ _RANDOM_INTERRUPTIONS = """async (seed) => {
 }"""
 
 
+@pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize("seed", range(1, 21))
-def test_messages_are_received_once_and_in_order_whenever_connections_break(harness: Harness, seed: int) -> None:
-    assert harness.page.evaluate(_RANDOM_INTERRUPTIONS, seed) == "all, once and in order"
+def test_messages_are_received_once_and_in_order_whenever_connections_break(
+    harness: Harness, seed: int, counts: bool
+) -> None:
+    assert harness.page.evaluate(_RANDOM_INTERRUPTIONS, [seed, counts]) == "all, once and in order"
 
 
 def test_acknowledged_messages_are_dropped_and_an_unknown_count_never_matches(harness: Harness) -> None:

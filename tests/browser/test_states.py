@@ -480,6 +480,102 @@ def test_a_rate_limited_next_is_sent_again_after_the_pause(harness: Harness) -> 
     client.expect_event("statechange", state="waiting")
 
 
+def refuse(connection: Connection, number: str, ref: str | None, seconds: float = 3) -> None:
+    """Refuse the message with this id."""
+    connection.send(
+        "error", code="rate_limited", message="", fatal=False, retryAfterSeconds=seconds, id=number, ref=ref
+    )
+
+
+@pytest.mark.shows("P-7.7")
+def test_a_rate_limited_join_is_found_by_its_id_and_sent_again(harness: Harness) -> None:
+    client, connection = connected(harness)
+    refuse(connection, connection.ids[-1], None)
+    refused = client.expect_event("refused", code="rate_limited")
+    assert refused["retrying"] is True
+    harness.advance(2.9)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()
+    harness.advance(0.2)
+    connection.expect("join")
+    assert connection.ids[0] == connection.ids[-1]
+    connection.expect_no_more()
+
+
+@pytest.mark.shows("P-7.7")
+def test_rate_limited_messages_of_a_pairing_are_sent_again_in_order(harness: Harness) -> None:
+    client, connection = with_media(harness)
+    client.evaluate("(client.chat('a'), client.chat('b'), client.chat('c'), client.setMedia({ audio: false }))")
+    client.evaluate("(client.typing(true), client.typing(false))")
+    kinds = [connection.expect(kind)["type"] for kind in ("chat", "chat", "chat", "media", "typing", "typing")]
+    chat_a, _, chat_c, media, begun, ended = connection.ids[-len(kinds) :]
+    for number in (chat_c, chat_a, media, begun, ended):
+        refuse(connection, number, None)
+        client.wait_for_receipt(connection)
+    client.evaluate("client.setMedia({ audio: false, video: false })")
+    connection.expect("media")
+    harness.advance(3.1)
+    assert [connection.expect("chat")["text"] for _ in "ac"] == ["a", "c"]
+    assert connection.expect("media") == {"type": "media", "audio": False, "video": False}  # as it is now
+    assert connection.expect("typing")["active"] is False
+    connection.expect_no_more()
+
+
+def test_a_rate_limited_offer_and_candidate_are_sent_again(harness: Harness) -> None:
+    client, connection = waiting(harness)
+    connection.send(joined("offerer"))
+    connection.expect("offer")
+    offer = connection.ids[-1]
+    harness.wait_until(lambda: len(connection.received) > 1, "candidates")
+    candidate = connection.ids[connection.ids.index(offer) + 1]
+    refuse(connection, candidate, "candidate")
+    refuse(connection, offer, "offer")
+    client.wait_for_receipt(connection)
+    connection.received.clear()
+    harness.advance(3.1)
+    connection.expect("offer")
+    assert connection.expect("candidate")["payload"]["candidate"].startswith("candidate:")
+    connection.expect_no_more()
+
+
+def test_a_rate_limited_message_of_an_earlier_pairing_is_not_sent_again(harness: Harness) -> None:
+    client, connection = paired(harness)
+    client.evaluate("client.chat('to the first')")
+    connection.expect("chat")
+    refuse(connection, connection.ids[-1], "chat")
+    client.evaluate("client.next()")
+    connection.expect("next")
+    connection.send(MESSAGES["own leave"], reason="next")
+    connection.send("ready", roomId="r-2")
+    connection.send(joined("answerer", roomId="r-2"))
+    client.wait_for_receipt(connection)
+    harness.advance(4)
+    client.wait_for_receipt(connection)
+    assert client.state == "paired"
+    connection.expect_no_more()
+
+
+def test_later_refusals_do_not_delay_the_ones_before(harness: Harness) -> None:
+    client, connection = paired(harness)
+    for text in "abc":
+        client.evaluate("client.chat(given[0])", text)
+        connection.expect("chat")
+        refuse(connection, connection.ids[-1], "chat")
+        client.wait_for_receipt(connection)
+        harness.advance(1.4)
+    assert connection.expect("chat")["text"] == "a"
+    connection.expect_no_more()
+
+
+def test_an_error_about_another_message_does_not_refuse_the_leave(harness: Harness) -> None:
+    client, connection = moving_on(harness)
+    connection.send("error", code="wrong_state", message="", fatal=False, ref="next", id="another")
+    client.wait_for_receipt(connection)
+    assert client.evaluate("client.leaving") == "next"
+    connection.send("error", code="wrong_state", message="", fatal=False, ref="next", id=connection.ids[-1])
+    connection.expect("join")
+
+
 # ---------------------------------------------------------------- what the client sends
 
 
