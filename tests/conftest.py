@@ -36,8 +36,8 @@ SLOW = (
 """Prefixes of the tests that take seconds each for what other tests check faster: exhaustive variants of small
 tests, and tests of tests."""
 
-BROWSER = ("browser/", "end_to_end/")
-"""Folders whose tests need a real browser, a real TURN server or aiortc."""
+BROWSER = ("browser/", "end_to_end/", "specification/test_example_client.py::test_negotiation")
+"""Prefixes of the tests that need a real browser, a real TURN server or aiortc."""
 
 # ---------------------------------------------------------------- how many examples
 

@@ -14,7 +14,7 @@
 
 The client keeps the rules of spec/protocol.md as far as a library can. It refuses to send what is not allowed now
 (`LocalProtocolError`), hides messages of a pairing that is over (P-4.8), answers pings (P-7.2), stays within the
-rate limit (P-7.3), reconnects when the close code allows it (P-9.1), and resumes the session (section 13) or
+rate limit (P-7.3), reconnects when the close code allows it (P-9.1), and resumes the session (section 2.13) or
 joins again. Audio, video and SDP are up to its user.
 """
 

@@ -34,7 +34,7 @@ async def connect(
     Args:
         url: `ws://HOST:PORT/ws` or `wss://HOST/ws`.
         username: The name shown to partners, 1 to 64 characters; None: the server's default, `Anonymous`.
-        resume: Resume the session after a lost connection, if the server supports it (section 13 of
+        resume: Resume the session after a lost connection, if the server supports it (section 2.13 of
             spec/protocol.md).
         reconnect: Reconnect when the connection is lost and the close code allows it (P-9.1). Pauses grow from 1 s
             to 30 s, less up to a half by chance, and respect `GoAway.retry_after_seconds` (P-9.3).

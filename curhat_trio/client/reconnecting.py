@@ -247,7 +247,7 @@ class ReconnectingConnection:
         return welcome
 
     async def _resume(self, welcome: messages.Welcome) -> None:
-        """Resume the session over the new connection (section 13), or begin a new one.
+        """Resume the session over the new connection (section 2.13), or begin a new one.
 
         Raises:
             Disconnected: The connection has ended, or the server does not answer.

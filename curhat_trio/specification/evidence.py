@@ -45,7 +45,7 @@ def requirements_table(evidence: Evidence) -> str:
     """Every rule, whom it binds, and what shows it."""
     rows = [
         [f"[{rule.id}](../protocol.md)", rule.party, rule.level, _shown(evidence.get(rule.id, []), rule)]
-        for rule in requirements().values()
+        for rule in sorted(requirements().values(), key=lambda rule: tuple(map(int, rule.id[2:].split("."))))
     ]
     return (
         "What shows each rule of the protocol. `vectors:` are those of [`../vectors/`](../vectors/), which also "

@@ -378,7 +378,7 @@ def replays_nothing_after_a_resume(patch: Patch) -> None:
     patch.setattr(ReplayBuffer, "after", lambda self, number: None if after(self, number) is None else [])
 
 
-@breaks("P-13.4")
+@breaks("P-13.15")
 def counts_received_messages_one_short(patch: Patch) -> None:
     def short(_session: Session, message: ServerMessage) -> list[ServerMessage]:
         return [

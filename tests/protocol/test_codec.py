@@ -556,7 +556,7 @@ def test_an_integer_may_have_a_fraction_of_zero_or_an_exponent(number: str) -> N
     assert type(message.last_seq) is int
 
 
-@pytest.mark.shows("P-6.4")
+@pytest.mark.shows("P-6.8")
 @EITHER_PROFILE
 @pytest.mark.parametrize("payload", [None, {}, {"candidate": None}, {"candidate": ""}, {"usernameFragment": None}])
 def test_the_end_of_candidates_is_decoded_in_every_notation(
@@ -566,7 +566,7 @@ def test_the_end_of_candidates_is_decoded_in_every_notation(
     assert message == messages.Candidate(messages.IceCandidate(""))
 
 
-@pytest.mark.shows("P-6.4")
+@pytest.mark.shows("P-6.8")
 def test_the_end_of_candidates_keeps_the_media_description_that_it_is_for() -> None:
     payload = {"sdpMid": "1", "sdpMLineIndex": 1, "usernameFragment": "u"}
     message = decode_any(as_text({"type": "candidate", "payload": payload}), "v1")

@@ -337,7 +337,7 @@ async def test_a_wrong_token_or_number_starts_a_new_session(
         await answerer.receive("leave")
 
 
-@pytest.mark.shows("P-13.4")
+@pytest.mark.shows("P-13.4", "P-13.15")
 async def test_a_refused_resume_does_not_count_as_received(autojump_clock: MockClock) -> None:
     async with running_server() as server:
         new_client = await connect_client(server)

@@ -39,7 +39,7 @@ RULES_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "chat": ("P-3.13",),
     "typing": ("P-3.13",),
     "peer": ("P-13.2",),
-    "resumed": ("P-13.3", "P-13.4"),
+    "resumed": ("P-13.3", "P-13.15"),
     "leave": ("P-4.5",),
     "pong": ("P-3.8",),
     "wrong_state": ("P-4.1",),
