@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from curhat_trio import __version__
 from curhat_trio.config import Settings
 from curhat_trio.conformance import wire
+from curhat_trio.documents.schemas import schemas
 from curhat_trio.http import MAX_HEAD_BYTES
 from tests.peers import HttpClient, HttpResponse, RunningServer, open_peer, running_server
 
@@ -25,6 +26,9 @@ DOCUMENTS = {
     "/health": "application/json",
     "/v1/info": "application/json",
     "/v1/asyncapi.json": "application/json",
+    "/v1/schemas/": "application/json",
+    "/v1/schemas/client.json": "application/json",
+    "/v1/schemas/server/join.json": "application/json",
 }
 FILES = [path for path in DOCUMENTS if path not in ("/health", "/v1/info")]
 
@@ -117,6 +121,16 @@ async def test_info_has_what_a_client_needs_before_it_connects() -> None:
     assert info["limits"]["messageBytes"] == 2048
     assert info["pingSeconds"] == 7
     assert info["server"] == f"curhat_trio/{__version__}"
+
+
+async def test_the_index_of_schemas_lists_each_that_is_served() -> None:
+    async with running_server() as server:
+        browser = HttpClient(await server.dial())
+        index = (await browser.get("/v1/schemas/")).json()
+        listed = [path for side in index.values() for path in (side["all"], *side["messages"].values())]
+        assert sorted(listed) == sorted(f"/v1/{name}" for name in schemas())
+        for path in listed:
+            assert (await browser.get(path)).json() == schemas()[path.removeprefix("/v1/")]
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/info"])

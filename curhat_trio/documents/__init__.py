@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from curhat_trio.documents.asyncapi import asyncapi
-from curhat_trio.documents.schemas import schemas
+from curhat_trio.documents.schemas import schema_index, schemas
 
 
-def served_documents() -> Mapping[str, dict[str, Any]]:
+def served_documents() -> Mapping[str, Mapping[str, Any]]:
     """JSON values by the path that they have under `/v1/`."""
-    return {"asyncapi.json": asyncapi(), **schemas()}
+    return {"asyncapi.json": asyncapi(), "schemas/": schema_index(), **schemas()}

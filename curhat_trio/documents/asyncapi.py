@@ -1,17 +1,35 @@
-"""The AsyncAPI 3.0 document: one channel, the messages in both directions, all schemas."""
+"""The AsyncAPI 3.0 document: servers, the messages in both directions, all schemas.
 
-from typing import Any
+The one WebSocket is two channels, a direction each: generators of code make one type of each channel, that of any
+message in it, and a client needs what it sends and what it receives apart.
+"""
+
+from typing import Any, get_args
 
 from curhat_trio import __version__
-from curhat_trio.documents.schemas import Schema, client_schemas, server_schemas
+from curhat_trio.documents.definitions import REFERENCE, Schema, Sender, definitions, message_titles
 from curhat_trio.protocol.messages import USERNAME_CHARACTERS
 
 Document = dict[str, Any]
 
+_SERVERS: Document = {
+    "local": {
+        "host": "localhost:8080",
+        "protocol": "ws",
+        "description": "A server on this computer, with the default port.",
+    },
+    "public": {
+        "host": "{host}",
+        "protocol": "wss",
+        "description": "A server behind a proxy that terminates TLS. Without TLS, browsers refuse cameras and "
+        "microphones, except on localhost.",
+        "variables": {"host": {"default": "curhat.example.org", "description": "Host name, and port if not 443."}},
+    },
+}
+
 
 def asyncapi() -> Document:
     """The document, as JSON values. Directions are the server's: it receives what clients send."""
-    client, server = _messages("client", client_schemas()), _messages("server", server_schemas())
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -21,16 +39,24 @@ def asyncapi() -> Document:
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
-        "channels": {"signaling": _channel([*client, *server])},
+        "servers": _SERVERS,
+        "channels": {_channel_name(sender): _channel(sender) for sender in get_args(Sender)},
         "operations": {
-            "receiveFromClient": _operation("receive", list(client)),
-            "sendToClient": _operation("send", list(server)),
+            "receiveFromClient": _operation("receive", "client"),
+            "sendToClient": _operation("send", "server"),
         },
-        "components": {"messages": client | server},
+        "components": {
+            "messages": _messages("client") | _messages("server"),
+            "schemas": {title: _component(schema) for title, schema in definitions().items()},
+        },
     }
 
 
-def _channel(messages: list[str]) -> Document:
+def _channel_name(sender: Sender) -> str:
+    return f"{sender}Message"
+
+
+def _channel(sender: Sender) -> Document:
     username = {
         "type": "string",
         "maxLength": USERNAME_CHARACTERS,
@@ -38,8 +64,10 @@ def _channel(messages: list[str]) -> Document:
     }
     return {
         "address": "/ws",
-        "description": "A WebSocket with the subprotocol curhat.v1.",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "description": f"A WebSocket with the subprotocol curhat.v1: what its {sender} sends.",
+        "messages": {
+            title: {"$ref": f"#/components/messages/{title}"} for title in message_titles(sender).values()
+        },
         "bindings": {
             "ws": {
                 "method": "GET",
@@ -50,21 +78,35 @@ def _channel(messages: list[str]) -> Document:
     }
 
 
-def _operation(action: str, messages: list[str]) -> Document:
+def _operation(action: str, sender: Sender) -> Document:
+    channel = f"#/channels/{_channel_name(sender)}"
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/signaling"},
-        "messages": [{"$ref": f"#/channels/signaling/messages/{name}"} for name in messages],
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{title}"} for title in message_titles(sender).values()],
     }
 
 
-def _messages(sender: str, schemas: dict[str, Schema]) -> dict[str, Document]:
+def _messages(sender: Sender) -> dict[str, Document]:
     return {
-        f"{sender}.{name}": {"name": name, "title": f"{name}, sent by the {sender}", "payload": _payload(schema)}
-        for name, schema in schemas.items()
+        title: {
+            "name": title,
+            "title": title,
+            "summary": f"`{name}`, sent by the {sender}.",
+            "payload": {"$ref": f"#/components/schemas/{title}"},
+            "examples": [{"payload": _component(example)} for example in definitions()[title]["examples"]],
+        }
+        for name, title in message_titles(sender).items()
     }
 
 
-def _payload(schema: Schema) -> Schema:
-    """Only what draft 7 and 2020-12 share is used, so the schema needs no dialect of its own here."""
-    return {key: value for key, value in schema.items() if key != "$schema"}
+def _component(schema: Any) -> Any:
+    """The schema with this document's references; a copy, because YAML would write shared parts as aliases."""
+    if isinstance(schema, list):
+        return [_component(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copy: Schema = {key: _component(value) for key, value in schema.items()}
+    if "$ref" in copy:
+        copy["$ref"] = "#/components/schemas/" + copy["$ref"].removeprefix(REFERENCE)
+    return copy
