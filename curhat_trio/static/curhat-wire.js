@@ -117,7 +117,8 @@ export class Wire {
 
   /** @type {WebSocket} */ #socket;
   /** @type {Hooks} */ #hooks;
-  /** Timer for the welcome, then for the next message after a ping. */ #deadline = 0;
+  /** Timer for the welcome, then for the next message after a ping; 0: nothing is waited for. */ #deadline = 0;
+  /** When that is, by `performance.now()`. */ #deadlineAt = 0;
   #pingTimer = 0;
 
   /** @param {URL} url @param {Hooks} hooks */
@@ -126,7 +127,7 @@ export class Wire {
     this.#socket = new WebSocket(url, [SUBPROTOCOL]);
     this.#socket.onmessage = (event) => this.#receive(event.data);
     this.#socket.onclose = (event) => this.#end(event.code);
-    this.#deadline = setTimeout(() => this.#timeOut(), WELCOME_TIMEOUT);
+    this.#expectAnswer(WELCOME_TIMEOUT);
   }
 
   /** @param {Message} message @returns {boolean} whether it was sent */
@@ -168,9 +169,21 @@ export class Wire {
 
   /** @param {number} timeout  milliseconds */
   #ping(timeout) {
-    if (!this.write({ type: "ping" })) return;
+    if (this.write({ type: "ping" })) this.#expectAnswer(timeout);
+  }
+
+  /** A deadline is never put off by another ping, however often the client pings. @param {number} timeout */
+  #expectAnswer(timeout) {
+    const at = performance.now() + timeout;
+    if (this.#deadline && this.#deadlineAt <= at) return;
     clearTimeout(this.#deadline);
+    this.#deadlineAt = at;
     this.#deadline = setTimeout(() => this.#timeOut(), timeout);
+  }
+
+  #clearDeadline() {
+    clearTimeout(this.#deadline);
+    this.#deadline = 0;
   }
 
   #timeOut() {
@@ -191,13 +204,13 @@ export class Wire {
   }
 
   #clear() {
-    clearTimeout(this.#deadline);
+    this.#clearDeadline();
     clearInterval(this.#pingTimer);
   }
 
   /** @param {unknown} data */
   #receive(data) {
-    if (this.#pingTimer) clearTimeout(this.#deadline);
+    if (this.#pingTimer) this.#clearDeadline();
     const message = parseMessage(data);
     if (!message) this.#hooks.note("invalid message, ignored");
     else if (!this.#isNew(message)) this.#hooks.note(`${message.type} was received before, ignored`);

@@ -256,7 +256,8 @@ export type ConnectionDetail = {
      */
     phase: "connecting" | "open" | "retrying" | "resuming" | "resumed" | "closed";
     /**
-     * why the connection ended, by close code; "asked": by `disconnect`
+     * why the connection ended, by close code; "asked": by `disconnect`; "asleep": the page was
+     * hidden for good or frozen, and the client comes back with it
      */
     kind?: string | undefined;
     /**

@@ -76,7 +76,8 @@ import {
  * @property {"connecting"|"open"|"retrying"|"resuming"|"resumed"|"closed"} phase  "retrying": the client connects
  *   again after `delaySeconds`. "resuming": likewise, and the session, with its partner, is still there.
  *   "closed": only `start` connects again.
- * @property {string} [kind]  why the connection ended, by close code; "asked": by `disconnect`
+ * @property {string} [kind]  why the connection ended, by close code; "asked": by `disconnect`; "asleep": the page was
+ *   hidden for good or frozen, and the client comes back with it
  * @property {number} [code]  of the close frame; 1006: there was none
  * @property {number} [attempt]  how many attempts have failed in a row
  * @property {number} [delaySeconds]  until the next attempt
@@ -304,7 +305,8 @@ export class Curhat extends TypedEventTarget {
   #retryAfter = 0;
   #retryAt = 0;
   /** When `retryNow` may connect at the earliest; the server asked for that. */ #notBefore = 0;
-  /** @type {AbortController|null} */ #network = null;
+  /** Ends the listening to the network and the page. @type {AbortController|null} */ #surroundings = null;
+  /** Whether to look for a partner when the page comes back. */ #asleep = false;
   #timers = { ...NO_TIMERS };
   /** Events that wait for the end of a reaction. @type {CustomEvent[]} */ #pendingEvents = [];
   #reacting = false;
@@ -447,6 +449,7 @@ export class Curhat extends TypedEventTarget {
     }
     this.#react(() => {
       this.#options = options;
+      this.#asleep = false;
       this.#wantsPartner = true;
       if (this.#wire === null) this.#connect();
       else if (this.#mayJoin()) this.#sendJoin();
@@ -475,11 +478,14 @@ export class Curhat extends TypedEventTarget {
 
   /** Leaves and closes the connection [P-9.4]; nothing is retried. */
   disconnect() {
-    this.#react(() => {
-      if (this.talking || this.#state === "waiting") this.#send({ type: "leave" });
-      this.#wire?.close(1000);
-      this.#finish(1000, "asked");
-    });
+    this.#react(() => this.#disconnect("asked"));
+  }
+
+  /** @param {string} kind */
+  #disconnect(kind) {
+    if (this.talking || this.#state === "waiting") this.#send({ type: "leave" });
+    this.#wire?.close(1000);
+    this.#finish(1000, kind);
   }
 
   /** Connects now instead of after the current delay, unless the server asked for that delay [P-9.3]. */
@@ -536,7 +542,7 @@ export class Curhat extends TypedEventTarget {
 
   #connect() {
     this.#clearTimer("retry");
-    this.#watchNetwork();
+    this.#listenToSurroundings();
     if (!this.#mayResume()) this.#emit("connection", { phase: "connecting", attempt: this.#attempt });
     const url = new URL(this.#url);
     const username = this.#username();
@@ -617,16 +623,18 @@ export class Curhat extends TypedEventTarget {
     this.#wantsPartner = false;
     this.#dropWire();
     this.#clearTimer("retry");
-    this.#network?.abort();
-    this.#network = null;
+    this.#asleep = false;
+    this.#surroundings?.abort();
+    this.#surroundings = null;
     this.#loseSession();
     this.#emit("connection", { phase: "closed", kind, code });
   }
 
-  #watchNetwork() {
-    if (this.#network) return;
-    this.#network = new AbortController();
-    const { signal } = this.#network;
+  #listenToSurroundings() {
+    if (this.#surroundings) return;
+    this.#surroundings = new AbortController();
+    const { signal } = this.#surroundings;
+    this.#listenToPage(signal);
     const changed = () => this.#react(() => this.#networkChanged());
     globalThis.addEventListener("online", changed, { signal });
     // Some browsers have the type: cellular, wifi, ... Their estimates of speed change all the time and don't matter.
@@ -640,10 +648,45 @@ export class Curhat extends TypedEventTarget {
   }
 
   #networkChanged() {
+    this.#checkConnection();
+    if (this.#link === "open") this.#call?.networkChanged();
+  }
+
+  /** The connection may have ended while nobody could notice it. */
+  #checkConnection() {
     this.retryNow();
-    if (this.#link !== "open") return;
-    this.#wire?.probe();
-    this.#call?.networkChanged();
+    if (this.#link === "open") this.#wire?.probe();
+  }
+
+  // --- the page, which may be hidden, frozen or kept for the way back -----------
+
+  /** @param {AbortSignal} signal */
+  #listenToPage(signal) {
+    const sleep = () => this.#react(() => this.#sleep());
+    const wake = () => this.#react(() => this.#wake());
+    globalThis.addEventListener("pagehide", sleep, { signal });
+    globalThis.addEventListener("pageshow", wake, { signal });
+    const page = globalThis.document;
+    page?.addEventListener("freeze", sleep, { signal });
+    page?.addEventListener("resume", wake, { signal });
+    page?.addEventListener("visibilitychange", () => { if (!page.hidden) wake(); }, { signal });
+  }
+
+  /**
+   * The browser goes on answering pings for a page whose scripts no longer run: nobody may be paired with it. So the
+   * client leaves, and looks for a partner when the page is back.
+   */
+  #sleep() {
+    if (!this.active) return;
+    const wanted = this.#wantsPartner;
+    this.#disconnect("asleep");
+    this.#asleep = wanted;
+    if (wanted) this.#listenToSurroundings();
+  }
+
+  #wake() {
+    if (this.#asleep) this.start();
+    else this.#checkConnection();
   }
 
   // --- resuming the session over another socket --------------------------------

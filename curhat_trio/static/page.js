@@ -68,6 +68,7 @@ const view = {
   rejoined: false,
   /** What was announced of the partner's microphone and camera. */ partnerMedia: { audio: true, video: true },
   resuming: false,
+  /** The page was hidden for good or frozen, and the client has left. */ asleep: false,
   away: false,
   /** @type {{delaySeconds: number}|null} */ retry: null,
   connecting: false,
@@ -587,8 +588,16 @@ function onConnection({ detail }) {
   if (detail.phase === "open") onOpen(detail);
   if (detail.phase === "resumed") onResumed();
   if (detail.phase === "retrying") onRetrying(detail);
-  if (detail.phase === "closed" && detail.kind !== "asked") onClosed(detail);
+  if (detail.phase === "closed" && detail.kind === "asleep") view.asleep = true;
+  else if (detail.phase === "closed" && detail.kind !== "asked") onClosed(detail);
+  if (detail.phase === "connecting" && view.asleep) onAwake();
   draw();
+}
+
+/** The browser may have taken camera and microphone away meanwhile. */
+function onAwake() {
+  view.asleep = false;
+  if (view.stream && !hasLiveMedia()) reopenMedia();
 }
 
 function onOpen({ rejoining }) {

@@ -253,6 +253,93 @@ def test_online_event_pings_or_reconnects_at_once(harness: Harness) -> None:
     assert client.state == "connected"
 
 
+SHOWN = "window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+HIDDEN = "window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))"
+FROZEN, RESUMED_PAGE = (
+    "document.dispatchEvent(new Event('freeze'))",
+    "document.dispatchEvent(new Event('resume'))",
+)
+
+
+@pytest.mark.parametrize(("hide", "show"), [(HIDDEN, SHOWN), (FROZEN, RESUMED_PAGE)])
+@pytest.mark.parametrize("bring_to", [connected, waiting, paired])
+def test_a_page_that_sleeps_leaves_and_comes_back(
+    harness: Harness, bring_to: object, hide: str, show: str
+) -> None:
+    assert callable(bring_to)
+    client, connection = bring_to(harness)
+    harness.page.evaluate(hide)
+    if bring_to is not connected:
+        connection.expect("leave")
+    harness.wait_until(lambda: connection.closed_by_client, "the client to close")
+    assert connection.close_code == 1000, "the partner is told at once"
+    assert client.expect_event("connection", phase="closed")["kind"] == "asleep"
+    assert client.evaluate("[client.state, client.active]") == ["disconnected", False]
+    harness.advance(120)
+    assert not client.has_connected_again
+    harness.page.evaluate(show)
+    connection = client.next_connection()
+    connection.send(WELCOME)
+    assert connection.expect("join") == {"type": "join", "username": "Ani"}
+    harness.page.evaluate(show)
+    client.wait_for_receipt(connection)
+    assert not client.has_connected_again
+
+
+def test_a_page_that_wanted_no_partner_stays_away(harness: Harness) -> None:
+    client, connection = paired(harness)
+    connection.send(MESSAGES["partner's leave"])
+    client.expect_event("partnerleft")
+    harness.page.evaluate(HIDDEN)
+    harness.wait_until(lambda: connection.closed_by_client, "the client to close")
+    harness.page.evaluate(SHOWN)
+    client.evaluate("client.active")
+    assert not client.has_connected_again
+
+
+def test_disconnect_while_asleep_is_final(harness: Harness) -> None:
+    client, _ = waiting(harness)
+    harness.page.evaluate(HIDDEN)
+    client.evaluate("client.disconnect()")
+    harness.page.evaluate(SHOWN)
+    assert client.evaluate("client.active") is False
+    assert not client.has_connected_again
+
+
+@pytest.mark.parametrize("event", [SHOWN, RESUMED_PAGE, "document.dispatchEvent(new Event('visibilitychange'))"])
+def test_a_page_that_is_seen_again_checks_its_connection_at_once(harness: Harness, event: str) -> None:
+    client, connection = waiting(harness)
+    harness.page.evaluate(event)
+    harness.wait_until(lambda: connection.pings == 1, "a ping")
+    harness.advance(5)
+    client.expect_event("connection", phase="retrying", kind="unreachable")
+    harness.page.evaluate(event)
+    client.next_connection()
+
+
+def test_checking_a_dead_connection_again_and_again_does_not_keep_it(harness: Harness) -> None:
+    client, connection = waiting(harness)
+    for number in range(3):
+        harness.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        harness.wait_until(lambda number=number: connection.pings == number + 1, "a ping")
+        harness.advance(2)
+    client.expect_event("connection", phase="retrying", kind="unreachable")
+
+
+@pytest.mark.parametrize(("ping_seconds", "noticed"), [(0.001, 15), (5, 15), (20, 30), (120, 130), (1e9, 130)])
+def test_a_dead_connection_is_noticed_at_every_ping_interval(
+    harness: Harness, ping_seconds: float, noticed: float
+) -> None:
+    client = harness.client()
+    connection = client.start()
+    connection.send(WELCOME, pingSeconds=ping_seconds)
+    connection.expect("join")
+    harness.advance(noticed - 0.1)
+    assert client.evaluate("client.state") == "connected"
+    harness.advance(0.2)
+    client.expect_event("connection", phase="retrying", kind="unreachable")
+
+
 def test_a_change_of_network_type_pings_and_a_change_of_estimates_does_not(harness: Harness) -> None:
     change = "navigator.connection.dispatchEvent(new Event('change'))"
     harness.page.evaluate(
