@@ -255,7 +255,8 @@ async def test_it_reconnects_after_these_close_codes(code: int, autojump_clock: 
         began = trio.current_time()
         assert (await expect_events(client, api.Interrupted)).code == code
         again = await server.accept()
-        assert 0.4 < trio.current_time() - began < (5 if code == CloseCode.RATE_LIMITED else 2)
+        least = 10.0 if code == CloseCode.RATE_LIMITED else 0.0
+        assert least + 0.4 < trio.current_time() - began < least + 2
         await expect_events(client, api.Restarted)
         await again.expect("join", rules="P-9.1")
 

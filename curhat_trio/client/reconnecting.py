@@ -39,7 +39,7 @@ RECEIVE_BUFFER = 256
 CONNECT_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-_PAUSE_AFTER_RATE_LIMIT = 4.0
+_PAUSE_AFTER_RATE_LIMIT = 10.0
 _STABLE_SECONDS = 10.0
 """Pauses begin with the first one again after a connection that has lasted so long."""
 
@@ -212,11 +212,10 @@ class ReconnectingConnection:
                 return None
 
     def _pause(self, attempt: int, code: int) -> float:
-        """Seconds before an attempt to reconnect (P-9.1, P-9.3)."""
+        """Seconds before an attempt to reconnect (P-9.1, P-9.3, P-9.7)."""
         most = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempt - 1, 10))
-        if code == CloseCode.RATE_LIMITED:
-            most = max(most, _PAUSE_AFTER_RATE_LIMIT)
-        return self._retry_after + most * (0.5 + 0.5 * self._options.jitter())
+        least = max(self._retry_after, _PAUSE_AFTER_RATE_LIMIT if code == CloseCode.RATE_LIMITED else 0.0)
+        return least + most * (0.5 + 0.5 * self._options.jitter())
 
     async def _connect(self) -> messages.Welcome:
         """Open a connection and receive its first message.
@@ -345,8 +344,13 @@ class ReconnectingConnection:
         self._last_seq = self._last_seq + 1 if seq is None else seq
         if message is None:
             return
-        if isinstance(message, messages.GoAway):
-            self._retry_after = max(0.0, message.retry_after_seconds)
+        match message:
+            case messages.GoAway(retry_after_seconds=seconds):
+                self._retry_after = max(0.0, seconds)
+            case messages.ErrorMessage(fatal=True, retry_after_seconds=seconds):
+                self._retry_after = max(0.0, seconds or 0.0)
+            case _:
+                pass
         if self._sender.receive(message, self._session_id):
             self._emit(message)
 
