@@ -133,7 +133,7 @@ export class Wire {
   /** @param {Message} message @returns {boolean} whether it was sent */
   write(message) {
     if (this.#socket.readyState !== WebSocket.OPEN) return false;
-    const text = JSON.stringify(message);
+    const text = JSON.stringify(message, (_, value) => (isText(value) ? wellFormed(value) : value));
     if (new TextEncoder().encode(text).length > this.maxBytes) {
       this.#hooks.note(`${message.type} is longer than the server accepts, not sent`);
       return false;
@@ -247,6 +247,15 @@ function isMessage(message) {
 /** @param {unknown} value @returns {number} 0 if it is no positive number */
 export function positive(value) {
   return typeof value === "number" && value > 0 ? value : 0;
+}
+
+/**
+ * An unpaired surrogate, such as half an emoji, becomes U+FFFD [P-2.17]: JSON and UTF-8 can't carry it.
+ * @param {string} text
+ */
+export function wellFormed(text) {
+  const { toWellFormed } = /** @type {any} */ (String.prototype); // not every browser has it
+  return toWellFormed ? toWellFormed.call(text) : text.replace(/\p{Surrogate}/gu, "\uFFFD");
 }
 
 /** @param {string} text @param {number} [most]  code points */

@@ -600,6 +600,32 @@ def test_join_stays_within_the_limits_of_welcome(harness: Harness) -> None:
     assert "username=Ani" in connection.url
 
 
+@pytest.mark.shows("P-2.17")
+@pytest.mark.parametrize("native", [True, False])
+def test_half_an_emoji_is_sent_as_a_replacement_character(harness: Harness, native: bool) -> None:
+    hide = "(window.kept = String.prototype.toWellFormed, delete String.prototype.toWellFormed)"
+    if not native:
+        harness.page.evaluate(hide)
+    client = harness.client()
+    texts = {"username": "String.fromCharCode(0xd83d) + 'Ani'", "room": "'r' + String.fromCharCode(0xdc00)"}
+    fields = ", ".join(f"{name}: {text}" for name, text in texts.items())
+    client.evaluate(f"client.start({{ {fields}, topics: [String.fromCharCode(0xd83d) + '🙂'] }})")
+    connection = client.next_connection()
+    assert "username=%EF%BF%BDAni" in connection.url
+    connection.send(WELCOME)
+    join = {"type": "join", "username": "\ufffdAni", "room": "r\ufffd", "topics": ["\ufffd🙂"]}
+    assert connection.expect("join") == join
+    connection.send("ready", roomId="r-1")
+    connection.send(joined("answerer"))
+    client.expect_event("paired")
+    assert client.evaluate("client.chat('🙂' + String.fromCharCode(0xd83d))") is True
+    assert connection.expect("chat")["text"] == "🙂\ufffd"
+    client.evaluate("client.leave(String.fromCharCode(0xd83d))")
+    assert connection.expect("leave")["reason"] == "\ufffd"
+    if not native:
+        harness.page.evaluate("(String.prototype.toWellFormed = window.kept, delete window.kept)")
+
+
 @pytest.mark.parametrize("room", ["", "r" * 65])
 def test_an_invalid_room_throws(harness: Harness, room: str) -> None:
     client = harness.client()
