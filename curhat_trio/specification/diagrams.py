@@ -12,10 +12,10 @@ from xml.sax.saxutils import escape
 import attrs
 
 from curhat_trio.protocol import events, lifetime
-from curhat_trio.protocol.messages import FROM_CLIENT, Candidate, Resume
+from curhat_trio.protocol.messages import FROM_CLIENT, Resume
 from curhat_trio.protocol.session import TABLE
 from curhat_trio.protocol.states import Closed, Connected, Negotiating, Paired, State
-from curhat_trio.specification.tables import STATES, event_name
+from curhat_trio.specification.tables import RELEASES_OFFER, STATES, event_name
 
 # ---------------------------------------------------------------- what leads where
 
@@ -56,9 +56,6 @@ _BY_TIME = {
 }
 """What it means that a state's time has passed."""
 
-_RELEASES_OFFER = {(Candidate, Negotiating), (events.DeadlinePassed, Negotiating)}
-"""These release a partner's offer that was held for a legacy client. `partner's offer` stands for them too."""
-
 
 def edges() -> dict[Edge, list[str]]:
     """Every way that the table has from one state to another, with what leads there."""
@@ -76,7 +73,7 @@ def _read_row(state: type[State], kind: type) -> Iterator[tuple[str, str, str]]:
     """(from, to, what leads there) for each state that a row may lead to, and for being away."""
     row = TABLE[state, kind]
     for end in row.to:
-        if (kind, end) in _RELEASES_OFFER:
+        if (kind, end) in RELEASES_OFFER:
             continue
         if kind is events.DeadlinePassed and end is Closed:
             yield AWAY, CLOSED, "not resumed in time"
