@@ -91,7 +91,9 @@ export class Session {
       this.#sent.splice(0, message.heard - this.#heard);
       this.#heard = message.heard;
     }
-    if (type === "goaway") this.#notBefore = Date.now() + 1000 * message.retryAfterSeconds; // [P-9.3]
+    if (type === "goaway" || message.fatal) { // the server is about to close [P-9.3], [P-9.7]
+      this.#notBefore = Date.now() + 1000 * (message.retryAfterSeconds ?? 0);
+    }
     if (code === "rate_limited" && !message.fatal) this.#sendAgain(message);
     if (this.#isStale(message)) return;
     if (type === "join") {

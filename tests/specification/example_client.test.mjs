@@ -134,6 +134,19 @@ test("the server shuts down: back not before retryAfterSeconds, to wanting a par
   assert.deepEqual(sockets[1].take().map(({ type }) => type), ["resume", "join"]);
 });
 
+test("too many messages: back not before ten seconds, and what the fatal error asks for", () => {
+  for (const [retryAfterSeconds, least] of [[1, 10_000], [20, 20_000]]) {
+    sockets = [];
+    talking();
+    sockets[0].receive({ type: "error", code: "rate_limited", ref: "chat", fatal: true, retryAfterSeconds, seq: 4 });
+    sockets[0].onclose({ code: 4003 });
+    mock.timers.tick(least);
+    assert.equal(sockets.length, 1);
+    mock.timers.tick(1_000);
+    assert.equal(sockets.length, 2);
+  }
+});
+
 test("codes and reasons that a client does not know count as their class", () => {
   talking();
   sockets[0].receive({ type: "error", code: "too_loud", ref: "chat", fatal: false, seq: 4 });
