@@ -11,7 +11,7 @@ from curhat_trio.metrics import Metrics
 from curhat_trio.policy.slots import ConnectionSlots
 from curhat_trio.policy.turn import Turn
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import IceServer
+from curhat_trio.protocol.messages import IceServer, Limits
 from curhat_trio.protocol.rate_limit import Allowance
 from curhat_trio.protocol.session import Rules
 
@@ -45,7 +45,13 @@ class Environment:
             media_seconds=settings.media_seconds,
             resume_seconds=settings.resume_seconds,
             ping_seconds=settings.ping_seconds,
-            max_message_bytes=settings.max_message_bytes,
+            limits=Limits(
+                message_bytes=settings.max_message_bytes,
+                messages_per_second=settings.messages_per_second,
+                message_burst=settings.message_burst,
+                bytes_per_second=settings.bytes_per_second,
+                byte_burst=settings.byte_burst,
+            ),
             ice_servers=(IceServer(settings.stun_urls),) if settings.stun_urls else (),
             turn_ttl_seconds=settings.turn_ttl_seconds if settings.turn_urls else None,
             ice_transport_policy=settings.ice_transport_policy,
@@ -53,9 +59,9 @@ class Environment:
 
     @allowance.default
     def _allowance_from_settings(self) -> Allowance:
-        settings = self.settings
+        limits = self.rules.limits
         return Allowance(
-            settings.messages_per_second, settings.message_burst, settings.bytes_per_second, settings.byte_burst
+            limits.messages_per_second, limits.message_burst, limits.bytes_per_second, limits.byte_burst
         )
 
     @turn_server.default

@@ -17,7 +17,7 @@ from curhat_trio.protocol.endpoint import Endpoint
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.events import Event, Profile
 from curhat_trio.protocol.ids import RoomId
-from curhat_trio.protocol.messages import ClientMessage, IceServer, Limits, ServerMessage, Welcome
+from curhat_trio.protocol.messages import ClientMessage, IceServer, ServerMessage, Welcome
 from curhat_trio.protocol.rate_limit import Allowance, RateLimit
 from curhat_trio.protocol.replay import ReplayBuffer
 from curhat_trio.protocol.states import Rules, Session
@@ -219,7 +219,7 @@ def transmit(message: ServerMessage, seq: int | None, connection: object = FIRST
 def welcome(rules: Rules = RULES, token: str | None = "token 1") -> Welcome:
     return Welcome(
         ME,
-        Limits(rules.max_message_bytes),
+        rules.limits,
         rules.features,
         rules.ping_seconds,
         token,

@@ -119,6 +119,7 @@ async def test_info_has_what_a_client_needs_before_it_connects() -> None:
     info = (await ask("/v1/info", settings=Settings(max_message_bytes=2048, ping_seconds=7))).json()
     assert info["protocols"] == ["curhat.v1"]
     assert info["limits"]["messageBytes"] == 2048
+    assert info["limits"]["messageBurst"] == 200
     assert info["pingSeconds"] == 7
     assert info["server"] == f"curhat_trio/{__version__}"
 

@@ -14,7 +14,6 @@ from curhat_trio.environment import Environment
 from curhat_trio.http import upgrade
 from curhat_trio.http.messages import RequestHead, Response, items
 from curhat_trio.protocol.codec import limits_to_wire
-from curhat_trio.protocol.messages import Limits
 
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -79,7 +78,7 @@ class Resources:
                 "server": f"curhat_trio/{__version__}",
                 "protocols": [SUBPROTOCOL],
                 "features": self._environment.rules.features,
-                "limits": limits_to_wire(Limits(settings.max_message_bytes)),
+                "limits": limits_to_wire(self._environment.rules.limits),
                 "pingSeconds": settings.ping_seconds,
             }
         )

@@ -390,9 +390,9 @@ def encode_client(message: messages.ClientMessage, id: str | None = None) -> byt
     return orjson.dumps(wire)
 
 
-def limits_to_wire(limits: messages.Limits) -> dict[str, int]:
+def limits_to_wire(limits: messages.Limits) -> dict[str, float]:
     """The limits by their wire names."""
-    wire: dict[str, int] = _CONVERTER.unstructure(limits)
+    wire: dict[str, float] = _CONVERTER.unstructure(limits)
     return wire
 
 

@@ -37,7 +37,7 @@ def welcome(session: Session, _state: Connected, event: events.ConnectionOpened)
     rules = session.rules
     message = messages.Welcome(
         session.client,
-        messages.Limits(rules.max_message_bytes),
+        rules.limits,
         rules.features,
         rules.ping_seconds,
         event.fresh_token,

@@ -315,6 +315,14 @@ class Limits:
     """Characters of each topic."""
     username_characters: int = USERNAME_CHARACTERS
     """Characters of `join.username`."""
+    messages_per_second: float = 20.0
+    """The rate limit: how many messages a second, in the long term (P-7.9)."""
+    message_burst: int = 200
+    """How many messages at once."""
+    bytes_per_second: float = 65536.0
+    """How many bytes of UTF-8 a second, in the long term."""
+    byte_burst: int = 524288
+    """How many bytes at once."""
 
 
 @value

@@ -114,8 +114,8 @@ TABLE = _each_state(
         (InPairing, messages.Next): Row(pairing.next_partner, Waiting),
         (Paired, messages.Offer): Row(pairing.relay_signal, Negotiating),
         (Negotiating, messages.Offer): Row(pairing.relay_signal),
-        (InPairing, messages.Answer): Row(pairing.relay_signal),
-        (Paired, messages.Candidate): Row(pairing.relay_signal, Negotiating),  # releases a held offer
+        (Negotiating, messages.Answer): Row(pairing.relay_signal),
+        (Paired, messages.Candidate): Row(pairing.relay_signal, Negotiating),  # it ends a hold (P-10.5)
         (Negotiating, messages.Candidate): Row(pairing.relay_signal),
         (InPairing, messages.Chat): Row(pairing.relay_chat),
         (InPairing, messages.Typing): Row(pairing.relay_to_v1),

@@ -7,7 +7,7 @@ import attrs
 from curhat_trio.protocol.effects import Effect, Ticket
 from curhat_trio.protocol.events import Profile
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import IceServer, IceTransportPolicy
+from curhat_trio.protocol.messages import IceServer, IceTransportPolicy, Limits
 from curhat_trio.protocol.signaling import Signal, Signaling
 from curhat_trio.protocol.values import value
 
@@ -25,7 +25,8 @@ class Rules:
     ping_seconds: float = 20.0
     resume_seconds: float = 30.0
     """How long a session can be resumed after its connection was lost; 0: not at all."""
-    max_message_bytes: int = 65536
+    limits: Limits = Limits(message_bytes=65536)
+    """The content of `welcome.limits`. The connection and the rate limit enforce it."""
     ice_servers: tuple[IceServer, ...] = ()
     """The ICE servers without credentials. The TURN server comes with events, with fresh credentials each time."""
     turn_ttl_seconds: int | None = None

@@ -73,7 +73,7 @@ Table == [
     join |-> Row("wrong_state", {}),
     leave |-> Row("leave_pairing", {"connected"}),
     offer |-> Row("relay_signal", {"negotiating"}),
-    answer |-> Row("relay_signal", {}),
+    answer |-> Row("wrong_state", {}),
     candidate |-> Row("relay_signal", {"negotiating"}),
     next |-> Row("next_partner", {"waiting"}),
     chat |-> Row("relay_chat", {}),

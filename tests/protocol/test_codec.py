@@ -178,9 +178,12 @@ def test_absent_optional_fields_are_not_encoded() -> None:
 
 
 def test_limits_have_their_wire_names() -> None:
-    limits = messages.Limits(1, 2, 3, 4, 5)
-    names = ["messageBytes", "chatCharacters", "topics", "topicCharacters", "usernameCharacters"]
-    assert limits_to_wire(limits) == dict(zip(names, range(1, 6), strict=True))
+    limits = messages.Limits(1, 2, 3, 4, 5, 6.0, 7, 8.0, 9)
+    names = [
+        *("messageBytes", "chatCharacters", "topics", "topicCharacters", "usernameCharacters"),
+        *("messagesPerSecond", "messageBurst", "bytesPerSecond", "byteBurst"),
+    ]
+    assert limits_to_wire(limits) == dict(zip(names, range(1, 10), strict=True))
     welcome = messages.Welcome(ClientId("me"), limits, (), 20.0)
     assert json.loads(encode(welcome))["limits"] == limits_to_wire(limits)
 

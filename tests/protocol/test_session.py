@@ -83,7 +83,7 @@ SAMPLES: dict[type[Any], messages.ClientMessage] = {
 
 
 def welcome() -> Send:
-    return Send(messages.Welcome(ME, messages.Limits(RULES.max_message_bytes), RULES.features, RULES.ping_seconds))
+    return Send(messages.Welcome(ME, RULES.limits, RULES.features, RULES.ping_seconds))
 
 
 # ---------------------------------------------------------------- every row of the table
@@ -128,7 +128,6 @@ ROWS: dict[tuple[type[Any], type[Any]], Row] = {
     (Paired, messages.Leave): LEAVE_PARTNER,
     (Paired, messages.Next): NEXT_PARTNER,
     (Paired, messages.Offer): (received(offer("mine")), [to_anna(offer("mine"))], Negotiating),
-    (Paired, messages.Answer): (received(answer("mine")), [Refusal(ErrorCode.WRONG_STATE, "answer")], Paired),
     (Paired, messages.Candidate): (received(candidate("mine")), [], Paired),
     (Paired, messages.Chat): (received(messages.Chat("hello")), [to_anna(messages.Chat("hello"))], Paired),
     (Paired, messages.Typing): (received(messages.Typing(True)), [to_anna(messages.Typing(True))], Paired),

@@ -179,6 +179,19 @@ async def test_a_flooding_client_gets_retry_times_and_is_finally_closed(
     assert [message["fatal"] for message in peer.unread[200:]] == [False] * 99 + [True]
 
 
+@pytest.mark.shows("P-7.9")
+async def test_the_rate_limit_in_welcome_is_the_one_that_applies(autojump_clock: MockClock) -> None:
+    settings = Settings(messages_per_second=4.0, message_burst=8, bytes_per_second=50_000.0, byte_burst=100_000)
+    async with running_server(settings) as server:
+        peer = await open_peer(await server.dial())
+        limits = (await peer.receive("welcome"))["limits"]
+        names = ("messagesPerSecond", "messageBurst", "bytesPerSecond", "byteBurst")
+        assert [limits[name] for name in names] == [4.0, 8, 50_000.0, 100_000]
+        await peer.send_bytes(wire.message_frame("ping") * 9)
+        refused = await peer.receive(*["pong"] * 8, "error")
+        assert (refused["code"], refused["retryAfterSeconds"]) == ("rate_limited", pytest.approx(1 / 4, abs=0.1))
+
+
 async def test_a_client_that_waits_for_the_retry_time_may_send_again(
     server: RunningServer, autojump_clock: MockClock
 ) -> None:
