@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trio
-from wsproto.events import BytesMessage, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from tests.conformance.clients import HOST_CANDIDATE, Client, Message
 
@@ -27,7 +27,7 @@ class OffersAsAnswerer(Client):
 class NeverOffers(Client):
     """Waits for an offer whatever its role."""
 
-    breaks = ("P-5.3", "P-2.15", "P-3.2", "P-4.8", "P-4.9")
+    breaks = ("P-5.3", "P-2.15", "P-3.2", "P-3.21", "P-4.8", "P-4.9", "P-4.11")
 
     async def on_join(self, message: Message) -> None:
         await super().on_join({**message, "role": "answerer"})
@@ -110,7 +110,7 @@ class SendsTwoInOne(Client):
 class IgnoresTheSizeLimit(Client):
     """Sends chat of any length."""
 
-    breaks = ("P-2.12", "P-3.2")
+    breaks = ("P-2.12", "P-3.2", "P-3.4")
 
     async def chat(self, text: str) -> None:
         await self.send("chat", text=text)
@@ -119,7 +119,7 @@ class IgnoresTheSizeLimit(Client):
 class SendsManyFrames(Client):
     """Sends its candidates in one frame for each letter."""
 
-    breaks = ("P-2.12", "P-13.4")
+    breaks = ("P-2.12", "P-13.4", "P-13.14")
 
     async def candidates(self) -> None:
         text = json.dumps({"type": "candidate", "payload": {"candidate": f"{HOST_CANDIDATE} ufrag {self._ufrag}"}})
@@ -131,7 +131,7 @@ class SendsManyFrames(Client):
 class QuitsOnUnknownTypes(Client):
     """Quits when it receives an unknown message."""
 
-    breaks = ("P-2.15", "P-13.10")
+    breaks = ("P-2.15", "P-4.11", "P-13.10")
 
     async def on_unknown_type(self) -> None:
         await self.quit()
@@ -177,7 +177,7 @@ class ReconnectsWithoutJitter(Client):
 class NeverReconnects(Client):
     """Does not reconnect."""
 
-    breaks = ("P-9.1",)
+    breaks = ("P-9.1", "P-3.21")
 
     def reconnects(self, code: int) -> bool:
         return False
@@ -215,7 +215,7 @@ class SendsNoUserFragments(Client):
 class LeavesOnErrors(Client):
     """Leaves its partner when it receives an error."""
 
-    breaks = ("P-8.4", "P-2.15", "P-4.9")
+    breaks = ("P-8.4", "P-2.15", "P-4.9", "P-7.7", "P-9.7")
 
     async def on_error(self, message: Message) -> None:
         self._forget_partner()
@@ -224,7 +224,7 @@ class LeavesOnErrors(Client):
 class ClosesOnErrors(Client):
     """Closes when it receives an error."""
 
-    breaks = ("P-8.4", "P-2.15", "P-4.2", "P-4.9")
+    breaks = ("P-8.4", "P-2.15", "P-4.2", "P-4.9", "P-4.11", "P-9.1")
 
     async def on_error(self, message: Message) -> None:
         await self.quit()
@@ -233,7 +233,7 @@ class ClosesOnErrors(Client):
 class WaitsForItsOwnLeave(Client):
     """Takes only `leave` for an answer to `leave` and `next`."""
 
-    breaks = ("P-4.9", "P-8.4")
+    breaks = ("P-4.9", "P-7.7", "P-8.4", "P-9.7")
 
     async def on_error(self, message: Message) -> None:
         pass
@@ -302,7 +302,7 @@ class RendersMarkup(Client):
 class ResendsNothing(Client):
     """Takes what it has sent for received."""
 
-    breaks = ("P-13.4",)
+    breaks = ("P-13.4", "P-13.14")
 
     async def resend(self, heard: int) -> None:
         pass
@@ -311,7 +311,7 @@ class ResendsNothing(Client):
 class QuitsWhenThePartnerIsAway(Client):
     """Quits when its partner is away."""
 
-    breaks = ("P-13.10",)
+    breaks = ("P-13.10", "P-4.11")
 
     async def on_peer(self, _message: Message) -> None:
         await self.quit()
@@ -401,6 +401,225 @@ class DescribesHostCandidates(Client):
         return {**description, "sdp": f"{description['sdp']}a={HOST_CANDIDATE}\r\n"}
 
 
+class KeepsItsOldToken(Client):
+    """Resumes with the token of `welcome` again and again."""
+
+    breaks = ("P-13.5",)
+
+    async def on_resumed(self, message: Message) -> None:
+        await super().on_resumed({**message, "resumeToken": self._token})
+
+
+class TakesTheSeqOfResumed(Client):
+    """Takes the number of `resumed` for one of the session that continues."""
+
+    breaks = ("P-13.16",)
+
+    async def on_resumed(self, message: Message) -> None:
+        self._last_seq = message["seq"]
+        await super().on_resumed(message)
+
+
+class ResendsAll(Client):
+    """Sends everything again."""
+
+    breaks = ("P-13.4", "P-13.14")
+
+    async def resend(self, heard: int) -> None:
+        await super().resend(self._forgotten)
+
+
+class MiscountsAfterAPong(Client):
+    """Forgets what a pong has counted, and then takes `heard` for a number of those that are left."""
+
+    breaks = ("P-13.4", "P-13.14")
+
+    async def resend(self, heard: int) -> None:
+        await super().resend(heard + self._forgotten)
+
+
+class GivesUpForGood(Client):
+    """Closes with 1000 when a pong is late, though it will resume."""
+
+    breaks = ("P-13.12",)
+
+    async def give_up(self) -> None:
+        await self._send(CloseConnection(1000))
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
+class SendsNothingAgain(Client):
+    """Takes a dropped message for sent."""
+
+    breaks = ("P-7.7",)
+
+    async def on_rate_limited(self, type: str, seconds: float) -> None:
+        pass
+
+
+class SendsAgainAtOnce(Client):
+    """Does not wait before it sends a dropped message again."""
+
+    breaks = ("P-7.7",)
+
+    async def on_rate_limited(self, type: str, seconds: float) -> None:
+        await super().on_rate_limited(type, 0.0)
+
+
+class ClosesWhenRateLimited(Client):
+    """Takes a dropped message for the end."""
+
+    breaks = ("P-8.4",)
+
+    async def on_rate_limited(self, type: str, seconds: float) -> None:
+        await self.quit()
+
+
+class ReconnectsSoonAfterTooManyMessages(Client):
+    """Treats 4003 as any other code."""
+
+    breaks = ("P-9.7",)
+
+    async def on_error(self, message: Message) -> None:
+        await super().on_error({**message, "fatal": False} if message["fatal"] else message)
+
+
+class SendsNoMedia(Client):
+    """Keeps to itself that the microphone is off."""
+
+    breaks = ("P-3.20",)
+
+    async def send_media(self) -> None:
+        pass
+
+
+class SendsNoMediaToTheNextPartner(Client):
+    """Sends the state of the microphone when it changes only."""
+
+    breaks = ("P-3.20",)
+
+    async def on_join(self, message: Message) -> None:
+        self._microphone = True
+        await super().on_join(message)
+
+
+class SendsMediaToAnyServer(Client):
+    """Sends `media` to servers without that feature."""
+
+    breaks = ("P-3.2",)
+
+    async def send_media(self) -> None:
+        await self.send("media", audio=self._microphone, video=True)
+
+
+class RefusesUnknownFeatures(Client):
+    """Quits if a server has more features than it knows."""
+
+    breaks = ("P-3.21",)
+
+    async def on_welcome(self, message: Message) -> None:
+        if "telepathy" in message["features"]:
+            await self.quit()
+        else:
+            await super().on_welcome(message)
+
+
+class IgnoresUnknownReasons(Client):
+    """Takes a leave for an unknown reason for none."""
+
+    breaks = ("P-3.21",)
+
+    async def on_leave(self, message: Message) -> None:
+        if message["reason"] != "moved_to_another_town":
+            await super().on_leave(message)
+
+
+class QuitsOnUnknownErrors(Client):
+    """Takes an unknown error code for a fatal one."""
+
+    breaks = ("P-8.4",)
+
+    async def on_error(self, message: Message) -> None:
+        if message["code"] == "unheard_of" and not message["fatal"]:
+            await self.quit()
+        else:
+            await super().on_error(message)
+
+
+class KnowsNoOtherCloseCodes(Client):
+    """Stays away after a temporary close code that it does not know."""
+
+    breaks = ("P-3.21",)
+
+    def reconnects(self, code: int) -> bool:
+        return code != 4099 and super().reconnects(code)
+
+
+class ReconnectsAfterUnknownCodes(Client):
+    """Takes every close code that it does not know for a temporary one."""
+
+    breaks = ("P-3.21",)
+
+    def reconnects(self, code: int) -> bool:
+        return code in (1008, 3000, 4599) or super().reconnects(code)
+
+
+class ExpectsItsOwnIds(Client):
+    """Ignores answers with an `id` that it has not sent."""
+
+    breaks = ("P-2.15",)
+
+    async def handle(self, message: Message) -> None:
+        if "id" not in message:
+            await super().handle(message)
+
+
+class KeepsThePartnerUntilItsLeaveIsAnswered(Client):
+    """Does not leave the pairing until the server's answer, and answers offers meanwhile."""
+
+    breaks = ("P-4.11", "P-4.10")
+
+    def is_current(self, message: Message) -> bool:
+        return super().is_current(message) or self._leaving is not None
+
+
+class TakesAMatchAfterItsLeave(Client):
+    """Takes a partner though its leave is under way."""
+
+    breaks = ("P-4.11",)
+
+    async def on_join(self, message: Message) -> None:
+        self._leaving = None
+        await super().on_join(message)
+
+
+class NeverOffersAgain(Client):
+    """Gives up an offer that was rolled back."""
+
+    breaks = ("P-5.12",)
+    _has_offered = False
+
+    async def negotiation_needed(self) -> None:
+        if not self._has_offered:
+            self._has_offered = True
+            await super().negotiation_needed()
+
+
+class CutsCharactersInHalf(Client):
+    """Cuts chat by UTF-16 code units."""
+
+    breaks = ("P-2.18",)
+
+    async def chat(self, text: str) -> None:
+        units = text.encode("utf-16-le")[: 2 * self._limits["chatCharacters"]]
+        if self._room is not None and "chat" in self._features and len(units) <= self._limits["messageBytes"]:
+            await self.send("chat", text=units.decode("utf-16-le", errors="surrogatepass"))
+
+    async def transmit(self, type: str, fields: dict[str, Any]) -> None:
+        await self._send(TextMessage(json.dumps({"type": type, **fields})))
+
+
 class CrashesWhenTheConnectionIsLost(Client):
     """Ends its program, so it is tried as a program only."""
 
@@ -418,7 +637,7 @@ async def _perform_actions(client: Client) -> None:
     """Perform the actions on standard input."""
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         action, _, text = line.strip().partition(" ")
-        await (client.chat(text) if action == "chat" else getattr(client, action)())
+        await getattr(client, action)(*[text] * (action in ("chat", "media")))
 
 
 async def main(url: str, kind: str) -> None:

@@ -1,7 +1,7 @@
 """A client written from spec/protocol.md alone: the scripted server must pass it.
 
-It has no media: its peer connection is the signaling state of perfect negotiation, with a media section for audio,
-and has failed as soon as the partner has no more candidates. `bad_clients.py` has clients that break its rules.
+It has no media: its peer connection is the signaling state of perfect negotiation, with sections for audio and
+video. It has failed as soon as the partner has no more candidates. `bad_clients.py` has clients that break rules.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     CloseConnection,
@@ -27,6 +28,10 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 Message = dict[str, Any]
 
 ABNORMAL = 1006
+COMES_BACK = (1001, 1005, ABNORMAL, 1011, 1012, 1013, 1014)
+"""Close codes below 4000 after which a client reconnects (P-9.1)."""
+GIVES_UP = 4900
+PONG_SECONDS = 10.0
 
 SDP_TO_THE_FRAGMENT = """v=0
 o=- 1 1 IN IP4 0.0.0.0
@@ -39,6 +44,12 @@ a=sendrecv
 a=rtpmap:111 opus/48000/2
 a=ice-ufrag:""".replace("\n", "\r\n")
 """A description of a media section for audio, but for the ICE user fragment and the end of its line."""
+VIDEO_SECTION = """m=video 9 UDP/TLS/RTP/SAVPF 96
+c=IN IP4 0.0.0.0
+a=mid:1
+a=sendrecv
+a=rtpmap:96 VP8/90000
+""".replace("\n", "\r\n")
 HOST_CANDIDATE = "candidate:1 1 udp 1 127.0.0.1 9 typ host"
 
 
@@ -67,6 +78,8 @@ class Client:
         self._ws: WSConnection | None = None
         self._resuming = False
         self._timers: trio.Nursery | None = None
+        self._microphone = True
+        self._ponged = trio.Event()
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -80,6 +93,7 @@ class Client:
         self._token: str | None = None
         self._last_seq = 0
         self._sent: list[tuple[str, dict[str, Any]]] = []
+        self._forgotten = 0  # so many before those of `_sent`, which the server has counted
         self._forget_partner()
 
     def _forget_partner(self) -> None:
@@ -87,6 +101,7 @@ class Client:
         self._polite = False
         self._pending: str | None = None  # our offer that is unanswered
         self._negotiated = False
+        self._has_video = True
         self._ignoring = False
         self._relay_only = False
         self._reported_failure = False
@@ -123,6 +138,16 @@ class Client:
         if self._room is not None and self._negotiated and self._pending is None:
             await self.offer()
 
+    async def media(self, text: str) -> None:
+        """Switch the microphone."""
+        self._microphone = text == "on"
+        if self._room is not None:
+            await self.send_media()
+
+    async def send_media(self) -> None:
+        if "media" in self._features:
+            await self.send("media", audio=self._microphone, video=True)
+
     async def quit(self) -> None:
         self._wants_partner = False
         self._wanted = trio.Event()
@@ -144,7 +169,7 @@ class Client:
             code = await self._connection()
             attempt = 0 if self._welcomed else attempt
             wanted = self._wants_partner
-            self._resuming = self._token is not None and wanted and code in (ABNORMAL, 4002)
+            self._resuming = self._token is not None and wanted and code in (*COMES_BACK, 4002)
             self._stream, self._welcomed = None, False
             if not self._resuming:
                 self._forget_connection()
@@ -157,7 +182,7 @@ class Client:
                 self._wanted = trio.Event()
 
     def reconnects(self, code: int) -> bool:
-        return code == ABNORMAL or 4000 <= code < 4500
+        return code in COMES_BACK or 4000 <= code < 4500
 
     def pause(self, attempt: int) -> float:
         """Seconds until the next attempt."""
@@ -197,8 +222,30 @@ class Client:
                     case Ping():
                         await self.pong(event)
                     case CloseConnection():
+                        # Without a close frame of the server, wsproto itself found the connection to have failed.
+                        code = int(event.code) if ws.state is ConnectionState.REMOTE_CLOSING else ABNORMAL
                         await self._send(event.response())
-                        return int(event.code)
+                        return code
+
+    async def keep_alive(self, seconds: float, stream: trio.abc.Stream | None) -> None:
+        """Send pings while this is our connection; give it up when the answer to one is late."""
+        while True:
+            await trio.sleep(seconds)
+            if self._stream is not stream:
+                return
+            self._ponged = trio.Event()
+            await self.send("ping")
+            with trio.move_on_after(PONG_SECONDS):
+                await self._ponged.wait()
+            if self._stream is stream and not self._ponged.is_set():
+                await self.give_up()
+                return
+
+    async def give_up(self) -> None:
+        """Close the connection, whose session is to be resumed."""
+        await self._send(CloseConnection(GIVES_UP))
+        if self._stream is not None:
+            await self._stream.aclose()
 
     async def pong(self, ping: Ping) -> None:
         await self._send(ping.response())
@@ -236,6 +283,8 @@ class Client:
 
     async def on_welcome(self, message: Message) -> None:
         self._welcomed = True
+        if self._timers is not None:
+            self._timers.start_soon(self.keep_alive, message["pingSeconds"], self._stream)
         if self._resuming:
             self._fresh = message
             await self.transmit("resume", {"token": self._token, "lastSeq": self.resume_position()})
@@ -254,20 +303,22 @@ class Client:
 
     async def resend(self, heard: int) -> None:
         """Send again what the server has not received."""
-        for type, fields in self._sent[heard:]:
+        for type, fields in self._sent[heard - self._forgotten :]:
             await self.transmit(type, fields)
 
     async def on_ready(self, _message: Message) -> None:
-        if self._leaving != "leave":
-            self._leaving, self._waiting = None, True
+        if self._leaving is None:
+            self._waiting = True
 
     async def on_join(self, message: Message) -> None:
-        if self._leaving == "leave":
+        if self._leaving is not None:
             return
         self._forget_partner()
-        self._leaving, self._waiting = None, False
+        self._waiting = False
         self._room, self._polite = message["roomId"], message["polite"]
         await self.on_ice(message)
+        if not self._microphone:
+            await self.send_media()
         if message["role"] == "offerer":
             await self.offer()
 
@@ -293,7 +344,15 @@ class Client:
         if self._ignoring:
             return
         self._pending = None
+        self._has_video = "\nm=video" in message["payload"]["sdp"]
         await self.answer()
+        if not self._has_video:
+            await self.negotiation_needed()
+
+    async def negotiation_needed(self) -> None:
+        """The partner's offer had no media section for our video: an offer of ours adds it, again if it has to."""
+        self._has_video = True
+        await self.offer()
 
     def yields(self) -> bool:
         """Whether our own pending offer is rolled back for the partner's."""
@@ -317,7 +376,19 @@ class Client:
         if leaving == "leave" and self._wants_partner:
             await self.send_join()
 
+    async def on_rate_limited(self, type: str, seconds: float) -> None:
+        """Send the last message of this type again, unless it is out of date by then."""
+        room, dropped = self._room, next((each for each in reversed(self._sent) if each[0] == type), None)
+        await trio.sleep(seconds)
+        if dropped is not None and room == self._room:
+            await self.send(type, **dropped[1])
+
     async def on_error(self, message: Message) -> None:
+        is_dropped = message["code"] == "rate_limited"
+        if is_dropped and message["fatal"]:
+            self._retry_after = max(10.0, message["retryAfterSeconds"])
+        elif is_dropped and self._timers is not None:
+            self._timers.start_soon(self.on_rate_limited, message["ref"], message["retryAfterSeconds"])
         if self._resuming and message["code"] == "resume_failed":
             stream, self._resuming = self._stream, False
             self._forget_connection()
@@ -347,14 +418,19 @@ class Client:
         """Would be shown."""
 
     async def on_pong(self, message: Message) -> None:
-        """The answer to our ping."""
+        """The answer to our ping: what it has counted need not be kept."""
+        self._ponged.set()
+        if not self._resuming:
+            del self._sent[: message["heard"] - self._forgotten]
+            self._forgotten = message["heard"]
 
     # ------------------------------------------------------------ negotiating
 
     def description(self, kind: str) -> Message:
         self._generations += 1
         self._ufrag = f"g{self._generations:03d}"
-        return {"type": kind, "sdp": SDP_TO_THE_FRAGMENT + f"{self._ufrag}\r\n"}
+        video = VIDEO_SECTION + f"a=ice-ufrag:{self._ufrag}\r\n" if self._has_video else ""
+        return {"type": kind, "sdp": SDP_TO_THE_FRAGMENT + f"{self._ufrag}\r\n" + video}
 
     async def offer(self) -> None:
         description = self.description("offer")

@@ -41,7 +41,7 @@ class LibraryClient:
         self._wanted = trio.Event()
         self._client: Client | None = None
         self._generations = 0
-        self._gathers = True
+        self._gathers = self._microphone = True
         self._renewals = trio.CancelScope()
 
     # ------------------------------------------------------------ the user
@@ -69,6 +69,16 @@ class LibraryClient:
         if self._client is not None:
             with suppress(LocalProtocolError, ValueError):
                 await self._client.chat(text)
+
+    async def media(self, text: str) -> None:
+        self._microphone = text == "on"
+        if self._client is not None:
+            await self._send_media(self._client)
+
+    async def _send_media(self, client: Client) -> None:
+        if "media" in client.welcome.features:
+            with suppress(LocalProtocolError):
+                await client.media(audio=self._microphone, video=False)
 
     async def renegotiate(self) -> None:
         if self._client is not None:
@@ -101,6 +111,8 @@ class LibraryClient:
                 self._renewals.cancel()
                 self._renewals = trio.CancelScope()
                 nursery.start_soon(self._renew, client, event.ttl_seconds, self._renewals)
+            if isinstance(event, Joined) and not self._microphone:
+                await self._send_media(client)
             with suppress(LocalProtocolError):
                 await self._handle(client, event)
 
@@ -136,7 +148,7 @@ async def perform_actions(client: LibraryClient) -> None:
     """Perform the actions on standard input."""
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         action, _, text = line.strip().partition(" ")
-        await (client.chat(text) if action == "chat" else getattr(client, action)())
+        await getattr(client, action)(*[text] * (action in ("chat", "media")))
 
 
 async def main(url: str) -> None:

@@ -21,14 +21,22 @@ from curhat_trio.conformance.client.monitor import ConnectionMonitor
 from curhat_trio.conformance.client.results import ScenarioFailed, Violation
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.client.transcript import Transcript
-from curhat_trio.protocol.codec import encode
+from curhat_trio.protocol.codec import encode, identify
 from curhat_trio.protocol.errors import CloseCode
-from curhat_trio.protocol.messages import ClientMessage, Ping, Pong, ServerMessage
+from curhat_trio.protocol.messages import ClientMessage, ErrorMessage, Left, Ping, Pong, ServerMessage
 
 _CLOSE_SECONDS = 2.0
 _SETTLE_SECONDS = 0.2
 _WRITE_SECONDS = 10.0
 _RECEIVE_BYTES = 65536
+_ANSWERED_BY = {
+    "ready": ("join", "next"),
+    "leave": ("leave", "next"),
+    "pong": ("ping",),
+    "ice": ("ice",),
+    "resumed": ("resume",),
+}
+"""Type of an answer -> types of the messages that it may answer (P-3.19)."""
 
 
 @attrs.frozen
@@ -61,6 +69,7 @@ class MessageChannel:
         """How the client ended it; None: it has not."""
         self.answers_pings = True
         """Whether a `ping` message is answered at once."""
+        self.answers_websocket_pings = True
         self.received: list[ClientMessage] = []
         """All messages of the client so far that could be decoded."""
         self._ws = websocket
@@ -75,6 +84,8 @@ class MessageChannel:
         self._binary = bytearray()
         self._text: list[str] = []
         self._frames = 0
+        self._ids: dict[str, str | None] = {}
+        """Type of a message that has no answer yet -> its `id`."""
 
     @property
     def seq(self) -> int:
@@ -114,7 +125,8 @@ class MessageChannel:
                     self.monitor.on_binary_message(len(data))
                     await self._handle_text(data.decode(errors="replace"), 1)  # reported, then taken for text
             case events.Ping():
-                await self._send_event(event.response())
+                if self.answers_websocket_pings:
+                    await self._send_event(event.response())
             case events.Pong():
                 self._unanswered.discard(bytes(event.payload))
                 self._wake()
@@ -131,6 +143,7 @@ class MessageChannel:
         message = self.monitor.on_client_message(data, frames, trio.current_time())
         if message is None:
             return
+        self._ids[message.type] = identify(text, "v1")[1]
         if isinstance(message, Ping) and self.answers_pings:
             await self.send(Pong(self.monitor.heard, message.data))
         self.received.append(message)
@@ -196,11 +209,16 @@ class MessageChannel:
 
     async def expect_end(self, rules: str, within: float) -> Ended:
         """The end of the connection by the client."""
+        ended = await self.wait_for_end(within)
+        if ended is None:
+            self.fail(rules, f"expected the client to close the connection within {within:g} s")
+        return ended
+
+    async def wait_for_end(self, within: float) -> Ended | None:
+        """Wait until the client has ended the connection; None if it has not."""
         with trio.move_on_after(within):
             while self.ended is None:
                 await self._changed.wait()
-        if self.ended is None:
-            self.fail(rules, f"expected the client to close the connection within {within:g} s")
         return self.ended
 
     async def expect_pongs(self) -> None:
@@ -229,7 +247,22 @@ class MessageChannel:
         """Number a message and send it; `more` are fields that no schema has."""
         self.monitor.on_server_message(message, trio.current_time())
         self._seq += 1
-        await self._send_object({**orjson.loads(encode(message, self._seq)), **more})
+        id = self._answered_id(message)
+        echoed = {} if id is None else {"id": id}
+        await self._send_object({**orjson.loads(encode(message, self._seq)), **echoed, **more})
+
+    def _answered_id(self, message: ServerMessage) -> str | None:
+        """The `id` of the client's message that this one answers, if it had one (P-3.19)."""
+        if isinstance(message, ErrorMessage):
+            return self._ids.pop(message.ref or "", None)
+        if isinstance(message, Left) and message.from_ != self.monitor.own_id:
+            return None
+        answered = next((type for type in _ANSWERED_BY.get(message.type, ()) if type in self._ids), None)
+        if answered is None:
+            return None
+        if isinstance(message, Left) and answered == "next":
+            return self._ids[answered]  # `ready` will answer it too
+        return self._ids.pop(answered)
 
     async def send_unknown(self, type: str, **fields: Any) -> None:
         """Send a message of a later protocol version."""
@@ -263,7 +296,8 @@ class MessageChannel:
         """Close with this code, and wait a moment for the client's own close frame."""
         explanation = CloseCode(code).explanation if code in set(CloseCode) else ""
         self._transcript.note(f"< close {code}")
-        await self._send_event(events.CloseConnection(code, explanation))
+        no_code = code == CloseReason.NO_STATUS_RCVD  # wsproto knows it by identity: an empty close frame
+        await self._send_event(events.CloseConnection(CloseReason(code) if no_code else code, explanation))
         with trio.move_on_after(_CLOSE_SECONDS):
             while self.ended is None:
                 await self._changed.wait()

@@ -53,6 +53,7 @@ class ClientConnection(MessageChannel):
         """The session of another connection continues over this one."""
         self.monitor.resumed(before.monitor, trio.current_time())
         self.monitor.heard = heard
+        self.monitor.own_id = before.monitor.own_id
         await self.send(messages.Resumed(CLIENT_ID, token, RESUME_SECONDS, heard))
         self._seq, self.peer, self._impolite = before.seq, before.peer, before._impolite
 
@@ -83,6 +84,18 @@ class ClientConnection(MessageChannel):
         left = messages.Left(by or self.peer.id, self.peer.room_id, LeaveReason.LEFT)
         await self.send(left, **{"reason": reason, **more})
         self.peer = None
+
+    async def relay_late_messages(self) -> None:
+        """What the peer sends before it has received the client's `leave` or `next`."""
+        peer = self.peer
+        assert peer is not None
+        await self.relay(messages.Chat("too late"))
+        await self.relay(messages.Typing(True))
+        await self.relay(messages.Media(audio=False, video=True))
+        await self.relay(peer.offer())
+        await self.relay(messages.Candidate(peer.candidate()))
+        await self.send(messages.Presence(peer.id, peer.room_id, "away"))
+        await self.send(messages.Presence(peer.id, peer.room_id, "back"))
 
     async def send_goaway(self, retry_after: float, **more: Any) -> None:
         """The server is about to close."""

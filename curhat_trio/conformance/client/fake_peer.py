@@ -151,6 +151,11 @@ class FakePeer:
         return "\r\n".join(lines) + "\r\n"
 
 
+def media_of(description: Description) -> list[str]:
+    """The kinds of the media sections, in order."""
+    return [section[0].partition(" ")[0].removeprefix("m=") for section in _split(description.sdp.splitlines())]
+
+
 def _split(lines: Iterable[str]) -> Iterable[Section]:
     """The media sections of a description."""
     section: list[str] = []

@@ -4,6 +4,7 @@ A scenario checks one thing; the monitor looks at every message of every connect
 its form, its size, whether it is allowed in this state. It has no socket and no clock.
 """
 
+import json
 from collections.abc import Iterable
 
 import attrs
@@ -21,7 +22,7 @@ from curhat_trio.protocol.sdp import candidate_ufrag
 from curhat_trio.protocol.session import Connected, Negotiating, Paired, Waiting
 
 ALWAYS_CHECKED = (
-    *("P-2.2", "P-2.10", "P-2.12", "P-3.4", "P-3.18", "P-4.10", "P-5.2", "P-5.5"),
+    *("P-2.2", "P-2.10", "P-2.12", "P-2.18", "P-3.4", "P-3.18", "P-4.10", "P-5.2", "P-5.5"),
     *("P-6.3", "P-6.7", "P-7.2", "P-7.3", "P-13.9"),
 )
 """The rules that hold on every connection. P-2.2 and P-7.2 are checked by the connection itself."""
@@ -37,6 +38,8 @@ class ConnectionMonitor:
 
     violations: list[Violation] = attrs.Factory(list)
     covered: set[str] = attrs.Factory(set)
+    own_id: ClientId | None = None
+    """The client's `sessionId`."""
     heard: int = 0
     """How many messages of the client its session has received, but for `resume` (P-13.4)."""
     _message_bytes: int = 65536
@@ -44,7 +47,6 @@ class ConnectionMonitor:
         lambda: RateLimit(Allowance(MESSAGES_PER_SECOND, MESSAGE_BURST, BYTES_PER_SECOND, BYTE_BURST))
     )
     _tracker: StateTracker = attrs.Factory(StateTracker)
-    _own_id: ClientId | None = None
     _pairing: "_Pairing | None" = None
     _received: int = 0
 
@@ -60,7 +62,7 @@ class ConnectionMonitor:
         self._track_state(message, now)
         match message:
             case messages.Welcome(session_id=own_id, limits=limits):
-                self._own_id, self._message_bytes = own_id, limits.message_bytes
+                self.own_id, self._message_bytes = own_id, limits.message_bytes
             case messages.Joined(room_id=room_id, role=role, polite=polite, ice_transport_policy=policy):
                 self._pairing = _Pairing(room_id, role == "offerer", polite, policy == "relay")
             case messages.Left(room_id=room_id) if self._is_current(room_id):
@@ -89,7 +91,7 @@ class ConnectionMonitor:
                 tracker.move(Connected, now)
             case messages.Left(from_=by, room_id=room_id) if self._is_current(room_id):
                 # Its own `leave` or `next` changed the state when it was sent, and a `join` may have since.
-                if tracker.has_partner or by != self._own_id:
+                if tracker.has_partner or by != self.own_id:
                     tracker.move(Connected, now)
             case messages.Relayed(message=messages.Offer(), room_id=room_id) if self._is_current(room_id):
                 if tracker.has_partner:
@@ -103,7 +105,9 @@ class ConnectionMonitor:
         """The client sent this as one text message; returns it decoded, None if it can't be."""
         self._check_size(data, frames, now)
         message = decode(data, "v1", messages.OPTIONAL)
-        self.covered |= {"P-2.10", "P-3.4"}
+        self.covered |= {"P-2.10", "P-2.18", "P-3.4"}
+        if has_unpaired_surrogate(data):
+            self.report("P-2.18", "half of a surrogate pair, as of an emoji that was cut")
         self._received += 1
         self.heard += not isinstance(message, messages.Resume)
         if isinstance(message, Fault):
@@ -206,6 +210,17 @@ class _Pairing:
         """A polite client that answers has rolled back its own offer."""
         if self.polite:
             self.own_offer_pending = False
+
+
+def has_unpaired_surrogate(data: bytes) -> bool:
+    """Whether a string of this JSON text has one; UTF-8 has none, so it is written as an escape."""
+    if rb"\u" not in data:
+        return False
+    try:
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+    except ValueError:  # not JSON, which is another fault
+        return False
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _candidate_lines(description: messages.Description) -> list[str]:

@@ -13,10 +13,16 @@ from curhat_trio.conformance.client.results import NotApplicable, ScenarioFailed
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.client.transcript import Transcript
 from curhat_trio.conformance.wire import SUBPROTOCOL
-from curhat_trio.protocol.messages import Candidate, Chat, Join, Offer
+from curhat_trio.protocol.errors import ErrorCode
+from curhat_trio.protocol.messages import Candidate, Chat, ClientMessage, Join, Offer
 
 _BY_ITSELF_SECONDS = 0.5
 """How long a client may take that joins again without being asked."""
+
+CLOCKS_DIFFER = 0.1
+"""Seconds that a client's timer may be early, and a message be under way."""
+RETRY_SECONDS = 1.0
+"""The `retryAfterSeconds` of a message that is over the rate limit."""
 
 Role = Literal["offerer", "answerer"]
 
@@ -178,6 +184,22 @@ class ScenarioRun:
                 raise NotApplicable("the client does not join again by itself") from failure
             await self.perform("join")
             await self.expect_join(connection, rule)
+
+    async def expect_again(self, connection: ClientConnection, type: str) -> ClientMessage:
+        """The client's last message of this type is dropped, as over the rate limit: it must come again."""
+        await connection.send_error(ErrorCode.RATE_LIMITED, type, retry_after=RETRY_SECONDS)
+        refused = trio.current_time()
+        try:
+            again = await connection.expect(type, rules="P-7.7", within=RETRY_SECONDS + self.timeouts.answer)
+        except ScenarioFailed as failure:
+            if connection.ended is None:
+                raise
+            connection.fail("P-8.4", failure.violation.detail)
+        if trio.current_time() < refused + RETRY_SECONDS - CLOCKS_DIFFER:
+            connection.fail(
+                "P-7.7", f"expected `{type}` again after retryAfterSeconds, {RETRY_SECONDS:g}; it came earlier"
+            )
+        return again
 
     async def expect_old_room_ignored(self, connection: ClientConnection, old: FakePeer) -> None:
         """Messages of a former partner must have no effect."""

@@ -19,3 +19,5 @@ class Timeouts:
     """For the first offer (P-5.3)."""
     media: float = 45.0
     """Until a client has reported that no media is established."""
+    give_up: float = 45.0
+    """Until a client has given up a connection over which its pings are not answered."""

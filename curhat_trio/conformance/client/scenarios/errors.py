@@ -4,6 +4,7 @@ from functools import partial
 
 from curhat_trio.conformance.client.scenario_run import ScenarioRun
 from curhat_trio.conformance.client.scenarios.registry import ScenarioGroup
+from curhat_trio.protocol import messages
 from curhat_trio.protocol.errors import ErrorCode
 
 scenario = ScenarioGroup()
@@ -25,7 +26,8 @@ for code, ref in (
         ("unheard_of", "answer"),
     ),
 ):
-    rules = ("P-8.4", "P-4.2") if code == "wrong_state" else ("P-8.4",)
+    also = {"wrong_state": ("P-4.2",), "unheard_of": ("P-3.21",)}
+    rules = ("P-8.4", *also.get(code, ()))
     scenario(f"error {code}, ref {ref or 'absent'}", *rules)(partial(_error, code, ref))
 
 
@@ -39,14 +41,22 @@ async def _errors_while_waiting(run: ScenarioRun) -> None:
     await run.negotiate(connection, "answerer")
 
 
-@scenario("join is rate limited", "P-8.4")
+@scenario("join is rate limited", "P-7.7", "P-8.4")
 async def _join_rate_limited(run: ScenarioRun) -> None:
     connection = await run.joined()
-    await connection.send_error(ErrorCode.RATE_LIMITED, "join", retry_after=0.5)
-    await connection.expect_open("P-8.4", 0.6)
-    await run.expect_rejoin(connection, "P-8.4")
+    await run.expect_again(connection, "join")
     await run.pair(connection, "answerer")
     await run.negotiate(connection, "answerer")
+
+
+@scenario("its offer is rate limited", "P-7.7", "P-8.4")
+async def _offer_rate_limited(run: ScenarioRun) -> None:
+    connection = await run.paired("offerer")
+    await connection.expect_offer()
+    offer = await run.expect_again(connection, "offer")
+    assert isinstance(offer, messages.Offer)
+    await connection.relay_answer(offer)
+    await connection.expect_working_pairing("P-8.4")
 
 
 @scenario("a late candidate crosses the partner's leave", "P-4.2")

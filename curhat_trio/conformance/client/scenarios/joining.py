@@ -29,10 +29,18 @@ async def _username_in_the_url(run: ScenarioRun) -> None:
         raise NotApplicable("the client sends no `username` in the query, which is optional")
 
 
-@scenario("welcome has unknown fields, limits and features", "P-2.15")
+@scenario("welcome has unknown fields", "P-2.15")
 async def _unknown_in_welcome(run: ScenarioRun) -> None:
-    connection = await run.connected(features=("chat", "next", "telepathy"), **UNKNOWN_FIELDS)
+    connection = await run.connected(**UNKNOWN_FIELDS)
     await run.expect_join(connection, "P-2.15")
+
+
+@scenario("welcome has unknown features", "P-3.21")
+async def _unknown_features(run: ScenarioRun) -> None:
+    connection = await run.connected(features=("chat", "next", "telepathy"))
+    await run.expect_join(connection, "P-3.21")
+    await run.pair(connection, "offerer")
+    await connection.expect_offer("P-3.21")
 
 
 @scenario("a message of unknown type while waiting", "P-2.15")
@@ -44,6 +52,19 @@ async def _unknown_while_waiting(run: ScenarioRun) -> None:
     await connection.send_unknown("weather", forecast="sun")
     await run.pair(connection, "offerer")
     await connection.expect_offer("P-2.15")
+
+
+@scenario("answers have an id that the client did not ask for", "P-2.15")
+async def _unknown_ids(run: ScenarioRun) -> None:
+    connection = await run.joined()
+    await connection.send_ready("r-1", id="of-no-join")
+    await connection.send(messages.Pong(connection.monitor.heard), id="of-no-ping")
+    await connection.send_error(ErrorCode.WRONG_STATE, "chat", id="of-no-chat")
+    await connection.send_match("offerer", "r-1", id="of-nothing")
+    await connection.relay_answer(await connection.expect_offer("P-2.15"), id="of-no-offer")
+    await connection.expect_working_pairing("P-2.15")
+    await connection.send_leave("left", id="of-no-leave")
+    await run.pair_again(connection, "P-2.15")
 
 
 async def _unknown_in_pairing(role: Role, run: ScenarioRun) -> None:
@@ -69,7 +90,7 @@ async def _unknown_fields(role: Role, run: ScenarioRun) -> None:
     await connection.relay_candidates(**UNKNOWN_FIELDS)
     await connection.relay(messages.Chat("hello"), **UNKNOWN_FIELDS)
     await connection.send_error(ErrorCode.WRONG_STATE, "candidate", **UNKNOWN_FIELDS)
-    await connection.send(messages.Pong(0), **UNKNOWN_FIELDS)
+    await connection.send(messages.Pong(connection.monitor.heard), **UNKNOWN_FIELDS)
     await connection.expect_working_pairing("P-2.15")
     await connection.send_leave("left", **UNKNOWN_FIELDS)
     await connection.expect_open("P-2.15", 0.5)

@@ -5,7 +5,7 @@ from functools import partial
 import trio
 
 from curhat_trio.conformance.client.connection import FEATURES, ClientConnection
-from curhat_trio.conformance.client.fake_peer import FakePeer
+from curhat_trio.conformance.client.fake_peer import FakePeer, media_of
 from curhat_trio.conformance.client.results import NotApplicable, ScenarioFailed
 from curhat_trio.conformance.client.scenario_run import Role, ScenarioRun
 from curhat_trio.conformance.client.scenarios.registry import ROLES, ScenarioGroup
@@ -198,7 +198,7 @@ async def _polite(run: ScenarioRun) -> None:
     await connection.expect_answer()
     await connection.relay_candidates()
     try:
-        await connection.expect("offer", rules=(), within=1.0)
+        await connection.expect_offer((), within=_BY_ITSELF_SECONDS)
     except ScenarioFailed as failure:
         if connection.ended is not None:
             raise
@@ -210,3 +210,28 @@ async def _polite(run: ScenarioRun) -> None:
     await connection.expect_answer("P-5.10")
     await connection.relay_candidates()
     await connection.expect_working_pairing("P-5.10")
+
+
+@scenario("its offer is rolled back, and is still needed", "P-5.12")
+async def _offers_again(run: ScenarioRun) -> None:
+    connection = await run.paired("answerer")
+    await connection.relay_offer(["audio"])
+    await connection.expect_answer()
+    try:
+        offer = await connection.expect_offer((), within=_BY_ITSELF_SECONDS)
+    except ScenarioFailed as failure:
+        if connection.ended is not None:
+            raise
+        raise NotApplicable("the client does not offer by itself what the first offer lacked") from failure
+    if len(media_of(offer.payload)) == 1:
+        raise NotApplicable("the client's offer adds no media section to the partner's")
+    await connection.relay_offer()  # as before, with the one media section that was agreed on
+    await connection.expect_answer("P-5.10")
+    again = await connection.expect_offer("P-5.12", within=run.timeouts.answer)
+    await connection.relay_answer(again)
+    await connection.relay_candidates()
+    await connection.expect_working_pairing("P-5.12")
+
+
+_BY_ITSELF_SECONDS = 1.0
+"""How long a client may take that offers without being asked."""

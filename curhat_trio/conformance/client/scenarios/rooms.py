@@ -23,14 +23,14 @@ async def _room_changes(run: ScenarioRun) -> None:
     await run.negotiate(connection, "answerer")
 
 
-async def _left(reason: str, role: Role, run: ScenarioRun) -> None:
+async def _left(reason: str, role: Role, rule: str, run: ScenarioRun) -> None:
     """A second partner follows a first; messages of the first arrive late, and twice."""
     connection = await run.negotiated("offerer")
     old = connection.peer
     assert old is not None
     await connection.send_leave(reason)
     await connection.expect_open((), 0.2)
-    await run.expect_rejoin(connection, "P-4.8")
+    await run.expect_rejoin(connection, rule)
     await connection.relay(old.offer(), old)
     await run.pair(connection, role)
     await run.expect_old_room_ignored(connection, old)
@@ -42,8 +42,9 @@ async def _left(reason: str, role: Role, run: ScenarioRun) -> None:
 _REASONS = [reason for reason in LeaveReason if reason is not LeaveReason.SERVER_SHUTDOWN]
 for number, reason in enumerate([*_REASONS, "moved_to_another_town"]):
     role = ROLES[number % 2]
-    scenario(f"the partner leaves ({reason}), the next is found, as {role}", "P-4.8")(
-        partial(_left, str(reason), role)
+    rules = ("P-4.8",) if reason in _REASONS else ("P-3.21", "P-4.8")
+    scenario(f"the partner leaves ({reason}), the next is found, as {role}", *rules)(
+        partial(_left, str(reason), role, rules[0])
     )
 
 
