@@ -72,7 +72,7 @@ export class Session {
   /** The user leaves for good. */
   close() {
     this.#wanted = null;
-    this.#socket.close(1000);
+    this.#socket?.close(1000);
   }
   #send(message) {
     message = { ...message, id: String(++this.#count) };
@@ -129,11 +129,12 @@ export class Session {
   // --- reconnecting
   #connect() {
     clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#giveUp(), 15_000); // no `welcome`
     const socket = this.#socket = new WebSocket(this.url, ["curhat.v1"]);
     this.#id = null; // until `resumed`, or until a new session begins
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
-      clearTimeout(this.#timer); // of `probe`
+      clearTimeout(this.#timer); // of `welcome` or `probe`
       this.#receive(JSON.parse(data));
     };
     socket.onclose = ({ code }) => { if (socket === this.#socket) this.#lost(code); }; // not the old one's 4505
@@ -156,7 +157,7 @@ export class Session {
   }
   #lost(code) {
     clearTimeout(this.#timer);
-    this.#id = null;
+    [this.#socket, this.#id] = [null, null];
     const retry = (code >= 4000 && code < 4500) || [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
     if (!retry || !this.#wanted) return this.hooks.ended(code); // [P-9.1], [P-9.2]
     const least = Math.max(this.#notBefore - Date.now(), code === 4003 ? 10_000 : 0);

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from tests.end_to_end.server_process import running_server
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "spec" / "examples" / "client.mjs").read_text()
 DOCUMENT = (ROOT / "spec" / "protocol.md").read_text()
@@ -33,7 +35,7 @@ def test_the_session_follows_its_rules() -> None:
     assert "# pass 0" not in ended.stdout
 
 
-# ---------------------------------------------------------------- negotiation, in a browser
+# ---------------------------------------------------------------- in a browser
 
 _GLARE = """async () => {
     const { negotiate } = window.example;
@@ -87,7 +89,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.add_script_tag(type="module", content=EXAMPLE + "\nwindow.example = { negotiate };")
+        page.add_script_tag(type="module", content=EXAMPLE + "\nwindow.example = { negotiate, Session };")
         page.wait_for_function("window.example")
         yield page
         browser.close()
@@ -97,3 +99,57 @@ def page() -> Iterator[Page]:
 def test_negotiation_survives_glare_and_offers_again(page: Page) -> None:
     seen: dict[str, Any] = page.evaluate(_GLARE)
     assert seen == {"early": 0, "offers": [2, 3], "lines": True}
+
+
+_CALL = """async (url) => {
+    const { negotiate, Session } = window.example;
+    const sockets = [];
+    const Native = WebSocket;
+    window.WebSocket = class extends Native {
+        constructor(...given) { super(...given); sockets.push(this); }
+    };
+    const begin = (username) => {
+        const client = { chats: [], overs: [], pairings: 0 };
+        const session = new Session(url, {
+            pairing(join) {
+                client.pairings += 1;
+                client.pc = new RTCPeerConnection();
+                client.receive = negotiate(client.pc, join, (message) => session.send(message));
+                client.pc.addTransceiver("audio");
+            },
+            signal: (message) => client.receive(message),
+            partner: ({ type, text, state }) => client.chats.push(text ?? state ?? type),
+            over: (reason) => client.overs.push(reason),
+            ended: (code) => { client.ended = code; },
+        });
+        session.join({ username, topics: ["example"] });
+        return Object.assign(client, { session });
+    };
+    const until = async (condition) => {
+        for (let tries = 0; !condition(); tries += 1) {
+            if (tries > 400) throw new Error(`waited in vain for ${condition}`);
+            await new Promise((resolve) => setTimeout(resolve, 25));
+        }
+    };
+    const [ani, budi] = [begin("Ani"), begin("Budi")];
+    await until(() => [ani, budi].every(({ pc }) => pc?.connectionState === "connected"));
+    sockets[0].onclose({ code: 1006 });  // the page loses it, though the server does not know yet
+    ani.session.send({ type: "chat", text: "lost on the way" });
+    budi.session.send({ type: "chat", text: "missed" });
+    await until(() => ani.chats.includes("missed") && budi.chats.includes("lost on the way"));
+    ani.session.next();
+    await until(() => ani.overs.length && budi.overs.length);
+    budi.session.join({ username: "Budi" });
+    await until(() => ani.pairings === 2 && budi.pairings === 2);
+    await until(() => [ani, budi].every(({ pc }) => pc.connectionState === "connected"));
+    for (const { session } of [ani, budi]) session.close();
+    await until(() => ani.ended && budi.ended);
+    return { chats: [ani.chats, budi.chats], overs: [ani.overs[0], budi.overs[0]], sockets: sockets.length };
+}"""
+"""Two clients in a call; one resumes its session, and goes to the next partner, who is the same one."""
+
+
+def test_negotiation_and_session_work_with_the_server(page: Page) -> None:
+    with running_server("--widen-after-seconds", "1") as server:
+        seen: dict[str, Any] = page.evaluate(_CALL, server.url.replace("http:", "ws:") + "/ws")
+    assert seen == {"chats": [["missed"], ["lost on the way"]], "overs": ["next", "next"], "sockets": 3}
