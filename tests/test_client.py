@@ -15,7 +15,7 @@ from curhat_trio import client as api
 from curhat_trio.client.machine import MAY_SEND, ClientMachine
 from curhat_trio.config import Settings
 from curhat_trio.protocol.ids import ClientId, RoomId
-from curhat_trio.protocol.messages import Join, Leave, Next
+from curhat_trio.protocol.messages import Join, Leave, Next, ServerMessage
 from tests.clients import URL, Dialer, connected, expect_events, paired_clients, scripted_server
 from tests.peers import ANSWER, OFFER, running_server
 
@@ -53,7 +53,7 @@ async def test_messages_that_are_not_allowed_raise_and_are_not_sent(autojump_clo
     async with paired_clients() as (ani, budi, _):
         for refused, why in (
             (budi.offer("v=0"), "the first offer is the partner's"),
-            (budi.answer("v=0"), "nothing to answer"),
+            (budi.answer("v=0"), "wait for the partner's offer"),
             (budi.join(), "`join` can't be sent while paired; leave first"),
             (budi.status("connected"), "wait until an offer was made"),
             (budi.ice(), "this server does not support ice"),
@@ -127,6 +127,49 @@ def test_an_acknowledged_leave_or_next_ends_the_pairing(message: Leave | Next, s
     assert (machine.state, machine.partner) == (state, None)
 
 
+LATE: list[api.AnyEvent] = [
+    *(
+        api.Relayed(message, PARTNER, ME, ROOM, "Budi")
+        for message in (
+            api.Offer(api.Description("offer", "v=0")),
+            api.Answer(api.Description("answer", "v=0")),
+            api.Candidate(api.IceCandidate("")),
+            api.Chat("late"),
+            api.Typing(active=True),
+            api.Media(audio=True, video=False),
+        )
+    ),
+    api.Presence(PARTNER, ROOM, "away"),
+    api.Ready(ROOM),
+    api.Joined(PARTNER, "Budi", ROOM, "offerer", False, (), (), "all"),
+    PARTNER_LEFT,
+]
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda late: late.type)
+@pytest.mark.parametrize("message", [Leave(), Next()])
+def test_nothing_of_the_old_room_is_reported_after_ones_own_leave_or_next(
+    message: Leave | Next, late: api.AnyEvent
+) -> None:
+    machine = paired_machine()
+    machine.send(message)
+    before = machine.state
+    assert isinstance(late, ServerMessage)
+    assert (machine.receive(late), machine.state) == (None, before)
+    echo = api.Left(ME, ROOM, api.LeaveReason.LEFT)
+    assert machine.receive(echo) == echo
+
+
+@pytest.mark.parametrize(
+    ("sender", "room", "expected"), [(PARTNER, ROOM, True), ("c-other", ROOM, False), (PARTNER, "r-0", False)]
+)
+def test_only_what_comes_from_the_partner_in_this_room_is_reported(sender: str, room: str, expected: bool) -> None:
+    machine = paired_machine()
+    presence = api.Presence(ClientId(sender), RoomId(room), "away")
+    media = api.Relayed(api.Media(audio=False, video=True), ClientId(sender), ME, RoomId(room), "Budi")
+    assert [machine.receive(presence), machine.receive(media)] == ([presence, media] if expected else [None, None])
+
+
 def test_a_leave_of_an_earlier_room_does_not_end_the_pairing() -> None:
     machine = paired_machine()
     earlier = api.Left(PARTNER, RoomId("r-0"), api.LeaveReason.LEFT)
@@ -145,7 +188,7 @@ def test_each_state_allows_the_messages_of_the_protocol() -> None:
         api.State.CONNECTED: always | {"join", "resume"},
         api.State.JOINING: always | {"leave"},
         api.State.WAITING: always | {"leave"},
-        api.State.PAIRED: in_pairing,
+        api.State.PAIRED: in_pairing - {"answer"},
         api.State.NEGOTIATING: in_pairing | {"status"},
         api.State.LEAVING: always,
         api.State.MOVING_ON: always,

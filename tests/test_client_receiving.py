@@ -1,5 +1,7 @@
 """What `curhat_trio.client` makes of what a server sends, whether or not it may."""
 
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -7,6 +9,7 @@ from trio.testing import MockClock
 from wsproto.events import BytesMessage, Event, TextMessage
 
 from curhat_trio import client as api
+from curhat_trio.protocol.messages import Resume
 from tests.clients import URL, connected, expect_events, scripted_server
 from tests.peers import running_server
 
@@ -44,11 +47,56 @@ async def test_an_invalid_frame_ends_the_connection(autojump_clock: MockClock) -
             await anext(client)
 
 
-async def test_messages_and_codes_of_later_versions_are_tolerated(autojump_clock: MockClock) -> None:
+async def test_an_invalid_close_frame_is_not_taken_for_a_proxys(autojump_clock: MockClock) -> None:
     async with scripted_server() as server, connected(server) as (client, connection):
+        await connection.upgrade.stream.send_all(b"\x88\x02\x03\xf8")  # 1016
+        with pytest.raises(api.ConnectionEnded, match="unknown reserved code"):
+            await anext(client)
+
+
+async def test_types_features_and_values_of_later_versions_are_tolerated(autojump_clock: MockClock) -> None:
+    async with (
+        scripted_server() as server,
+        connected(server, features=("next", "teleport")) as (client, connection),
+    ):
+        assert client.welcome.features == ("next", "teleport")
         await connection.send_unknown("weather", forecast="rain")
         await connection.send_unknown("error", code="tomorrows", message="?", ref=None, fatal=False)
-        assert (await expect_events(client, api.ErrorMessage)).code == "tomorrows"
+        error = await expect_events(client, api.ErrorMessage)
+        assert error.code == "tomorrows"
+        assert isinstance(error.code, api.ErrorCode)
+        assert error.code not in set(api.ErrorCode)
+        await client.join()
+        await connection.expect("join", rules="P-2.15")
+        await connection.send_ready("r-1")
+        await connection.send_match("offerer", "r-1")
+        await connection.send_leave("abducted")
+        left = await expect_events(client, api.Ready, api.Joined, api.Left)
+        assert (left.reason, f"{left.reason}", left.reason.value) == ("abducted", "abducted", "abducted")
+        assert client.state is api.State.CONNECTED
+        await connection.send_goaway(5.0, reason="moving")
+        goaway = await expect_events(client, api.GoAway)
+        assert (goaway.reason, goaway.retry_after_seconds) == ("moving", 5.0)
+
+
+@pytest.mark.parametrize("fields", [{"reason": 7}, {"reason": None}, {"reason": "new", "roomId": 7}, {}])
+async def test_other_faults_are_not_taken_for_values_of_later_versions(
+    fields: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with scripted_server() as server, connected(server) as (client, connection):
+        await connection.send_unknown("leave", **{"from": "c-1", "roomId": "r-1", **fields})
+        with pytest.raises(api.ConnectionEnded, match="not valid in curhat"):
+            await anext(client)
+
+
+async def test_half_a_surrogate_pair_and_other_notations_of_numbers_are_read(autojump_clock: MockClock) -> None:
+    resumable = {"features": ("resume",), "resumeToken": "token", "resumeSeconds": 30.0}
+    async with scripted_server() as server, connected(server, **resumable) as (client, connection):
+        await connection._send_event(TextMessage('{"type": "pong", "data": "\\ud83d", "heard": 0.0, "seq": 1.0}'))
+        assert (await expect_events(client, api.Pong)).data == "\ufffd"
+        connection.drop()
+        again = await server.accept(**resumable)
+        assert await again.expect("resume", rules="P-13.9") == Resume("token", last_seq=1)
 
 
 async def test_a_fragmented_message_is_one_message(autojump_clock: MockClock) -> None:

@@ -1,5 +1,7 @@
 """How `curhat_trio.client` resumes its session, or joins again, after its connection was lost."""
 
+from typing import Any
+
 import attrs
 import pytest
 import trio
@@ -238,10 +240,10 @@ async def test_a_client_rejoins_after_a_server_restart(autojump_clock: MockClock
             await done.wait()
 
 
-RECONNECTS = [1001, 1005, 1011, 1012, 1013, *(int(code) for code in CloseCode if code.retry), 4099]
+RECONNECTS = [1001, 1005, 1011, 1012, 1013, 1014, *(int(code) for code in CloseCode if code.retry), 4099]
 
 
-STAYS_AWAY = [1000, *(int(code) for code in CloseCode if not code.retry), 4599]
+STAYS_AWAY = [1000, 4900, *(int(code) for code in CloseCode if not code.retry), 4599]
 
 
 @pytest.mark.parametrize("code", RECONNECTS)
@@ -250,6 +252,8 @@ async def test_it_reconnects_after_these_close_codes(code: int, autojump_clock: 
         await client.join()
         if code == 1005:
             await connection.upgrade.stream.send_all(b"\x88\x00")
+        elif code == 1014:  # which wsproto does not send
+            await connection.upgrade.stream.send_all(b"\x88\x0d\x03\xf6bad gateway")
         else:
             await connection.close(code)
         began = trio.current_time()
@@ -288,6 +292,70 @@ async def test_pauses_grow_with_jitter_up_to_30_seconds(autojump_clock: MockCloc
         await expect_events(client, api.Interrupted, api.Restarted)
 
 
+async def test_pauses_grow_over_connections_that_do_not_last(autojump_clock: MockClock) -> None:
+    async with scripted_server() as server, connected(server) as (client, connection):
+        last_connection = connection
+        for _ in range(4):
+            last_connection.drop()
+            last_connection = await server.accept()
+            await expect_events(client, api.Interrupted, api.Restarted)
+        first, *_, last = (later - earlier for earlier, later in zip(server.dials, server.dials[1:], strict=False))
+        assert 0.5 <= first <= 1
+        assert 4 <= last <= 8
+        await trio.sleep(12)
+        last_connection.drop()
+        began = trio.current_time()
+        await server.accept()
+        assert 0.5 <= trio.current_time() - began <= 1, "this one has lasted"
+
+
+@pytest.mark.shows("P-9.1")
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_after_a_shutdown_it_wants_the_same_partner_as_before(
+    resumes: bool, paired: bool, autojump_clock: MockClock
+) -> None:
+    features: dict[str, Any] = {"features": ("rooms", "topics")}
+    if resumes:
+        features = {"features": ("resume", "rooms", "topics"), "resumeToken": "t", "resumeSeconds": 30.0}
+    async with scripted_server() as server, connected(server, **features) as (client, connection):
+        await client.join(["music", "rain"], "ours", "Ani")
+        wishes = await connection.expect("join", rules="P-9.1")
+        await connection.send_ready("r-1")
+        await expect_events(client, api.Ready)
+        if paired:
+            await connection.send_match("offerer", "r-1")
+            await connection.send_leave("server_shutdown")
+            await expect_events(client, api.Joined, api.Left)
+            assert client.state is api.State.CONNECTED
+        await connection.send_goaway(60.0)
+        await connection.close(CloseCode.SHUTDOWN)
+        again = await server.accept(**features)
+        if resumes:
+            await again.expect("resume", rules="P-13.9")
+            await again.send_error("resume_failed", "resume")
+        await expect_events(client, api.GoAway, api.Interrupted, api.Restarted)
+        assert await again.expect("join", rules="P-9.1") == wishes
+
+
+async def test_a_session_that_is_resumed_after_a_shutdown_joins_again(autojump_clock: MockClock) -> None:
+    features: dict[str, Any] = {"features": ("resume",), "resumeToken": "t", "resumeSeconds": 30.0}
+    async with scripted_server() as server, connected(server, **features) as (client, connection):
+        await client.join()
+        await connection.expect("join", rules="P-9.1")
+        await connection.send_ready("r-1")
+        await connection.send_match("offerer", "r-1")
+        await connection.send_leave("server_shutdown")
+        await connection.close(CloseCode.SHUTDOWN)
+        again = await server.accept(**features)
+        await again.expect("resume", rules="P-13.9")
+        await again.send_resumed(connection, "second", heard=1)
+        await expect_events(client, api.Ready, api.Joined, api.Left, api.Interrupted, api.Resumed)
+        await again.expect("join", rules="P-9.1")
+        await again.send_ready("r-2")
+        await expect_events(client, api.Ready)
+
+
 async def test_goaway_sets_the_pause(autojump_clock: MockClock) -> None:
     async with scripted_server() as server, connected(server) as (client, connection):
         await connection.send_goaway(70.0)
@@ -301,14 +369,27 @@ async def test_goaway_sets_the_pause(autojump_clock: MockClock) -> None:
 async def test_messages_without_a_seq_are_counted(autojump_clock: MockClock) -> None:
     resumable = {"features": ("resume",), "resumeToken": "token", "resumeSeconds": 30.0}
     async with scripted_server() as server, connected(server, **resumable) as (client, connection):
-        for seq in (None, None, 7, None):
+        for seq in (None, None, 4, None, None, None):
             await connection.send(api.Pong(0), seq=seq)
-        await expect_events(client, *[api.Pong] * 4)
+        await expect_events(client, *[api.Pong] * 6)
         connection.drop()
         again = await server.accept(**resumable)
-        assert await again.expect("resume", rules="P-13.9") == Resume("token", last_seq=8)
+        assert await again.expect("resume", rules="P-13.9") == Resume("token", last_seq=7)
         await again.send_error("resume_failed", "resume", seq=None)
         await expect_events(client, api.Interrupted, api.Restarted)
         again.drop()
         last = await server.accept(**resumable)
         assert await last.expect("resume", rules="P-13.9") == Resume("token", last_seq=2)
+
+
+async def test_a_gap_in_the_numbers_makes_it_resume_before_the_gap(autojump_clock: MockClock) -> None:
+    resumable: dict[str, Any] = {"features": ("resume",), "resumeToken": "token", "resumeSeconds": 30.0}
+    async with scripted_server() as server, connected(server, **resumable) as (client, connection):
+        await connection.send(api.Pong(0))
+        await connection.send(api.Pong(0), seq=4)
+        lost = await expect_events(client, api.Pong, api.Interrupted)
+        assert lost.reason == "message 3 is missing"
+        again = await server.accept(**resumable)
+        assert connection.ended is not None
+        assert connection.ended.code == 4900
+        assert await again.expect("resume", rules="P-13.9") == Resume("token", last_seq=2)

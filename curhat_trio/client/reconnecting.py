@@ -148,6 +148,7 @@ class ReconnectingConnection:
     def _begin_session(self, welcome: messages.Welcome, last_seq: int) -> None:
         self._session_id, self._last_seq = welcome.session_id, last_seq
         self._token, self._resume_seconds = welcome.resume_token, welcome.resume_seconds or 0.0
+        self._sender.begin_session(welcome.limits)
 
     async def run(self) -> None:
         """Send and receive, and reconnect when the connection is lost, until `close` or the last end."""
@@ -263,7 +264,6 @@ class ReconnectingConnection:
             last_seq = refused_by
         self._begin_session(welcome, last_seq)
         self._sessions += 1
-        self._sender.clear()
         self._emit(Restarted(welcome))
 
     @property
@@ -341,6 +341,8 @@ class ReconnectingConnection:
 
     def _handle(self, text: str) -> None:
         message, seq = parse(text)
+        if seq is not None and seq > self._last_seq + 1 and self._will_resume:
+            raise Disconnected(ABNORMAL, f"message {self._last_seq + 1} is missing", is_given_up=True)
         self._last_seq = self._last_seq + 1 if seq is None else seq
         if message is None:
             return

@@ -21,8 +21,8 @@ class Outgoing:
     text: str
     is_own: bool = False
     """The library sends it for itself; the user does not know of it."""
-    first_number: int = 0
-    """If the server has dropped it before (P-7.7): its number then."""
+    first_number: int | None = None
+    """If the server has dropped it before (P-7.7): its number when it was sent first."""
 
 
 @attrs.define
@@ -40,8 +40,6 @@ class SendBuffer:
     """How many were sent over the present connection, or received before it."""
     changed: trio.Event = attrs.Factory(trio.Event)
     """Set, and replaced by another one, at every change."""
-    _again: int = 0
-    """How many of the next messages were dropped by the server, and are sent again."""
 
     @property
     def count(self) -> int:
@@ -61,7 +59,6 @@ class SendBuffer:
     def mark_sent(self) -> None:
         """Count `next` as sent."""
         self.sent += 1
-        self._again = max(0, self._again - 1)
 
     def acknowledge(self, count: int) -> None:
         """Drop the first `count` messages of the session: the server has dealt with them."""
@@ -77,12 +74,11 @@ class SendBuffer:
             The messages that were lost with the old connection, or not sent over it.
         """
         self.sent = min(max(received, self.forgotten), self.count)
-        self._again = 0
         self._change()
         return list(self.messages)[self.sent - self.forgotten :]
 
     def send_again(self, id: str) -> bool:
-        """Send a message again that the server has dropped, before all that was not sent yet (P-7.7).
+        """Send a message again that the server has dropped, before all that was first sent after it (P-7.7).
 
         Returns:
             False if there is none with this id, or if its pairing is over: it must not reach another partner.
@@ -90,9 +86,11 @@ class SendBuffer:
         place = self._find(id)
         if place is None or not self._is_still_meant(place):
             return False
-        again = attrs.evolve(self.messages[place], first_number=self.forgotten + place + 1)
-        self.messages.insert(self.sent - self.forgotten + self._again, again)
-        self._again += 1
+        number = self._first_number(place)
+        again = self.sent - self.forgotten
+        while again < len(self.messages) and (self.messages[again].first_number or number) < number:
+            again += 1
+        self.messages.insert(again, attrs.evolve(self.messages[place], first_number=number))
         self._change()
         return True
 
@@ -101,8 +99,8 @@ class SendBuffer:
         place = self._find(id)
         if place is None:
             return False
-        number = self.forgotten + place + 1
-        return any(0 < later.first_number < number for later in list(self.messages)[place + 1 :])
+        number = self._first_number(place)
+        return any((later.first_number or number) < number for later in list(self.messages)[place + 1 :])
 
     def is_forgotten(self, id: str) -> bool:
         """Whether a message that was sent is no longer in the buffer: the server has dealt with it."""
@@ -111,13 +109,16 @@ class SendBuffer:
     def clear(self) -> None:
         """Drop everything and count from 1: the session is lost."""
         self.messages.clear()
-        self.forgotten = self.sent = self._again = 0
+        self.forgotten = self.sent = 0
         self._change()
 
     def _find(self, id: str) -> int | None:
         """The place of the message with this id that was sent last."""
         places = range(self.sent - self.forgotten)
         return next((place for place in reversed(places) if self.messages[place].id == id), None)
+
+    def _first_number(self, place: int) -> int:
+        return self.messages[place].first_number or self.forgotten + place + 1
 
     def _is_still_meant(self, place: int) -> bool:
         if not isinstance(self.messages[place].message, _FOR_PAIRING):

@@ -6,6 +6,7 @@ Here are the ids and numbers of the messages. What a client may send in which st
 import itertools
 import math
 
+import attrs
 import trio
 
 from curhat_trio.client.events import ABNORMAL, Disconnected
@@ -23,8 +24,10 @@ _PING_AFTER = 64
 """With so many messages in the send buffer a `ping` finds out which were received."""
 _PING_SECONDS = (1.0, 20.0)
 """The shortest and the longest time between these pings, whatever the server's own interval is."""
-_ALLOWANCE = Allowance(19.0, 190.0, 62e3, 500e3)
-"""A little below P-7.3."""
+_PART_OF_LIMITS = 0.95
+"""How much of the server's rate limit is used: the network does not keep the distance between messages."""
+_LEAST_RATE = 0.1
+"""Messages or bytes per second, if a server names no rate that can be kept."""
 _ROUNDING = 0.001
 """Seconds, so that no rounding makes the allowance a hair too small."""
 
@@ -48,8 +51,11 @@ class Sender:
     def __init__(self) -> None:
         self._buffer = SendBuffer()
         self._requests = PendingRequests()
-        self._rate_limit = RateLimit(_ALLOWANCE)
+        self._allowance = Allowance(math.inf, 1.0)
+        self._rate_limit = RateLimit(self._allowance)
         self._not_before = -math.inf
+        self._retry_seconds = 0.0
+        """How long to wait after a message was dropped, and after each that is sent again."""
         self._ids = itertools.count(1)
         self._own_ping: str | None = None
         """The id of the present ping of the library; None if it is answered."""
@@ -69,7 +75,7 @@ class Sender:
             self._ping()
 
     def _ping(self) -> None:
-        """Find out how much the server has received, unless such a ping is under way."""
+        """Find out how much the server has received (P-13.14), unless such a ping is under way."""
         if self._own_ping is None:
             ping = self.compose(messages.Ping(), is_own=True)
             self._own_ping = ping.id
@@ -85,8 +91,20 @@ class Sender:
         """Set at the next change of what is queued."""
         return self._buffer.changed
 
+    def begin_session(self, limits: messages.Limits) -> None:
+        """Drop everything: there is a new session, with these limits."""
+        self.clear()
+        self._allowance = Allowance(
+            max(_LEAST_RATE, _PART_OF_LIMITS * limits.messages_per_second),
+            max(1.0, _PART_OF_LIMITS * limits.message_burst),
+            max(_LEAST_RATE, _PART_OF_LIMITS * limits.bytes_per_second),
+            max(limits.message_bytes, _PART_OF_LIMITS * limits.byte_burst),
+        )
+        self._rate_limit = RateLimit(self._allowance)
+        self._not_before = -math.inf
+
     def clear(self) -> None:
-        """Drop everything: the session is lost."""
+        """Drop everything: the session is over."""
         self._buffer.clear()
         self._requests.clear()
         self._own_ping = None
@@ -117,7 +135,10 @@ class Sender:
     def _receive_error(self, error: messages.ErrorMessage, id: str) -> bool:
         """Send a message again that was dropped, or refused because one before it was (P-7.7)."""
         if error.code is ErrorCode.RATE_LIMITED:
-            self._not_before = trio.current_time() + (error.retry_after_seconds or 0.0)
+            # A slow network can make a burst of what was not one. So there are none any more.
+            self._rate_limit = RateLimit(attrs.evolve(self._allowance, message_burst=1.0))
+            self._retry_seconds = error.retry_after_seconds or 0.0
+            self._not_before = trio.current_time() + self._retry_seconds
             return self._buffer.send_again(id)
         if error.code is ErrorCode.WRONG_STATE and self._buffer.has_overtaken(id):
             return self._buffer.send_again(id)
@@ -151,6 +172,8 @@ class Sender:
             if wait > 0:
                 await trio.sleep(wait + _ROUNDING)  # perhaps something else is next then
                 continue
+            if outgoing.first_number is not None:
+                self._not_before = trio.current_time() + self._retry_seconds
             self._buffer.mark_sent()
             self._requests.add(outgoing, trio.current_time())
             await websocket.send(outgoing.text)
