@@ -13,10 +13,10 @@
                         print(text)
 
 The client keeps the rules of spec/protocol.md as far as a library can. It refuses to send what is not allowed now
-(`LocalProtocolError`), hides messages of a pairing that is over (P-4.8, P-4.11), answers pings (P-7.2), stays within
-the server's rate limit (P-7.3), sends again what the server dropped all the same (P-7.7), gives up a server that does
-not answer, reconnects when the close code allows it (P-9.1), and resumes the session or joins again with the same
-wishes (section 2.13). Audio, video and SDP are up to its user.
+(`LocalProtocolError`), hides messages of a pairing that is over (P-4.8, P-4.11), answers pings (P-7.2), stays
+within the server's rate limit (P-7.3), sends again what the server dropped all the same (P-7.7), gives up a server
+that does not answer, reconnects when the close code allows it (P-9.1), and resumes the session or joins again with
+the same wishes (section 2.13). Audio, video and SDP are up to its user.
 
 A `reason` or `code` of a later version of the protocol (P-3.21) is a `LeaveReason` or `ErrorCode` that is none of
 their members: it equals the string that the server sent, and `match` leaves it to `case _`.
