@@ -21,6 +21,7 @@
  * @property {(message: Message) => void} send          sends to the partner
  * @property {() => boolean} reachable                  whether what is sent now can arrive
  * @property {(media: MediaState, stage?: FailedStage) => void} media  audio and video connect, or fail to
+ * @property {() => void} unanswered                    the partner has not answered an offer in time
  * @property {(stream: MediaStream) => void} remote     camera and microphone came, changed or went
  * @property {(stream: MediaStream|null) => void} screen  the partner's screen came, changed or went
  * @property {(text: string) => void} note              something for the log
@@ -35,6 +36,9 @@ const KINDS = ["audio", "video"];
 const FIRST_CONTACT_LIMIT = 25_000;
 const DISCONNECTED_GRACE = 3_000;
 const POLITE_EXTRA_GRACE = 2_000;
+/** How long an ICE restart may take, and how long an answer. */
+const RESTART_LIMIT = 15_000;
+const ANSWER_LIMIT = 20_000;
 const RESTARTS_BEFORE_FIRST_CONTACT = 1;
 const RESTARTS_AFTER_CONTACT = 3;
 
@@ -68,6 +72,7 @@ export class Call {
   #restarts = 0;
   #restartTimer = 0;
   #contactTimer = 0;
+  #answerTimer = 0;
   #closed = false;
   /** @type {Sample|null} */ #sample = null;
 
@@ -100,6 +105,7 @@ export class Call {
     this.#closed = true;
     clearTimeout(this.#restartTimer);
     clearTimeout(this.#contactTimer);
+    clearTimeout(this.#answerTimer);
     this.pc.onnegotiationneeded = null;
     this.pc.onicecandidate = null;
     this.pc.onconnectionstatechange = null;
@@ -172,6 +178,7 @@ export class Call {
   async #setRemote(description) {
     const accepted = description.type === "answer" ? this.#proposal : null;
     this.#proposal = null;
+    clearTimeout(this.#answerTimer);
     if (description.type === "offer") this.#offersReceived += 1;
     const local = accepted && this.#setLocal(accepted);
     await Promise.all([local, this.pc.setRemoteDescription(description)]);
@@ -226,7 +233,16 @@ export class Call {
     if (this.#closed || !description) return;
     const { type, sdp } = description;
     this.#answerUnconfirmed = type === "answer";
+    if (type === "offer") this.#expectAnswer();
     this.#hooks.send({ type, payload: { type, sdp } });
+  }
+
+  #expectAnswer() {
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = setTimeout(() => {
+      if (this.#hooks.reachable()) this.#hooks.unanswered();
+      else this.#expectAnswer();
+    }, ANSWER_LIMIT);
   }
 
   /** @param {RTCIceCandidate|null} candidate */
@@ -376,7 +392,6 @@ export class Call {
 
   #connectionChanged() {
     const state = this.pc.connectionState;
-    clearTimeout(this.#restartTimer);
     if (state === "connected") this.#connected();
     else if (state === "disconnected") this.#interrupted(DISCONNECTED_GRACE);
     else if (state === "failed") this.#interrupted(0);
@@ -384,6 +399,7 @@ export class Call {
 
   #connected() {
     clearTimeout(this.#contactTimer);
+    clearTimeout(this.#restartTimer);
     this.#reached = true;
     this.#restarts = 0;
     this.#hooks.media("connected");
@@ -396,11 +412,23 @@ export class Call {
   #interrupted(grace) {
     this.#hooks.media("interrupted");
     const wait = grace + (this.#polite ? POLITE_EXTRA_GRACE : 0);
-    this.#restartTimer = setTimeout(() => this.#restart(), wait);
+    this.#restartIn(wait);
   }
 
-  /** No restart is made while its offer can't arrive: `recover` makes it later. */
+  /** @param {number} milliseconds */
+  #restartIn(milliseconds) {
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => {
+      if (this.pc.connectionState !== "connected") this.#restart();
+    }, milliseconds);
+  }
+
+  /**
+   * No restart is made while its offer can't arrive: `recover` makes it later. One that leads to nothing, because the
+   * partner does not answer for instance, is followed by another, and the last one by a failure.
+   */
   #restart() {
+    clearTimeout(this.#restartTimer);
     if (this.#closed || !this.#hooks.reachable()) return;
     const most = this.#reached ? RESTARTS_AFTER_CONTACT : RESTARTS_BEFORE_FIRST_CONTACT;
     if (this.#restarts >= most) {
@@ -410,6 +438,7 @@ export class Call {
     this.#restarts += 1;
     this.#note("ICE restart");
     this.pc.restartIce();
+    this.#restartIn(RESTART_LIMIT);
   }
 
   #fail() {

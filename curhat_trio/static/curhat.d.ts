@@ -379,6 +379,16 @@ export type AwayDetail = {
     away: boolean;
 };
 /**
+ * Something was not answered in time.
+ */
+export type UnansweredDetail = {
+    /**
+     * "offer": the partner's program did not answer; what was to change in
+     * the call has not changed for the partner. The others: the server did not, and the client connects anew or gives up
+     */
+    type: "offer" | "join" | "leave" | "next";
+};
+/**
  * The server has refused a message (spec/protocol.md, section 8).
  */
 export type RefusedDetail = {
@@ -469,6 +479,10 @@ export type CurhatEvents = {
      * the partner's connection to the server is interrupted, or back
      */
     away: AwayDetail;
+    /**
+     * something was not answered in time
+     */
+    unanswered: UnansweredDetail;
     /**
      * the server has refused a message
      */

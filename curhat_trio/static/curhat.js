@@ -144,6 +144,13 @@ import {
  */
 
 /**
+ * Something was not answered in time.
+ * @typedef {object} UnansweredDetail
+ * @property {"offer"|"join"|"leave"|"next"} type  "offer": the partner's program did not answer; what was to change in
+ *   the call has not changed for the partner. The others: the server did not, and the client connects anew or gives up
+ */
+
+/**
  * The server has refused a message (spec/protocol.md, section 8).
  * @typedef {object} RefusedDetail
  * @property {string} code  the protocol's error code
@@ -176,6 +183,7 @@ import {
  * @property {MediaSwitches} partnermedia  the partner has switched microphone or camera off or on; both count as on
  *   when a pairing begins, and again when it ends
  * @property {AwayDetail} away  the partner's connection to the server is interrupted, or back
+ * @property {UnansweredDetail} unanswered  something was not answered in time
  * @property {RefusedDetail} refused  the server has refused a message
  * @property {LogDetail} log  for diagnostics
  */
@@ -227,7 +235,12 @@ const RETRY_MIN_RATE_LIMITED = 10_000;
 const RATE_LIMITED_PAUSE = 1_000;
 /** With so many messages not acknowledged the client pings, without waiting for the next regular ping. */
 const MOST_UNACKNOWLEDGED = 64;
-const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, ice: 0, media: 0 };
+/** How long the server may take to answer a join, leave or next. */
+const ANSWER_TIMEOUT = 15_000;
+/** How long the connection may outlive the announcement that the server shuts down. */
+const SHUTDOWN_TIMEOUT = 10_000;
+const ICE_TIMEOUT = 30_000;
+const NO_TIMERS = { retry: 0, stable: 0, window: 0, again: 0, answer: 0, shutdown: 0, ice: 0, media: 0 };
 /** The longest time that a browser's timer can take; a longer one would fire at once. */
 const LONGEST_TIMER = 2_147_483_647;
 /** The part of the credentials' lifetime after which they are renewed. */
@@ -285,7 +298,8 @@ export class Curhat extends TypedEventTarget {
   /** The leave or next that was sent and is not acknowledged yet. @type {"leave"|"next"|null} */ #leaving = null;
   #wantsPartner = false;
   /** The `id` of the last message that has one [P-3.19]; they are 1, 2, 3 and so on. */ #lastId = 0;
-  /** The `id` of the last join, leave or next that was sent. */ #requestId = "";
+  /** The `id` of the join, leave or next that was sent last. */ #requestId = "";
+  /** What it is, until it is answered. @type {"join"|"leave"|"next"|null} */ #request = null;
   /** The last `id` that was given before the present pairing. */ #idBefore = 0;
   /** Messages refused for the rate limit, and when to send each again. @type {{message: Message, due: number}[]} */
   #refused = [];
@@ -592,8 +606,7 @@ export class Curhat extends TypedEventTarget {
   #dropWire() {
     this.#wire = null;
     this.#link = "none";
-    this.#clearTimer("stable");
-    this.#clearTimer("again");
+    for (const each of /** @type {const} */ (["stable", "again", "answer", "shutdown"])) this.#clearTimer(each);
   }
 
   /** @param {number} code @param {string} kind */
@@ -726,6 +739,7 @@ export class Curhat extends TypedEventTarget {
     }
     for (const each of unreceived) this.#write(each);
     this.#scheduleRefused();
+    this.#expectAnswer();
     this.#call?.recover();
   }
 
@@ -744,7 +758,7 @@ export class Curhat extends TypedEventTarget {
   }
 
   #onReceivedProbe() {
-    if (this.#leaving) this.#request({ type: this.#leaving });
+    if (this.#leaving) this.#sendRequest(this.#leaving);
     else if (this.#mayJoin()) this.#sendJoin();
     else this.#call?.resend();
     this.#sendMediaAnew();
@@ -756,6 +770,7 @@ export class Curhat extends TypedEventTarget {
     this.#closeStalled();
     this.#resumption = null;
     this.#leaving = null;
+    this.#answered();
     this.#refused = [];
     this.#endPairing();
     this.#move("disconnected");
@@ -802,10 +817,35 @@ export class Curhat extends TypedEventTarget {
     return true;
   }
 
-  /** Sends a join, leave or next; only one is answered at a time. @param {Message} message */
-  #request(message) {
-    this.#sendOrKeep(message);
+  /**
+   * Sends what the server answers; only one such message is under way at a time.
+   * @param {"join"|"leave"|"next"} type
+   * @param {Record<string, unknown>} [fields]
+   */
+  #sendRequest(type, fields = {}) {
+    this.#sendOrKeep({ type, ...fields });
     this.#requestId = String(this.#lastId);
+    this.#request = type;
+    this.#expectAnswer();
+  }
+
+  #expectAnswer() {
+    if (this.#request && this.#link === "open") {
+      this.#setTimer("answer", ANSWER_TIMEOUT, () => this.#onUnanswered());
+    }
+  }
+
+  #answered() {
+    this.#request = null;
+    this.#clearTimer("answer");
+  }
+
+  /** The server works, but not this session. */
+  #onUnanswered() {
+    if (this.#request) this.#emit("unanswered", { type: this.#request });
+    this.#resumption = null;
+    this.#wire?.close(1000);
+    this.#closed(NO_CLOSE_FRAME);
   }
 
   /** @param {Message} message */
@@ -835,12 +875,12 @@ export class Curhat extends TypedEventTarget {
     const { topics = [], room } = this.#options;
     const username = this.#username();
     const distinct = distinctTopics(topics, this.limits.topics ?? 5, this.limits.topicCharacters ?? 32);
-    /** @type {Message} */
-    const message = { type: "join" };
-    if (username) message.username = username;
-    if (distinct.length) message.topics = distinct;
-    if (room) message.room = room;
-    this.#request(message);
+    /** @type {JoinOptions} */
+    const fields = {};
+    if (username) fields.username = username;
+    if (distinct.length) fields.topics = distinct;
+    if (room) fields.room = room;
+    this.#sendRequest("join", { ...fields });
   }
 
   /**
@@ -850,7 +890,7 @@ export class Curhat extends TypedEventTarget {
    */
   #endWith(kind, reason) {
     this.#leaving = kind;
-    this.#request(reason ? { type: kind, reason: truncate(reason) } : { type: kind });
+    this.#sendRequest(kind, reason ? { reason: truncate(reason) } : {});
     this.#endPairing();
     this.#move("connected");
   }
@@ -952,6 +992,7 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onReady(message) {
+    this.#answered();
     this.#room = message.roomId;
     this.#move("waiting");
     if (!this.#wantsPartner) this.#endWith("leave");
@@ -985,6 +1026,7 @@ export class Curhat extends TypedEventTarget {
       send: (out) => this.#react(() => this.#sendSignal(out)),
       reachable: () => this.#link === "open" && !this.#partnerAway,
       media: (media, stage) => this.#react(() => this.#onMedia(call, media, stage)),
+      unanswered: () => this.#emit("unanswered", { type: "offer" }),
       remote: (stream) => this.#emit("remotestream", { stream }),
       screen: (stream) => this.#emit("remotescreen", { stream }),
       note: (text) => this.#note(text),
@@ -1005,7 +1047,13 @@ export class Curhat extends TypedEventTarget {
   #scheduleIce(seconds) {
     if (!this.has("ice") || positive(seconds) === 0) return;
     const milliseconds = Math.max(10_000, positive(seconds) * ICE_REFRESH_PART * 1000);
-    this.#setTimer("ice", milliseconds, () => this.#sendOrKeep({ type: "ice" }));
+    this.#setTimer("ice", milliseconds, () => this.#requestIce());
+  }
+
+  /** Again and again, until they come or the pairing ends. */
+  #requestIce() {
+    this.#send({ type: "ice" });
+    this.#setTimer("ice", ICE_TIMEOUT, () => this.#requestIce());
   }
 
   /** @param {Message} message */
@@ -1095,19 +1143,32 @@ export class Curhat extends TypedEventTarget {
   #onPartnerLeft(message) {
     if (!this.#isCurrent(message)) return;
     const partner = this.#partner;
-    // A server that restarts closes the connection next; then the client reconnects and joins again.
-    if (message.reason !== "server_shutdown") this.#wantsPartner = false;
     this.#endPairing();
     this.#move("connected");
+    this.#afterLeave(message.reason);
     this.#emit("partnerleft", { partner, reason: message.reason });
   }
 
   /** @param {Message} message */
   #onWaitEnded(message) {
     if (message.roomId !== this.#room) return;
-    if (message.reason !== "server_shutdown") this.#wantsPartner = false;
     this.#move("connected");
+    this.#afterLeave(message.reason);
     this.#emit("partnerleft", { partner: null, reason: message.reason });
+  }
+
+  /**
+   * A server that shuts down closes the connection next; then the client reconnects and joins again. If it stays, after
+   * all, the client joins there.
+   * @param {string} reason
+   */
+  #afterLeave(reason) {
+    if (reason !== "server_shutdown") this.#wantsPartner = false;
+    else {
+      this.#setTimer("shutdown", Math.max(SHUTDOWN_TIMEOUT, this.#retryAfter), () => {
+        if (this.#mayJoin()) this.#sendJoin();
+      });
+    }
   }
 
   /** After `next` the server lets the client wait again by itself [P-4.7]. @param {Message} message */
@@ -1115,7 +1176,9 @@ export class Curhat extends TypedEventTarget {
     if (message.from !== this.sessionId) return;
     const kind = this.#leaving;
     this.#leaving = null;
-    if (kind === "leave" && this.#mayJoin()) this.#sendJoin();
+    if (kind === "next") return; // `ready` follows, and is still waited for
+    this.#answered();
+    if (this.#mayJoin()) this.#sendJoin();
   }
 
   /** @param {Message} message */
@@ -1152,6 +1215,7 @@ export class Curhat extends TypedEventTarget {
     if (message.ref === "ping" && !about) return;
     const pause = 1000 * positive(message.retryAfterSeconds) || RATE_LIMITED_PAUSE;
     const isNew = about !== null || !this.#refused.some((each) => each.message === PROBE);
+    if (about?.id === this.#requestId) this.#clearTimer("answer");
     if (isNew) this.#refused.push({ message: about ?? PROBE, due: Date.now() + pause });
     this.#emitRefused(message, about !== null);
     this.#scheduleRefused();
@@ -1180,7 +1244,9 @@ export class Curhat extends TypedEventTarget {
     if (type === "ping") this.#write(message);
     else if (type === "join" || type === "leave" || type === "next") {
       const wanted = type === "join" ? this.#mayJoin() : this.#leaving === type;
-      if (wanted && id === this.#requestId) this.#write(message);
+      if (!wanted || id !== this.#requestId) return;
+      this.#write(message);
+      this.#expectAnswer();
     } else if (!this.talking || Number(id) <= this.#idBefore) return;
     else if (type === "media") this.#sendMediaAnew();
     else if (type === "offer" || type === "answer") this.#call?.resendDescription();
@@ -1191,6 +1257,7 @@ export class Curhat extends TypedEventTarget {
   #onLeaveRefused(message) {
     const kind = this.#leaving;
     this.#leaving = null;
+    this.#answered();
     if (message.code === "wrong_state") {
       if (this.#mayJoin()) this.#sendJoin();
       return;
@@ -1203,6 +1270,7 @@ export class Curhat extends TypedEventTarget {
 
   /** @param {Message} message */
   #onJoinRefused(message) {
+    this.#answered();
     if (this.#state === "connected") this.#wantsPartner = false;
     this.#emitRefused(message);
   }

@@ -738,6 +738,12 @@ function onRefused({ detail: { code, ref, retryAfterSeconds, retrying } }) {
   draw();
 }
 
+/** The rest is shown by what becomes of the connection. */
+function onUnanswered({ detail: { type } }) {
+  if (type === "offer" && view.media === "connected") notice("video", () => say("unanswered.offer"));
+  draw();
+}
+
 // --- looking again and again -------------------------------------------------
 
 const ARROWS = { in: "←", out: "→", note: "·" };
@@ -812,7 +818,7 @@ WIDE.addEventListener("change", draw);
 for (const [name, listener] of Object.entries({
   connection: onConnection, statechange: onStateChange, paired: onPaired, partnerleft: onPartnerLeft,
   remotestream: onRemoteStream, remotescreen: onRemoteScreen, media: onMedia, away: onAway,
-  chat: onChat, typing: onTyping, partnermedia: onPartnerMedia, refused: onRefused, log: onLog,
+  chat: onChat, typing: onTyping, partnermedia: onPartnerMedia, refused: onRefused, unanswered: onUnanswered, log: onLog,
 })) client.addEventListener(name, listener);
 window.addEventListener("online", () => {
   notice("offline", null);

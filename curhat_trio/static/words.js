@@ -196,6 +196,7 @@ const EN = {
   "failed.checking": "No path was found between your network and your partner's. One of them probably blocks calls. You can write, or press Next; another network may help.",
   "failed.dtls": "A path was found, but the two browsers could not agree on encryption. You can write, or press Next.",
   "failed.lost": "The path to your partner broke off and could not be brought back. You can write, or press Next.",
+  "unanswered.offer": "Your partner's program did not answer the last change. What you switched on or off, such as your screen, may not have reached your partner.",
 
   // What the server refuses.
   "refused.chat": "Your last message was not delivered.",
@@ -455,6 +456,7 @@ const ID = {
   "failed.checking": "Tidak ada jalur antara jaringanmu dan jaringan teman bicaramu. Mungkin salah satunya memblokir panggilan. Kamu bisa menulis, atau tekan Berikutnya; jaringan lain mungkin membantu.",
   "failed.dtls": "Jalur ditemukan, tetapi kedua peramban tidak sepakat soal enkripsi. Kamu bisa menulis, atau tekan Berikutnya.",
   "failed.lost": "Jalur ke teman bicaramu terputus dan tidak bisa dipulihkan. Kamu bisa menulis, atau tekan Berikutnya.",
+  "unanswered.offer": "Program teman bicaramu tidak menjawab perubahan terakhir. Yang kamu nyalakan atau matikan, misalnya layarmu, mungkin belum sampai kepadanya.",
 
   "refused.chat": "Pesan terakhirmu tidak terkirim.",
   "refused.request": "Server menolak permintaan.",

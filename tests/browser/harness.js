@@ -4,7 +4,7 @@ import { Curhat, parseTopics, retryDelay, shouldRetry } from "/curhat.js";
 
 const EVENTS = [
   "statechange", "connection", "paired", "partnerleft", "remotestream", "remotescreen", "media", "chat", "typing",
-  "partnermedia", "away", "refused", "log",
+  "partnermedia", "away", "refused", "unanswered", "log",
 ];
 
 /** Things that have a beginning and must have an end. */

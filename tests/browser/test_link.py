@@ -101,6 +101,48 @@ def test_a_server_shutdown_ends_the_pairing_and_the_client_rejoins(harness: Harn
     connection.expect("join")
 
 
+def test_a_server_that_announces_a_shutdown_and_stays_is_joined_again(harness: Harness) -> None:
+    client, connection = paired(harness)
+    connection.send(MESSAGES["partner's leave"], reason="server_shutdown")
+    client.expect_event("partnerleft")
+    harness.advance(9.9)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()
+    harness.advance(0.2)
+    connection.expect("join")
+
+
+def answer_pings(harness: Harness, client: Client, connection: Connection, seconds: float) -> None:
+    """Advance the clock, while the server answers pings and nothing else."""
+    for _ in range(round(seconds / 5)):
+        harness.advance(5)
+        connection.send("pong", seq=None)
+        client.wait_for_receipt(connection)
+
+
+@pytest.mark.parametrize("kind", ["join", "leave", "next", "next without ready"])
+def test_an_unanswered_request_is_reported_and_ends_the_session(harness: Harness, kind: str) -> None:
+    client, connection = connected(harness) if kind == "join" else paired(harness)
+    request = kind.split(maxsplit=1)[0]
+    if kind != "join":
+        client.evaluate(f"client.{request}()")
+        connection.expect(request)
+    if kind == "next without ready":
+        connection.send(MESSAGES["own leave"], reason="next")
+    answer_pings(harness, client, connection, 10)
+    assert client.events("unanswered") == []
+    harness.advance(5)
+    assert client.expect_event("unanswered")["type"] == request
+    client.expect_event("connection", phase="closed" if kind == "leave" else "retrying", kind="unreachable")
+    assert connection.closed_by_client
+    assert client.state == "disconnected"
+    if kind != "leave":
+        harness.advance(2)
+        connection = client.next_connection()
+        connection.send(WELCOME)
+        connection.expect("join")
+
+
 @pytest.mark.parametrize("value", [1e300, -5, 0, None, "soon", {}])
 def test_an_invalid_retry_after_does_not_shorten_the_delay(harness: Harness, value: object) -> None:
     client, connection = waiting(harness)
@@ -155,7 +197,7 @@ def test_connection_without_welcome_times_out(harness: Harness) -> None:
 
 
 @pytest.mark.shows("P-13.12")
-@pytest.mark.parametrize("bring_to", [connected, waiting, paired])
+@pytest.mark.parametrize("bring_to", [waiting, paired])
 def test_connection_without_a_pong_times_out(harness: Harness, bring_to: object) -> None:
     assert callable(bring_to)
     client, connection = bring_to(harness)
@@ -227,6 +269,8 @@ def test_ping_interval_is_the_servers_within_bounds(harness: Harness, ping_secon
     connection = client.start()
     connection.send(WELCOME, pingSeconds=ping_seconds)
     connection.expect("join")
+    connection.send("ready", roomId="r-1")
+    client.wait_for_receipt(connection)
     harness.advance(interval - 0.1)
     client.wait_for_receipt(connection)
     assert connection.pings == 0
@@ -334,8 +378,10 @@ def test_a_dead_connection_is_noticed_at_every_ping_interval(
     connection = client.start()
     connection.send(WELCOME, pingSeconds=ping_seconds)
     connection.expect("join")
+    connection.send("ready", roomId="r-1")
+    client.expect_event("statechange", state="waiting")
     harness.advance(noticed - 0.1)
-    assert client.evaluate("client.state") == "connected"
+    assert client.state == "waiting"
     harness.advance(0.2)
     client.expect_event("connection", phase="retrying", kind="unreachable")
 

@@ -547,6 +547,42 @@ def test_media_fails_after_some_ice_restarts(harness: Harness) -> None:
     assert ana.client.state == "negotiating"
 
 
+def wait_in_silence(pair: Pair, side: Peer, seconds: float) -> None:
+    """Advance the clock, while the server answers pings and the partner nothing."""
+    for _ in range(round(seconds / 5)):
+        pair.harness.advance(5)
+        for each in pair.sides:
+            each.connection.send("pong", seq=None)
+            each.client.wait_for_receipt(each.connection)
+        side.collect()
+
+
+@pytest.mark.parametrize("who", ["offerer", "answerer"])
+def test_an_unanswered_ice_restart_is_reported_as_a_failure(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    simulate(side, "disconnected")
+    wait_in_silence(pair, side, 40)
+    assert [event["media"] for event in side.client.events("media")] == ["connecting", "connected", "interrupted"]
+    wait_in_silence(pair, side, 15)
+    assert side.expect_event("media", media="failed")["stage"] == "lost"
+    assert side.expect_event("unanswered")["type"] == "offer"
+
+
+@pytest.mark.parametrize("who", ["offerer", "answerer"])
+def test_an_unanswered_renegotiation_is_reported(harness: Harness, who: str) -> None:
+    pair = connected_pair(harness)
+    side = getattr(pair, who)
+    side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    offer = pair.withhold(side, "offer")
+    wait_in_silence(pair, side, 15)
+    assert side.client.events("unanswered") == []
+    wait_in_silence(pair, side, 10)
+    assert side.expect_event("unanswered")["type"] == "offer"
+    pair.relay(side, offer)
+    shows(pair, side, True)  # a late answer is an answer
+
+
 def test_no_ice_restart_while_its_offer_cannot_arrive(harness: Harness) -> None:
     pair = connected_pair(harness)
     ana = pair.offerer

@@ -525,9 +525,8 @@ def test_a_rate_limited_offer_and_candidate_are_sent_again(harness: Harness) -> 
     client, connection = waiting(harness)
     connection.send(joined("offerer"))
     connection.expect("offer")
-    offer = connection.ids[-1]
-    harness.wait_until(lambda: len(connection.received) > 1, "candidates")
-    candidate = connection.ids[connection.ids.index(offer) + 1]
+    harness.wait_until(lambda: len(connection.ids) > 2, "candidates")
+    _, offer, candidate, *_ = connection.ids
     refuse(connection, candidate, "candidate")
     refuse(connection, offer, "offer")
     client.wait_for_receipt(connection)
@@ -806,6 +805,16 @@ def test_turn_credentials_are_renewed_before_they_expire(harness: Harness) -> No
     client.wait_for_receipt(connection)
     connection.send(MESSAGES["partner's leave"])
     client.expect_event("partnerleft")
+
+
+def test_ice_servers_are_asked_for_again_if_none_come(harness: Harness) -> None:
+    client, connection = waiting(harness)
+    connection.send(joined("answerer", ttlSeconds=80))
+    client.expect_event("paired")
+    resume(harness, client, connection, 60)
+    connection.expect("ice")
+    resume(harness, client, connection, 30)
+    connection.expect("ice")
 
 
 def test_a_failing_peer_connection_constructor_is_reported_as_failed(harness: Harness) -> None:
