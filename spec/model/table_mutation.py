@@ -387,7 +387,10 @@ class Campaign:
 
 def _documents() -> tuple[str, str]:
     """What `curhat-trio spec --check` compares: the documents that are generated from the table."""
-    return state_table(), session_table()
+    try:
+        return state_table(), session_table()
+    except KeyError:
+        return "no words for a rule", session_table()
 
 
 def _judge(number: int) -> Report:

@@ -93,9 +93,7 @@ WITH_TURN = attrs.evolve(RULES, ice_servers=(messages.IceServer(("stun:192.0.2.1
 
 
 def test_ice_is_a_feature_if_there_is_a_turn_server() -> None:
-    welcome = messages.Welcome(
-        ME, RULES.limits, WITH_TURN.features, RULES.ping_seconds
-    )
+    welcome = messages.Welcome(ME, RULES.limits, WITH_TURN.features, RULES.ping_seconds)
     assert connected(rules=WITH_TURN) >> ConnectionOpened(5.0) << Send(welcome)
     assert set(WITH_TURN.features) - set(FEATURES) == {"ice", "resume"}
     assert list(WITH_TURN.features) == sorted(WITH_TURN.features)
@@ -216,19 +214,25 @@ def test_a_client_may_offer_again_after_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_pairing", "signal", "why"),
+    ("signal", "why"),
     [
-        (negotiating, answer("mine"), "there is no offer to answer"),
-        (negotiating, offer("mine"), "your previous offer is still waiting for an answer"),
+        (answer("mine"), "there is no offer to answer"),
+        (offer("mine"), "your previous offer is still waiting for an answer"),
     ],
     ids=["answer", "offer"],
 )
 def test_a_signal_out_of_turn_is_refused_with_its_own_reason(
-    in_pairing: InPairing, signal: messages.Offer | messages.Answer, why: str
+    signal: messages.Offer | messages.Answer, why: str
 ) -> None:
     """A list of the allowed messages would contain the refused type itself."""
-    [error] = sent_messages("error", in_pairing().effects_of(received(signal)))
+    [error] = sent_messages("error", negotiating().effects_of(received(signal)))
     assert (error.code, error.message) == (ErrorCode.WRONG_STATE, why)
+
+
+def test_an_answer_before_any_offer_is_refused_with_the_list_of_what_is_allowed() -> None:
+    [error] = sent_messages("error", paired().effects_of(received(answer("mine"))))
+    assert error.code is ErrorCode.WRONG_STATE
+    assert error.message.startswith("not allowed while paired; allowed now: leave, next, offer, candidate,")
 
 
 def test_a_first_offer_of_the_answerer_is_refused_and_changes_nothing() -> None:
