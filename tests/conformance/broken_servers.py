@@ -388,6 +388,27 @@ def counts_received_messages_one_short(patch: Patch) -> None:
     server_changes.change_sent(patch, short)
 
 
+@breaks("P-13.15")
+def counts_no_message_in_pongs(patch: Patch) -> None:
+    def nothing(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        return [attrs.evolve(message, heard=0) if isinstance(message, messages.Pong) else message]
+
+    server_changes.change_sent(patch, nothing)
+
+
+@breaks("P-3.19")
+def answers_with_the_id_of_another_message(patch: Patch) -> None:
+    def other(_session: Session, message: ServerMessage) -> list[ServerMessage]:
+        if (
+            isinstance(message, messages.Ready | messages.Left | messages.Pong | messages.ErrorMessage)
+            and message.id
+        ):
+            return [attrs.evolve(message, id="of another")]
+        return [message]
+
+    server_changes.change_sent(patch, other)
+
+
 @breaks("P-13.5")
 def accepts_a_token_twice(patch: Patch) -> None:
     def claim(self: Sessions[Any], token: str) -> Any:

@@ -6,7 +6,7 @@ steps of the vector look at what has arrived. All that is known of the server is
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -161,9 +161,22 @@ class ClientConnections:
         elif message.get("type") == "resumed":
             if client.resumes_after is None or session not in self._sessions:
                 raise wire.RuleViolation("P-13.3", "resumed, but no client has asked for this session")
-            client.monitor = self._sessions[session] = self._sessions[session].rewound_to(client.resumes_after)
+            client.monitor = self._sessions[session] = self._sessions[session].rewound_to(
+                client.resumes_after, message["heard"], client.monitor.sent
+            )
 
-    async def send(self, client: ClientConnection, frames: bytes) -> None:
+    async def send_texts(self, client: ClientConnection, texts: Sequence[str]) -> None:
+        """Send text messages, a frame each, in one segment."""
+        for text in texts:
+            client.monitor.sent.add(text)
+        await self._send(client, b"".join(wire.frame(wire.TEXT, text.encode()) for text in texts))
+
+    async def send_bytes(self, client: ClientConnection, data: bytes) -> None:
+        """Send bytes as they are, frames and all."""
+        client.monitor.sent.is_complete = False
+        await self._send(client, data)
+
+    async def _send(self, client: ClientConnection, frames: bytes) -> None:
         """Send frames; a server that has closed the connection misses them.
 
         Raises:
@@ -214,7 +227,7 @@ class ClientConnections:
 
     async def round_trip(self, client: ClientConnection, token: str) -> None:
         """Make sure that the server has read what a client sent so far: the pong shows it. Needs profile `v1`."""
-        await self.send(client, wire.message_frame("ping", data=token))
+        await self.send_texts(client, [orjson.dumps({"type": "ping", "data": token}).decode()])
 
         def pong() -> tuple[wire.Message, float] | None:
             return next((each for each in client.received if each[0].get("data") == token), None)

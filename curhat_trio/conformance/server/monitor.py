@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import orjson
 
+from curhat_trio.conformance.server.sent_messages import AnswerMonitor, SentMessages
 from curhat_trio.conformance.server.vectors import Profile
 from curhat_trio.conformance.wire import Message, RuleViolation
 from curhat_trio.protocol.codec import decode_server
@@ -36,6 +37,12 @@ class SessionMonitor:
     """Of every `leave` so far."""
     _away: bool = False
     """The partner is away."""
+    _answers: AnswerMonitor = attrs.Factory(AnswerMonitor)
+
+    @property
+    def sent(self) -> SentMessages:
+        """What the client has sent in this session."""
+        return self._answers.sent
 
     def receive(self, message: Message) -> None:
         """Check one message.
@@ -49,6 +56,7 @@ class SessionMonitor:
             self._check_legacy(message)
         else:
             self._check_v1(message)
+            self._answers.receive(message, self._own_id)
         kind = message.get("type")
         if kind == "ready":
             self._ready = message.get("roomId")
@@ -61,15 +69,20 @@ class SessionMonitor:
         elif kind == "peer":
             self._check_presence(message)
 
-    def rewound_to(self, last_seq: int) -> "SessionMonitor":
+    def rewound_to(self, last_seq: int, heard: int, over: SentMessages) -> "SessionMonitor":
         """The same session as it was after so many messages: it is resumed there.
+
+        Args:
+            last_seq: The number of the last message that the client has.
+            heard: How many messages of the client the server has received.
+            over: What the client has sent over the new connection.
 
         Raises:
             RuleViolation: It has not had so many.
         """
         if not 0 < last_seq <= len(self._messages):
             raise RuleViolation("P-13.3", f"resumed after message {last_seq}, which this session has never had")
-        monitor = SessionMonitor(self.profile)
+        monitor = SessionMonitor(self.profile, answers=AnswerMonitor(self.sent.resumed(heard, over)))
         for message in self._messages[:last_seq]:
             monitor.receive(message)
         return monitor

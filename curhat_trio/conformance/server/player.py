@@ -139,26 +139,23 @@ class _Player:
         repeated = [f"{_times(step)} times"] if _times(step) > 1 else []
         for message in messages:
             self._clients.note(_who(step), ">", message, *repeated)
-        await self._send(step, b"".join(wire.frame(wire.TEXT, text) for text in texts) * _times(step))
+        await self._clients.send_texts(self._client(step), texts * _times(step))
 
-    def _text(self, message: Any, options: Mapping[str, Any]) -> bytes:
+    def _text(self, message: Any, options: Mapping[str, Any]) -> str:
         text = orjson.dumps(message)
         if "padTo" in options:
             size = expand(options["padTo"], self._names) + options.get("over", 0)
             missing = size - len(orjson.dumps({**message, "padding": ""}))
             text = orjson.dumps({**message, "padding": "x" * missing})
-        return text
+        return text.decode()
 
     async def _send_text(self, step: Step) -> None:
         self._clients.note(_who(step), ">", step.value, "text")
-        await self._send(step, wire.frame(wire.TEXT, step.value.encode()) * _times(step))
+        await self._clients.send_texts(self._client(step), [step.value] * _times(step))
 
     async def _send_bytes(self, step: Step) -> None:
         self._clients.note(_who(step), ">", step.value, "bytes")
-        await self._send(step, b"".join(_bytes(part) for part in step.value))
-
-    async def _send(self, step: Step, data: bytes) -> None:
-        await self._clients.send(self._client(step), data)
+        await self._clients.send_bytes(self._client(step), b"".join(_bytes(part) for part in step.value))
 
     async def _close(self, step: Step) -> None:
         client = self._client(step)

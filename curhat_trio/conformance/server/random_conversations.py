@@ -56,8 +56,12 @@ _CANDIDATES = (
 _INVALID_TEXTS = ("{", "[]", '{"type":"chat"}', '{"type":"dance"}', '{"type":"offer","payload":7}')
 
 
+_IDS = {"id": st.sampled_from(("1", "2", "\N{GRINNING FACE}"))}
+
+
 def _messages(kind: str, **choices: st.SearchStrategy[Any]) -> st.SearchStrategy[Action]:
-    return st.fixed_dictionaries({"type": st.just(kind), **choices}).map(lambda message: ("send", message))
+    message = st.fixed_dictionaries({"type": st.just(kind), **choices}, optional=_IDS)
+    return message.map(lambda message: ("send", message))
 
 
 _JOINS = st.builds(
@@ -79,6 +83,7 @@ _ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.one_of(_messages("ping"), _messages("status", media=st.sampled_from(("connected", "failed")))),
     st.sampled_from(_INVALID_TEXTS).map(lambda text: ("send text", text)),
     _messages("typing", active=st.booleans()),
+    _messages("media", audio=st.booleans(), video=st.booleans()),
     st.sampled_from((("close", None), ("disconnect", None), ("send binary", None))),
     st.just(("resume", None)),
 )
