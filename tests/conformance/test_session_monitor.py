@@ -73,6 +73,8 @@ FAULTS = (
     Fault("join in a room that was used before", "P-3.12", (*PAIRED, leave(), ready(), join())),
     Fault("a second join in a pairing", "P-4.5", (*PAIRED, ready("r-2"), join("r-2"))),
     Fault("a polite offerer", "P-5.1", (WELCOME, ready(), join(polite=True))),
+    Fault("topics not folded", "P-3.22", (WELCOME, ready(), join(topics=["Music"]))),
+    Fault("topics out of order", "P-3.22", (WELCOME, ready(), join(topics=["rain", "music"]))),
     Fault("chat outside any pairing", "P-3.13", (WELCOME, ready(), chat())),
     Fault("chat after leave", "P-3.13", (*PAIRED, leave(), chat())),
     Fault("chat from another client", "P-3.10", (*PAIRED, chat(**{"from": "c-other"}))),

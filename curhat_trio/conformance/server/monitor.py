@@ -1,4 +1,5 @@
-"""What must always hold of the messages that a server sends to one client: spec/vectors/README.md, Always.
+"""What must always hold of the messages that a server sends to one client: spec/vectors/README.md, "What is
+checked at all times".
 
 A `SessionMonitor` gets every message of one session, and raises the rule that one breaks.
 """
@@ -117,6 +118,9 @@ class SessionMonitor:
             raise RuleViolation("P-4.5", "a second join, but no leave since the first")
         if message.get("polite") != (message.get("role") == "answerer"):
             raise RuleViolation("P-5.1", "expected the answerer to be polite, and the offerer not")
+        topics = message["topics"]
+        if topics != sorted({topic.strip().casefold() for topic in topics}):
+            raise RuleViolation("P-3.22", "expected topics trimmed, case-folded, each once and in order")
         self._rooms.add(room)
         self._partner, self._away = message, False
 
