@@ -82,6 +82,8 @@ class ScriptedServer:
     frontend: HttpFrontend
     make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
     dials: list[float] = attrs.Factory(list)
+    client_ends: list[trio.abc.Stream] = attrs.Factory(list)
+    """The clients' ends of the connections."""
     open: bool = True
 
     async def dial(self) -> trio.abc.Stream:
@@ -89,6 +91,7 @@ class ScriptedServer:
         if not self.open:
             raise OSError("connection refused")
         client, served = self.make_pair()
+        self.client_ends.append(client)
         self.nursery.start_soon(self.frontend.serve, served)
         return client
 

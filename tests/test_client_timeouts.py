@@ -187,6 +187,21 @@ async def test_nothing_is_late_while_nothing_is_read(autojump_clock: MockClock) 
         assert connection.ended is None
 
 
+async def test_an_answer_that_arrived_while_the_program_was_busy_is_not_late(autojump_clock: MockClock) -> None:
+    async with scripted_server() as server, connected(server) as (client, connection):
+        connection.answers_pings = False
+        await client.ping("busy")
+        await connection.expect("ping", rules="P-3.8")
+        stream = server.client_ends[-1]
+        assert isinstance(stream, trio.StapledStream)
+        long = b'{"type":"weather","forecast":"%s"}' % (150_000 * b"r")  # more than is read at a time
+        pong = b'{"type":"pong","heard":1,"data":"busy","id":"1"}'
+        frames = b"\x81\x7f" + len(long).to_bytes(8, "big") + long + bytes([0x81, len(pong)]) + pong
+        stream.receive_stream.put_data(frames)  # now, without a turn for the client
+        autojump_clock.jump(60)
+        assert (await expect_events(client, api.Pong)).data == "busy"
+
+
 async def test_a_resume_that_is_never_answered_ends_with_another_session(autojump_clock: MockClock) -> None:
     async with scripted_server() as server, connected(server, **RESUMABLE) as (client, connection):
         await client.join()
