@@ -39,6 +39,8 @@ const POLITE_EXTRA_GRACE = 2_000;
 /** How long an ICE restart may take, and how long an answer. */
 const RESTART_LIMIT = 15_000;
 const ANSWER_LIMIT = 20_000;
+/** After a negotiation another one waits for a moment: some libraries are still busy with the first (simple-peer). */
+const NEGOTIATION_PAUSE = 100;
 const RESTARTS_BEFORE_FIRST_CONTACT = 1;
 const RESTARTS_AFTER_CONTACT = 3;
 
@@ -73,6 +75,8 @@ export class Call {
   #restartTimer = 0;
   #contactTimer = 0;
   #answerTimer = 0;
+  /** Until the next own offer. */ #offerTimer = 0;
+  /** When the last negotiation ended, by `performance.now()`. */ #negotiatedAt = -Infinity;
   #closed = false;
   /** @type {Sample|null} */ #sample = null;
 
@@ -87,7 +91,7 @@ export class Call {
     this.#polite = side.polite;
     this.#localStream = side.localStream;
     this.#mayOffer = side.role === "offerer";
-    this.pc.onnegotiationneeded = () => this.#offer();
+    this.pc.onnegotiationneeded = () => this.#offerSoon();
     this.pc.onicecandidate = (event) => this.#sendCandidate(event.candidate);
     this.pc.onconnectionstatechange = () => this.#connectionChanged();
   }
@@ -106,6 +110,7 @@ export class Call {
     clearTimeout(this.#restartTimer);
     clearTimeout(this.#contactTimer);
     clearTimeout(this.#answerTimer);
+    this.#cancelOffer();
     this.pc.onnegotiationneeded = null;
     this.pc.onicecandidate = null;
     this.pc.onconnectionstatechange = null;
@@ -163,11 +168,19 @@ export class Call {
     const collision = description.type === "offer" && !ready;
     this.#ignoreOffer = !this.#polite && collision;
     if (this.#ignoreOffer) return;
+    // Once the description is settled, the browser asks again for what is still to be offered.
+    const wasDue = this.#cancelOffer();
     this.#answerPending = description.type === "answer";
-    await this.#setRemote(description);
-    this.#answerPending = false;
-    if (description.type === "offer") await this.#answer();
-    this.#findRemoteTracks();
+    try {
+      await this.#setRemote(description);
+      this.#answerPending = false;
+      if (description.type === "offer") await this.#answer();
+      this.#negotiatedAt = performance.now();
+      this.#findRemoteTracks();
+    } catch (error) {
+      if (wasDue) this.#offerSoon();
+      throw error;
+    }
   }
 
   /**
@@ -196,6 +209,26 @@ export class Call {
     this.#addTracks(false);
     await this.#setLocal();
     this.#send(this.pc.localDescription);
+  }
+
+  #offerSoon() {
+    this.#cancelOffer();
+    const wait = this.#negotiatedAt + NEGOTIATION_PAUSE - performance.now();
+    if (wait <= 0) this.#offer();
+    else {
+      this.#offerTimer = setTimeout(() => {
+        this.#offerTimer = 0;
+        this.#offer();
+      }, wait);
+    }
+  }
+
+  /** @returns {boolean} whether one was about to be made */
+  #cancelOffer() {
+    const wasDue = this.#offerTimer !== 0;
+    clearTimeout(this.#offerTimer);
+    this.#offerTimer = 0;
+    return wasDue;
   }
 
   async #offer() {

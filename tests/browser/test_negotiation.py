@@ -10,6 +10,8 @@ from playwright.sync_api import JSHandle
 from tests.browser.scripted import RESUMABLE, WELCOME, Client, Connection, Harness, Message, joined
 
 SIGNALS = ("offer", "answer", "candidate")
+MOMENT = 0.01
+"""By how much the clock of the page advances whenever something is waited for, in seconds."""
 
 
 @attrs.define(eq=False)
@@ -89,6 +91,7 @@ class Pair:
     def relay_until(self, condition: Callable[[], bool], what: str) -> None:
         def relayed() -> bool:
             self.relay_all()
+            self.harness.advance(MOMENT)
             return condition()
 
         self.harness.wait_until(relayed, what)
@@ -97,6 +100,7 @@ class Pair:
         """Wait until this peer has sent such a message, relay nothing, and take it out."""
 
         def find() -> Message | None:
+            self.harness.advance(MOMENT)
             side.collect()
             return next((message for message in side.held if message["type"] == kind), None)
 
@@ -398,6 +402,7 @@ def test_an_offer_overtaken_while_it_is_created_is_never_sent(harness: Harness) 
     })()""")
     for side in pair.sides:
         side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    harness.advance(0.2)
     pair.harness.page.wait_for_function("() => window.finish")
     pair.relay(impolite, pair.withhold(impolite, "offer"))
     answer = pair.withhold(polite, "answer")
@@ -437,6 +442,27 @@ def test_no_offer_is_made_while_the_last_one_is_unanswered(harness: Harness, who
     assert fragment(ana.offers[-1]) != fragment(offer["payload"]["sdp"])
 
 
+@pytest.mark.parametrize("who", ["offerer", "answerer"])
+def test_a_renegotiation_waits_for_a_moment_after_the_answer(harness: Harness, who: str) -> None:
+    pair = introduce(harness, harness.stream(), harness.stream())
+    ana, ben = pair.sides
+    pair.relay(ana, pair.withhold(ana, "offer"))
+    pair.relay(ben, pair.withhold(ben, "answer"))
+    harness.wait_until(lambda: ana.remote() == ["audio", "video"], "the answer to be applied")
+    side = getattr(pair, who)
+    before = len(side.offers)
+    side.evaluate("client.shareScreen(given[0])", harness.stream(audio=False))
+    harness.advance(0.05)
+    for _ in range(5):
+        side.client.wait_for_receipt(side.connection)
+    side.collect()
+    assert len(side.offers) == before
+    harness.advance(0.1)
+    harness.wait_until(lambda: any(each["type"] == "offer" for each in side.connection.received), "the offer")
+    pair.connect()
+    shows(pair, side, True)
+
+
 def test_the_answerers_tracks_wait_for_the_first_offer(harness: Harness) -> None:
     pair = introduce(harness, harness.stream(), None)
     ben = pair.answerer
@@ -455,11 +481,13 @@ def test_the_answerers_tracks_wait_for_the_first_offer(harness: Harness) -> None
 
 def test_ice_restarts_of_both_peers_at_once_connect_again(harness: Harness) -> None:
     pair = connected_pair(harness)
-    before = fragment(pair.offerer.offers[0])
+    described = "client.pc.localDescription.sdp"
+    before = [fragment(side.evaluate(described)) for side in pair.sides]
     harness.page.evaluate("window.dispatchEvent(new Event('online'))")
-    pair.relay_until(lambda: len(pair.offerer.offers) == 2, "the restart")
+    pair.relay_until(lambda: len(pair.offerer.offers + pair.answerer.offers) >= 2, "the restart")
     pair.connect()
-    assert fragment(pair.offerer.offers[-1]) != before
+    for side, ufrag in zip(pair.sides, before, strict=True):
+        assert fragment(side.evaluate(described)) != ufrag
 
 
 # ---------------------------------------------------------------- ICE restarts

@@ -72,6 +72,15 @@ class ServerProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._wait()
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The process does nothing for the block, and its sockets stay open."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it as a crash would."""
         self._process.kill()

@@ -1,4 +1,4 @@
-"""Offline during a call, and back: the video never stops, and the session is resumed."""
+"""Offline during a call, or cut off from the server otherwise: the video never stops, the session is resumed."""
 
 import re
 
@@ -35,3 +35,48 @@ def test_a_call_survives_a_lost_network(open_page: OpenPage, server: ServerProce
         assert len(re.findall("are you there", ana.chat.inner_text())) == 1
         open_page.take_screenshot(ana, "back")
         ana.errors.clear()  # the browser reports the connections that were interrupted
+
+
+_SEEN_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
+"""The page checks its connection at once."""
+
+
+@pytest.mark.shows("P-13.6", "P-13.12")
+def test_a_call_survives_a_network_that_stalls_and_delivers_late(
+    open_page: OpenPage, server: ServerProcess
+) -> None:
+    with tunnel_to(server.port) as tunnel:
+        ana, ben = open_page("red"), open_page("green")
+        ana.page.goto(tunnel.url)
+        start_call(ana, ben)
+        session = ana.evaluate("curhat.sessionId")
+        tunnel.stall()
+        ana.evaluate(_SEEN_AGAIN)
+        expect(ana.state).to_contain_text("Reconnecting; your conversation goes on")
+        ben.send_chat("are you there?")
+        assert ana.watch_video().is_moving
+        tunnel.flow_again()
+        expect(ana.chat).to_contain_text("your conversation goes on")
+        expect(ana.chat.locator(".partner")).to_have_count(1)
+        ana.send_chat("yes, a tunnel")
+        expect(ben.chat).to_contain_text("yes, a tunnel")
+        assert ana.evaluate("curhat.sessionId") == session
+        assert ben.watch_video().is_moving
+
+
+@pytest.mark.shows("P-13.12")
+def test_a_call_survives_a_server_that_stops_for_a_while(open_page: OpenPage, server: ServerProcess) -> None:
+    ana, ben = open_page("red"), open_page("green")
+    start_call(ana, ben)
+    sessions = [user.evaluate("curhat.sessionId") for user in (ana, ben)]
+    with server.suspended():
+        for user in (ana, ben):
+            user.evaluate(_SEEN_AGAIN)
+        for user in (ana, ben):
+            expect(user.state).to_contain_text("Reconnecting; your conversation goes on")
+        assert ana.watch_video().is_moving
+    for user in (ana, ben):
+        expect(user.chat).to_contain_text("your conversation goes on")
+    ana.send_chat("what was that?")
+    expect(ben.chat).to_contain_text("what was that?")
+    assert [user.evaluate("curhat.sessionId") for user in (ana, ben)] == sessions

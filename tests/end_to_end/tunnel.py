@@ -17,6 +17,8 @@ class Tunnel:
         self._ends: list[socket.socket] = []
         self._is_interrupted = False
         self._lock = threading.Lock()
+        self._flows = threading.Event()
+        self._flows.set()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -33,10 +35,19 @@ class Tunnel:
         with self._lock:
             self._is_interrupted = False
 
+    def stall(self) -> None:
+        """Hold back every byte from now on; nothing is closed."""
+        self._flows.clear()
+
+    def flow_again(self) -> None:
+        """Pass on what was held back, late, and everything after it."""
+        self._flows.set()
+
     def close(self) -> None:
         """Break every connection, and stop listening."""
         self._listener.close()
         self.interrupt()
+        self._flows.set()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -52,14 +63,15 @@ class Tunnel:
             far = socket.create_connection(("127.0.0.1", self._to_port))
             self._ends += [near, far]
         for source, target in ((near, far), (far, near)):
-            threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
 
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(_CHUNK):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(_CHUNK):
+                self._flows.wait()
+                target.sendall(data)
+            self._flows.wait()
+            target.shutdown(socket.SHUT_WR)
 
 
 def _break(end: socket.socket) -> None:
