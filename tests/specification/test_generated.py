@@ -117,6 +117,24 @@ def test_codec_and_schema_refuse_the_same_control_characters(name: str | None) -
     )
 
 
+@pytest.mark.parametrize("name", FROM_CLIENT)
+def test_codec_and_schema_accept_the_same_ids(name: str) -> None:
+    example = definitions()[message_titles("client")[name]]["examples"][0]
+    for id, is_valid in [(None, True), ("", True), ("x" * 64, True), ("x" * 65, False), (5, False), ([], False)]:
+        value = {**example, "id": id}
+        understood = not isinstance(decode(orjson.dumps(value), "v1", OPTIONAL), Fault)
+        assert understood == accepts(CLIENT, value) == is_valid
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"candidate": None}, {"candidate": ""}, {"sdpMid": "0"}])
+def test_codec_and_schemas_accept_the_end_of_candidates_in_each_notation_of_a_client(payload: object) -> None:
+    value = {"type": "candidate", "payload": payload}
+    assert isinstance(decode(orjson.dumps(value), "v1"), Candidate)
+    assert accepts(CLIENT, value)
+    relayed = {**value, "from": "a", "to": "b", "roomId": "r", "username": "A", "seq": 1}
+    assert understands(relayed) == accepts(SERVER, relayed) == (payload == {"candidate": ""})
+
+
 @pytest.mark.parametrize("items", [32, 33])
 @pytest.mark.parametrize("place", ["iceServers", "urls", "topics"])
 def test_codec_and_schema_have_the_same_limit_for_arrays(place: str, items: int) -> None:
