@@ -12,7 +12,8 @@ from pathlib import Path
 import orjson
 
 from curhat_trio.documents.asyncapi import Document, asyncapi
-from curhat_trio.documents.schemas import Schema, schemas
+from curhat_trio.documents.definitions import Schema
+from curhat_trio.documents.schemas import schemas
 from curhat_trio.specification.diagrams import state_diagram_mermaid, state_diagram_svg
 from curhat_trio.specification.evidence import collect_evidence, requirements_table, without_evidence
 from curhat_trio.specification.tables import close_code_table, error_table, leave_reason_table, state_table

@@ -120,7 +120,15 @@ def test_codec_and_schema_refuse_the_same_control_characters(name: str | None) -
 @pytest.mark.parametrize("name", FROM_CLIENT)
 def test_codec_and_schema_accept_the_same_ids(name: str) -> None:
     example = definitions()[message_titles("client")[name]]["examples"][0]
-    for id, is_valid in [(None, True), ("", True), ("x" * 64, True), ("x" * 65, False), (5, False), ([], False)]:
+    ids: list[tuple[Any, bool]] = [
+        ("", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        (None, True),
+        (5, False),
+        ([], False),
+    ]
+    for id, is_valid in ids:
         value = {**example, "id": id}
         understood = not isinstance(decode(orjson.dumps(value), "v1", OPTIONAL), Fault)
         assert understood == accepts(CLIENT, value) == is_valid
