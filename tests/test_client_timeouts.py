@@ -10,8 +10,11 @@ from trio.testing import MockClock
 from wsproto.events import Event
 
 from curhat_trio import client as api
+from curhat_trio.client.pending_requests import PendingRequests
+from curhat_trio.client.send_buffer import Outgoing
 from curhat_trio.conformance.client.connection import ClientConnection
-from curhat_trio.protocol.messages import Resume
+from curhat_trio.protocol import messages
+from curhat_trio.protocol.ids import ClientId, RoomId
 from tests.clients import URL, connected, expect_events, scripted_server
 
 PING_SECONDS = [0.001, 20.0, 86_400.0]
@@ -161,6 +164,54 @@ async def test_requests_that_are_answered_do_not_end_anything(autojump_clock: Mo
         assert (client.state, connection.ended) == (api.State.CONNECTED, None)
 
 
+ME = ClientId("c-me")
+LEFT = api.Left(ME, RoomId("r-1"), api.LeaveReason.LEFT)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (messages.Join(), api.Ready(RoomId("r-1"))),
+        (messages.Join(), api.ErrorMessage(api.ErrorCode.WRONG_STATE, "", "join")),
+        (messages.Leave(), LEFT),
+        (messages.Next(), LEFT),
+        (messages.Ice(), api.IceRefreshed((), "all")),
+        (messages.Ping(), api.Pong(1)),
+    ],
+)
+def test_an_answer_without_an_id_answers_the_oldest_message_of_its_kind(
+    request_: messages.ClientMessage, answer: messages.ServerMessage
+) -> None:
+    requests = PendingRequests()
+    for number, message in enumerate((request_, request_, messages.Chat("not a request")), 1):
+        requests.add(Outgoing(str(number), message, ""), float(number))
+    other = api.Left(ClientId("c-partner"), RoomId("r-1"), api.LeaveReason.LEFT)
+    answered = [requests.answer(message, ME) for message in (other, answer, answer, answer)]
+    assert [sent and sent.id for sent in answered] == [None, "1", "2", None]
+    assert requests.oldest is None
+
+
+async def test_a_request_is_not_late_because_the_connection_was_lost_meanwhile(autojump_clock: MockClock) -> None:
+    async with scripted_server() as server, connected(server, **RESUMABLE) as (client, connection):
+        await client.join()
+        await client.ice()
+        await connection.expect("ice", rules="P-13.4")
+        server.open = False
+        connection.drop()
+        await trio.sleep(25)
+        server.open = True
+        again = await server.accept(**RESUMABLE)
+        await again.expect("resume", rules="P-13.4")
+        await again.send_resumed(connection, "second", heard=1)
+        await again.expect("ice", rules="P-13.4")
+        await again.send_ready("r-1")
+        await again.send(api.IceRefreshed((), "all"))
+        await expect_events(client, api.Interrupted, api.Resumed, api.Ready, api.IceRefreshed)
+        with trio.move_on_after(300):
+            await anext(client)
+        assert again.ended is None
+
+
 async def test_a_server_that_does_not_read_is_given_up(autojump_clock: MockClock) -> None:
     async with (
         scripted_server(trio.testing.lockstep_stream_pair) as server,
@@ -214,7 +265,7 @@ async def test_a_resume_that_is_never_answered_ends_with_another_session(autojum
             while True:
                 again = await server.accept(**RESUMABLE)
                 await again.expect("resume", "join", rules="P-13.9")
-                if not isinstance(again.received[0], Resume):
+                if not isinstance(again.received[0], messages.Resume):
                     await again.send_ready("r-1")
                     return
                 ends.append(await again.expect_end("P-13.12", 21))

@@ -25,7 +25,6 @@ class PendingRequests:
 
     def add(self, outgoing: Outgoing, now: float) -> None:
         """Await the answer of a message that was sent, if it has one."""
-        self._sent.pop(outgoing.id, None)
         if outgoing.message.type in _ANSWERS:
             self._sent[outgoing.id] = outgoing, now
 
