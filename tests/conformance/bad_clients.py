@@ -150,7 +150,7 @@ class RefusesUnknownFields(Client):
 class ReconnectsAlways(Client):
     """Reconnects after any close code."""
 
-    breaks = ("P-9.2",)
+    breaks = ("P-9.2", "P-3.21")
 
     def reconnects(self, code: int) -> bool:
         return True

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(f"can't listen on {options.host} port {options.port}: {error.strerror}")
     url = _url(listeners[0])
     server = ScriptedServer(_driver(options, url), url, _timeouts(options), _log, options.page)
-    _log(f"listening for the client at {_websocket_url(url)}; {len(chosen)} scenarios")
+    _log(f"listening for the client at {_websocket_url(url)}; scenarios: {len(chosen)}")
     trio.run(_run, server, listeners, chosen)
     return _report(server, options)
 

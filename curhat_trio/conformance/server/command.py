@@ -295,10 +295,10 @@ def _reason_to_skip(vector: Vector, library: Library, offered: frozenset[str], o
         return f"the server would have to be configured: play it with {needed or 'no --setup'}"
     if vector.alone and options.busy:
         return "other clients would disturb it: play it without --busy"
-    if not set(vector.features) <= offered:
-        return f"the server does not offer {', '.join(sorted(set(vector.features) - offered))}"
-    if set(vector.lacks) & offered:
-        return f"the server offers {', '.join(sorted(set(vector.lacks) & offered))}"
+    if missing := set(vector.features) - offered:
+        return f"for a server that offers {', '.join(sorted(missing))}, which this one does not"
+    if present := set(vector.lacks) & offered:
+        return f"for a server that does not offer {', '.join(sorted(present))}, as this one does"
     seconds = vector.seconds(library.times)
     if seconds > SLOW_SECONDS and not options.slow:
         return f"waits {seconds:.0f} seconds; --slow plays it"
