@@ -146,6 +146,7 @@ LATE: list[api.AnyEvent] = [
 ]
 
 
+@pytest.mark.shows("P-4.11")
 @pytest.mark.parametrize("late", LATE, ids=lambda late: late.type)
 @pytest.mark.parametrize("message", [Leave(), Next()])
 def test_nothing_of_the_old_room_is_reported_after_ones_own_leave_or_next(
@@ -160,6 +161,7 @@ def test_nothing_of_the_old_room_is_reported_after_ones_own_leave_or_next(
     assert machine.receive(echo) == echo
 
 
+@pytest.mark.shows("P-4.8")
 @pytest.mark.parametrize(
     ("sender", "room", "expected"), [(PARTNER, ROOM, True), ("c-other", ROOM, False), (PARTNER, "r-0", False)]
 )

@@ -54,6 +54,7 @@ async def test_an_invalid_close_frame_is_not_taken_for_a_proxys(autojump_clock: 
             await anext(client)
 
 
+@pytest.mark.shows("P-2.15", "P-3.21")
 async def test_types_features_and_values_of_later_versions_are_tolerated(autojump_clock: MockClock) -> None:
     async with (
         scripted_server() as server,

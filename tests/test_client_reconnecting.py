@@ -393,3 +393,20 @@ async def test_a_gap_in_the_numbers_makes_it_resume_before_the_gap(autojump_cloc
         assert connection.ended is not None
         assert connection.ended.code == 4900
         assert await again.expect("resume", rules="P-13.9") == Resume("token", last_seq=2)
+
+
+@pytest.mark.shows("P-13.16")
+async def test_the_number_of_resumed_is_not_the_sessions(autojump_clock: MockClock) -> None:
+    resumable: dict[str, Any] = {"features": ("resume",), "resumeToken": "token", "resumeSeconds": 30.0}
+    async with scripted_server() as server, connected(server, **resumable) as (client, connection):
+        for _ in range(6):
+            await connection.send(api.Pong(0))
+        await expect_events(client, *[api.Pong] * 6)
+        connection.drop()
+        again = await server.accept(**resumable)
+        await again.expect("resume", rules="P-13.9")
+        await again.send_resumed(connection, "second", heard=0)  # with 2
+        await expect_events(client, api.Interrupted, api.Resumed)
+        again.drop()
+        last = await server.accept(**resumable)
+        assert await last.expect("resume", rules="P-13.16") == Resume("second", last_seq=7)

@@ -229,6 +229,7 @@ HALF = "\ud83d"
 """Half of an emoji."""
 
 
+@pytest.mark.shows("P-2.18")
 async def test_text_is_well_formed_when_it_is_sent(autojump_clock: MockClock) -> None:
     async with paired_clients() as (ani, budi, _):
         await ani.chat(f"{HALF}, {HALF}\ude00 and \ude00")

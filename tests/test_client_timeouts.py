@@ -19,7 +19,7 @@ from tests.clients import URL, connected, expect_events, scripted_server
 
 PING_SECONDS = [0.001, 20.0, 86_400.0]
 """The smallest, the default and the largest that a server may name."""
-FEATURES = ("resume", "next", "topics", "ice")
+FEATURES = ("resume", "chat", "next", "topics", "ice")
 RESUMABLE = {"features": FEATURES, "resumeToken": "token", "resumeSeconds": 30.0}
 Request = Callable[[api.Client], Awaitable[None]]
 NO_PARTNER: list[tuple[str, Request]] = [
@@ -224,6 +224,24 @@ async def test_a_server_that_does_not_read_is_given_up(autojump_clock: MockClock
         began = trio.current_time()
         assert (await expect_events(client, api.Interrupted)).reason == "the server has not read for 20 s"
         assert trio.current_time() - began == pytest.approx(20, abs=0.1)
+
+
+async def test_no_close_frame_is_written_into_another_frame(autojump_clock: MockClock) -> None:
+    async with (
+        scripted_server(trio.testing.lockstep_stream_pair) as server,
+        connected(server, **RESUMABLE) as (client, connection),
+    ):
+        await pair(client, connection)
+        connection.answers_pings = False
+        await client.ping()
+        await connection.expect("ping", rules="P-13.12")
+        began = trio.current_time()
+        read_nothing(connection)
+        await client.chat("the server has been waiting for this one, and reads it")
+        await trio.sleep(5)
+        await client.chat("half of this one is written")
+        assert (await expect_events(client, api.Interrupted)).reason == "no answer to `ping` within 20 s"
+        assert trio.current_time() - began == pytest.approx(20, abs=0.1), "2 s more: it waited for the close frame"
 
 
 async def test_nothing_is_late_while_nothing_is_read(autojump_clock: MockClock) -> None:
