@@ -19,6 +19,15 @@ from wsproto.utilities import RemoteProtocolError
 Message = dict[str, Any]
 
 SUBPROTOCOL = "curhat.v1"
+ANSWERED_BY = {
+    "ready": ("join", "next"),
+    "leave": ("leave", "next"),
+    "pong": ("ping",),
+    "ice": ("ice",),
+    "resumed": ("resume",),
+}
+"""Type of an answer -> types of the messages that it may answer (P-3.19). The kit has its own list: it checks
+servers by it."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MASK = b"\x11\x22\x33\x44"

@@ -21,6 +21,7 @@ from curhat_trio.conformance.client.monitor import ConnectionMonitor
 from curhat_trio.conformance.client.results import ScenarioFailed, Violation
 from curhat_trio.conformance.client.timeouts import Timeouts
 from curhat_trio.conformance.client.transcript import Transcript
+from curhat_trio.conformance.wire import ANSWERED_BY
 from curhat_trio.protocol.codec import encode, identify
 from curhat_trio.protocol.errors import CloseCode
 from curhat_trio.protocol.messages import ClientMessage, ErrorMessage, Left, Ping, Pong, ServerMessage
@@ -29,14 +30,6 @@ _CLOSE_SECONDS = 2.0
 _SETTLE_SECONDS = 0.2
 _WRITE_SECONDS = 10.0
 _RECEIVE_BYTES = 65536
-_ANSWERED_BY = {
-    "ready": ("join", "next"),
-    "leave": ("leave", "next"),
-    "pong": ("ping",),
-    "ice": ("ice",),
-    "resumed": ("resume",),
-}
-"""Type of an answer -> types of the messages that it may answer (P-3.19)."""
 
 
 @attrs.frozen
@@ -257,7 +250,7 @@ class MessageChannel:
             return self._ids.pop(message.ref or "", None)
         if isinstance(message, Left) and message.from_ != self.monitor.own_id:
             return None
-        answered = next((type for type in _ANSWERED_BY.get(message.type, ()) if type in self._ids), None)
+        answered = next((type for type in ANSWERED_BY.get(message.type, ()) if type in self._ids), None)
         if answered is None:
             return None
         if isinstance(message, Left) and answered == "next":

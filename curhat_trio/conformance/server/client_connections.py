@@ -162,7 +162,7 @@ class ClientConnections:
             if client.resumes_after is None or session not in self._sessions:
                 raise wire.RuleViolation("P-13.3", "resumed, but no client has asked for this session")
             client.monitor = self._sessions[session] = self._sessions[session].rewound_to(
-                client.resumes_after, message["heard"], client.monitor.sent
+                client.resumes_after, message["heard"], client.monitor.sent_after_resume()
             )
 
     async def send_texts(self, client: ClientConnection, texts: Sequence[str]) -> None:

@@ -4,12 +4,13 @@ checked at all times".
 A `SessionMonitor` gets every message of one session, and raises the rule that one breaks.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import orjson
 
-from curhat_trio.conformance.server.sent_messages import AnswerMonitor, SentMessages
+from curhat_trio.conformance.server.sent_messages import AnswerMonitor, SentMessage, SentMessages
 from curhat_trio.conformance.server.vectors import Profile
 from curhat_trio.conformance.wire import Message, RuleViolation
 from curhat_trio.protocol.codec import decode_server
@@ -70,20 +71,24 @@ class SessionMonitor:
         elif kind == "peer":
             self._check_presence(message)
 
-    def rewound_to(self, last_seq: int, heard: int, over: SentMessages) -> "SessionMonitor":
+    def sent_after_resume(self) -> list[SentMessage]:
+        """What the client has sent over this connection after the `resume` that now succeeds."""
+        return self._answers.sent_after_resume()
+
+    def rewound_to(self, last_seq: int, heard: int, late: Sequence[SentMessage]) -> "SessionMonitor":
         """The same session as it was after so many messages: it is resumed there.
 
         Args:
             last_seq: The number of the last message that the client has.
             heard: How many messages of the client the server has received.
-            over: What the client has sent over the new connection.
+            late: What the client has sent over the new connection after `resume`.
 
         Raises:
             RuleViolation: It has not had so many.
         """
         if not 0 < last_seq <= len(self._messages):
             raise RuleViolation("P-13.3", f"resumed after message {last_seq}, which this session has never had")
-        monitor = SessionMonitor(self.profile, answers=AnswerMonitor(self.sent.resumed(heard, over)))
+        monitor = SessionMonitor(self.profile, answers=AnswerMonitor(self.sent.resumed(heard, late)))
         for message in self._messages[:last_seq]:
             monitor.receive(message)
         return monitor

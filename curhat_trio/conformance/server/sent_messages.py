@@ -4,13 +4,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 
 import attrs
 
-from curhat_trio.conformance.wire import Message, RuleViolation
+from curhat_trio.conformance.wire import ANSWERED_BY, Message, RuleViolation
 
-_ANSWERED_BY = {"ready": ("join", "next"), "leave": ("leave", "next"), "ice": ("ice",), "resumed": ("resume",)}
-"""Type of an answer -> types of the messages that it may answer. `pong` answers the pings in their order."""
 _LONGEST_ID = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -44,9 +43,9 @@ class SentMessages:
         type, id = _identify(text)
         self.messages.append(SentMessage(type, id, self.count + (type != "resume")))
 
-    def resumed(self, heard: int, over: "SentMessages") -> "SentMessages":
+    def resumed(self, heard: int, late: Sequence[SentMessage]) -> "SentMessages":
         """Those of the session after it was resumed: what the server has not received was lost, and what was sent
-        over the new connection after `resume` follows.
+        `late`, over the new connection after `resume`, follows.
 
         Raises:
             RuleViolation: The server claims to have received more than was sent.
@@ -54,9 +53,8 @@ class SentMessages:
         if self.is_complete and heard > self.count:
             raise RuleViolation("P-13.15", f"resumed.heard is {heard}, but only {self.count} messages were sent")
         after = SentMessages([each for each in self.messages if each.count <= heard], self.is_complete)
-        types = [each.type for each in over.messages]
-        for late in over.messages[types.index("resume") + 1 :] if "resume" in types else []:
-            after.messages.append(attrs.evolve(late, count=after.count + 1))
+        for message in late:
+            after.messages.append(attrs.evolve(message, count=after.count + (message.type != "resume")))
         return after
 
 
@@ -66,7 +64,17 @@ class AnswerMonitor:
 
     sent: SentMessages = attrs.Factory(SentMessages)
     _answered_pings: int = 0
+    _refused_resumes: int = 0
     _heard: int = 0
+
+    def sent_after_resume(self) -> list[SentMessage]:
+        """What was sent over this connection after the `resume` that now succeeds."""
+        resumes = [number for number, each in enumerate(self.sent.messages) if each.type == "resume"]
+        return (
+            self.sent.messages[resumes[self._refused_resumes] + 1 :]
+            if self._refused_resumes < len(resumes)
+            else []
+        )
 
     def receive(self, message: Message, own_id: str | None) -> None:
         """Check one message of the server.
@@ -81,11 +89,12 @@ class AnswerMonitor:
             if message["ref"] == "resume" and message.get("code") in ("bad_message", "unsupported"):
                 self.sent.is_complete = False  # a server may count a `resume` that it can't read
             self._answered_pings += message["ref"] == "ping"
+            self._refused_resumes += message["ref"] == "resume"
             self._check_id(message, (message["ref"],))
         elif kind == "leave" and message.get("from") != own_id:
             self._check_no_id(message)
-        elif kind in _ANSWERED_BY:
-            self._check_id(message, _ANSWERED_BY[str(kind)])
+        elif kind in ANSWERED_BY:
+            self._check_id(message, ANSWERED_BY[str(kind)])
 
     def _check_pong(self, message: Message) -> None:
         heard = message.get("heard")

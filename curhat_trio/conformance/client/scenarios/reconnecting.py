@@ -65,6 +65,7 @@ _TEMPORARY = [
     code for code in CloseCode if code.retry and code not in (CloseCode.SHUTDOWN, CloseCode.RATE_LIMITED)
 ]
 _OF_PROXIES = (1001, 1005, 1011, 1012, 1013, 1014)
+"""Close codes below 4000 after which a client reconnects too (P-9.1)."""
 _PERMANENT = [code for code in CloseCode if not code.retry]
 for number, rules in (
     *((int(code), ["P-9.1"]) for code in _TEMPORARY),
