@@ -499,6 +499,8 @@ export class Curhat extends TypedEventTarget {
   #disconnect(kind) {
     if (this.talking || this.#state === "waiting") this.#send({ type: "leave" });
     this.#wire?.close(1000);
+    this.#stalled?.close(1000);
+    this.#stalled = null;
     this.#finish(1000, kind);
   }
 

@@ -352,6 +352,17 @@ def test_a_session_works_if_every_message_is_repeated(harness: Harness, numbered
 # ---------------------------------------------------------------- leave and next, and what crosses them
 
 
+@pytest.mark.parametrize("bring_to", [waiting, paired])
+def test_an_unknown_reason_ends_a_pairing_or_a_wait_as_any_other(harness: Harness, bring_to: Setup) -> None:
+    client, connection = bring_to(harness)
+    connection.send(MESSAGES["partner's leave"], reason="of tomorrow")
+    client.expect_event("partnerleft", reason="of tomorrow")
+    assert client.evaluate("[client.state, client.wantsPartner]") == ["connected", False]
+    harness.advance(12)
+    client.wait_for_receipt(connection)
+    connection.expect_no_more()
+
+
 @pytest.mark.shows("P-4.9")
 @pytest.mark.parametrize("kind", ["leave", "next"])
 def test_a_refused_leave_or_next_counts_as_acknowledged(harness: Harness, kind: str) -> None:

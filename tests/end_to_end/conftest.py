@@ -54,6 +54,17 @@ class Browsers:
             )
         return self._started[kind]
 
+    @contextmanager
+    def with_page_cache(self) -> Iterator[Browser]:
+        """A browser without a camera that keeps pages for the way back, which Playwright turns off otherwise."""
+        browser = self._playwright.chromium.launch(
+            executable_path=self._executable,
+            args=[*_CHROMIUM_FLAGS],
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+        yield browser
+        browser.close()
+
     def _camera_flags(self, camera: str) -> tuple[str, ...]:
         if camera in COLOURS:
             film_flag = f"--use-file-for-fake-video-capture={film(self._films, camera)}"
