@@ -34,8 +34,9 @@ def observe(monitor: tuple[str, Any], message: dict[str, Any], begins_wait: bool
             return ("idle", None) if right else ("bad", "leave, once more")
         case {"type": "peer", "roomId": room, "state": state}:
             other = {("in", "away"): "apart", ("apart", "back"): "in"}.get((monitor[0], state))
-            right = other is not None and monitor[1] == to_room(room)
-            return (other, monitor[1]) if right else ("bad", "away or back, out of turn")
+            if other is None or monitor[1] != to_room(room):
+                return "bad", "away or back, out of turn"
+            return other, monitor[1]
         case {"from": sender, "roomId": room}:
             content = message["text"] if "text" in message else message["payload"]["sdp"]
             right = monitor == ("in", to_room(room)) and content == f"{room}/{sender}"
