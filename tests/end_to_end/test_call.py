@@ -90,7 +90,7 @@ def test_closing_the_tab_notifies_the_partner_at_once(open_page: OpenPage) -> No
     start_call(ana, ben)
     ana.page.close()
     closed = time.monotonic()
-    expect(ben.state).to_contain_text("The connection of Ana broke off.", timeout=2_000)
+    expect(ben.state).to_contain_text("Ana has left the conversation.", timeout=2_000)
     assert time.monotonic() - closed < 2
 
 

@@ -15,7 +15,7 @@ import playwright.sync_api
 import trio
 
 import curhat_trio
-from curhat_trio.conformance.client.drivers import ACTIONS, Action
+from curhat_trio.conformance.client.drivers import ALL_ACTIONS, Action
 from curhat_trio.conformance.client.scenarios import SCENARIOS, Scenario
 from curhat_trio.conformance.client.scripted_server import ScriptedServer
 from curhat_trio.conformance.client.timeouts import Timeouts
@@ -41,7 +41,7 @@ class PageDriver:
     browsers: Browsers
     work: "queue.Queue[Work | None]"
     errors: list[str]
-    actions: frozenset[Action] = frozenset(ACTIONS)
+    actions: frozenset[Action] = frozenset(ALL_ACTIONS)
     keeps_client: bool = False
     user: PageUser | None = None
 
@@ -89,6 +89,8 @@ class PageDriver:
                 self.user.press("Stop")
             case "leave":  # the page has no button for it
                 self.user.evaluate("curhat.leave()")
+            case "media":
+                self._use("Mute" if text == "off" else "Unmute")
             case "renegotiate":
                 self.user.evaluate("curhat.pc.restartIce()")
             case "chat":
