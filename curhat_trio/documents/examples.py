@@ -57,7 +57,7 @@ _FROM_SERVER: tuple[messages.ServerMessage, ...] = (
     messages.Presence(_ANI, _ROOM, "away"),
     messages.Left(_BUDI, _ROOM, LeaveReason.NEXT, "8"),
     messages.ErrorMessage(ErrorCode.RATE_LIMITED, "too many messages", "chat", False, 0.8, "9"),
-    messages.ErrorMessage(ErrorCode.BAD_MESSAGE, "expected a JSON object, not a string", None),
+    messages.ErrorMessage(ErrorCode.BAD_MESSAGE, "must be an object, not a string @ $", None),
     messages.Resumed(_BUDI, "Qe8Rk2vLx5s", 30.0, 12, "1"),
     messages.Pong(13, "1", "10"),
     messages.GoAway(LeaveReason.SERVER_SHUTDOWN, 2.5),
