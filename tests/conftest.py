@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     "attacks/test_autobahn_cases.py",
     "conformance/test_broken_servers.py::test_random_conversations",
+    "conformance/test_go_client.py",
     "conformance/test_server_command.py::test_a_random_conversation_that_fails_is_saved",
     "conformance/test_server_command.py::test_the_real_server_passes",
     "conformance/test_scripted_server.py::test_a_bad_client_fails_with_the_rules_that_it_breaks",
