@@ -135,6 +135,7 @@ export class Session {
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
       clearTimeout(this.#timer); // of `welcome` or `probe`
+      this.#timer = 0;
       this.#receive(JSON.parse(data));
     };
     socket.onclose = ({ code }) => { if (socket === this.#socket) this.#lost(code); }; // not the old one's 4505
@@ -168,8 +169,7 @@ export class Session {
   probe() {
     if (!this.#id) return;
     this.#send({ type: "ping" });
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#giveUp(), 10_000);
+    this.#timer ||= setTimeout(() => this.#giveUp(), 10_000); // a later ping gives no more time
   }
   #giveUp() {
     const old = this.#socket;

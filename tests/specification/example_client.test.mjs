@@ -198,6 +198,16 @@ test("a server that sends no welcome is given up", () => {
   assert.deepEqual([sockets.length, sockets[0].closedWith], [2, 4900]);
 });
 
+test("pings more often than every 10 seconds give a dead network no more time", () => {
+  const session = talking();
+  for (let seconds = 0; seconds < 12; seconds += 3) {
+    session.probe();
+    mock.timers.tick(3_000);
+  }
+  assert.equal(sockets[0].closedWith, 4900);
+  assert.equal(sockets.length, 2);
+});
+
 test("a pong in time keeps the connection", () => {
   const session = talking();
   session.probe();
