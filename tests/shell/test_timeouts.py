@@ -324,3 +324,71 @@ async def test_clients_with_different_topics_are_matched_after_ten_seconds(autoj
         await gardener.receive("ready")
         await reader.receive("join")
         assert trio.current_time() - began == pytest.approx(10)
+
+
+SMALLEST, DEFAULT, LARGEST = 0.001, 20.0, 86_400.0
+"""Intervals that an operator may choose, in seconds."""
+
+
+@pytest.mark.parametrize("ping_seconds", [SMALLEST, DEFAULT, LARGEST])
+@pytest.mark.parametrize("pong_seconds", [SMALLEST, DEFAULT, LARGEST])
+async def test_a_ping_without_a_pong_is_late_at_any_interval(
+    ping_seconds: float, pong_seconds: float, autojump_clock: MockClock
+) -> None:
+    """Nothing that the client sends instead of a pong gives it more time, and no later ping does."""
+    settings = Settings(ping_seconds=ping_seconds, pong_seconds=pong_seconds, messages_per_second=1e6)
+    async with running_server(settings, time_limit=1e7) as server:
+        peer = await server.connect()
+        peer.answers_pings = False
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def talk() -> None:
+                for _ in range(50):
+                    await peer.send("ping")
+                    await trio.sleep((ping_seconds + pong_seconds) / 40)
+
+            nursery.start_soon(talk)
+            assert (await peer.receive_close()).code == 4002
+            assert trio.current_time() - began == pytest.approx(ping_seconds + pong_seconds)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [SMALLEST, DEFAULT, LARGEST])
+async def test_an_offer_is_late_whatever_else_is_sent(seconds: float, autojump_clock: MockClock) -> None:
+    settings = Settings(offer_seconds=seconds, ping_seconds=LARGEST, messages_per_second=1e6)
+    async with running_server(settings, time_limit=1e7) as server:
+        offerer, _ = await server.connect_pair()
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def talk() -> None:
+                for _ in range(50):
+                    await offerer.send("chat", text="wait a moment")
+                    await trio.sleep(seconds / 40)
+
+            nursery.start_soon(talk)
+            leave = await offerer.receive("leave")
+            assert leave["reason"] == "negotiation_timeout"
+            assert trio.current_time() - began == pytest.approx(seconds)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [SMALLEST, DEFAULT, LARGEST])
+async def test_media_are_late_whatever_else_is_sent(seconds: float, autojump_clock: MockClock) -> None:
+    settings = Settings(media_seconds=seconds, ping_seconds=LARGEST, messages_per_second=1e6)
+    async with running_server(settings, time_limit=1e7) as server:
+        offerer, answerer = await server.connect_negotiating_pair()
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def fail_again() -> None:
+                for _ in range(50):
+                    await offerer.send("status", media="failed")
+                    await trio.sleep(seconds / 40)
+
+            nursery.start_soon(fail_again)
+            leave = await answerer.receive("leave")
+            assert leave["reason"] == "media_failed"
+            assert trio.current_time() - began == pytest.approx(seconds)
+            nursery.cancel_scope.cancel()
