@@ -25,7 +25,7 @@ def test_a_hanging_test_ends_the_run_with_the_stacks_of_its_tasks(pytester: pyte
         """
     )
     ended = pytester.runpytest_subprocess("-p", "tests.hang_report")
-    assert ended.ret == 1
+    assert ended.ret != 0, "1, or that of a crash: faulthandler reads stacks while they change"
     ended.stderr.fnmatch_lines(["test_hanging.py::test_hang hangs", "*task *wait_for_nothing", "*Timeout*"])
 
 
