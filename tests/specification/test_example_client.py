@@ -5,12 +5,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
 
 from tests.end_to_end.server_process import running_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "spec" / "examples" / "client.mjs").read_text()
@@ -82,10 +84,12 @@ _GLARE = """async () => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page() -> Iterator["Page"]:
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("no `chromium` on the PATH; Debian has it in the package `chromium`")
+    from playwright.sync_api import sync_playwright  # the tests that run by default do without it
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
@@ -96,7 +100,7 @@ def page() -> Iterator[Page]:
 
 
 @pytest.mark.shows("P-5.2", "P-5.9", "P-5.10", "P-5.12", "P-6.4")
-def test_negotiation_survives_glare_and_offers_again(page: Page) -> None:
+def test_negotiation_survives_glare_and_offers_again(page: "Page") -> None:
     seen: dict[str, Any] = page.evaluate(_GLARE)
     assert seen == {"early": 0, "offers": [2, 3], "lines": True}
 
@@ -149,7 +153,7 @@ _CALL = """async (url) => {
 """Two clients in a call; one resumes its session, and goes to the next partner, who is the same one."""
 
 
-def test_negotiation_and_session_work_with_the_server(page: Page) -> None:
+def test_negotiation_and_session_work_with_the_server(page: "Page") -> None:
     with running_server("--widen-after-seconds", "1") as server:
         seen: dict[str, Any] = page.evaluate(_CALL, server.url.replace("http:", "ws:") + "/ws")
     assert seen == {"chats": [["missed"], ["lost on the way"]], "overs": ["next", "next"], "sockets": 3}
