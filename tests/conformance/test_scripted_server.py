@@ -36,20 +36,21 @@ async def perform(client: Any, action: Action, text: str = "") -> None:
 class InMemoryDriver:
     """Clients of one kind, a new one for each scenario."""
 
-    kind: type[Client]
+    make_client: Callable[[Dial], Any]
+    """Returns what has a method `live`, and one for each of `actions`."""
     dial: Dial
     nursery: trio.Nursery
     actions: frozenset[Action]
     keeps_client: bool = False
-    client: Client = attrs.field(init=False)
+    client: Any = attrs.field(init=False)
     scope: trio.CancelScope = attrs.field(init=False)
 
     async def start(self) -> None:
-        self.client, self.scope = self.kind(self.dial), trio.CancelScope()
+        self.client, self.scope = self.make_client(self.dial), trio.CancelScope()
         self.nursery.start_soon(self._live, self.client, self.scope)
         await self.perform("join")
 
-    async def _live(self, client: Client, scope: trio.CancelScope) -> None:
+    async def _live(self, client: Any, scope: trio.CancelScope) -> None:
         with scope:
             await client.live()
 
