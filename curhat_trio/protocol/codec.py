@@ -188,7 +188,7 @@ def decode_with_id(
     id = value.get("id") if profile == "v1" else None
     if id is None:
         return _decode(name, value, profile, features), None
-    if type(id) is not str or len(id) > messages.ID_CHARACTERS:
+    if not _is_id(id):
         expected = f"must be a string of at most {messages.ID_CHARACTERS} characters @ $.id"
         return Fault(ErrorCode.BAD_MESSAGE, expected, name[:64]), None
     message = _decode(name, value, profile, features)
@@ -202,7 +202,11 @@ def identify(text: str | bytes, profile: Profile) -> tuple[str | None, str | Non
         return None, None
     name, value = opened
     id = value.get("id") if profile == "v1" else None
-    return name[:64], id if type(id) is str and len(id) <= messages.ID_CHARACTERS else None
+    return name[:64], id if _is_id(id) else None
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is str and len(value) <= messages.ID_CHARACTERS
 
 
 def _decode(
