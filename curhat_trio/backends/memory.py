@@ -39,13 +39,8 @@ class MemoryRendezvous:
     def submit(self, request: Request) -> None:
         """Send a request to the matchmaker."""
         self._has_requests = self._failure is None
-        if self._backlog:
-            self._backlog.append(request)
-            return
-        try:
-            self._requests.send_nowait(request)
-        except trio.WouldBlock:
-            self._backlog.append(request)
+        self._backlog.append(request)
+        self._send_backlog()
 
     def next_pair(self) -> Pair | None:
         """Let the matchmaker serve until it has found a pair, or has nothing left to do.
