@@ -1,5 +1,9 @@
 """Every timeout of a connection, and what its client receives when it expires, on a virtual clock."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
 import attrs
 import pytest
 import trio
@@ -330,6 +334,23 @@ SMALLEST, DEFAULT, LARGEST = 0.001, 20.0, 86_400.0
 """Intervals that an operator may choose, in seconds."""
 
 
+@asynccontextmanager
+async def sending(send: Callable[[], Awaitable[None]], seconds: float) -> AsyncIterator[None]:
+    """Send in the background, 50 times in somewhat more than so many seconds; the block must take just these."""
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def send_on() -> None:
+            for _ in range(50):
+                await send()
+                await trio.sleep(seconds / 40)
+
+        nursery.start_soon(send_on)
+        yield
+        assert trio.current_time() - began == pytest.approx(seconds)
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("ping_seconds", [SMALLEST, DEFAULT, LARGEST])
 @pytest.mark.parametrize("pong_seconds", [SMALLEST, DEFAULT, LARGEST])
 async def test_a_ping_without_a_pong_is_late_at_any_interval(
@@ -340,18 +361,8 @@ async def test_a_ping_without_a_pong_is_late_at_any_interval(
     async with running_server(settings, time_limit=1e7) as server:
         peer = await server.connect()
         peer.answers_pings = False
-        began = trio.current_time()
-        async with trio.open_nursery() as nursery:
-
-            async def talk() -> None:
-                for _ in range(50):
-                    await peer.send("ping")
-                    await trio.sleep((ping_seconds + pong_seconds) / 40)
-
-            nursery.start_soon(talk)
+        async with sending(partial(peer.send, "ping"), ping_seconds + pong_seconds):
             assert (await peer.receive_close()).code == 4002
-            assert trio.current_time() - began == pytest.approx(ping_seconds + pong_seconds)
-            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("seconds", [SMALLEST, DEFAULT, LARGEST])
@@ -359,19 +370,8 @@ async def test_an_offer_is_late_whatever_else_is_sent(seconds: float, autojump_c
     settings = Settings(offer_seconds=seconds, ping_seconds=LARGEST, messages_per_second=1e6)
     async with running_server(settings, time_limit=1e7) as server:
         offerer, _ = await server.connect_pair()
-        began = trio.current_time()
-        async with trio.open_nursery() as nursery:
-
-            async def talk() -> None:
-                for _ in range(50):
-                    await offerer.send("chat", text="wait a moment")
-                    await trio.sleep(seconds / 40)
-
-            nursery.start_soon(talk)
-            leave = await offerer.receive("leave")
-            assert leave["reason"] == "negotiation_timeout"
-            assert trio.current_time() - began == pytest.approx(seconds)
-            nursery.cancel_scope.cancel()
+        async with sending(partial(offerer.send, "chat", text="wait a moment"), seconds):
+            assert (await offerer.receive("leave"))["reason"] == "negotiation_timeout"
 
 
 @pytest.mark.parametrize("seconds", [SMALLEST, DEFAULT, LARGEST])
@@ -379,16 +379,5 @@ async def test_media_are_late_whatever_else_is_sent(seconds: float, autojump_clo
     settings = Settings(media_seconds=seconds, ping_seconds=LARGEST, messages_per_second=1e6)
     async with running_server(settings, time_limit=1e7) as server:
         offerer, answerer = await server.connect_negotiating_pair()
-        began = trio.current_time()
-        async with trio.open_nursery() as nursery:
-
-            async def fail_again() -> None:
-                for _ in range(50):
-                    await offerer.send("status", media="failed")
-                    await trio.sleep(seconds / 40)
-
-            nursery.start_soon(fail_again)
-            leave = await answerer.receive("leave")
-            assert leave["reason"] == "media_failed"
-            assert trio.current_time() - began == pytest.approx(seconds)
-            nursery.cancel_scope.cancel()
+        async with sending(partial(offerer.send, "status", media="failed"), seconds):
+            assert (await answerer.receive("leave"))["reason"] == "media_failed"
