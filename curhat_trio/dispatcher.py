@@ -172,13 +172,15 @@ class Dispatcher:
 
     def flush(self) -> None:
         """End a turn: introduce pairs, and flush connections. Clients that read too slowly are closed (4001)."""
-        self._introduce_pairs()
-        while self._unflushed:
+        while True:
+            if self._rendezvous.has_requests:
+                self._introduce_pairs()
+            if not self._unflushed:
+                return
             connections, self._unflushed = self._unflushed, []
             for connection in connections:
                 if not connection.flush() and connection.endpoint is not None:
                     self.end(connection.endpoint, CloseCode.SLOW_CONSUMER)
-            self._introduce_pairs()
 
     @property
     def deadline(self) -> float:
@@ -187,6 +189,7 @@ class Dispatcher:
 
     def on_deadline(self, _now: float) -> None:
         """Let the matchmaker look for pairs, and introduce them."""
+        self._introduce_pairs()
         self.flush()
 
     # ------------------------------------------------------------ events and actions

@@ -12,6 +12,10 @@ class Rendezvous(Protocol):
     deadline: float
     """When `next_pair` may next return a pair without a new request, in seconds of Trio's clock, or infinity."""
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether `next_pair` is to be called because of requests: they are served by the time it returns None."""
+
     def submit(self, request: Request) -> None:
         """Send a request to the matchmaker. Requests are served in order.
 

@@ -31,14 +31,14 @@ class MemoryRendezvous:
         pairs, self._pairs = trio.open_memory_channel[Pair](1)
         self._matchmaker = Matchmaker(requests, pairs, pool, observer)
         self._backlog: deque[Request] = deque()
-        self._has_requests = False
+        self.has_requests = False
         self._failure: Exception | None = None
         self._has_failed = trio.Event()
         self.deadline = self._matchmaker.deadline
 
     def submit(self, request: Request) -> None:
         """Send a request to the matchmaker."""
-        self._has_requests = self._failure is None
+        self.has_requests = self._failure is None
         self._backlog.append(request)
         self._send_backlog()
 
@@ -47,12 +47,12 @@ class MemoryRendezvous:
 
         If it fails because of a bug, it finds no more pairs, and `wait_for_failure` raises.
         """
-        if not self._has_requests and self.deadline > trio.current_time():
+        if not self.has_requests and self.deadline > trio.current_time():
             return None
         try:
             return self._serve()
         except Exception as error:  # must not end the session whose turn it is
-            self._failure, self._has_requests, self.deadline = error, False, inf
+            self._failure, self.has_requests, self.deadline = error, False, inf
             self._has_failed.set()
             return None
 
@@ -69,7 +69,7 @@ class MemoryRendezvous:
     def _serve(self) -> Pair | None:
         while not self._matchmaker.serve():
             if not self._backlog:
-                self._has_requests, self.deadline = False, self._matchmaker.deadline
+                self.has_requests, self.deadline = False, self._matchmaker.deadline
                 return None
             self._send_backlog()
         return self._pairs.receive_nowait()

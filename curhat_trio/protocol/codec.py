@@ -216,11 +216,11 @@ def _decode(
     if kind_and_hook is None:
         return _unknown(name, VOCABULARY[profile], messages.OPTIONAL.difference(features))
     kind, hook = kind_and_hook
-    if kind is messages.Candidate:
-        value = _with_candidate(value)
     try:
         message: messages.ClientMessage | Fault = hook(value, kind)
     except Exception:  # cattrs raises many types; decoding again with the explainer decides what is wrong
+        if kind is messages.Candidate:
+            value = _with_candidate(value)
         message = _explained(name, value, kind, _message)
     return message
 

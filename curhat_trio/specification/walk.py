@@ -98,6 +98,7 @@ class _Requests:
     """The channel to the matchmaker: it keeps the tickets."""
 
     deadline = inf
+    has_requests = False
 
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []

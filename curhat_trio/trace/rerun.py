@@ -240,6 +240,7 @@ class _Requests(deque[Request]):
     """The queue to the matchmaker. What the matchmaker does, the trace tells."""
 
     deadline = inf
+    has_requests = False
 
     def submit(self, request: Request) -> None:
         """Put a request at the end."""

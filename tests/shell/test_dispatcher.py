@@ -66,6 +66,10 @@ class FakeRendezvous:
     def submit(self, request: Request) -> None:
         self.requests.append(request)
 
+    @property
+    def has_requests(self) -> bool:
+        return bool(self.pairs)
+
     def next_pair(self) -> Pair | None:
         return self.pairs.pop(0) if self.pairs else None
 
